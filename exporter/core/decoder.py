@@ -1,0 +1,222 @@
+"""An event's name and arguments → an `Event`, by the vocabulary; prefixes and times are not known here."""
+
+from __future__ import annotations
+
+import re
+import struct
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from exporter.core.events import Event, Mark, Marked, StateNumbered, StateSet, SyncEnded
+from exporter.core.vocabulary import ROWS, Row
+
+
+class Malformed(NamedTuple):
+    """A line that begins like one of ours and does not parse.
+
+    Attributes:
+        salvaged: The event of another line that was found glued to its tail, or None.
+    """
+
+    salvaged: Event | None = None
+
+
+#: What a line may turn out to be; None is noise.
+Parsed = Event | Malformed | None
+
+MALFORMED: Final = Malformed()
+
+#: MigrationStatus as a number, qapi-schema.json of 2.3 (2.0 to 2.2 end at 5 and have -1 for failed) and of 2.8.
+_STATES_TO_2_4: Final = ("none", "setup", "cancelling", "cancelled", "active", "completed", "failed")
+_STATES_TO_2_10: Final = (
+    "none",
+    "setup",
+    "cancelling",
+    "cancelled",
+    "active",
+    "postcopy-active",
+    "completed",
+    "failed",
+    "colo",
+)
+
+#: Since this release `dirty_pages` of a sync counts since the last reset of the period.
+_CUMULATIVE_SINCE: Final = (2, 9)
+
+_DOUBLE_BITS_FROM: Final = 2**52
+
+
+def _text(group: bytes) -> str:
+    return group.decode("utf-8", "replace")
+
+
+def _number(group: bytes) -> int:
+    return int(group)
+
+
+def _hexadecimal(group: bytes) -> int:
+    return int(group, 16)
+
+
+def bandwidth_of(value: str) -> float:
+    """Read a bandwidth in bytes per millisecond, from raw double bits too.
+
+    SystemTap has no floating point and prints the bits of QEMU's double (up to 2.12).
+    Every normal double is at least 2**52 when read as an integer, and no link carries
+    4 TiB per millisecond.
+
+    Raises:
+        ValueError: `value` is no number.
+    """
+    if value.isdigit() and int(value) >= _DOUBLE_BITS_FROM:
+        bandwidth: float = struct.unpack("<d", struct.pack("<Q", int(value) & 0xFFFFFFFFFFFFFFFF))[0]
+        return bandwidth
+    return float(value)
+
+
+_CONVERSIONS: Final[Mapping[str, tuple[bytes, Callable[[bytes], Any]]]] = {
+    "u": (rb"(\d+)", _number),
+    "d": (rb"(-?\d+)", _number),
+    "x": (rb"([0-9a-fA-F]+)", _hexadecimal),
+    "g": (rb"(-?[\d.]+(?:e[-+]?\d+)?|-?inf|-?nan)", lambda group: bandwidth_of(group.decode())),
+    "w": (rb"([\w-]+)", _text),
+    "s": (rb"(.*?)", _text),
+}
+
+class _Layout:
+    """One row of the vocabulary, ready to match."""
+
+    __slots__ = ("_blank", "_kind", "_match", "_places", "row", "since", "until")
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        since, _, until = row.versions.partition("..")
+        self.since, self.until = _version(since), _version(until or "99.0")
+        pattern, converters = _pattern(row.format)
+        # QEMU ends the line of an event without arguments with a blank.
+        self._match = re.compile(pattern + rb" *", re.DOTALL).fullmatch
+        self._kind = row.meaning
+        if isinstance(row.meaning, Mark):
+            return
+        names = field_names(row.meaning)
+        self._blank = [None] * len(names)
+        self._places = tuple(
+            (names.index(name), group, convert)
+            for group, (name, convert) in enumerate(zip(row.fields.split(), converters, strict=True), start=1)
+            if name != "_"
+        )
+
+    def event(self, arguments: bytes, at_ns: int | None, thread: int | None) -> Event | None:
+        """Make the event these arguments say, or None where they have another layout."""
+        match = self._match(arguments)
+        if match is None:
+            return None
+        if isinstance(self._kind, Mark):
+            return Marked(at_ns, thread, self._kind)
+        values: list[Any] = self._blank.copy()
+        for place, group, convert in self._places:
+            values[place] = convert(match[group])
+        return self._kind(at_ns, thread, *values)
+
+
+def field_names(kind: Callable[..., Event]) -> tuple[str, ...]:
+    """Name the arguments of a kind of event that a line can give, in their order."""
+    fixed: Mapping[str, Any] = {}
+    if isinstance(kind, partial):
+        fixed, kind = kind.keywords, kind.func
+    assert isinstance(kind, type)  # noqa: S101 - the vocabulary holds nothing else
+    fields: tuple[str, ...] = kind._fields[2:]  # type: ignore[attr-defined]  # every event is a NamedTuple
+    defaults: Mapping[str, Any] = kind._field_defaults  # type: ignore[attr-defined]
+    return tuple(field for field in fields if field not in fixed and field not in defaults)
+
+
+def _version(text: str) -> tuple[int, int]:
+    major, _, minor = text.partition(".")
+    return int(major), int(minor)
+
+
+def _pattern(row_format: str) -> tuple[bytes, list[Callable[[bytes], Any]]]:
+    pattern, converters = b"", []
+    for literal, conversion in re.findall(r"((?:[^%]|%%)*)(?:%([a-z]))?", row_format):
+        pattern += re.escape(literal.replace("%%", "%").encode())
+        if conversion:
+            piece, convert = _CONVERSIONS[conversion]
+            pattern += piece
+            converters.append(convert)
+    return pattern, converters
+
+
+class Decoder:
+    """Decode the events of one QEMU, and learn its age from the layouts it uses.
+
+    A few values mean different things in different releases and look alike; the versions of
+    all layouts seen so far narrow down which release this is.
+    """
+
+    def __init__(self, rows: tuple[Row, ...] = ROWS) -> None:
+        self._layouts: dict[bytes, list[_Layout]] = {}
+        for row in rows:
+            self._layouts.setdefault(row.name.encode(), []).append(_Layout(row))
+        self._sorted_names = sorted(self._layouts)
+        self._since = (2, 0)
+        self._until = (99, 0)
+
+    def knows(self, name: bytes) -> bool:
+        """Say whether an event of this name is in the vocabulary."""
+        return name in self._layouts
+
+    def make(self, name: bytes, values: Mapping[str, Any]) -> Event | None:
+        """Make the event of this name from arguments by name, as a script may print them, or without any.
+
+        Where an argument alone tells several meanings of one name apart, none of them is taken.
+        """
+        layouts = self._layouts.get(name)
+        if layouts is None:
+            return None
+        meanings = [layout.row.meaning for layout in layouts]
+        event: Event
+        if isinstance(meanings[0], Mark):
+            event = Marked(None, None, meanings[0] if len(set(meanings)) == 1 else Mark.OTHER)
+        else:
+            event = meanings[0](None, None, *(values.get(field) for field in field_names(meanings[0])))
+        return self._dated(event, min(each.since for each in layouts), max(each.until for each in layouts))
+
+    def is_torn_name(self, text: bytes) -> bool:
+        """Say whether this is the beginning, and no more, of a name in the vocabulary."""
+        place = bisect_left(self._sorted_names, text)
+        return bool(text) and place < len(self._sorted_names) and self._sorted_names[place].startswith(text)
+
+    def decode(self, name: bytes, arguments: bytes, at_ns: int | None, thread: int | None) -> Parsed:
+        """Decode one event as QEMU's own format strings print it.
+
+        Returns:
+            The event, None for a name that is not in the vocabulary, or MALFORMED.
+        """
+        layouts = self._layouts.get(name)
+        if layouts is None:
+            return None
+        for layout in layouts:
+            event = layout.event(arguments, at_ns, thread)
+            if event is not None:
+                return self._dated(event, layout.since, layout.until)
+        return MALFORMED
+
+    def _dated(self, event: Event, since: tuple[int, int], until: tuple[int, int]) -> Event:
+        since, until = max(self._since, since), min(self._until, until)
+        if since <= until:  # a vendor's backport may contradict; what was learnt first stays
+            self._since, self._until = since, until
+        match event:
+            case StateNumbered(at_ns=at_ns, thread=thread, number=number):
+                return StateSet(at_ns, thread, self._state_name(number))
+            case SyncEnded() if self._until <= _CUMULATIVE_SINCE:
+                return event._replace(cumulative=False)
+            case _:
+                return event
+
+    def _state_name(self, number: int | None) -> str:
+        names = _STATES_TO_2_4 if self._until < (2, 5) else _STATES_TO_2_10
+        if number == -1:
+            return "failed"
+        return names[number] if number is not None and 0 <= number < len(names) else f"number-{number}"

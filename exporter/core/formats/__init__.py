@@ -1,0 +1,34 @@
+"""The wire formats, one file each, and how a stream's format is recognised from its lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from exporter.core.decoder import Decoder, Parsed
+from exporter.core.formats import qemu_log, systemtap
+
+
+class Format(Protocol):
+    """A way to write events as lines, for one stream."""
+
+    name: str
+    #: Whether the lines carry the time of their event.
+    timed: bool
+
+    def parse(self, line: bytes) -> Parsed:
+        """Read one line: an event, noise (None) or `Malformed`. Never raises."""
+        ...
+
+
+#: Name on the command line and in the report → what makes it for a new stream.
+FORMATS: Final[Mapping[str, Callable[[Decoder], Format]]] = {
+    "qemu-log": lambda decoder: qemu_log.QemuLog(decoder, timed=True),
+    "qemu-log-bare": lambda decoder: qemu_log.QemuLog(decoder, timed=False),
+    "systemtap": systemtap.SystemTap,
+}
+
+
+def recognise(line: bytes, decoder: Decoder) -> str | None:
+    """Name the format of a stream by one of its lines, or None where the line does not tell."""
+    return systemtap.recognise(line, decoder) or qemu_log.recognise(line, decoder)

@@ -1,0 +1,20 @@
+"""Lines that are no trace event and mean something all the same, and the torn ones; common to all formats."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from exporter.core.decoder import MALFORMED, Decoder, Parsed
+from exporter.core.events import ErrorReported
+
+#: error_report() of util/error-report.c: `[ISO-8601 UTC ][guest name ]program: text`. Proxmox starts QEMU as `kvm`.
+_ERROR_REPORT: Final = re.compile(rb"(?:\d{4}-\d\d-\d\dT[\d:.]+Z )?(?:\S+ )?(?:qemu[\w.-]*|kvm): (.+)", re.DOTALL)
+
+
+def parse(line: bytes, decoder: Decoder) -> Parsed:
+    """Read a line in which no format found an event."""
+    report = _ERROR_REPORT.fullmatch(line)
+    if report is not None:
+        return ErrorReported(None, None, report[1].decode("utf-8", "replace"))
+    return MALFORMED if decoder.is_torn_name(line) else None

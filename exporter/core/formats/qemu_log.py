@@ -1,0 +1,101 @@
+"""QEMU's `log` trace backend, with whatever prefix its release puts before the event.
+
+    9313@1795387133.875916:migrate_set_state new state setup    PID (to 3.1) or TID (4.0 to 10.0), seconds.µs
+    2026-11-22T22:39:13.610586Z migrate_set_state …             10.1 and later; no fraction where it is zero
+    migrate_set_state new state setup                           6.0 and later without `-msg timestamp=on`
+
+Source: scripts/tracetool/backend/log.py, util/log.c.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from exporter.core.decoder import MALFORMED, Decoder, Malformed, Parsed
+from exporter.core.events import ErrorReported, Event
+from exporter.core.formats import prose
+
+_PREFIX: Final = rb"(?:(\d{1,10})@(\d{1,11})\.(\d{6}):|(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?Z )"
+_EVENT: Final = re.compile(_PREFIX + rb"?([A-Za-z_]\w*)(?: (.*))?", re.DOTALL)
+_PREFIXED: Final = re.compile(_PREFIX)
+#: The beginning of a line that was glued to the torn one before it.
+_GLUED: Final = re.compile(rb"\d{1,10}@\d{9,11}\.\d{6}:[A-Za-z_]")
+
+
+def recognise(line: bytes, decoder: Decoder) -> str | None:
+    """Name this format if the line is an event of it."""
+    match = _EVENT.fullmatch(line)
+    if match is None or not decoder.knows(match[6]):
+        return None
+    return "qemu-log" if match[1] or match[4] else "qemu-log-bare"
+
+
+class QemuLog:
+    """Read the lines of one log."""
+
+    def __init__(self, decoder: Decoder, *, timed: bool) -> None:
+        self.name = "qemu-log" if timed else "qemu-log-bare"
+        self.timed = timed
+        self._decoder = decoder
+        self._second_text = b""
+        self._second_ns = 0
+
+    def parse(self, line: bytes) -> Parsed:
+        """Read one line, see `exporter.core.formats.Format`."""
+        match = _EVENT.fullmatch(line)
+        if match is None:
+            return self._prose(line)
+        thread, seconds, micros, date, fraction, name, arguments = match.groups()
+        if not self._decoder.knows(name):
+            return self._unknown(line, name, arguments) if seconds else self._prose(line)
+        at_ns = self._at_ns(seconds, micros, date, fraction)
+        parsed = self._decoder.decode(name, arguments or b"", at_ns, int(thread) if thread else None)
+        if isinstance(parsed, Malformed):
+            return Malformed(self._glued(line))
+        return parsed
+
+    def _at_ns(self, seconds: bytes | None, micros: bytes | None, date: bytes | None, fraction: bytes | None) -> int | None:
+        if not self.timed:
+            return None
+        if seconds is not None:
+            return int(seconds) * 1_000_000_000 + int(micros or b"0") * 1_000
+        if date is None:
+            return None
+        if date != self._second_text:
+            try:
+                moment = datetime.fromisoformat(date.decode()).replace(tzinfo=UTC)
+            except ValueError:  # 2026-02-30: the event stands, its time is unknown
+                return None
+            self._second_text, self._second_ns = date, int(moment.timestamp()) * 1_000_000_000
+        return self._second_ns + int((fraction or b"").ljust(6, b"0")) * 1_000
+
+    def _unknown(self, line: bytes, name: bytes, arguments: bytes | None) -> Parsed:
+        """Read an event that is not ours: nearly all lines of a chatty log come this way."""
+        if arguments is not None and b"@" in arguments:
+            glued = self._glued(line)
+            return None if glued is None else Malformed(glued)
+        return MALFORMED if arguments is None and self._decoder.is_torn_name(name) else None
+
+    def _prose(self, line: bytes) -> Parsed:
+        glued = self._glued(line)
+        if glued is not None:
+            return Malformed(glued)
+        prefix = _PREFIXED.match(line)
+        parsed = prose.parse(line, self._decoder)
+        if prefix is None:
+            return parsed
+        if isinstance(parsed, ErrorReported):
+            return parsed._replace(at_ns=self._at_ns(*prefix.groups()[1:]))
+        return prose.parse(line[prefix.end() :], self._decoder)
+
+    def _glued(self, line: bytes) -> Event | None:
+        """Find the event of a whole line behind the torn beginning of another."""
+        start = _GLUED.search(line, 1)
+        while start is not None:
+            parsed = self.parse(line[start.start() :])
+            if parsed is not None:
+                return parsed.salvaged if isinstance(parsed, Malformed) else parsed
+            start = _GLUED.search(line, start.end())
+        return None

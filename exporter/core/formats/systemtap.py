@@ -1,0 +1,140 @@
+"""What hand-written SystemTap scripts print: marks by name, arguments as `key:value`, function probes, backtraces.
+
+    process("/usr/libexec/qemu-kvm").mark("savevm_state_iterate")             pp() of a mark, without its arguments
+    migrate_pending pending_size:671830016 max_size:0 pend_post:…             the script author's own printf
+    qmp_migrate uri:fd:migrate                                                a function probe
+     0x7f9b71b2ee30 : qmp_migrate+0x0/0x2e0 [/usr/libexec/qemu-kvm]           print_ubacktrace()
+
+There is no time and no process in these lines. Keys are whatever their author typed, so each argument has aliases.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from exporter.core.decoder import MALFORMED, Decoder, Malformed, Parsed, bandwidth_of
+from exporter.core.events import BacktraceFrame, Event, FunctionCalled
+from exporter.core.formats import prose
+
+_MARK: Final = re.compile(rb'process\("[^"]*"\)\.(?:mark|provider\("\w+"\)\.mark)\("(\w+)"\)\s*')
+_MARK_START: Final = b'process("'
+_FRAME: Final = re.compile(rb"\s*(0x[0-9a-f]+(?: : .*)?)", re.DOTALL)
+_NAMED: Final = re.compile(rb"(?:(?:enter|end|exit|leave|return) )?([A-Za-z_]\w*)(?: (.*))?", re.DOTALL)
+_PAIR: Final = re.compile(rb"(\w+)[:=](\S*)")
+
+#: Functions of QEMU that people probe beside its marks. `migrate_fd_connect` is `migration_connect` since 10.2.
+FUNCTIONS: Final = frozenset(
+    {b"qmp_migrate", b"fd_start_outgoing_migration", b"migrate_fd_connect", b"migration_connect",
+     b"migration_bitmap_sync", b"bitmap_set"}
+)  # fmt: skip
+
+#: Key as printed → field of the event. QEMU's own argument names come first, then what people type instead.
+_KEYS: Final[Mapping[bytes, Mapping[str, str]]] = {
+    b"migrate_set_state": {"new_state": "state", "state": "state"},
+    b"migrate_pending": {
+        "size": "size", "pending_size": "size", "pending": "size", "pend": "size",
+        "max": "threshold", "max_size": "threshold", "threshold": "threshold",
+    },
+    b"migrate_transferred": {
+        "tranferred": "transferred", "transferred": "transferred", "transferred_bytes": "transferred",
+        "transterred_bytes": "transferred", "time_spent": "time_spent_ms", "bandwidth": "bandwidth",
+        "avail_bw": "switchover_bandwidth", "size": "threshold", "max_size": "threshold", "threshold": "threshold",
+    },
+    b"migration_bitmap_sync_end": {"dirty_pages": "dirty_pages", "dirty": "dirty_pages"},
+    b"migration_thread_low_pending": {"pending": "pending", "pending_size": "pending"},
+    b"savevm_section_start": {"id": "idstr", "idstr": "idstr", "section_id": "section_id"},
+    b"savevm_section_end": {"id": "idstr", "idstr": "idstr", "section_id": "section_id"},
+    b"vmstate_save": {"idstr": "idstr", "id": "idstr", "vmsd_name": "vmsd_name", "vmsd": "vmsd_name"},
+    b"vmstate_downtime_save": {
+        "type": "kind", "idstr": "idstr", "instance_id": "instance_id", "downtime": "downtime_us",
+    },
+    b"savevm_send_ping": {"val": "value", "value": "value"},
+    b"cpu_throttle_set": {"new_throttle_pct": "percentage", "pct": "percentage"},
+    b"migrate_fd_error": {"error_desc": "text", "error": "text"},
+    b"migrate_error": {"error_desc": "text", "error": "text"},
+}  # fmt: skip
+_PENDING_KEYS: Final = _KEYS[b"migrate_pending"]
+_SAME_KEYS: Final = {b"migrate_pending_estimate": _PENDING_KEYS, b"migrate_pending_exact": _PENDING_KEYS}
+
+#: How the fields that are not whole numbers are read.
+_READERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "bandwidth": bandwidth_of, "state": str, "text": str, "idstr": str, "vmsd_name": str, "kind": str,
+}  # fmt: skip
+
+
+def recognise(line: bytes, decoder: Decoder) -> str | None:
+    """Name this format if the line can be of no other."""
+    if _MARK.fullmatch(line):
+        return "systemtap"
+    match = _NAMED.fullmatch(line)
+    if match is None:
+        return None
+    name, arguments = match.groups()
+    if name in FUNCTIONS and arguments is not None:
+        return "systemtap"
+    pairs = arguments is not None and decoder.knows(name) and _PAIR.match(arguments)
+    return "systemtap" if pairs and isinstance(decoder.decode(name, arguments, None, None), Malformed) else None
+
+
+class SystemTap:
+    """Read the lines of one script's output."""
+
+    name = "systemtap"
+    timed = False
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+
+    def parse(self, line: bytes) -> Parsed:
+        """Read one line, see `exporter.core.formats.Format`."""
+        mark = _MARK.fullmatch(line)
+        if mark is not None:
+            return self._decoder.make(mark[1], {})
+        if line.startswith(b" "):
+            frame = _FRAME.fullmatch(line)
+            return BacktraceFrame(None, None, frame[1].decode("utf-8", "replace")) if frame else None
+        named = _NAMED.fullmatch(line)
+        if named is not None:
+            name, arguments = named.groups()
+            if name in FUNCTIONS:
+                return FunctionCalled(None, None, name.decode())
+            if self._decoder.knows(name):
+                return self._printed(name, arguments or b"", line)
+        return self._torn(line)
+
+    def _printed(self, name: bytes, arguments: bytes, line: bytes) -> Parsed:
+        parsed = self._decoder.decode(name, arguments, None, None)
+        if not isinstance(parsed, Malformed):
+            return parsed
+        values = _values(name, arguments)
+        return self._decoder.make(name, values) if values else self._torn(line) or MALFORMED
+
+    def _torn(self, line: bytes) -> Parsed:
+        if line and _MARK_START.startswith(line[: len(_MARK_START)]):
+            return Malformed(self._glued(line))
+        glued = self._glued(line)
+        return prose.parse(line, self._decoder) if glued is None else Malformed(glued)
+
+    def _glued(self, line: bytes) -> Event | None:
+        """Find the event of a whole line behind the torn beginning of another."""
+        start = line.find(_MARK_START, 1)
+        if start < 0:
+            return None
+        parsed = self.parse(line[start:])
+        return parsed.salvaged if isinstance(parsed, Malformed) else parsed
+
+
+def _values(name: bytes, arguments: bytes) -> dict[str, Any] | None:
+    """Read `key:value` pairs; None where no key is known or a value is not readable."""
+    keys = _KEYS.get(name) or _SAME_KEYS.get(name, {})
+    values: dict[str, Any] = {}
+    for key, value in _PAIR.findall(arguments):
+        field = keys.get(key.decode())
+        if field is not None:
+            try:
+                values[field] = _READERS.get(field, int)(value.decode("utf-8", "replace"))
+            except ValueError:
+                return None
+    return values or None

@@ -1,0 +1,195 @@
+"""The numbers of pre-copy: pending bytes, bandwidth windows, bitmap syncs and the rounds they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+from exporter.core.changes import Change, RoundEnded, Surprised, SyncFinished
+from exporter.core.convergence import Convergence
+from exporter.core.dirtied import DirtyPeriod
+from exporter.core.events import Pending, SyncEnded, Transferred
+from exporter.core.model import PhaseName, Round, SurpriseKind, Sync, Verdict
+from exporter.core.rounds import Rounds
+
+_NS_PER_MS = 1_000_000
+
+
+class _OpenSync(NamedTuple):
+    start_ns: int
+    phase: PhaseName | None
+    begins_round: bool
+    stacktrace: tuple[str, ...]
+
+
+class Iteration:
+    """Follow the rounds of one migration and what they are judged by.
+
+    Attributes:
+        pending, threshold, ram: Bytes, as in `exporter.core.model.Progress`.
+        bandwidth: Bytes per second of the last window.
+        transferred: Bytes of all windows, None before the first.
+        downtime_limit_seconds: May be set from outside until a window tells it.
+        progress_ns: When the migration last got nearer to its end.
+        finished: The rounds that are over.
+    """
+
+    def __init__(
+        self, trace_id: str, start_ns: int, emit: Callable[[Change], None], *, page_size: int, joined: bool
+    ) -> None:
+        self.pending: int | None = None
+        self.threshold: int | None = None
+        self.ram: int | None = None
+        self.bandwidth: float | None = None
+        self.transferred: int | None = None
+        self.downtime_limit_seconds: float | None = None
+        self.syncs = 0
+        self.slices = 0
+        self.progress_ns = start_ns
+        self.finished: list[Round] = []
+        self._trace_id = trace_id
+        self._emit = emit
+        self._page_size = page_size
+        self._joined = joined
+        self._rounds = Rounds()
+        self._dirty = DirtyPeriod()
+        self._convergence = Convergence()
+        self._verdict: Verdict | None = None
+        self._window_ns: int | None = None
+        self._sync: _OpenSync | None = None
+        self._opening_sync: Sync | None = None
+
+    @property
+    def round(self) -> int:
+        """The round that is open, else the last one; 0 before the first."""
+        return self._rounds.number
+
+    def begin(self, at_ns: int) -> None:
+        """Begin the bulk round: setup is complete."""
+        self._rounds_ended(self._rounds.begin(at_ns, by_sync=False))
+
+    def pending_seen(self, at_ns: int, size: int) -> None:
+        """Note pending bytes: the guest's memory at first, a boundary just after a sync."""
+        self.pending = size
+        if self.ram is None and not self._joined:
+            self.ram = size
+        boundary = self._rounds.pending(size)
+        if self.round <= 1 or (boundary and self._convergence.boundary(self.round, size)):
+            self.progress_ns = at_ns
+
+    def threshold_seen(self, event: Pending | Transferred) -> None:
+        """Note the threshold; it is 0 before the first window, and means nothing then."""
+        if event.threshold is not None and event.threshold > 0:
+            self.threshold = event.threshold
+
+    def slice_seen(self) -> None:
+        """Note a `savevm_state_iterate`."""
+        self.slices += 1
+        self._rounds.iterate()
+        self._release_opening_sync()
+
+    def window_seen(self, at_ns: int, event: Transferred) -> None:
+        """Note the end of a bandwidth window."""
+        if event.transferred is None:
+            return
+        self.transferred = (self.transferred or 0) + event.transferred
+        if event.bandwidth is not None:
+            self.bandwidth = event.bandwidth * 1_000
+        self.threshold_seen(event)
+        self._learn_limit(event)
+        spent_ns = (event.time_spent_ms or 0) * _NS_PER_MS
+        start_ns = self._window_ns if self._window_ns is not None else at_ns - spent_ns
+        self._window_ns = at_ns
+        self._rounds_ended(self._rounds.window(start_ns, at_ns, event.transferred, self.bandwidth))
+
+    def sync_started(
+        self, at_ns: int, *, phase: PhaseName | None, begins_round: bool, stacktrace: tuple[str, ...] = ()
+    ) -> None:
+        """Note the start of a bitmap sync, which may end one round and begin the next."""
+        if self._sync is not None:
+            self._emit(Surprised(SurpriseKind.UNPAIRED, "migration_bitmap_sync_start without the end before it"))
+            self._sync_finished(self._sync, None, None)
+        self.syncs += 1
+        if self.syncs == 1 and not self._joined:
+            self._dirty.begin(at_ns)
+        self._sync = _OpenSync(at_ns, phase, begins_round, stacktrace)
+        if begins_round:
+            self._release_opening_sync()
+            self._rounds_ended(self._rounds.begin(at_ns, by_sync=True))
+
+    def sync_ended(self, at_ns: int, event: SyncEnded, *, phase: PhaseName | None) -> None:
+        """Note the end of a bitmap sync; one whose start was lost counts, and begins no round."""
+        if self._sync is None:
+            self._emit(Surprised(SurpriseKind.UNPAIRED, "migration_bitmap_sync_end without its start"))
+            self.sync_started(at_ns, phase=phase, begins_round=False)
+        pages = self._dirty.newly_dirtied(event.dirty_pages, at_ns, cumulative=event.cumulative)
+        if self._sync is not None:
+            self._sync_finished(self._sync, at_ns, None if pages is None else pages * self._page_size)
+
+    def end(self, at_ns: int) -> None:
+        """End the last round: what comes now is the switchover, or nothing."""
+        self._verdict = self._verdict or self._judge()
+        self._release_opening_sync()
+        self._rounds_ended(self._rounds.end(at_ns, by_sync=False))
+
+    def close(self) -> None:
+        """Give out what waits for lines that will not come."""
+        if self._sync is not None:
+            self._sync_finished(self._sync, None, None)
+        self._release_opening_sync()
+        self._rounds_ended(self._rounds.close())
+
+    def verdict(self, *, converged: bool) -> Verdict:
+        """Say what the boundaries so far mean; after the last round, what they meant when it ended."""
+        verdict = self._verdict or self._judge()
+        return replace(verdict, converging=True) if converged else verdict
+
+    def _judge(self) -> Verdict:
+        return self._convergence.verdict(
+            threshold=self.threshold,
+            bandwidth_bytes_per_second=self.bandwidth,
+            downtime_limit_seconds=self.downtime_limit_seconds,
+        )
+
+    def _learn_limit(self, event: Transferred) -> None:
+        """Undo QEMU's `threshold = bandwidth * downtime_limit`, from before it rounded the bandwidth.
+
+        The limit is whole milliseconds. Since 8.2 the bandwidth may be the operator's (avail-switchover-bandwidth).
+        """
+        if event.threshold is None or event.threshold <= 0:
+            return
+        if event.switchover_bandwidth:
+            self.downtime_limit_seconds = round(event.threshold / event.switchover_bandwidth) / 1_000
+        elif event.transferred and event.time_spent_ms:
+            self.downtime_limit_seconds = round(event.threshold * event.time_spent_ms / event.transferred) / 1_000
+
+    def _sync_finished(self, open_sync: _OpenSync, end_ns: int | None, dirtied: int | None) -> None:
+        self._sync = None
+        in_round = open_sync.phase is PhaseName.ITERATE and not open_sync.begins_round and self._rounds.open_is_row
+        sync = Sync(
+            number=self.syncs,
+            start_ns=open_sync.start_ns,
+            end_ns=end_ns,
+            dirtied_bytes=dirtied,
+            phase=open_sync.phase,
+            round=self.round if in_round else None,
+            stacktrace=open_sync.stacktrace,
+        )
+        if open_sync.begins_round:
+            self._opening_sync = sync
+            self._rounds_ended(self._rounds.sync_ended(dirtied))
+        else:
+            self._emit(SyncFinished(self._trace_id, sync))
+
+    def _release_opening_sync(self) -> None:
+        """Give out the sync that began the open round, now that it is known whether something is sent in that."""
+        sync, self._opening_sync = self._opening_sync, None
+        if sync is not None:
+            number = self.round if self._rounds.open_is_row else None
+            self._emit(SyncFinished(self._trace_id, replace(sync, round=number)))
+
+    def _rounds_ended(self, rounds: list[Round]) -> None:
+        self.finished += rounds
+        for each in rounds:
+            self._emit(RoundEnded(self._trace_id, each))

@@ -1,0 +1,37 @@
+"""Bytes in, whole lines out; no file, no clock and no meaning is known here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: QEMU's longest lines are QMP commands of a few KiB. What is beyond this is not a probe line; its beginning is
+#: kept, so that it is still counted as the line it looked like, and the memory of a stream is bounded.
+MAX_LINE_BYTES: Final = 64 * 1024
+
+
+class LineSplitter:
+    """Cut a stream of bytes into lines, whatever the chunks it comes in.
+
+    A line ends at a newline; a carriage return before it is dropped. A line longer than `max_line_bytes` is given
+    out cut to that length.
+    """
+
+    def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        self._max_line_bytes = max_line_bytes
+        self._tail = b""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Take bytes; return the lines they complete."""
+        lines = chunk.split(b"\n")
+        lines[0] = self._tail + lines[0]
+        # One byte more than the limit keeps the tail recognisable as over-long when its newline comes.
+        self._tail = lines.pop()[: self._max_line_bytes + 1]
+        return [self._cut(line) for line in lines]
+
+    def close(self) -> list[bytes]:
+        """Return the last line, if it came without its newline."""
+        tail, self._tail = self._tail, b""
+        return [self._cut(tail)] if tail else []
+
+    def _cut(self, line: bytes) -> bytes:
+        return line[: self._max_line_bytes].removesuffix(b"\r")

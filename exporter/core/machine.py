@@ -1,0 +1,486 @@
+"""One migration: events in, changes out.
+
+It observes and never objects: any event in any state has an answer, what the stream says wins, and what QEMU would
+not do is a `Surprised` beside it. Which events begin a migration and which end it for good is the tracker's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from exporter.core import states
+from exporter.core.changes import (
+    Change,
+    DeviceFinished,
+    Ended,
+    PhaseEnded,
+    PreSwitchoverEnded,
+    Progressed,
+    Surprised,
+)
+from exporter.core.events import (
+    DeviceDowntime,
+    DeviceSaved,
+    ErrorReported,
+    ErrorSet,
+    Event,
+    LowPending,
+    Mark,
+    Marked,
+    Pending,
+    Pinged,
+    SectionEnded,
+    SectionStarted,
+    StateSet,
+    SyncEnded,
+    ThrottleSet,
+    Transferred,
+)
+from exporter.core.iteration import Iteration
+from exporter.core.model import (
+    ClockKind,
+    Device,
+    Identity,
+    Migration,
+    Mode,
+    Phase,
+    PhaseName,
+    Progress,
+    Side,
+    SurpriseKind,
+)
+from exporter.core.outcome import Outcome
+from exporter.core.sides import side_of
+from exporter.core.switchover import LOW_PENDING_RANK, RANKS, WORST_RANK, Switchover
+
+DEFAULT_PAGE_SIZE_BYTES: Final = 4096
+
+#: savevm_send_ping's number that ends the switch to post-copy, postcopy_start() in migration/migration.c.
+_POSTCOPY_PING: Final = 4
+
+class Machine:
+    """Follow one migration from its first event.
+
+    Attributes:
+        side: Which end of it this QEMU is, None as long as nothing told.
+        outcome: Its end, after which more events may still belong to it.
+        changes: What happened since `take` was last called.
+    """
+
+    def __init__(
+        self,
+        *,
+        trace_id: str,
+        vm: str,
+        uuid: str | None,
+        stream: str,
+        clock: ClockKind,
+        start_ns: int,
+        partial: bool,
+        page_size: int = DEFAULT_PAGE_SIZE_BYTES,
+        stacktrace: tuple[str, ...] = (),
+    ) -> None:
+        self.trace_id = trace_id
+        self.side: Side | None = None
+        self.outcome = Outcome()
+        self.changes: list[Change] = []
+        self.sync_stacktrace: tuple[str, ...] = ()
+        self._emit = self.changes.append
+        self.start_ns = start_ns
+        self.partial = partial
+        self._vm = vm
+        self._uuid = uuid
+        self._stream = stream
+        self._clock = clock
+        self._stacktrace = stacktrace
+        self._timed = clock is not ClockKind.RECONSTRUCTED
+        self._last_ns = start_ns
+        self._end_ns = start_ns
+        self._touched = False
+
+        self._mode = Mode.PRECOPY
+        self._phase: PhaseName | None = None
+        self._phase_ns = start_ns
+        self._header_seen = False
+        self._active_ns: int | None = None
+        self._thread: int | None = None
+        self._phases: list[Phase] = []
+        self._setup_ns: int | None = None
+        self._cleanup_ns: int | None = None
+
+        self._iteration = Iteration(trace_id, start_ns, self._emit, page_size=page_size, joined=partial)
+        self._throttle_sync = False
+        self._switchover = Switchover()
+        self._throttle_ratio: float | None = None
+        self._throttles = 0
+        self._postcopy_requests = 0
+
+    # What the tracker asks
+
+    @property
+    def has_left_setup(self) -> bool:
+        """Whether setup is over, so that another header is another migration's."""
+        return self._phase not in {None, PhaseName.SETUP}
+
+    @property
+    def identity(self) -> Identity:
+        """Who this is, as far as it is known now."""
+        return Identity(
+            trace_id=self.trace_id,
+            vm=self._vm,
+            uuid=self._uuid,
+            stream=self._stream,
+            side=self.side,
+            clock=self._clock,
+            start_ns=self.start_ns,
+            partial=self.partial,
+            stacktrace=self._stacktrace,
+        )
+
+    def apply(self, event: Event, at_ns: int) -> None:
+        """Take one event that belongs to this migration, at a time that never goes back."""
+        self._last_ns = at_ns
+        self._touched = True
+        if self.side is None:
+            self._learn_side(event, at_ns)
+        handler = _HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self, at_ns, event)
+
+    def limit_set(self, seconds: float) -> None:
+        """Note the downtime limit that a QMP command set; a bandwidth window's own says more."""
+        self._iteration.downtime_limit_seconds = seconds
+
+    def take(self) -> list[Change]:
+        """Return what happened since this was last asked."""
+        changes = self.changes.copy()
+        self.changes.clear()
+        return changes
+
+    def progress(self) -> list[Change]:
+        """Return the numbers as they are now, if an event touched them since they were last asked for."""
+        if not self._touched:
+            return []
+        self._touched = False
+        return [Progressed(self.trace_id, self._progress())]
+
+    def finish(self) -> list[Change]:
+        """Close what is open and say what it all was. The machine must not be used after."""
+        if self._phase is PhaseName.CLEANUP:
+            self._leave(self._cleanup_ns)
+        self._iteration.close()
+        open_phase, self._phase = self._phase, None
+        if open_phase is not None and open_phase is not PhaseName.CLEANUP:
+            self._phases.append(Phase(name=open_phase, start_ns=self._phase_ns, end_ns=None))
+        self._devices_finished(self._switchover.flush())
+        if self.outcome.at_ns is None:
+            self._end_ns = self._last_ns
+        return [*self.take(), Progressed(self.trace_id, self._progress()), Ended(self.trace_id, self._migration())]
+
+    # States, phases, outcome
+
+    def _learn_side(self, event: Event, at_ns: int) -> None:
+        self.side = side_of(event, self.outcome.state)
+        if self.side is Side.DESTINATION and self._phase is PhaseName.SETUP:
+            # It said `setup` when it began to listen, maybe hours ago (8.2 and later).
+            self._phase = None
+            self.start_ns = self._phase_ns = at_ns
+
+    def _state_set(self, at_ns: int, event: StateSet) -> None:
+        state, before = event.state, self.outcome.state
+        if state is None:
+            return
+        if state not in states.NEXT:
+            self._surprise(SurpriseKind.UNKNOWN_STATE, f"{before} -> {state}")
+        elif before is not None and before in states.NEXT and state not in states.NEXT[before]:
+            self._surprise(SurpriseKind.UNEXPECTED_STATE, f"{before} -> {state}")
+        self.outcome.state = state
+        if before == "pre-switchover":
+            self._wait_ended(at_ns)
+        if state in states.RESULTS:
+            self._ended(at_ns)
+        elif state == "setup" and self._phase is None and self.side is not Side.DESTINATION:
+            self._enter(PhaseName.SETUP, at_ns)
+        elif state == "active" and self._phase is PhaseName.SETUP:
+            self._active_ns = at_ns
+        elif state == "pre-switchover":
+            self._complete(at_ns, WORST_RANK)
+            self._switchover.wait_begins(at_ns)
+        elif state == "device":
+            self._complete(at_ns, RANKS[Mark.COMPLETE])
+            self.outcome.completing = True
+        elif state == "postcopy-active":
+            self._mode = Mode.POSTCOPY
+
+    def _ended(self, at_ns: int) -> None:
+        """Note the outcome; the last one counts."""
+        self._wait_ended(at_ns)
+        self.outcome.at_ns = self._end_ns = at_ns
+        if self._phase is not PhaseName.CLEANUP:
+            self._iteration.end(at_ns)
+            self._leave(at_ns)
+        self._iteration.close()
+
+    def _enter(self, phase: PhaseName, at_ns: int) -> None:
+        self._leave(at_ns)
+        self._phase, self._phase_ns = phase, at_ns
+
+    def _leave(self, at_ns: int | None) -> None:
+        if self._phase is not None and at_ns is not None:
+            phase = Phase(name=self._phase, start_ns=self._phase_ns, end_ns=at_ns)
+            self._phases.append(phase)
+            self._emit(PhaseEnded(self.trace_id, phase))
+            self._phase = None
+
+    def _header(self, at_ns: int, event: Marked) -> None:
+        self._thread = event.thread
+        if self.outcome.at_ns is not None or self._header_seen:
+            return
+        self._header_seen = True
+        if self._phase in {None, PhaseName.SETUP}:  # setup's own time begins here and not at the state
+            self._phase, self._phase_ns = PhaseName.SETUP, at_ns
+
+    def _setup_complete(self, at_ns: int, event: Marked) -> None:
+        self._thread = event.thread
+        if self.outcome.at_ns is None and self._phase in {None, PhaseName.SETUP}:
+            if self._phase is PhaseName.SETUP:
+                self._setup_ns = at_ns - self._phase_ns
+            self._enter(PhaseName.ITERATE, at_ns)
+            self._iteration.begin(at_ns)
+
+    def _iterating(self, at_ns: int, event: Event) -> None:
+        """Enter the phase that pending bytes or slices prove, where its own mark is missing."""
+        if self._phase is None or self._phase is PhaseName.SETUP:
+            # The state `active` stands for the mark; without it, the length of setup is not known.
+            known_ns = self._active_ns
+            self._setup_complete(known_ns or at_ns, Marked(at_ns, event.thread, Mark.SETUP_COMPLETE))
+            if known_ns is None:
+                self._setup_ns = None
+        elif self._mode is Mode.POSTCOPY and self._phase in {PhaseName.ITERATE, PhaseName.COMPLETE_PRECOPY}:
+            self._iteration.end(at_ns)
+            self._enter(PhaseName.POSTCOPY, at_ns)
+
+    def _complete(self, at_ns: int, rank: int) -> None:
+        """Go to the switchover, if not there yet; `rank` is how well this place stands for the start of the downtime."""
+        if self._phase is PhaseName.ITERATE:
+            self._iteration.end(at_ns)
+            self._enter(PhaseName.COMPLETE_PRECOPY, at_ns)
+        if self._phase is PhaseName.COMPLETE_PRECOPY:
+            self._switchover.may_begin(at_ns, rank)
+
+    def _stopping(self, at_ns: int, event: Marked) -> None:
+        self._complete(at_ns, RANKS[event.mark])
+        if event.mark is Mark.COMPLETE:
+            self.outcome.completing = True
+
+    def _low_pending(self, at_ns: int, event: LowPending) -> None:
+        if self._mode is Mode.POSTCOPY:
+            return
+        self._iterating(at_ns, event)
+        if event.pending is not None:
+            self._iteration.pending_seen(at_ns, event.pending)
+        self._complete(at_ns, LOW_PENDING_RANK)
+
+    def _postcopy_start(self, at_ns: int, _event: Marked) -> None:
+        self._mode = Mode.POSTCOPY
+        self._complete(at_ns, WORST_RANK)
+
+    def _downtime_end(self, at_ns: int, _event: Event) -> None:
+        if self._phase is PhaseName.COMPLETE_PRECOPY:
+            self._switchover.end_ns = at_ns
+            if self._mode is Mode.POSTCOPY:
+                self._enter(PhaseName.POSTCOPY, at_ns)
+
+    def _pinged(self, at_ns: int, event: Pinged) -> None:
+        if event.value == _POSTCOPY_PING and self._mode is Mode.POSTCOPY:
+            self._downtime_end(at_ns, event)
+
+    def _wait_ended(self, at_ns: int) -> None:
+        began_ns = self._switchover.wait_ends()
+        if began_ns is not None:
+            self._emit(PreSwitchoverEnded(self.trace_id, began_ns, at_ns))
+
+    def _after_loop(self, at_ns: int, _event: Marked) -> None:
+        if self._phase is PhaseName.CLEANUP:
+            return
+        self.outcome.left_loop_ns = self._end_ns = at_ns
+        if self.outcome.at_ns is None:
+            self._iteration.end(at_ns)
+        self._iteration.close()
+        self._enter(PhaseName.CLEANUP, at_ns)
+        if self.outcome.state is None:
+            self.outcome.at_ns = at_ns
+
+    def _cleanup(self, at_ns: int, _event: Marked) -> None:
+        self._cleanup_ns = self._end_ns = at_ns
+        if self.outcome.at_ns is None:
+            self.outcome.left_loop_ns = self.outcome.left_loop_ns or at_ns
+            if self.outcome.state is None:
+                self._ended(at_ns)
+
+    # Rounds, syncs, bandwidth
+
+    def _pending_seen(self, at_ns: int, event: Pending) -> None:
+        self._iterating(at_ns, event)
+        self._iteration.threshold_seen(event)
+        if event.size is not None:
+            self._iteration.pending_seen(at_ns, event.size)
+
+    def _iterated(self, at_ns: int, event: Marked) -> None:
+        if self._phase is PhaseName.ITERATE or self._mode is Mode.POSTCOPY:
+            self._iterating(at_ns, event)
+        self._iteration.slice_seen()
+
+    def _transferred_seen(self, at_ns: int, event: Transferred) -> None:
+        self._iteration.window_seen(at_ns, event)
+
+    def _sync_started(self, at_ns: int, event: Marked) -> None:
+        on_thread = event.thread is None or self._thread is None or event.thread == self._thread
+        begins_round = self._phase is PhaseName.ITERATE and on_thread and not self._throttle_sync
+        self._throttle_sync = False
+        stacktrace, self.sync_stacktrace = self.sync_stacktrace, ()
+        self._iteration.sync_started(at_ns, phase=self._phase, begins_round=begins_round, stacktrace=stacktrace)
+
+    def _sync_ended(self, at_ns: int, event: SyncEnded) -> None:
+        self._iteration.sync_ended(at_ns, event, phase=self._phase)
+
+    # Devices, throttle, errors
+
+    def _section_started(self, at_ns: int, event: SectionStarted) -> None:
+        if self._phase is PhaseName.COMPLETE_PRECOPY:
+            self._devices_finished(self._switchover.section_started(at_ns, event))
+
+    def _device_saved(self, at_ns: int, event: DeviceSaved) -> None:
+        if self._phase is PhaseName.COMPLETE_PRECOPY:
+            self._devices_finished(self._switchover.device_saved(at_ns, event))
+
+    def _section_ended(self, at_ns: int, event: SectionEnded) -> None:
+        if self._phase is PhaseName.COMPLETE_PRECOPY:
+            self._switchover.section_ended(at_ns, event, timed=self._timed)
+
+    def _device_downtime(self, at_ns: int, event: DeviceDowntime) -> None:
+        if self._phase is PhaseName.COMPLETE_PRECOPY:
+            self._devices_finished(self._switchover.device_downtime(at_ns, event))
+
+    def _devices_finished(self, devices: list[Device]) -> None:
+        for device in devices:
+            self._emit(DeviceFinished(self.trace_id, device))
+
+    def _throttled(self, _at_ns: int, _event: Marked) -> None:
+        self._throttles += 1
+
+    def _throttle_set(self, _at_ns: int, event: ThrottleSet) -> None:
+        if event.percentage is not None:
+            self._throttle_ratio = event.percentage / 100
+
+    def _throttle_syncs(self, _at_ns: int, _event: Marked) -> None:
+        self._throttle_sync = True
+
+    def _postcopy_request(self, _at_ns: int, _event: Marked) -> None:
+        self._postcopy_requests += 1
+
+    def _cancel_seen(self, _at_ns: int, _event: Marked) -> None:
+        self.outcome.cancel_requested = True
+
+    def _file_error(self, _at_ns: int, _event: Marked) -> None:
+        self.outcome.failing = True
+
+    def _error_set(self, _at_ns: int, event: ErrorSet) -> None:
+        self.outcome.error_set(event.text)
+
+    def _error_reported(self, _at_ns: int, event: ErrorReported) -> None:
+        self.outcome.error_reported(event.text)
+
+    def _marked(self, at_ns: int, event: Marked) -> None:
+        handler = _MARK_HANDLERS.get(event.mark)
+        if handler is not None:
+            handler(self, at_ns, event)
+
+    def _surprise(self, kind: SurpriseKind, detail: str) -> None:
+        self._emit(Surprised(kind, detail))
+
+    # Summing up
+
+    def _progress(self) -> Progress:
+        iteration = self._iteration
+        requests_unknown = self._mode is Mode.POSTCOPY and self._postcopy_requests == 0
+        return Progress(
+            phase=PhaseName.CLEANUP if self.outcome.at_ns is not None else self._phase,
+            state=self.outcome.state,
+            mode=self._mode,
+            round=iteration.round,
+            pending_bytes=iteration.pending,
+            threshold_bytes=iteration.threshold,
+            ram_bytes=iteration.ram,
+            bandwidth_bytes_per_second=iteration.bandwidth,
+            dirty_bytes_per_second=iteration.finished[-1].dirty_bytes_per_second if iteration.finished else None,
+            downtime_limit_seconds=iteration.downtime_limit_seconds,
+            throttle_ratio=self._throttle_ratio,
+            transferred_bytes=iteration.transferred,
+            bitmap_syncs=iteration.syncs,
+            iterations=iteration.slices,
+            throttles=self._throttles,
+            postcopy_requests=None if requests_unknown else self._postcopy_requests,
+            last_progress_ns=iteration.progress_ns,
+            verdict=iteration.verdict(converged=self._mode is Mode.PRECOPY and self.outcome.completing),
+        )
+
+    def _migration(self) -> Migration:
+        result, inferred = self.outcome.result()
+        start_ns, end_ns = self._switchover.start_ns, self._switchover.end_ns
+        if self._mode is Mode.PRECOPY and end_ns is None:
+            end_ns = self.outcome.at_ns
+        known = self._timed and start_ns is not None and end_ns is not None
+        return Migration(
+            identity=self.identity,
+            result=result,
+            result_inferred=inferred,
+            partial=self.partial or self.outcome.at_ns is None,
+            error=self.outcome.error(),
+            outcome_ns=self.outcome.at_ns,
+            end_ns=max(self._end_ns, self.outcome.at_ns or 0),
+            setup_ns=self._setup_ns if self._timed else None,
+            downtime_ns=end_ns - start_ns if known and start_ns is not None and end_ns is not None else None,
+            downtime_start_ns=start_ns if known else None,
+            progress=self._progress(),
+            rounds=tuple(self._iteration.finished),
+            phases=tuple(self._phases),
+            devices=tuple(self._switchover.devices),
+            stalls=(),
+        )
+
+
+#: Handlers by type and by mark: a dictionary, because this runs for every line that means anything.
+_HANDLERS: Final[Mapping[type, Callable[[Machine, int, Any], None]]] = {
+    Marked: Machine._marked,
+    StateSet: Machine._state_set,
+    Pending: Machine._pending_seen,
+    Transferred: Machine._transferred_seen,
+    SyncEnded: Machine._sync_ended,
+    LowPending: Machine._low_pending,
+    SectionStarted: Machine._section_started,
+    SectionEnded: Machine._section_ended,
+    DeviceSaved: Machine._device_saved,
+    DeviceDowntime: Machine._device_downtime,
+    Pinged: Machine._pinged,
+    ThrottleSet: Machine._throttle_set,
+    ErrorSet: Machine._error_set,
+    ErrorReported: Machine._error_reported,
+}
+_MARK_HANDLERS: Final[Mapping[Mark, Callable[[Machine, int, Marked], None]]] = {
+    Mark.HEADER: Machine._header,
+    Mark.SETUP_COMPLETE: Machine._setup_complete,
+    Mark.ITERATE: Machine._iterated,
+    Mark.SYNC_START: Machine._sync_started,
+    Mark.THROTTLE: Machine._throttled,
+    Mark.THROTTLE_SYNC: Machine._throttle_syncs,
+    **{mark: Machine._stopping for mark in RANKS},
+    Mark.DOWNTIME_END: Machine._downtime_end,
+    Mark.POSTCOPY_START: Machine._postcopy_start,
+    Mark.POSTCOPY_REQUEST: Machine._postcopy_request,
+    Mark.FILE_ERROR: Machine._file_error,
+    Mark.AFTER_LOOP: Machine._after_loop,
+    Mark.CLEANUP: Machine._cleanup,
+    Mark.CANCEL: Machine._cancel_seen,
+}

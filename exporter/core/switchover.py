@@ -1,0 +1,120 @@
+"""The switchover: when the downtime began and ended, what was saved in it, and the wait before it.
+
+QEMU takes the start of the downtime just before it stops the guest. Which event stands nearest to that differs by
+release and by what is enabled, so each candidate has a rank, and the best one seen wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from exporter.core.events import DeviceDowntime, DeviceSaved, Mark, SectionEnded, SectionStarted
+from exporter.core.model import Device
+
+#: Best first. src-downtime-start (8.2 and later) is QEMU's own; migration_completion_vm_stop is printed after the
+#: guest stopped, its disks flushed. Source: migration_completion(), postcopy_start() in migration/migration.c.
+RANKS: Final[Mapping[Mark, int]] = {
+    Mark.DOWNTIME_START: 0,
+    Mark.VM_STOPPING: 1,
+    Mark.POSTCOPY_SET_RUN: 2,
+    Mark.VM_STOPPED: 3,
+    Mark.COMPLETE: 4,
+}
+LOW_PENDING_RANK: Final = 2
+WORST_RANK: Final = 5
+
+#: RAM is not a device: its last pass is what the switchover sends, and its cost is the boundary's memory.
+_RAM: Final = "ram"
+
+
+@dataclass(slots=True)
+class _Section:
+    start_ns: int
+    idstr: str | None
+    section_id: int | None
+    saves_device: bool
+    vmsd_name: str | None = None
+
+
+@dataclass(slots=True)
+class Switchover:
+    """Follow the time in which the guest is stopped."""
+
+    start_ns: int | None = None
+    end_ns: int | None = None
+    devices: list[Device] = field(default_factory=list)
+    _rank: int = WORST_RANK + 1
+    _section: _Section | None = None
+    #: The last device may still get QEMU's own measure.
+    _open: bool = False
+    _sections_seen: bool = False
+    _pre_switchover_ns: int | None = None
+
+    def may_begin(self, at_ns: int, rank: int) -> None:
+        """Note a candidate for the start of the downtime; the first of the best rank counts."""
+        if rank < self._rank:
+            self._rank, self.start_ns = rank, at_ns
+
+    def wait_begins(self, at_ns: int) -> None:
+        """Note that QEMU waits for `migrate-continue` (state pre-switchover)."""
+        self._pre_switchover_ns = at_ns
+
+    def wait_ends(self) -> int | None:
+        """Return when the wait that ends now began, if there was one."""
+        began, self._pre_switchover_ns = self._pre_switchover_ns, None
+        return began
+
+    def section_started(self, at_ns: int, event: SectionStarted) -> list[Device]:
+        """Note the start of a section; return the device before it, which nothing can be added to any more."""
+        finished = self.flush()
+        self._sections_seen = True
+        saves_device = event.idstr is not None and event.idstr != _RAM
+        self._section = _Section(at_ns, event.idstr, event.section_id, saves_device)
+        return finished
+
+    def device_saved(self, at_ns: int, event: DeviceSaved) -> list[Device]:
+        """Note the device whose state the open section carries; without section marks the event stands alone."""
+        if self._section is not None:
+            self._section.saves_device = True
+            self._section.idstr = event.idstr or self._section.idstr
+            self._section.vmsd_name = event.vmsd_name
+            return []
+        finished = self.flush()
+        self._add(at_ns, event.idstr, event.vmsd_name, None)
+        return finished
+
+    def section_ended(self, at_ns: int, event: SectionEnded, *, timed: bool) -> None:
+        """Note the end of a section; QEMU's own measure of its device may follow in the next line."""
+        section, self._section = self._section, None
+        if section is not None and section.saves_device:
+            paired = timed and section.section_id == event.section_id
+            self._add(section.start_ns, section.idstr, section.vmsd_name, at_ns - section.start_ns if paired else None)
+
+    def device_downtime(self, at_ns: int, event: DeviceDowntime) -> list[Device]:
+        """Take QEMU's own measure of a device; return the devices that are finished by it.
+
+        It follows the section's end. Where sections are not enabled it stands alone, and one of 0 µs was skipped.
+        """
+        duration_ns = None if event.downtime_us is None else event.downtime_us * 1_000
+        if self._open and self.devices[-1].name == event.idstr:
+            self.devices[-1] = replace(self.devices[-1], instance=event.instance_id, duration_ns=duration_ns)
+            return self.flush()
+        finished = self.flush()
+        if not self._sections_seen and event.idstr != _RAM and duration_ns:
+            self._add(at_ns - duration_ns, event.idstr, None, duration_ns)
+            self.devices[-1] = replace(self.devices[-1], instance=event.instance_id)
+            finished += self.flush()
+        return finished
+
+    def _add(self, start_ns: int, idstr: str | None, vmsd_name: str | None, duration_ns: int | None) -> None:
+        self.devices.append(
+            Device(name=idstr, vmsd_name=vmsd_name, instance=None, start_ns=start_ns, duration_ns=duration_ns)
+        )
+        self._open = True
+
+    def flush(self) -> list[Device]:
+        """Return the last device if it was not returned before."""
+        was_open, self._open = self._open, False
+        return self.devices[-1:] if was_open else []

@@ -1,0 +1,219 @@
+"""All migrations of one QEMU, one after the other: which event begins one, and when nothing more belongs to it."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from exporter.core import ids
+from exporter.core.changes import Change, Started, Surprised
+from exporter.core.events import (
+    BacktraceFrame,
+    Event,
+    FunctionCalled,
+    LowPending,
+    Mark,
+    Marked,
+    Pending,
+    QmpCommand,
+    StateSet,
+    Transferred,
+)
+from exporter.core.machine import DEFAULT_PAGE_SIZE_BYTES, Machine
+from exporter.core.model import ClockKind, Side, SurpriseKind
+from exporter.core.states import RESULTS, SOURCE_ONLY
+
+#: after_loop, cleanup and error_report lines this soon after the outcome still belong to it.
+LINGER_NS: Final = 1_000_000_000
+
+#: After after_loop a terminal state comes as soon as QEMU has joined its threads and closed its channels. If it has not
+#: come by now its line is lost.
+LOST_OUTCOME_NS: Final = 30_000_000_000
+
+#: Where these come first, the stream was joined in the middle of a migration.
+_MIDDLE_EVENTS: Final = (Pending, Transferred, LowPending)
+_MIDDLE_MARKS: Final = frozenset({Mark.SETUP_COMPLETE, Mark.POSTCOPY_START, Mark.DOWNTIME_START})
+_MIDDLE_STATES: Final = (SOURCE_ONLY - set(RESULTS)) | {"postcopy-active", "postcopy-paused", "active"}
+
+_MAX_FRAMES: Final = 64
+
+
+class Tracker:
+    """Follow one QEMU process, or one stream that does not tell processes apart."""
+
+    def __init__(
+        self,
+        *,
+        vm: str,
+        stream: str,
+        clock: ClockKind,
+        uuid: str | None = None,
+        page_size: int = DEFAULT_PAGE_SIZE_BYTES,
+    ) -> None:
+        self._vm = vm
+        self._uuid = uuid
+        self._stream = stream
+        self._clock = clock
+        self._page_size = page_size
+        self._machine: Machine | None = None
+        self._started = False
+        self._began_by_active = False
+        self._ordinal = 0
+        self._states_enabled = False
+        self._announced: Side | None = None
+        self._limit_seconds: float | None = None
+        self._function: str | None = None
+        self._frames: dict[str, list[str]] = {}
+
+    def apply(self, event: Event, at_ns: int, line: bytes) -> list[Change]:
+        """Take one event; `line` is the raw line that said it, for the trace id of what it may begin."""
+        if isinstance(event, BacktraceFrame | FunctionCalled | QmpCommand):
+            self._note(event)
+            return []
+        changes = self.tick(at_ns)
+        if isinstance(event, StateSet):
+            self._states_enabled = True
+        if self._begins(event):
+            changes += self._begin(event, at_ns, line)
+        machine = self._machine
+        if machine is not None:
+            if isinstance(event, Marked) and event.mark is Mark.SYNC_START:
+                machine.sync_stacktrace = self._take_frames("migration_bitmap_sync")
+            machine.apply(event, at_ns)
+            changes += self._drain(machine)
+        return changes
+
+    def tick(self, now_ns: int) -> list[Change]:
+        """End for good what time alone ends."""
+        machine = self._machine
+        if machine is None:
+            return []
+        if machine.outcome.at_ns is None and machine.outcome.left_loop_ns is not None:
+            if now_ns - machine.outcome.left_loop_ns > LOST_OUTCOME_NS:
+                machine.outcome.assume_end()
+                return self._finish(machine)
+        elif machine.outcome.at_ns is not None and now_ns - machine.outcome.at_ns > LINGER_NS:
+            return self._finish(machine)
+        return []
+
+    def progress(self) -> list[Change]:
+        """Return the numbers of the running migration if they changed."""
+        return self._machine.progress() if self._machine is not None and self._started else []
+
+    def close(self) -> list[Change]:
+        """The stream is over: so is what is still open."""
+        if self._machine is None:
+            return []
+        self._machine.outcome.assume_end()
+        return self._finish(self._machine)
+
+    def _note(self, event: BacktraceFrame | FunctionCalled | QmpCommand) -> None:
+        match event:
+            case FunctionCalled(function=function):
+                self._function = function
+                self._frames[function] = []
+                if function == "qmp_migrate":
+                    self._announced = Side.SOURCE
+            case BacktraceFrame(frame=frame):
+                frames = self._frames.get(self._function or "")
+                if frames is not None and len(frames) < _MAX_FRAMES:
+                    frames.append(frame)
+            case QmpCommand(name="migrate_set_parameters", arguments=arguments):
+                self._note_parameters(arguments or "")
+            case QmpCommand(name="migrate"):
+                self._announced = Side.SOURCE
+            case QmpCommand(name="migrate_incoming"):
+                self._announced = Side.DESTINATION
+            case _:
+                pass
+
+    def _note_parameters(self, arguments: str) -> None:
+        """Remember the downtime limit: where no bandwidth window is printed, nothing else tells it."""
+        try:
+            parameters = json.loads(arguments)
+        except ValueError:
+            return
+        limit_ms = parameters.get("downtime-limit") if isinstance(parameters, dict) else None
+        if isinstance(limit_ms, int) and limit_ms >= 0:
+            self._limit_seconds = limit_ms / 1_000
+            if self._machine is not None:
+                self._machine.limit_set(self._limit_seconds)
+
+    def _take_frames(self, function: str) -> tuple[str, ...]:
+        return tuple(self._frames.pop(function, ()))
+
+    def _begins(self, event: Event) -> bool:
+        """Say whether a migration begins here, be it in its middle."""
+        machine = self._machine
+        if machine is not None and machine.outcome.at_ns is None:
+            # The beginning again is another attempt, unless nothing has happened since the first one.
+            if isinstance(event, StateSet):
+                return event.state == "setup" and machine.outcome.state not in {None, "setup"}
+            is_header = isinstance(event, Marked) and event.mark is Mark.HEADER
+            return is_header and not self._states_enabled and machine.has_left_setup
+        match event:
+            case StateSet(state="setup"):
+                return True
+            case Marked(mark=Mark.HEADER):
+                # Where states are printed, one of them comes first; a header without one is a snapshot's.
+                return not self._states_enabled
+            case Marked(mark=Mark.INCOMING):
+                return machine is None
+            case Marked(mark=mark):
+                return machine is None and mark in _MIDDLE_MARKS
+            case StateSet(state=state):
+                return machine is None and state in _MIDDLE_STATES
+            case _:
+                return machine is None and isinstance(event, _MIDDLE_EVENTS)
+
+    def _begin(self, event: Event, at_ns: int, line: bytes) -> list[Change]:
+        changes: list[Change] = []
+        if self._machine is not None:
+            if self._machine.outcome.at_ns is None:
+                changes.append(Surprised(SurpriseKind.RESTARTED, "a migration began while another was open"))
+            changes += self._finish(self._machine)
+        self._ordinal += 1
+        at_beginning = (isinstance(event, StateSet) and event.state == "setup") or (
+            isinstance(event, Marked) and event.mark in {Mark.HEADER, Mark.INCOMING}
+        )
+        self._began_by_active = isinstance(event, StateSet) and event.state == "active"
+        self._machine = Machine(
+            trace_id=ids.trace_id(
+                self._vm, line, self._ordinal, at_ns if self._clock is ClockKind.ARRIVAL else None
+            ),
+            vm=self._vm,
+            uuid=self._uuid,
+            stream=self._stream,
+            clock=self._clock,
+            start_ns=at_ns,
+            partial=not at_beginning and not self._began_by_active,
+            page_size=self._page_size,
+            stacktrace=self._take_frames("qmp_migrate"),
+        )
+        self._machine.side, self._announced = self._announced, None
+        if self._limit_seconds is not None:
+            self._machine.limit_set(self._limit_seconds)
+        self._started = False
+        return changes
+
+    def _drain(self, machine: Machine) -> list[Change]:
+        """Take the machine's changes once it is certain that this is a migration."""
+        if not self._started:
+            if machine.side is None:
+                return []
+            # A destination says `active` first (to 8.1); for a source it means that the beginning is missing.
+            machine.partial = machine.partial or (self._began_by_active and machine.side is Side.SOURCE)
+            self._started = True
+            machine.changes.insert(0, Started(machine.identity))
+        return machine.take()
+
+    def _finish(self, machine: Machine) -> list[Change]:
+        self._machine = None
+        if not self._started:
+            if machine.outcome.state is None:
+                return []  # a header and no more: a snapshot
+            if self._began_by_active:
+                machine.side = Side.DESTINATION  # a source would have said `setup` first
+            machine.changes.insert(0, Started(machine.identity))
+        self._started = False
+        return machine.finish()

@@ -1,0 +1,164 @@
+"""The one table of QEMU's trace events: name and argument layout by version → meaning.
+
+A row is an event as QEMU's trace-events files declare it, its format string with C's length
+modifiers left out. Each conversion in the format fills the field of the same place in
+`fields`; "_" is a value nobody asks for. Rows of one name are tried in order.
+
+Source: trace-events (to 2.6), migration/trace-events (since 2.7) of QEMU 2.0 to 11.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from exporter.core.events import (
+    DeviceDowntime,
+    DeviceSaved,
+    ErrorSet,
+    Event,
+    LowPending,
+    Mark,
+    Pending,
+    Pinged,
+    QmpCommand,
+    SectionEnded,
+    SectionStarted,
+    StateNumbered,
+    StateSet,
+    SyncEnded,
+    ThrottleSet,
+    Transferred,
+)
+
+
+class Row(NamedTuple):
+    """One layout of one event.
+
+    Attributes:
+        name: The event's name.
+        versions: First and last QEMU release with this layout, "2.11.." for one still in use.
+        format: QEMU's format string, `%lu` and the like written `%u`.
+        meaning: The mark, or the type of event to make of the fields.
+        fields: A field of `meaning` for each conversion, separated by blanks.
+    """
+
+    name: str
+    versions: str
+    format: str
+    meaning: Mark | Callable[..., Event]
+    fields: str = ""
+
+
+_OLD_TRANSFERRED = "transferred %u time_spent %u bandwidth %g max_size %d"
+_TRANSFERRED = "transferred %u time_spent %u bandwidth %u switchover_bw %u max_size %d"
+
+# fmt: off
+ROWS: tuple[Row, ...] = (
+    # State, outcome, errors
+    Row("migrate_set_state", "2.0..2.10", "new state %d", StateNumbered, "number"),
+    Row("migrate_set_state", "2.11..", "new state %w", StateSet, "state"),
+    Row("migrate_fd_error", "2.0..2.6", "", ErrorSet),
+    Row("migrate_fd_error", "2.7..9.0", "error=%s", ErrorSet, "text"),
+    Row("migrate_error", "9.1..", "error=%s", ErrorSet, "text"),
+    Row("migrate_fd_cancel", "2.0..9.2", "", Mark.CANCEL),
+    Row("migration_cancel", "10.0..", "", Mark.CANCEL),
+    Row("migrate_fd_cleanup", "2.0..9.2", "", Mark.CLEANUP),
+    Row("migration_cleanup", "10.0..", "", Mark.CLEANUP),
+    Row("migration_thread_file_err", "2.5..", "", Mark.FILE_ERROR),
+    Row("migration_completion_file_err", "2.5..", "", Mark.FILE_ERROR),
+
+    # Setup
+    Row("migration_socket_outgoing_connected", "2.7..10.2", "hostname=%s", Mark.OUTGOING, "_"),
+    Row("migration_socket_outgoing_connected", "11.0..", "", Mark.OUTGOING),
+    Row("migration_socket_outgoing_error", "2.7..", "error=%s", Mark.OUTGOING, "_"),
+    Row("migration_fd_outgoing", "2.7..", "fd=%d", Mark.OUTGOING, "_"),
+    Row("migration_exec_outgoing", "2.7..", "cmd=%s", Mark.OUTGOING, "_"),
+    Row("migration_file_outgoing", "8.2..", "filename=%s", Mark.OUTGOING, "_"),
+    Row("migration_set_outgoing_channel", "2.12..10.2", "ioc=%s ioctype=%s hostname=%s err=%s", Mark.OUTGOING, "_ _ _ _"),
+    Row("migration_set_outgoing_channel", "2.7..2.11", "ioc=%s ioctype=%s hostname=%s", Mark.OUTGOING, "_ _ _"),
+    Row("migration_set_outgoing_channel", "11.0..", "ioc=%s ioctype=%s", Mark.OUTGOING, "_ _"),
+    Row("savevm_state_header", "2.4..", "", Mark.HEADER),
+    Row("savevm_state_begin", "2.0..2.9", "", Mark.SETUP_BEGIN),
+    Row("savevm_state_setup", "2.10..", "", Mark.SETUP_BEGIN),
+    Row("migration_thread_setup_complete", "2.5..", "", Mark.SETUP_COMPLETE),
+
+    # Iteration, dirty bitmap, bandwidth, throttle
+    Row("migrate_pending", "2.0..2.4", "pending size %u max %u", Pending, "size threshold"),
+    Row("migrate_pending", "2.5..2.11", "pending size %u max %u (post=%u nonpost=%u)", Pending, "size threshold _ _"),
+    Row("migrate_pending", "2.12..7.2", "pending size %u max %u (pre = %u compat=%u post=%u)", Pending, "size threshold _ _ _"),
+    Row("migrate_pending_estimate", "8.0..11.0", "estimate pending size %u (pre = %u post=%u)", Pending, "size _ _"),
+    Row("migrate_pending_exact", "8.0..11.0", "exact pending size %u (pre = %u post=%u)", Pending, "size _ _"),
+    Row("qemu_savevm_query_pending", "11.1..",
+        "exact=%d, final=%d, precopy=%u, stopcopy=%u, postcopy=%u, total=%u,"
+        " collected switchover ack pending=%u, total switchover ack pending=%u",
+        Pending, "_ _ _ _ _ size _ _"),
+    Row("migrate_transferred", "3.0..8.1", _OLD_TRANSFERRED.replace("%g", "%u"), Transferred,
+        "transferred time_spent_ms bandwidth threshold"),
+    Row("migrate_transferred", "8.2..", _TRANSFERRED, Transferred,
+        "transferred time_spent_ms bandwidth switchover_bandwidth threshold"),
+    Row("migrate_transferred", "2.0..2.12", _OLD_TRANSFERRED, Transferred,
+        "transferred time_spent_ms bandwidth threshold"),
+    Row("savevm_state_iterate", "2.0..", "", Mark.ITERATE),
+    Row("savevm_section_start", "2.0..", "%s, section_id %u", SectionStarted, "idstr section_id"),
+    Row("savevm_section_end", "2.3..", "%s, section_id %u -> %d", SectionEnded, "idstr section_id _"),
+    Row("savevm_section_end", "2.0..2.2", "%s, section_id %u", SectionEnded, "idstr section_id"),
+    Row("savevm_section_skip", "2.4..", "%s, section_id %u", Mark.OTHER, "_ _"),
+    Row("migration_bitmap_sync_start", "2.0..", "", Mark.SYNC_START),
+    Row("migration_bitmap_sync_end", "2.0..", "dirty_pages %u", SyncEnded, "dirty_pages"),
+    Row("migration_throttle", "2.0..", "", Mark.THROTTLE),
+    Row("cpu_throttle_set", "9.2..", "set guest CPU throttled by %d%%", ThrottleSet, "percentage"),
+    Row("cpu_throttle_dirty_sync", "9.2..", "", Mark.THROTTLE_SYNC),
+
+    # Completion, device state, downtime
+    Row("migration_thread_low_pending", "2.5..", "%u", LowPending, "pending"),
+    Row("migration_completion_vm_stop", "6.1..", "ret %d", Mark.VM_STOPPED, "_"),
+    Row("runstate_set", "4.0..", "current_run_state %d (%w) new_state %d (finish-migrate)", Mark.VM_STOPPING, "_ _ _"),
+    Row("runstate_set", "4.0..", "current_run_state %d (%w) new_state %d (%w)", Mark.OTHER, "_ _ _ _"),
+    Row("runstate_set", "2.0..3.1", "new state 7", Mark.VM_STOPPING),  # RUN_STATE_FINISH_MIGRATE
+    Row("runstate_set", "2.0..3.1", "new state %d", Mark.OTHER, "_"),
+    Row("savevm_state_complete", "2.0..2.4", "", Mark.COMPLETE),
+    Row("savevm_state_complete_precopy", "2.5..9.2", "", Mark.COMPLETE),
+    Row("migration_precopy_complete", "10.0..", "", Mark.COMPLETE),
+    Row("savevm_send_switchover_start", "10.0..", "", Mark.OUTGOING),
+    Row("vmstate_save", "2.0..", "%s, %s", DeviceSaved, "idstr vmsd_name"),
+    Row("vmstate_downtime_checkpoint", "8.2..", "src-downtime-start", Mark.DOWNTIME_START),
+    Row("vmstate_downtime_checkpoint", "8.2..", "src-vm-stopped", Mark.VM_STOPPED),
+    Row("vmstate_downtime_checkpoint", "8.2..", "src-iterable-saved", Mark.OUTGOING),
+    Row("vmstate_downtime_checkpoint", "8.2..", "src-non-iterable-saved", Mark.OUTGOING),
+    Row("vmstate_downtime_checkpoint", "8.2..", "src-downtime-end", Mark.DOWNTIME_END),
+    Row("vmstate_downtime_checkpoint", "8.2..", "dst-%s", Mark.DESTINATION, "_"),
+    Row("vmstate_downtime_save", "8.2..", "type=%s idstr=%s instance_id=%d downtime=%d", DeviceDowntime,
+        "kind idstr instance_id downtime_us"),
+    Row("migration_thread_after_loop", "2.5..", "", Mark.AFTER_LOOP),
+    Row("savevm_state_cancel", "2.0..2.4", "", Mark.CLEANUP),
+    Row("savevm_state_cleanup", "2.5..", "", Mark.CLEANUP),
+
+    # Post-copy and its return path
+    Row("postcopy_start", "2.5..", "", Mark.POSTCOPY_START),
+    Row("postcopy_start_set_run", "2.5..", "", Mark.POSTCOPY_SET_RUN),
+    Row("savevm_send_ping", "2.10..", "0x%x", Pinged, "value"),
+    Row("savevm_send_ping", "2.5..2.9", "%x", Pinged, "value"),
+    Row("migrate_handle_rp_req_pages", "2.10..", "in %s at 0x%x len 0x%x", Mark.POSTCOPY_REQUEST, "_ _ _"),
+    Row("migrate_handle_rp_req_pages", "2.5..2.9", "in %s at %x len %x", Mark.POSTCOPY_REQUEST, "_ _ _"),
+
+    # The destination's own; loading a snapshot prints the loadvm_* ones too
+    Row("migration_socket_incoming_accepted", "2.7..", "", Mark.INCOMING),
+    Row("migration_set_incoming_channel", "2.7..", "ioc=%s ioctype=%s", Mark.INCOMING, "_ _"),
+    Row("migration_fd_incoming", "2.7..", "fd=%d", Mark.INCOMING, "_"),
+    Row("migration_exec_incoming", "2.7..", "cmd=%s", Mark.INCOMING, "_"),
+    Row("migration_file_incoming", "8.2..", "filename=%s", Mark.INCOMING, "_"),
+    Row("loadvm_state_setup", "2.10..", "", Mark.DESTINATION),
+    Row("loadvm_state_cleanup", "2.10..", "", Mark.DESTINATION),
+    Row("process_incoming_migration_co_end", "2.5..10.1", "ret=%d postcopy-state=%d", Mark.DESTINATION, "_ _"),
+    Row("process_incoming_migration_co_end", "10.2..", "ret=%d", Mark.DESTINATION, "_"),
+
+    # QMP, as the monitor reads it (7.0 and later)
+    *(
+        Row(f"qmp_enter_{command}", "7.0..", "%s", partial(QmpCommand, name=command), "arguments")
+        for command in ("migrate", "migrate_cancel", "migrate_set_parameters", "migrate_incoming",
+                        "migrate_start_postcopy", "migrate_recover", "migrate_continue")
+    ),
+)
+# fmt: on
