@@ -70,17 +70,21 @@ def bandwidth_of(value: str) -> float:
     Raises:
         ValueError: `value` is no number.
     """
-    if value.isdigit() and int(value) >= _DOUBLE_BITS_FROM:
-        bandwidth: float = struct.unpack("<d", struct.pack("<Q", int(value) & 0xFFFFFFFFFFFFFFFF))[0]
-        return bandwidth
-    return float(value)
+    if not value.isdigit():
+        return float(value)
+    whole = int(value)
+    if whole < _DOUBLE_BITS_FROM:
+        return whole
+    bandwidth: float = struct.unpack("<d", struct.pack("<Q", whole & 0xFFFFFFFFFFFFFFFF))[0]
+    return bandwidth
 
 
+#: No wider than 64 bits print: what is longer was never a number, and Python's own limit would raise.
 _CONVERSIONS: Final[Mapping[str, tuple[bytes, Callable[[bytes], Any]]]] = {
-    "u": (rb"(\d+)", _number),
-    "d": (rb"(-?\d+)", _number),
-    "x": (rb"([0-9a-fA-F]+)", _hexadecimal),
-    "g": (rb"(-?[\d.]+(?:e[-+]?\d+)?|-?inf|-?nan)", lambda group: bandwidth_of(group.decode())),
+    "u": (rb"(\d{1,20})", _number),
+    "d": (rb"(-?\d{1,20})", _number),
+    "x": (rb"([0-9a-fA-F]{1,16})", _hexadecimal),
+    "g": (rb"(-?\d{1,20}(?:\.\d{0,20})?(?:e[-+]?\d{1,3})?|-?inf|-?nan)", lambda group: bandwidth_of(group.decode())),
     "w": (rb"([\w-]+)", _text),
     "s": (rb"(.*?)", _text),
 }
@@ -180,7 +184,9 @@ class Decoder:
         if isinstance(meanings[0], Mark):
             event = Marked(None, None, meanings[0] if len(set(meanings)) == 1 else Mark.OTHER)
         else:
-            event = meanings[0](None, None, *(values.get(field) for field in field_names(meanings[0])))
+            kinds = [meaning for meaning in meanings if not isinstance(meaning, Mark)]
+            kind = next((each for each in kinds if values.keys() <= set(field_names(each))), kinds[0])
+            event = kind(None, None, *(values.get(field) for field in field_names(kind)))
         return self._dated(event, min(each.since for each in layouts), max(each.until for each in layouts))
 
     def is_torn_name(self, text: bytes) -> bool:
@@ -215,8 +221,10 @@ class Decoder:
             case _:
                 return event
 
-    def _state_name(self, number: int | None) -> str:
+    def _state_name(self, number: int | None) -> str | None:
         names = _STATES_TO_2_4 if self._until < (2, 5) else _STATES_TO_2_10
+        if number is None:
+            return None
         if number == -1:
             return "failed"
-        return names[number] if number is not None and 0 <= number < len(names) else f"number-{number}"
+        return names[number] if 0 <= number < len(names) else f"number-{number}"

@@ -23,3 +23,23 @@ def span_id(trace: str, *path: str | int) -> str:
     """Name a span by 16 hexadecimal digits, from its place in the trace."""
     text = "/".join([trace, *map(str, path)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def root_span(trace: str) -> str:
+    """Name the span `migrate`."""
+    return span_id(trace, "migrate")
+
+
+def phase_span(trace: str, phase: str) -> str:
+    """Name the span of a phase; the rounds are the spans of the iterate phase."""
+    return span_id(trace, "phase", phase)
+
+
+def round_span(trace: str, number: int) -> str:
+    """Name the span `iterate` of a round."""
+    return span_id(trace, "iterate", number)
+
+
+def sync_span(trace: str, number: int) -> str:
+    """Name a span `bitmap_sync`."""
+    return span_id(trace, "bitmap_sync", number)

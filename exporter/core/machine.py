@@ -103,6 +103,7 @@ class Machine:
         self._phase: PhaseName | None = None
         self._phase_ns = start_ns
         self._header_seen = False
+        self._was_active = False
         self._active_ns: int | None = None
         self._thread: int | None = None
         self._phases: list[Phase] = []
@@ -122,6 +123,12 @@ class Machine:
     def has_left_setup(self) -> bool:
         """Whether setup is over, so that another header is another migration's."""
         return self._phase not in {None, PhaseName.SETUP}
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether it wrote its header or completed, and never was active, which only `savevm` does."""
+        ran = self.side is not None or self._was_active
+        return not ran and (self._header_seen or self.outcome.state == "completed")
 
     @property
     def identity(self) -> Identity:
@@ -167,8 +174,8 @@ class Machine:
 
     def finish(self) -> list[Change]:
         """Close what is open and say what it all was. The machine must not be used after."""
-        if self._phase is PhaseName.CLEANUP:
-            self._leave(self._cleanup_ns)
+        if self._phase is PhaseName.CLEANUP and self._cleanup_ns is not None:
+            self._leave(max(self._cleanup_ns, self._phase_ns))
         self._iteration.close()
         open_phase, self._phase = self._phase, None
         if open_phase is not None and open_phase is not PhaseName.CLEANUP:
@@ -181,7 +188,7 @@ class Machine:
     # States, phases, outcome
 
     def _learn_side(self, event: Event, at_ns: int) -> None:
-        self.side = side_of(event, self.outcome.state)
+        self.side = side_of(event)
         if self.side is Side.DESTINATION and self._phase is PhaseName.SETUP:
             # It said `setup` when it began to listen, maybe hours ago (8.2 and later).
             self._phase = None
@@ -196,6 +203,7 @@ class Machine:
         elif before is not None and before in states.NEXT and state not in states.NEXT[before]:
             self._surprise(SurpriseKind.UNEXPECTED_STATE, f"{before} -> {state}")
         self.outcome.state = state
+        self._was_active |= state == "active"
         if before == "pre-switchover":
             self._wait_ended(at_ns)
         if state in states.RESULTS:
@@ -251,9 +259,11 @@ class Machine:
 
     def _iterating(self, at_ns: int, event: Event) -> None:
         """Enter the phase that pending bytes or slices prove, where its own mark is missing."""
+        if self.outcome.at_ns is not None:
+            return
         if self._phase is None or self._phase is PhaseName.SETUP:
             # The state `active` stands for the mark; without it, the length of setup is not known.
-            known_ns = self._active_ns
+            known_ns = None if self._active_ns is None else max(self._active_ns, self._phase_ns)
             self._setup_complete(known_ns or at_ns, Marked(at_ns, event.thread, Mark.SETUP_COMPLETE))
             if known_ns is None:
                 self._setup_ns = None

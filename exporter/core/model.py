@@ -264,7 +264,7 @@ class Migration:
 
     Attributes:
         result_inferred: The outcome is not in the stream (QEMU's states are), it follows from other marks.
-        partial: The beginning or the end is missing, or lines were lost.
+        partial: The beginning or the end is missing.
         outcome_ns: The terminal state, else the mark that ended it; None where the stream ended first.
         end_ns: The last mark that belongs to it, cleanup included.
         setup_ns, downtime_ns: Durations; None on a reconstructed clock.

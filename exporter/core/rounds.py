@@ -93,7 +93,8 @@ class Rounds:
     def end(self, at_ns: int, *, by_sync: bool) -> list[Round]:
         """End the open round; return the rounds that are complete. One in which nothing was sent is forgotten."""
         draft, self._current = self._current, None
-        self._last_end_ns = at_ns
+        if draft is not None:
+            self._last_end_ns = at_ns
         if draft is not None and draft.iterations:
             draft.end_ns = at_ns
             draft.awaits_sync = by_sync

@@ -8,7 +8,8 @@ from exporter.core import states
 from exporter.core.events import Event, LowPending, Mark, Marked, Pending, StateSet, Transferred
 from exporter.core.model import Side
 
-#: A snapshot (`savevm`) prints none of these, though it writes the same header, sections and devices.
+#: A snapshot (`savevm`) prints none of these, though it writes the same header, sections and devices, and goes from
+#: state `setup` to `completed`: qemu_savevm_state(), migration/savevm.c.
 _SOURCE_MARKS: Final = frozenset(
     {Mark.OUTGOING, Mark.SETUP_COMPLETE, Mark.DOWNTIME_START, Mark.VM_STOPPED, Mark.DOWNTIME_END, Mark.POSTCOPY_START,
      Mark.POSTCOPY_SET_RUN, Mark.POSTCOPY_REQUEST, Mark.THROTTLE, Mark.FILE_ERROR, Mark.AFTER_LOOP}
@@ -17,12 +18,11 @@ _SOURCE_EVENTS: Final = (Pending, Transferred, LowPending)
 _DESTINATION_MARKS: Final = frozenset({Mark.INCOMING, Mark.DESTINATION})
 
 
-def side_of(event: Event, state: str | None) -> Side | None:
-    """Say which end prints this event after `state`, None for what both do."""
+def side_of(event: Event) -> Side | None:
+    """Say which end prints this event, None for what both do, and a snapshot."""
     match event:
         case Marked(mark=mark):
-            # A header after a state is no snapshot's, and a destination writes none.
-            if mark in _SOURCE_MARKS or (mark is Mark.HEADER and state is not None):
+            if mark in _SOURCE_MARKS:
                 return Side.SOURCE
             return Side.DESTINATION if mark in _DESTINATION_MARKS else None
         case StateSet(state=new_state):

@@ -52,7 +52,7 @@ class Stream:
         self.name = name
         self.counts = Counts()
         self.last_event_ns: int | None = None
-        self._vm = vm
+        self.vm = vm
         self._untimed = untimed
         self._start_ns = start_ns
         self._page_size = page_size
@@ -132,7 +132,7 @@ class Stream:
             reconstructed = kind is ClockKind.RECONSTRUCTED
             self._clock = ReconstructedClock(self._start_ns) if reconstructed else StreamClock(kind)
         if self._tracker is None:
-            self._tracker = Tracker(vm=self._vm, stream=self.name, clock=self._clock.kind, page_size=self._page_size)
+            self._tracker = Tracker(vm=self.vm, stream=self.name, clock=self._clock.kind, page_size=self._page_size)
         changes: list[Change] = []
         jumps_back = self._clock.jumps_back
         for placed, at_ns, placed_line in self._clock.place(event, line, now_ns):

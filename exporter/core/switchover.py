@@ -103,7 +103,7 @@ class Switchover:
             return self.flush()
         finished = self.flush()
         if not self._sections_seen and event.idstr != _RAM and duration_ns:
-            self._add(at_ns - duration_ns, event.idstr, None, duration_ns)
+            self._add(max(at_ns - duration_ns, self.start_ns or 0), event.idstr, None, duration_ns)
             self.devices[-1] = replace(self.devices[-1], instance=event.instance_id)
             finished += self.flush()
         return finished

@@ -37,6 +37,9 @@ _MIDDLE_STATES: Final = (SOURCE_ONLY - set(RESULTS)) | {"postcopy-active", "post
 
 _MAX_FRAMES: Final = 64
 
+#: MAX_MIGRATE_DOWNTIME of migration/options.c: QEMU refuses more.
+_MAX_LIMIT_MS: Final = 2_000_000
+
 
 class Tracker:
     """Follow one QEMU process, or one stream that does not tell processes apart."""
@@ -71,7 +74,7 @@ class Tracker:
             self._note(event)
             return []
         changes = self.tick(at_ns)
-        if isinstance(event, StateSet):
+        if isinstance(event, StateSet) and event.state is not None:
             self._states_enabled = True
         if self._begins(event):
             changes += self._begin(event, at_ns, line)
@@ -131,10 +134,10 @@ class Tracker:
         """Remember the downtime limit: where no bandwidth window is printed, nothing else tells it."""
         try:
             parameters = json.loads(arguments)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         limit_ms = parameters.get("downtime-limit") if isinstance(parameters, dict) else None
-        if isinstance(limit_ms, int) and limit_ms >= 0:
+        if isinstance(limit_ms, int) and 0 <= limit_ms <= _MAX_LIMIT_MS:
             self._limit_seconds = limit_ms / 1_000
             if self._machine is not None:
                 self._machine.limit_set(self._limit_seconds)
@@ -155,7 +158,7 @@ class Tracker:
             case StateSet(state="setup"):
                 return True
             case Marked(mark=Mark.HEADER):
-                # Where states are printed, one of them comes first; a header without one is a snapshot's.
+                # Where states are printed, one of them comes first.
                 return not self._states_enabled
             case Marked(mark=Mark.INCOMING):
                 return machine is None
@@ -210,8 +213,8 @@ class Tracker:
     def _finish(self, machine: Machine) -> list[Change]:
         self._machine = None
         if not self._started:
-            if machine.outcome.state is None:
-                return []  # a header and no more: a snapshot
+            if machine.outcome.state is None or machine.is_snapshot:
+                return []
             if self._began_by_active:
                 machine.side = Side.DESTINATION  # a source would have said `setup` first
             machine.changes.insert(0, Started(machine.identity))

@@ -51,7 +51,6 @@ class Row(NamedTuple):
     fields: str = ""
 
 
-_OLD_TRANSFERRED = "transferred %u time_spent %u bandwidth %g max_size %d"
 _TRANSFERRED = "transferred %u time_spent %u bandwidth %u switchover_bw %u max_size %d"
 
 # fmt: off
@@ -94,11 +93,10 @@ ROWS: tuple[Row, ...] = (
         "exact=%d, final=%d, precopy=%u, stopcopy=%u, postcopy=%u, total=%u,"
         " collected switchover ack pending=%u, total switchover ack pending=%u",
         Pending, "_ _ _ _ _ size _ _"),
-    Row("migrate_transferred", "3.0..8.1", _OLD_TRANSFERRED.replace("%g", "%u"), Transferred,
-        "transferred time_spent_ms bandwidth threshold"),
     Row("migrate_transferred", "8.2..", _TRANSFERRED, Transferred,
         "transferred time_spent_ms bandwidth switchover_bandwidth threshold"),
-    Row("migrate_transferred", "2.0..2.12", _OLD_TRANSFERRED, Transferred,
+    # The bandwidth is a double to 2.12, and %g prints a whole one like the integer it is since.
+    Row("migrate_transferred", "2.0..8.1", "transferred %u time_spent %u bandwidth %g max_size %d", Transferred,
         "transferred time_spent_ms bandwidth threshold"),
     Row("savevm_state_iterate", "2.0..", "", Mark.ITERATE),
     Row("savevm_section_start", "2.0..", "%s, section_id %u", SectionStarted, "idstr section_id"),

@@ -47,14 +47,15 @@ class QemuLog:
         match = _EVENT.fullmatch(line)
         if match is None:
             return self._prose(line)
+        if not self._decoder.knows(match[6]):
+            return self._unknown(line, match[6], match[7]) if match[2] else self._prose(line)
+        parsed = self._event(match)
+        return Malformed(self._glued(line)) if isinstance(parsed, Malformed) else parsed
+
+    def _event(self, match: re.Match[bytes]) -> Parsed:
         thread, seconds, micros, date, fraction, name, arguments = match.groups()
-        if not self._decoder.knows(name):
-            return self._unknown(line, name, arguments) if seconds else self._prose(line)
         at_ns = self._at_ns(seconds, micros, date, fraction)
-        parsed = self._decoder.decode(name, arguments or b"", at_ns, int(thread) if thread else None)
-        if isinstance(parsed, Malformed):
-            return Malformed(self._glued(line))
-        return parsed
+        return self._decoder.decode(name, arguments or b"", at_ns, int(thread) if thread else None)
 
     def _at_ns(self, seconds: bytes | None, micros: bytes | None, date: bytes | None, fraction: bytes | None) -> int | None:
         if not self.timed:
@@ -91,11 +92,14 @@ class QemuLog:
         return prose.parse(line[prefix.end() :], self._decoder)
 
     def _glued(self, line: bytes) -> Event | None:
-        """Find the event of a whole line behind the torn beginning of another."""
-        start = _GLUED.search(line, 1)
-        while start is not None:
-            parsed = self.parse(line[start.start() :])
-            if parsed is not None:
-                return parsed.salvaged if isinstance(parsed, Malformed) else parsed
-            start = _GLUED.search(line, start.end())
-        return None
+        """Find the event of a whole line behind the torn beginning of another, or of several.
+
+        Its thread is not known: the digits in front of it may be the torn line's.
+        """
+        own = _PREFIXED.match(line)
+        last = None
+        for last in _GLUED.finditer(line, own.end() if own else 0):
+            pass
+        match = _EVENT.fullmatch(line, last.start()) if last else None
+        parsed = self._event(match) if match else None
+        return None if parsed is None or isinstance(parsed, Malformed) else parsed._replace(thread=None)

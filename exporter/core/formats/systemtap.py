@@ -58,6 +58,9 @@ _KEYS: Final[Mapping[bytes, Mapping[str, str]]] = {
 _PENDING_KEYS: Final = _KEYS[b"migrate_pending"]
 _SAME_KEYS: Final = {b"migrate_pending_estimate": _PENDING_KEYS, b"migrate_pending_exact": _PENDING_KEYS}
 
+#: A sign and the digits of 64 bits.
+_MAX_DIGITS: Final = 21
+
 #: How the fields that are not whole numbers are read.
 _READERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "bandwidth": bandwidth_of, "state": str, "text": str, "idstr": str, "vmsd_name": str, "kind": str,
@@ -118,12 +121,15 @@ class SystemTap:
         return prose.parse(line, self._decoder) if glued is None else Malformed(glued)
 
     def _glued(self, line: bytes) -> Event | None:
-        """Find the event of a whole line behind the torn beginning of another."""
-        start = line.find(_MARK_START, 1)
-        if start < 0:
-            return None
-        parsed = self.parse(line[start:])
-        return parsed.salvaged if isinstance(parsed, Malformed) else parsed
+        """Find the event of a whole line behind the torn beginning of another, or of several."""
+        mark = _MARK.fullmatch(line, max(0, line.rfind(_MARK_START)))
+        return self._decoder.make(mark[1], {}) if mark else None
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(text)
+    return int(text)
 
 
 def _values(name: bytes, arguments: bytes) -> dict[str, Any] | None:
@@ -134,7 +140,9 @@ def _values(name: bytes, arguments: bytes) -> dict[str, Any] | None:
         field = keys.get(key.decode())
         if field is not None:
             try:
-                values[field] = _READERS.get(field, int)(value.decode("utf-8", "replace"))
+                values[field] = _READERS.get(field, _whole)(value.decode("utf-8", "replace"))
             except ValueError:
                 return None
+    if values.get("state", "").isdecimal():
+        values["number"] = _whole(values.pop("state"))  # up to 2.10 the state is a number
     return values or None

@@ -1,0 +1,88 @@
+# Everything runs from .venv, made here from the locked versions in requirements/.
+#   make demo PORT=9999   another port
+#   make test PYTHON=python3.13   another Python, after `make clean`
+
+PYTHON = python3
+PORT = 9871
+RECORDING = tests/data/qemu-7.2-log-nonconverging.log
+
+VENV = .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+# pip-tools works on pip's inside, so it has a place of its own.
+LOCK_VENV = .venv-lock
+PIP_TOOLS = pip-tools==7.6.2
+# Hashes come from the one index only, not from what a machine's pip also looks at. No host is written down.
+PIP_COMPILE = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null CUSTOM_COMPILE_COMMAND='make lock' \
+	$(LOCK_VENV)/bin/pip-compile --quiet --no-config --upgrade --resolver=backtracking --generate-hashes --allow-unsafe \
+	--strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+.DEFAULT_GOAL = help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint types contracts check-core format golden lock clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.run ## replay a shipped recording: its report, and its metrics on 127.0.0.1:PORT until interrupted
+	$(BIN)/qemu-migration-exporter replay $(RECORDING) --web.listen-address=127.0.0.1:$(PORT)
+
+# pytest comes last, so that its summary is what one sees; the core's coverage speaks up only when it is not whole.
+test: lint types contracts ## run every check: lint, types, import contracts, tests, coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+	@$(BIN)/coverage report --include='exporter/core/*' --fail-under=100 --format=total >$(VENV)/core-coverage \
+		|| { echo 'Not every branch of the core is tested:'; \
+		$(BIN)/coverage report --include='exporter/core/*' --fail-under=100; }
+
+lint: $(VENV)/.test ## check style and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.test ## check the types
+	$(BIN)/mypy
+
+contracts: $(VENV)/.test ## check who imports whom
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test ## format the code, and mend what the linter can mend safely
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+golden: $(VENV)/.test ## renew the golden files; review their diff
+	$(BIN)/python -m pytest --update-golden
+
+lock: $(LOCK_VENV)/.made ## renew the locked versions
+	$(PIP_COMPILE) --all-build-deps --output-file=requirements/run.txt pyproject.toml
+	$(PIP_COMPILE) --extra=test --constraint=requirements/run.txt --output-file=requirements/test.txt pyproject.toml
+
+clean: ## remove all that was made here
+	rm -rf $(VENV) $(LOCK_VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache \
+		.pytest_cache .ruff_cache
+	find exporter tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: each stands for a step done, and is older than what the step depends on when it has to be done again.
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo '$(PYTHON) must be Python 3.11 or later; name another: make PYTHON=python3.13' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo '$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Editable: the code that runs is the code here.
+$(VENV)/.run: requirements/run.txt pyproject.toml exporter/__init__.py $(VENV)/.made
+	$(PIP) install --require-hashes --requirement requirements/run.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.run
+	$(PIP) install --require-hashes --requirement requirements/test.txt
+	$(PIP) check
+	@touch $@
+
+$(LOCK_VENV)/.made: Makefile
+	$(PYTHON) -m venv --clear $(LOCK_VENV)
+	$(LOCK_VENV)/bin/python -m pip --disable-pip-version-check --quiet install '$(PIP_TOOLS)'
+	@touch $@

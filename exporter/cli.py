@@ -1,0 +1,146 @@
+"""The command line: arguments → calls → exit status, and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NoReturn
+
+import exporter
+from exporter import logs
+from exporter.core.formats import FORMATS
+from exporter.replay import Options, Replay
+from exporter.web import AddressError, parse_address
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        0 if all went well, 1 if something failed, 2 for a mistake on the command line.
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as stop:  # argparse's --help and its complaints
+        return stop.code if isinstance(stop.code, int) else 2
+    logs.set_up(arguments.log_level, arguments.log_format)
+    signal.signal(signal.SIGTERM, _interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an ASCII terminal gets a report with question marks, and no traceback
+    try:
+        return Replay(_replay_options(arguments)).run()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read our output has gone; keep the interpreter from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _interrupt(_signal: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qemu-migration-exporter",
+        description="Turn QEMU's live-migration trace events into metrics, traces and a verdict.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {exporter.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    replay = commands.add_parser(
+        "replay",
+        help="run recordings through the pipeline and print a report",
+        description="Run recordings of trace events through the pipeline and print a report.",
+        allow_abbrev=False,
+    )
+    _add_replay_arguments(replay)
+    _add_log_arguments(replay)
+    return parser
+
+
+def _add_replay_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help="a recording, plain or .gz; - for standard input")
+    add("--report", choices=("text", "json", "none"), default="text", help="what to print (default: %(default)s)")
+    add("--metrics.out", dest="metrics_out", metavar="FILE", help="write the metrics in Prometheus text format")
+    add("--spans.out", dest="spans_out", metavar="FILE", help="write the spans as OTLP JSON, one request a line")
+    add(
+        "--otlp.endpoint",
+        dest="otlp_endpoint",
+        metavar="URL",
+        help="send the spans over OTLP/HTTP, such as http://localhost:4318 (default: what OTEL_ variables say)",
+    )
+    add(
+        "--web.listen-address",
+        dest="listen_address",
+        type=_address,
+        metavar="ADDR",
+        help="serve /metrics on HOST:PORT while replaying and after, until interrupted",
+    )
+    add("--vm", metavar="NAME", help="the virtual machine's name (default: the file's, without directory and ending)")
+    add("--format", dest="format_name", choices=sorted(FORMATS), help="how lines are written (default: recognised)")
+    add(
+        "--start-time",
+        dest="start_ns",
+        type=_rfc3339_ns,
+        metavar="RFC3339",
+        help="when a recording without times began (default: the file's modification time)",
+    )
+    add("--speed", type=_positive, metavar="N", help="replay N times as fast as recorded (default: as fast as it goes)")
+    add("--strict", action="store_true", help="exit with 1 if a line was malformed or surprising")
+
+
+def _add_log_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--log.level", dest="log_level", choices=logs.LEVELS, default="info", help="(default: %(default)s)")
+    add("--log.format", dest="log_format", choices=logs.FORMATS, default="logfmt", help="(default: %(default)s)")
+
+
+def _replay_options(arguments: argparse.Namespace) -> Options:
+    return Options(
+        files=arguments.files,
+        report=arguments.report,
+        metrics_out=arguments.metrics_out,
+        spans_out=arguments.spans_out,
+        otlp_endpoint=arguments.otlp_endpoint,
+        listen_address=arguments.listen_address,
+        vm=arguments.vm,
+        format_name=arguments.format_name,
+        start_ns=arguments.start_ns,
+        speed=arguments.speed,
+        strict=arguments.strict,
+    )
+
+
+def _address(text: str) -> str:
+    try:
+        parse_address(text)
+    except AddressError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _rfc3339_ns(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a time such as 2026-11-22T22:39:05Z, got {text!r}") from error
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(aware.timestamp() * 1_000_000) * 1_000
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return number

@@ -1,0 +1,283 @@
+"""Run recordings through the pipeline and show what came out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from prometheus_client import CollectorRegistry, generate_latest
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from exporter.core.changes import Change, Ended
+from exporter.core.model import ClockKind, Migration, SurpriseKind
+from exporter.core.stream import Stream
+from exporter.report import text
+from exporter.report.document import document
+from exporter.report.summary import StreamSummary
+from exporter.sinks import Sink
+from exporter.sinks.delivery import Delivery, OtlpJsonWriter, otlp_http
+from exporter.sinks.health import Health
+from exporter.sinks.metrics import MetricsSink
+from exporter.sinks.spans import SpansSink
+from exporter.sources.recording import DamagedError, Recording, SourceError, vm_name
+from exporter.web import Server
+
+#: A progress bar for less would only flicker.
+_PROGRESS_AFTER_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What to replay and what to make of it; see the command line's help for each."""
+
+    files: Sequence[str]
+    report: Literal["text", "json", "none"] = "text"
+    metrics_out: str | None = None
+    spans_out: str | None = None
+    otlp_endpoint: str | None = None
+    listen_address: str | None = None
+    vm: str | None = None
+    format_name: str | None = None
+    start_ns: int | None = None
+    speed: float | None = None
+    strict: bool = False
+
+
+class Replay:
+    """One replay: its streams, its sinks and what it found."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._streams: list[Stream] = []
+        self._migrations: list[Migration] = []
+        self._problems: list[str] = []
+        self._done = False
+        self._metrics = MetricsSink()
+        self._spans: SpansSink | None = None
+        self._sinks: list[Sink] = [self._metrics]
+
+    def run(self) -> int:
+        """Replay everything; return the exit status."""
+        options = self._options
+        with ExitStack() as stack:
+            try:
+                self._open_spans(stack)
+                registry = self._registry()
+                server = self._serve(stack, registry)
+            except OSError as error:
+                _complain(f"{error.filename or options.listen_address}: {error.strerror or error}")
+                return 1
+            for name in options.files:
+                self._replay(name)
+            if self._spans is not None:
+                self._spans.close()
+            self._done = True
+            self._report()
+            if options.metrics_out is not None:
+                self._write_metrics(options.metrics_out, registry)
+            status = self._status()
+            if server is not None:
+                _wait_until_interrupted(server.url)
+        return status
+
+    def _open_spans(self, stack: ExitStack) -> None:
+        options = self._options
+        deliveries: list[Delivery] = []
+        if options.spans_out is not None:
+            out = stack.enter_context(Path(options.spans_out).open("w", encoding="utf-8"))
+            deliveries.append(Delivery(OtlpJsonWriter(out)))
+        over_http = otlp_http(options.otlp_endpoint)
+        if over_http is not None:
+            deliveries.append(over_http)
+        if deliveries:
+            self._spans = SpansSink(deliveries)
+            self._sinks.append(self._spans)
+
+    def _registry(self) -> CollectorRegistry:
+        registry = CollectorRegistry(auto_describe=True)
+        registry.register(self._metrics)
+        registry.register(
+            Health(
+                lambda: [(stream, not self._done and stream is self._streams[-1]) for stream in list(self._streams)],
+                self._spans,
+                lambda: self._metrics.limited,
+            )
+        )
+        return registry
+
+    def _serve(self, stack: ExitStack, registry: CollectorRegistry) -> Server | None:
+        if self._options.listen_address is None:
+            return None
+        server = Server(self._options.listen_address, registry, lambda: self._done)
+        server.start()
+        stack.callback(server.stop)
+        return server
+
+    def _replay(self, name: str) -> None:
+        options = self._options
+        try:
+            recording = Recording(name)
+        except SourceError as error:
+            self._problem(str(error))
+            return
+        start_ns = options.start_ns if options.start_ns is not None else recording.modified_ns or time.time_ns()
+        vm, is_taken = self._vm(name)
+        stream = Stream(
+            name, vm=vm, format_name=options.format_name, untimed=ClockKind.RECONSTRUCTED, start_ns=start_ns
+        )
+        self._streams.append(stream)
+        if is_taken:
+            self._apply(stream.surprise(SurpriseKind.DUPLICATE_VM, vm))
+        pace = _Pace(options.speed) if options.speed else None
+        try:
+            with _progress(recording) as chunks:
+                for chunk in chunks:
+                    for piece in chunk.splitlines(keepends=True) if pace else (chunk,):
+                        self._feed(stream, piece, pace)
+        except DamagedError as error:
+            _complain(str(error))
+            self._apply(stream.surprise(SurpriseKind.DAMAGED, str(error)))
+        except SourceError as error:
+            self._problem(str(error))
+        finally:
+            recording.close()
+        self._apply(stream.close())
+        if stream.format_name is None:
+            _complain(_nothing_in(stream))
+
+    def _feed(self, stream: Stream, piece: bytes, pace: _Pace | None) -> None:
+        changes = stream.feed(piece)
+        if pace is not None and stream.last_event_ns is not None:
+            pace.wait_for(stream.last_event_ns)
+        self._apply(changes)
+
+    def _apply(self, changes: list[Change]) -> None:
+        self._migrations += [change.migration for change in changes if isinstance(change, Ended)]
+        for sink in self._sinks:
+            sink.apply(changes)
+
+    def _vm(self, name: str) -> tuple[str, bool]:
+        """Name the virtual machine of a recording, and say whether another recording has taken that name."""
+        vm = self._options.vm or vm_name(name)
+        taken = [stream.vm for stream in self._streams]
+        number = sum(1 for other in taken if other == vm or other.startswith(f"{vm}#"))
+        return (f"{vm}#{number + 1}", True) if number else (vm, False)
+
+    def _report(self) -> None:
+        match self._options.report:
+            case "text":
+                summaries = [
+                    StreamSummary(
+                        name=stream.name, format=stream.format_name, clock=stream.clock_kind, counts=stream.counts
+                    )
+                    for stream in self._streams
+                ]
+                text.render(summaries, self._migrations, console=Console(highlight=False))
+            case "json":
+                json.dump(document(self._streams, self._migrations), sys.stdout, indent=2, ensure_ascii=False)
+                sys.stdout.write("\n")
+            case "none":
+                pass
+        sys.stdout.flush()
+
+    def _write_metrics(self, path: str, registry: CollectorRegistry) -> None:
+        """Write the metrics beside their place and move them there: a textfile collector never sees half of them."""
+        unfinished = Path(f"{path}.{os.getpid()}.tmp")
+        try:
+            unfinished.write_bytes(generate_latest(registry))
+            unfinished.replace(path)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            self._problem(f"{path}: {error.strerror or error}")
+
+    def _status(self) -> int:
+        failed = self._spans.counts()["failed", "undeliverable"] if self._spans is not None else 0
+        if failed:
+            self._problem(f"{failed} spans were not delivered; replaying again is harmless, it makes the same spans")
+        malformed = sum(stream.counts.malformed for stream in self._streams)
+        surprises = sum(stream.counts.surprises.total() for stream in self._streams)
+        if malformed or surprises:
+            _complain(f"{malformed} malformed lines, {surprises} surprises")
+        return 1 if self._problems or (self._options.strict and (malformed or surprises)) else 0
+
+    def _problem(self, message: str) -> None:
+        self._problems.append(message)
+        _complain(message)
+
+
+class _Pace:
+    """Hold changes back until their time has come, at a multiple of the speed they were recorded at."""
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self._offset: float | None = None
+
+    def wait_for(self, at_ns: int) -> None:
+        due = at_ns / 1e9 / self._speed
+        if self._offset is None:
+            self._offset = time.monotonic() - due
+        remaining = due + self._offset - time.monotonic()
+        if remaining > 0:
+            time.sleep(remaining)
+
+
+@contextmanager
+def _progress(recording: Recording) -> Iterator[Iterator[bytes]]:
+    """Give a recording's chunks, with a progress bar on a terminal if they take long."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    task = bar.add_task(recording.name, total=recording.size)
+    began = time.monotonic()
+    visible = False
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal visible
+        for chunk in recording.chunks():
+            yield chunk
+            if console.is_terminal and not visible and time.monotonic() - began > _PROGRESS_AFTER_SECONDS:
+                visible = True
+                bar.start()
+            bar.update(task, completed=recording.read)
+
+    try:
+        yield chunks()
+    finally:
+        if visible:
+            bar.stop()
+
+
+def _nothing_in(stream: Stream) -> str:
+    if stream.counts.lines == 0:
+        return f"{stream.name}: is empty"
+    return (
+        f"{stream.name}: none of its {stream.counts.lines} lines is a trace event of a QEMU migration;"
+        " expected QEMU's -trace log or the output of a SystemTap script"
+    )
+
+
+def _wait_until_interrupted(url: str) -> None:
+    print(f"serving {url}/metrics until interrupted", file=sys.stderr, flush=True)
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        pass
+
+
+def _complain(message: str) -> None:
+    print(f"qemu-migration-exporter: {message}", file=sys.stderr, flush=True)

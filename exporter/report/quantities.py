@@ -1,0 +1,128 @@
+"""Numbers as a person reads them: binary units for bytes, seconds or milliseconds, and a dash for what is not known."""
+
+from __future__ import annotations
+
+from typing import Final
+
+UNKNOWN: Final = "\N{EN DASH}"
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
+TIB: Final = 1 << 40
+
+_MAX_DECIMALS: Final = 3
+
+#: Below these, one decimal would read as none at all.
+_LEAST_CELL: Final = 0.05
+_LEAST_MS: Final = 0.05
+_LEAST_PERCENT: Final = 0.5
+
+#: From here on a duration is written without a decimal, in seconds, in minutes, in hours.
+_WHOLE_MS: Final = 10
+_SECOND_MS: Final = 1_000
+_MINUTES_S: Final = 120
+_HOURS_MIN: Final = 120
+
+
+def size(count: float | None, decimals: int = 1) -> str:
+    """Write bytes in MiB, in a smaller or larger unit only where MiB would be hard to read."""
+    if count is None:
+        return UNKNOWN
+    if count >= 10 * TIB:
+        return f"{count / TIB:.{decimals}f} TiB"
+    if count >= 10 * GIB:
+        return f"{count / GIB:.{decimals}f} GiB"
+    if count >= MIB / 10:
+        return f"{count / MIB:.{decimals}f} MiB"
+    return f"{count / KIB:.{decimals}f} KiB" if count >= KIB else f"{count:.0f} B"
+
+
+def sizes_apart(left: int, right: int) -> tuple[str, str]:
+    """Write two sizes with as many decimals as it takes to tell them apart."""
+    for decimals in range(1, _MAX_DECIMALS + 1):
+        texts = size(left, decimals), size(right, decimals)
+        if left == right or texts[0] != texts[1]:
+            break
+    return texts
+
+
+def size_range(low: int, high: int) -> str:
+    """Write the sizes from low to high, one size where they read the same."""
+    if size(low) == size(high):
+        return size(low)
+    return f"{size(low)} to {size(high)}"
+
+
+def rate(bytes_per_second: float | None) -> str:
+    """Write a bandwidth."""
+    return UNKNOWN if bytes_per_second is None else f"{size(bytes_per_second)}/s"
+
+
+def cell(count: float | None, unit: int) -> str:
+    """Write bytes as a table's cell, in the unit its caption names."""
+    if count is None:
+        return UNKNOWN
+    scaled = count / unit
+    return "<0.1" if 0 < scaled < _LEAST_CELL else f"{scaled:.1f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Write a duration to about three digits."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds == 0:
+        return "0 ms"
+    milliseconds = seconds * 1_000
+    if milliseconds < _LEAST_MS:
+        return "<0.1 ms"
+    if round(milliseconds, 1) < _WHOLE_MS:
+        return f"{milliseconds:.1f} ms"
+    if round(milliseconds) < _SECOND_MS:
+        return f"{milliseconds:.0f} ms"
+    if round(seconds, 1) < _MINUTES_S:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < _HOURS_MIN:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def duration_cell(seconds: float | None) -> str:
+    """Write a duration as a table's cell, short where it has two units."""
+    text = duration(seconds)
+    if " min" in text:  # 2 min 5 s, 1 h 4 min
+        return text.replace(" h", "h").replace(" min", "m").replace(" s", "s")
+    # The shorter unit is padded, so that in a column the digits align.
+    return f"{text} " if text.endswith(" s") else text
+
+
+def limit(seconds: float | None, beside: float | None = None) -> str:
+    """Write a limit as it was set, in the unit of the duration it stands beside."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 1 and (beside is None or not duration(beside).endswith((" s", "min"))):
+        return f"{_bare(seconds * 1_000)} ms"
+    return f"{_bare(seconds)} s"
+
+
+def share(part: float, whole: float | None) -> str:
+    """Write a part in per cent of the whole."""
+    if not whole:
+        return UNKNOWN
+    percent = 100 * part / whole
+    return "<1 %" if 0 < percent < _LEAST_PERCENT else f"{percent:.0f} %"
+
+
+def plural(count: int, noun: str) -> str:
+    """Write a count and its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def seconds_of(nanoseconds: int | None) -> float | None:
+    """Turn the core's nanoseconds into seconds."""
+    return None if nanoseconds is None else nanoseconds / 1e9
+
+
+def _bare(value: float) -> str:
+    return f"{value:.3f}".rstrip("0").rstrip(".")

@@ -1,0 +1,74 @@
+"""The exporter's own metrics: what it read, what it could not, and what became of its spans."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from prometheus_client.metrics_core import Metric as PrometheusMetric
+from prometheus_client.registry import Collector
+
+import exporter
+from exporter.core.model import SurpriseKind
+from exporter.core.stream import Stream
+from exporter.sinks.names import EXPORTER, Families
+
+_PREFIX: Final = "qemu_migration_exporter_"
+
+
+class SpanCounts(Protocol):
+    """How many spans had which fate."""
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Return spans by (outcome, reason), every pair there can be."""
+        ...
+
+
+class Health(Collector):
+    """Collect from the streams and sinks themselves; nothing is kept here.
+
+    Args:
+        streams: Gives the streams with whether each can be read now.
+        spans: The span sink, None where none was asked for.
+        limited: Gives the number of virtual machines that were denied series.
+    """
+
+    def __init__(
+        self,
+        streams: Callable[[], Sequence[tuple[Stream, bool]]],
+        spans: SpanCounts | None,
+        limited: Callable[[], int],
+    ) -> None:
+        self._streams = streams
+        self._spans = spans
+        self._limited = limited
+        self.config_loaded = True
+
+    def describe(self) -> list[PrometheusMetric]:
+        """Name the families, see `exporter.sinks.metrics.MetricsSink.describe`."""
+        return Families(EXPORTER).all
+
+    def collect(self) -> list[PrometheusMetric]:
+        """Build the families from what is known now."""
+        families = Families(EXPORTER)
+        families.gauge(f"{_PREFIX}build_info", [exporter.__version__, platform.python_version()], 1)
+        families.gauge(f"{_PREFIX}config_last_reload_successful", [], int(self.config_loaded))
+        families.counter(f"{_PREFIX}series_limited_total", [], self._limited())
+        for stream, up in self._streams():
+            _collect_stream(families, stream, up=up)
+        for (outcome, reason), number in (self._spans.counts() if self._spans else {}).items():
+            families.counter(f"{_PREFIX}spans_total", [outcome, reason], number)
+        return families.all
+
+
+def _collect_stream(families: Families, stream: Stream, *, up: bool) -> None:
+    counts, last_ns = stream.counts, stream.last_event_ns
+    families.gauge(f"{_PREFIX}stream_up", [stream.name], int(up))
+    families.gauge(
+        f"{_PREFIX}stream_last_event_timestamp_seconds", [stream.name], None if last_ns is None else last_ns / 1e9
+    )
+    for outcome, lines in (("event", counts.events), ("noise", counts.noise), ("malformed", counts.malformed)):
+        families.counter(f"{_PREFIX}lines_total", [stream.name, outcome], lines)
+    for kind in SurpriseKind:
+        families.counter(f"{_PREFIX}surprises_total", [stream.name, kind.value], counts.surprises[kind])

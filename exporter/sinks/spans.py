@@ -1,0 +1,310 @@
+"""Migrations as OpenTelemetry spans with the times of the probe, each sent when it ends.
+
+A trace is one migration: `migrate` with `migrate.start`, `setup`, an `iterate` a round, `complete_precopy`,
+`postcopy` and `cleanup` under it. Ids follow from the recording, so the same one gives the same trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    Status,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+    set_span_in_context,
+)
+
+import exporter
+from exporter.core import ids
+from exporter.core.changes import (
+    Change,
+    DeviceFinished,
+    Ended,
+    PhaseEnded,
+    PreSwitchoverEnded,
+    RoundEnded,
+    Started,
+    SyncFinished,
+)
+from exporter.core.model import ClockKind, Device, Identity, Migration, PhaseName, Result, Round, Sync
+from exporter.sinks import attributes as names
+from exporter.sinks.delivery import Delivery
+
+SERVICE_NAME: Final = "qemu-migration"
+
+Value = str | bool | int | float
+Attributes = Mapping[str, Value | None]
+
+
+class _GivenIds(IdGenerator):
+    """Give the SDK the ids that were decided for the next span."""
+
+    trace_id = 0
+    span_id = 0
+
+    def generate_trace_id(self) -> int:
+        return self.trace_id
+
+    def generate_span_id(self) -> int:
+        return self.span_id
+
+    def is_trace_id_random(self) -> bool:
+        return False
+
+
+@dataclass(slots=True)
+class _Trace:
+    """What the spans of one migration have to share."""
+
+    identity: Identity
+    devices: int = 0
+
+
+class SpansSink:
+    """Make spans of changes and hand each to a processor when it has ended.
+
+    Args:
+        deliveries: Take the finished spans; they decide whether to wait or to drop.
+        resource: Who speaks, beside the service's name and version and what OTEL_RESOURCE_ATTRIBUTES says. Nothing
+            of this machine is added: a replay's machine has nothing to do with the migration.
+    """
+
+    def __init__(self, deliveries: Sequence[Delivery], resource: Mapping[str, str] | None = None) -> None:
+        self._deliveries = deliveries
+        self._ids = _GivenIds()
+        ours = {"service.name": SERVICE_NAME, "service.version": exporter.__version__, **(resource or {})}
+        self._provider = TracerProvider(
+            resource=Resource(ours).merge(OTELResourceDetector().detect()),
+            id_generator=self._ids,
+            shutdown_on_exit=False,
+            span_limits=SpanLimits(max_span_attribute_length=4_096),
+        )
+        for delivery in deliveries:
+            self._provider.add_span_processor(delivery)
+        self._tracer: Tracer = self._provider.get_tracer("qemu-migration-exporter", exporter.__version__)
+        self._traces: dict[str, _Trace] = {}
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Take changes, see `exporter.sinks.Sink`."""
+        for change in changes:
+            match change:
+                case Started(identity=identity) if self._is_sampled(identity.trace_id):
+                    self._traces[identity.trace_id] = _Trace(identity)
+                    self._start(identity)
+                case Ended(migration=migration):
+                    trace = self._traces.pop(migration.identity.trace_id, None)
+                    if trace is not None:
+                        self._end(migration)
+                case PhaseEnded() | RoundEnded() | SyncFinished() | DeviceFinished() | PreSwitchoverEnded():
+                    trace = self._traces.get(change.trace_id)
+                    if trace is not None:
+                        self._part(trace, change)
+                case _:
+                    pass
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Return spans by (outcome, reason), every pair there can be."""
+        counts: dict[tuple[str, str], int] = {}
+        for delivery in self._deliveries:
+            for fate, spans in delivery.counts().items():
+                counts[fate] = counts.get(fate, 0) + spans
+        return counts
+
+    def close(self) -> None:
+        """Let the deliveries finish."""
+        self._provider.shutdown()
+
+    def _is_sampled(self, trace_id: str) -> bool:
+        """Ask the sampler (OTEL_TRACES_SAMPLER) once a trace: its root, which it would decide by, is made last."""
+        decision = self._provider.sampler.should_sample(None, int(trace_id, 16), "migrate").decision
+        return decision is Decision.RECORD_AND_SAMPLE
+
+    def _part(
+        self, trace: _Trace, change: PhaseEnded | RoundEnded | SyncFinished | DeviceFinished | PreSwitchoverEnded
+    ) -> None:
+        identity = trace.identity
+        match change:
+            case PhaseEnded(phase=phase):
+                # The iterate phase is shown by its rounds.
+                if phase.name is not PhaseName.ITERATE and phase.end_ns is not None:
+                    self._phase(identity, phase.name, phase.start_ns, phase.end_ns)
+            case RoundEnded(round=each):
+                # The round that a stream ended in closes with the migration, whose end is known then.
+                if each.end_ns is not None:
+                    self._round(identity, each, each.end_ns)
+            case SyncFinished(sync=sync):
+                self._sync(identity, sync)
+            case DeviceFinished(device=device):
+                trace.devices += 1
+                self._device(identity, device, trace.devices)
+            case PreSwitchoverEnded(start_ns=start_ns, end_ns=end_ns):
+                parent = ids.phase_span(identity.trace_id, PhaseName.COMPLETE_PRECOPY)
+                span_id = ids.span_id(identity.trace_id, "pre_switchover")
+                self._span(identity, "pre_switchover", span_id, parent, start_ns, end_ns, {})
+
+    def _start(self, identity: Identity) -> None:
+        span_id = ids.span_id(identity.trace_id, "migrate.start")
+        root = ids.root_span(identity.trace_id)
+        self._span(identity, "migrate.start", span_id, root, identity.start_ns, identity.start_ns, _described(identity))
+
+    def _phase(self, identity: Identity, name: PhaseName, start_ns: int, end_ns: int, **more: Value) -> None:
+        span_id = ids.phase_span(identity.trace_id, name)
+        self._span(identity, name, span_id, ids.root_span(identity.trace_id), start_ns, end_ns, more)
+
+    def _round(self, identity: Identity, each: Round, end_ns: int) -> None:
+        self._span(
+            identity,
+            "iterate",
+            ids.round_span(identity.trace_id, each.number),
+            ids.root_span(identity.trace_id),
+            each.start_ns,
+            end_ns,
+            {
+                names.ROUND: each.number,
+                names.ITERATIONS: each.iterations,
+                names.TRANSFERRED_BYTES: each.transferred_bytes,
+                names.PENDING_AT_START_BYTES: each.pending_at_start_bytes,
+                names.PENDING_AT_END_BYTES: each.pending_at_end_bytes,
+                names.DIRTIED_BYTES: each.dirtied_bytes,
+                names.DIRTY_BYTES_PER_SECOND: each.dirty_bytes_per_second,
+                names.BANDWIDTH_BYTES_PER_SECOND: each.bandwidth_bytes_per_second,
+                names.INCOMPLETE: True if each.end_ns is None else None,
+            },
+        )
+
+    def _sync(self, identity: Identity, sync: Sync) -> None:
+        trace_id = identity.trace_id
+        if sync.round is not None:
+            parent = ids.round_span(trace_id, sync.round)
+        elif sync.phase in {PhaseName.SETUP, PhaseName.COMPLETE_PRECOPY, PhaseName.POSTCOPY}:
+            parent = ids.phase_span(trace_id, sync.phase)
+        else:
+            parent = ids.root_span(trace_id)
+        self._span(
+            identity,
+            "bitmap_sync",
+            ids.sync_span(trace_id, sync.number),
+            parent,
+            sync.start_ns,
+            sync.end_ns or sync.start_ns,
+            {
+                names.BITMAP_SYNC: sync.number,
+                names.DIRTIED_BYTES: sync.dirtied_bytes,
+                names.INCOMPLETE: True if sync.end_ns is None else None,
+                names.STACKTRACE: "\n".join(sync.stacktrace) or None,
+            },
+        )
+
+    def _device(self, identity: Identity, device: Device, ordinal: int) -> None:
+        self._span(
+            identity,
+            "save" if device.vmsd_name is None else f"save {device.vmsd_name}",
+            ids.span_id(identity.trace_id, "save", ordinal),
+            ids.phase_span(identity.trace_id, PhaseName.COMPLETE_PRECOPY),
+            device.start_ns,
+            device.start_ns + (device.duration_ns or 0),
+            {names.DEVICE_IDSTR: device.name, names.DEVICE_INSTANCE: device.instance},
+        )
+
+    def _end(self, migration: Migration) -> None:
+        identity, progress = migration.identity, migration.progress
+        # What the stream's end cut off ends there, and says so.
+        for phase in migration.phases:
+            if phase.end_ns is None and phase.name is not PhaseName.ITERATE:
+                self._phase(identity, phase.name, phase.start_ns, migration.end_ns, **{names.INCOMPLETE: True})
+        for each in migration.rounds:
+            if each.end_ns is None:
+                self._round(identity, each, migration.end_ns)
+        failed = migration.result is Result.FAILED
+        self._span(
+            identity,
+            "migrate",
+            ids.root_span(identity.trace_id),
+            None,
+            identity.start_ns,
+            migration.end_ns,
+            {
+                **_described(identity),
+                names.RESULT: migration.result,
+                names.RESULT_INFERRED: migration.result_inferred,
+                names.PARTIAL: migration.partial,
+                names.MODE: progress.mode,
+                names.DURATION: _seconds(migration.duration_ns),
+                names.SETUP: _seconds(migration.setup_ns),
+                names.DOWNTIME: _seconds(migration.downtime_ns),
+                names.DOWNTIME_LIMIT: progress.downtime_limit_seconds,
+                names.ROUNDS: len(migration.rounds),
+                names.BITMAP_SYNCS: progress.bitmap_syncs,
+                names.ITERATIONS: progress.iterations,
+                names.TRANSFERRED_BYTES: progress.transferred_bytes,
+                names.RAM_BYTES: progress.ram_bytes,
+                names.THRESHOLD_BYTES: progress.threshold_bytes,
+                names.BEST_PENDING_BYTES: progress.verdict.best_pending_bytes,
+                names.BEST_ROUND: progress.verdict.best_round,
+                names.REQUIRED_DOWNTIME: progress.verdict.required_downtime_seconds,
+                names.THROTTLES: progress.throttles,
+                names.POSTCOPY_REQUESTS: progress.postcopy_requests,
+                names.STACKTRACE: "\n".join(identity.stacktrace) or None,
+                names.ERROR_TYPE: error_type(migration) if failed else None,
+            },
+            Status(StatusCode.ERROR, migration.error) if failed else None,
+        )
+
+    def _span(
+        self,
+        identity: Identity,
+        name: str,
+        span_id: str,
+        parent: str | None,
+        start_ns: int,
+        end_ns: int,
+        attributes: Attributes,
+        status: Status | None = None,
+    ) -> None:
+        """Begin and end a span at once, with the times of the probe."""
+        trace_id = int(identity.trace_id, 16)
+        self._ids.trace_id, self._ids.span_id = trace_id, int(span_id, 16)
+        context = None
+        if parent is not None:
+            above = SpanContext(trace_id, int(parent, 16), is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+            context = set_span_in_context(NonRecordingSpan(above))
+        given = {key: value for key, value in attributes.items() if value is not None}
+        if identity.clock is not ClockKind.PROBE:
+            given[names.CLOCK] = identity.clock.value
+        span = self._tracer.start_span(name, context=context, start_time=start_ns, attributes=_plain(given))
+        if status is not None:
+            span.set_status(status)
+        span.end(end_time=max(start_ns, end_ns))
+
+
+def error_type(migration: Migration) -> str:
+    """Class a failure by where it happened: a bounded set, as error.type has to be."""
+    names_of_phases = [phase.name for phase in migration.phases if phase.name is not PhaseName.CLEANUP]
+    return f"{names_of_phases[-1]}_failed" if names_of_phases else "failed"
+
+
+def _described(identity: Identity) -> dict[str, Value | None]:
+    return {
+        names.VM_NAME: identity.vm,
+        names.VM_UUID: identity.uuid,
+        names.SIDE: identity.side,
+    }
+
+
+def _plain(attributes: Mapping[str, Value]) -> dict[str, Value]:
+    """Make plain strings of enumerations: the encoder takes nothing else."""
+    return {key: str(value) if isinstance(value, str) else value for key, value in attributes.items()}
+
+
+def _seconds(duration_ns: int | None) -> float | None:
+    return None if duration_ns is None else duration_ns / 1e9

@@ -1,0 +1,1 @@
+"""Where bytes come from. A source knows nothing of lines or migrations."""

@@ -1,0 +1,35 @@
+"""What all tests share: the golden files and the flag that renews them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# The same examples every time, and no deadline: how fast a machine is says nothing about the program.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.load_profile("repeatable")
+
+GOLDEN = Path(__file__).parent / "data" / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the flag that renews golden files."""
+    parser.addoption("--update-golden", action="store_true", help="write golden files anew; review their diff like code")
+
+
+@pytest.fixture(name="assert_golden")
+def _assert_golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with the golden file of this name, or renew that with --update-golden."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+
+        assert path.read_text(encoding="utf-8") == text
+
+    return check

@@ -1,0 +1,167 @@
+"""Spans on their way out: batches, waiting, and what is counted when nobody takes them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from exporter.core.stream import Stream
+from exporter.sinks.delivery import Delivery, OtlpJsonWriter, otlp_http
+from exporter.sinks.spans import SpansSink
+from tests.receiver import Receiver, receiving
+from tests.recordings import DATA
+
+
+class _Scripted(SpanExporter):
+    """An exporter whose answers are given beforehand; the last one is repeated."""
+
+    def __init__(self, *answers: SpanExportResult) -> None:
+        self._answers = list(answers)
+        self.batches: list[int] = []
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.batches.append(len(spans))
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+
+_OK, _NO = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
+
+
+def _deliver(spans: int, delivery: Delivery) -> None:
+    for _ in range(spans):
+        delivery.on_end(ReadableSpan("iterate"))
+    delivery.shutdown()
+
+
+def test_spans_leave_in_batches_and_the_rest_at_the_end() -> None:
+    """A full batch is sent at once, what is left when the delivery is closed."""
+    exporter = _Scripted(_OK)
+    delivery = Delivery(exporter)
+
+    _deliver(1_100, delivery)
+
+    assert exporter.batches == [512, 512, 76]
+    assert delivery.counts() == {("exported", ""): 1_100, ("failed", "undeliverable"): 0}
+
+
+def test_nothing_is_sent_when_there_is_nothing() -> None:
+    """A recording without a migration makes no request."""
+    exporter = _Scripted(_OK)
+
+    _deliver(0, Delivery(exporter))
+
+    assert exporter.batches == []
+
+
+def test_a_batch_that_fails_is_sent_again() -> None:
+    """A receiver that was away for a while loses nothing."""
+    exporter = _Scripted(_NO, _NO, _OK)
+    delivery = Delivery(exporter, attempts=3)
+
+    _deliver(10, delivery)
+
+    assert exporter.batches == [10, 10, 10]
+    assert delivery.counts()["exported", ""] == 10
+
+
+def test_after_a_batch_that_cannot_be_delivered_the_rest_is_counted_and_not_tried() -> None:
+    """A receiver that is gone does not hold a replay up for every batch."""
+    exporter = _Scripted(_NO)
+    delivery = Delivery(exporter, attempts=2)
+
+    _deliver(1_000, delivery)
+
+    assert exporter.batches == [512, 512]
+    assert delivery.counts() == {("exported", ""): 0, ("failed", "undeliverable"): 1_000}
+    assert not delivery.force_flush()
+
+
+def test_flushing_sends_what_is_there() -> None:
+    """The SDK's flush reaches the exporter."""
+    exporter = _Scripted(_OK)
+    delivery = Delivery(exporter)
+    delivery.on_end(ReadableSpan("iterate"))
+
+    assert delivery.force_flush()
+    assert exporter.batches == [1]
+
+
+def _spans_of(recording: str, copies: int, *deliveries: Delivery) -> SpansSink:
+    sink = SpansSink(deliveries)
+    for copy in range(copies):
+        stream = Stream("x", vm=f"vm-{copy}")
+        sink.apply([*stream.feed((DATA / recording).read_bytes()), *stream.close()])
+    sink.close()
+    return sink
+
+
+def test_json_lines_spell_ids_in_hexadecimal() -> None:
+    """OTLP's JSON differs from protobuf's in the ids; whoever reads them back finds the same ones."""
+    out = io.StringIO()
+
+    _spans_of("qemu-7.2-log-refused.log", 1, Delivery(OtlpJsonWriter(out)))
+
+    (line,) = out.getvalue().splitlines()
+    spans = json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    assert {(len(span["traceId"]), len(span["spanId"])) for span in spans} == {(32, 16)}
+    assert spans[0]["parentSpanId"] == spans[-1]["spanId"]
+    assert spans[-1]["status"] == {
+        "code": 2,
+        "message": "Failed to connect to '/run/migration/nobody.sock': No such file or directory",
+    }
+
+
+def test_a_receiver_gets_every_span_though_it_refuses_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 with Retry-After is waited for; 30 migrations arrive whole and in order."""
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_TIMEOUT", raising=False)
+    answers = iter([503, 503])
+    with receiving(Receiver(lambda: next(answers, 200))) as receiver:
+        delivery = otlp_http(receiver.url)
+        assert delivery is not None
+
+        sink = _spans_of("qemu-7.2-log-nonconverging.log", 30, delivery)
+
+        assert sink.counts() == {("exported", ""): len(receiver.spans), ("failed", "undeliverable"): 0}
+        assert [span.name for span in receiver.spans].count("migrate") == 30
+        assert len({(span.trace_id, span.span_id) for span in receiver.spans}) == len(receiver.spans) > 1_500
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path"),
+    [("", "/v1/traces"), ("/", "/v1/traces"), ("/v1/traces", "/v1/traces"), ("/otlp/v1/traces", "/otlp/v1/traces")],
+)
+def test_an_endpoint_without_a_path_gets_the_standard_one(endpoint: str, path: str) -> None:
+    """The base URL is enough, and a path of one's own is taken as it is."""
+    with receiving(Receiver()) as receiver:
+        delivery = otlp_http(receiver.url + endpoint)
+        assert delivery is not None
+        _spans_of("qemu-7.2-log-refused.log", 1, delivery)
+
+        assert receiver.paths == [path]
+
+
+def test_the_otel_variables_name_endpoint_and_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operators set their collectors up once, by OpenTelemetry's own variables."""
+    with receiving(Receiver()) as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=blue")
+        delivery = otlp_http(None)
+        assert delivery is not None
+        _spans_of("qemu-7.2-log-refused.log", 1, delivery)
+
+        assert receiver.paths == ["/v1/traces"]
+        assert receiver.headers[0]["x-tenant"] == "blue"
+
+
+def test_nothing_is_exported_unless_somebody_named_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No flag and no variable: no connection. OTEL_SDK_DISABLED overrules both."""
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    assert otlp_http(None) is None
+
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert otlp_http("http://127.0.0.1:4318") is None

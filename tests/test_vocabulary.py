@@ -1,0 +1,199 @@
+"""Every row of the vocabulary, with a line as QEMU of that age prints it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from exporter.core.decoder import MALFORMED, Decoder, field_names
+from exporter.core.events import (
+    DeviceDowntime,
+    DeviceSaved,
+    ErrorSet,
+    Event,
+    LowPending,
+    Mark,
+    Marked,
+    Pending,
+    Pinged,
+    QmpCommand,
+    SectionEnded,
+    SectionStarted,
+    StateSet,
+    SyncEnded,
+    ThrottleSet,
+    Transferred,
+)
+from exporter.core.vocabulary import ROWS
+
+T = 4100
+NS = 1_700_000_000_000_000_001
+
+
+def mark(meaning: Mark) -> Marked:
+    return Marked(NS, T, meaning)
+
+
+#: Versions of the row → the line without its prefix → the event. An event without arguments ends with a blank.
+EXAMPLES: list[tuple[str, str, Event]] = [
+    # State, outcome, errors
+    ("2.0..2.10", "migrate_set_state new state 4", StateSet(NS, T, "active")),
+    ("2.11..", "migrate_set_state new state postcopy-recover-setup", StateSet(NS, T, "postcopy-recover-setup")),
+    ("2.0..2.6", "migrate_fd_error ", ErrorSet(NS, T, None)),
+    ("2.7..9.0", "migrate_fd_error error=Failed to connect to 'a b': No route", ErrorSet(NS, T, "Failed to connect to 'a b': No route")),
+    ("9.1..", "migrate_error error=Unable to write to socket: Broken pipe", ErrorSet(NS, T, "Unable to write to socket: Broken pipe")),
+    ("2.0..9.2", "migrate_fd_cancel ", mark(Mark.CANCEL)),
+    ("10.0..", "migration_cancel ", mark(Mark.CANCEL)),
+    ("2.0..9.2", "migrate_fd_cleanup ", mark(Mark.CLEANUP)),
+    ("10.0..", "migration_cleanup ", mark(Mark.CLEANUP)),
+    ("2.5..", "migration_thread_file_err ", mark(Mark.FILE_ERROR)),
+    ("2.5..", "migration_completion_file_err ", mark(Mark.FILE_ERROR)),
+    # Setup
+    ("2.7..10.2", "migration_socket_outgoing_connected hostname=(null)", mark(Mark.OUTGOING)),
+    ("11.0..", "migration_socket_outgoing_connected ", mark(Mark.OUTGOING)),
+    ("2.7..", "migration_socket_outgoing_error error=Connection refused", mark(Mark.OUTGOING)),
+    ("2.7..", "migration_fd_outgoing fd=27", mark(Mark.OUTGOING)),
+    ("2.7..", "migration_exec_outgoing cmd=gzip -c > /tmp/vm.gz", mark(Mark.OUTGOING)),
+    ("8.2..", "migration_file_outgoing filename=/var/lib/libvirt/save/web 42", mark(Mark.OUTGOING)),
+    ("2.12..10.2", "migration_set_outgoing_channel ioc=0x563e50a5fc00 ioctype=qio-channel-socket hostname=(null) err=(nil)", mark(Mark.OUTGOING)),
+    ("2.7..2.11", "migration_set_outgoing_channel ioc=0x563e50a5fc00 ioctype=qio-channel-socket hostname=node2", mark(Mark.OUTGOING)),
+    ("11.0..", "migration_set_outgoing_channel ioc=0x563e50a5fc00 ioctype=qio-channel-socket", mark(Mark.OUTGOING)),
+    ("2.4..", "savevm_state_header ", mark(Mark.HEADER)),
+    ("2.0..2.9", "savevm_state_begin ", mark(Mark.SETUP_BEGIN)),
+    ("2.10..", "savevm_state_setup ", mark(Mark.SETUP_BEGIN)),
+    ("2.5..", "migration_thread_setup_complete ", mark(Mark.SETUP_COMPLETE)),
+    # Iteration, dirty bitmap, bandwidth, throttle
+    ("2.0..2.4", "migrate_pending pending size 671830016 max 26565583", Pending(NS, T, 671830016, 26565583)),
+    ("2.5..2.11", "migrate_pending pending size 671830016 max 0 (post=671830016 nonpost=0)", Pending(NS, T, 671830016, 0)),
+    ("2.12..7.2", "migrate_pending pending size 168304640 max 0 (pre = 168304640 compat=0 post=0)", Pending(NS, T, 168304640, 0)),
+    ("8.0..11.0", "migrate_pending_estimate estimate pending size 168304640 (pre = 168304640 post=0)", Pending(NS, T, 168304640, None)),
+    ("8.0..11.0", "migrate_pending_exact exact pending size 10 (pre = 0 post=10)", Pending(NS, T, 10, None)),
+    (
+        "11.1..",
+        "qemu_savevm_query_pending exact=1, final=0, precopy=1, stopcopy=2, postcopy=3, total=6,"
+        " collected switchover ack pending=0, total switchover ack pending=1",
+        Pending(NS, T, 6, None),
+    ),
+    (
+        "2.0..8.1",
+        "migrate_transferred transferred 3357090 time_spent 100 bandwidth 33570 max_size 10071270",
+        Transferred(NS, T, 3357090, 100, 33570, None, 10071270),
+    ),
+    (
+        "8.2..",
+        "migrate_transferred transferred 3416752 time_spent 100 bandwidth 34167 switchover_bw 0 max_size 10250255",
+        Transferred(NS, T, 3416752, 100, 34167, 0, 10250255),
+    ),
+    (
+        "2.0..8.1",
+        "migrate_transferred transferred 12751480 time_spent 144 bandwidth 88551.9 max_size 26565583",
+        Transferred(NS, T, 12751480, 144, 88551.9, None, 26565583),
+    ),
+    ("2.0..", "savevm_state_iterate ", mark(Mark.ITERATE)),
+    ("2.0..", "savevm_section_start 0000:00:03.0/virtio-net, section_id 20", SectionStarted(NS, T, "0000:00:03.0/virtio-net", 20)),
+    ("2.3..", "savevm_section_end ram, section_id 2 -> -32", SectionEnded(NS, T, "ram", 2)),
+    ("2.0..2.2", "savevm_section_end ram, section_id 2", SectionEnded(NS, T, "ram", 2)),
+    ("2.4..", "savevm_section_skip smbus-eeprom, section_id 30", mark(Mark.OTHER)),
+    ("2.0..", "migration_bitmap_sync_start ", mark(Mark.SYNC_START)),
+    ("2.0..", "migration_bitmap_sync_end dirty_pages 20811", SyncEnded(NS, T, 20811)),
+    ("2.0..", "migration_throttle ", mark(Mark.THROTTLE)),
+    ("9.2..", "cpu_throttle_set set guest CPU throttled by 20%", ThrottleSet(NS, T, 20)),
+    ("9.2..", "cpu_throttle_dirty_sync ", mark(Mark.THROTTLE_SYNC)),
+    # Completion, device state, downtime
+    ("2.5..", "migration_thread_low_pending 819200", LowPending(NS, T, 819200)),
+    ("6.1..", "migration_completion_vm_stop ret 0", mark(Mark.VM_STOPPED)),
+    ("4.0..", "runstate_set current_run_state 9 (running) new_state 7 (finish-migrate)", mark(Mark.VM_STOPPING)),
+    ("4.0..", "runstate_set current_run_state 7 (finish-migrate) new_state 6 (postmigrate)", mark(Mark.OTHER)),
+    ("2.0..3.1", "runstate_set new state 7", mark(Mark.VM_STOPPING)),
+    ("2.0..3.1", "runstate_set new state 10", mark(Mark.OTHER)),
+    ("2.0..2.4", "savevm_state_complete ", mark(Mark.COMPLETE)),
+    ("2.5..9.2", "savevm_state_complete_precopy ", mark(Mark.COMPLETE)),
+    ("10.0..", "migration_precopy_complete ", mark(Mark.COMPLETE)),
+    ("10.0..", "savevm_send_switchover_start ", mark(Mark.OUTGOING)),
+    ("2.0..", "vmstate_save slirp, (old)", DeviceSaved(NS, T, "slirp", "(old)")),
+    ("8.2..", "vmstate_downtime_checkpoint src-downtime-start", mark(Mark.DOWNTIME_START)),
+    ("8.2..", "vmstate_downtime_checkpoint src-vm-stopped", mark(Mark.VM_STOPPED)),
+    ("8.2..", "vmstate_downtime_checkpoint src-iterable-saved", mark(Mark.OUTGOING)),
+    ("8.2..", "vmstate_downtime_checkpoint src-non-iterable-saved", mark(Mark.OUTGOING)),
+    ("8.2..", "vmstate_downtime_checkpoint src-downtime-end", mark(Mark.DOWNTIME_END)),
+    ("8.2..", "vmstate_downtime_checkpoint dst-precopy-bh-vm-started", mark(Mark.DESTINATION)),
+    (
+        "8.2..",
+        "vmstate_downtime_save type=non-iterable idstr=0000:00:02.0/vga instance_id=0 downtime=134",
+        DeviceDowntime(NS, T, "non-iterable", "0000:00:02.0/vga", 0, 134),
+    ),
+    ("2.5..", "migration_thread_after_loop ", mark(Mark.AFTER_LOOP)),
+    ("2.0..2.4", "savevm_state_cancel ", mark(Mark.CLEANUP)),
+    ("2.5..", "savevm_state_cleanup ", mark(Mark.CLEANUP)),
+    # Post-copy and its return path
+    ("2.5..", "postcopy_start ", mark(Mark.POSTCOPY_START)),
+    ("2.5..", "postcopy_start_set_run ", mark(Mark.POSTCOPY_SET_RUN)),
+    ("2.10..", "savevm_send_ping 0x4", Pinged(NS, T, 4)),
+    ("2.5..2.9", "savevm_send_ping 4", Pinged(NS, T, 4)),
+    ("2.10..", "migrate_handle_rp_req_pages in (null) at 0x5f4d000 len 0x1000", mark(Mark.POSTCOPY_REQUEST)),
+    ("2.5..2.9", "migrate_handle_rp_req_pages in pc.ram at 5f4d000 len 1000", mark(Mark.POSTCOPY_REQUEST)),
+    # The destination
+    ("2.7..", "migration_socket_incoming_accepted ", mark(Mark.INCOMING)),
+    ("2.7..", "migration_set_incoming_channel ioc=0x55d0 ioctype=qio-channel-socket", mark(Mark.INCOMING)),
+    ("2.7..", "migration_fd_incoming fd=23", mark(Mark.INCOMING)),
+    ("2.7..", "migration_exec_incoming cmd=gunzip -c /tmp/vm.gz", mark(Mark.INCOMING)),
+    ("8.2..", "migration_file_incoming filename=/tmp/vm", mark(Mark.INCOMING)),
+    ("2.10..", "loadvm_state_setup ", mark(Mark.DESTINATION)),
+    ("2.10..", "loadvm_state_cleanup ", mark(Mark.DESTINATION)),
+    ("2.5..10.1", "process_incoming_migration_co_end ret=0 postcopy-state=0", mark(Mark.DESTINATION)),
+    ("10.2..", "process_incoming_migration_co_end ret=-22", mark(Mark.DESTINATION)),
+    # QMP
+    ("7.0..", 'qmp_enter_migrate {"uri": "tcp:node2:49152"}', QmpCommand(NS, T, '{"uri": "tcp:node2:49152"}', "migrate")),
+    *(
+        ("7.0..", f"qmp_enter_{name} {{}}", QmpCommand(NS, T, "{}", name))
+        for name in (
+            "migrate_cancel",
+            "migrate_set_parameters",
+            "migrate_incoming",
+            "migrate_start_postcopy",
+            "migrate_recover",
+            "migrate_continue",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), [(line, event) for _, line, event in EXAMPLES])
+def test_a_line_means_what_its_row_says(line: str, expected: Event) -> None:
+    """A line as the reference has it, read by a decoder that knows nothing of the stream yet."""
+    name, _, arguments = line.partition(" ")
+    assert expected == Decoder().decode(name.encode(), arguments.encode(), NS, T)
+
+
+def test_no_row_is_without_an_example() -> None:
+    """A row nobody can show a line for does not belong in the table."""
+    shown = set()
+    for versions, line, _ in EXAMPLES:
+        name, _, arguments = line.partition(" ")
+        rows = [row for row in ROWS if (row.name, row.versions) == (name, versions)]
+        shown.add(next(row for row in rows if Decoder((row,)).decode(name.encode(), arguments.encode(), NS, T) != MALFORMED))
+    assert set(ROWS) == shown
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name} {row.versions}")
+def test_a_row_is_well_formed(row: tuple[str, ...]) -> None:
+    """Each conversion fills a field its meaning has, or nothing."""
+    name, versions, layout, meaning, fields = row
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
+    assert re.fullmatch(r"\d+\.\d+\.\.(\d+\.\d+)?", versions)
+    assert len(fields.split()) == len(re.findall(r"%[a-z]", layout.replace("%%", "")))
+    if not isinstance(meaning, Mark):
+        assert callable(meaning)
+        assert {field for field in fields.split() if field != "_"} <= set(field_names(meaning))
+
+
+@pytest.mark.parametrize(
+    ("printed", "bytes_per_ms"),
+    [("88551.9", 88551.9), ("1.31072e+06", 1310720.0), ("0", 0.0), ("inf", float("inf")), ("4680821656496752412", 88551.94444444444)],
+)
+def test_a_double_has_many_shapes(printed: str, bytes_per_ms: float) -> None:
+    """printf's %g is short or has an exponent; SystemTap has no floats and prints the bits of the double."""
+    arguments = f"transferred 1 time_spent 2 bandwidth {printed} max_size -1".encode()
+    event = Decoder().decode(b"migrate_transferred", arguments, None, None)
+    assert Transferred(None, None, 1, 2, bytes_per_ms, None, -1) == event
