@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs.set_up(arguments.log_level, arguments.log_format)
     signal.signal(signal.SIGTERM, _interrupt)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # an ASCII terminal gets a report with question marks, and no traceback
+        sys.stdout.reconfigure(
+            errors="replace"
+        )  # an ASCII terminal gets a report with question marks, and no traceback
     try:
         return Replay(_replay_options(arguments)).run()
     except KeyboardInterrupt:

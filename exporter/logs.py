@@ -6,13 +6,13 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Final
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 FORMATS: Final = ("logfmt", "json")
 
 
-def set_up(level: str, log_format: Literal["logfmt", "json"] | str) -> None:
+def set_up(level: str, log_format: str) -> None:
     """Send the records of all loggers from `level` up to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if log_format == "json" else _Logfmt())

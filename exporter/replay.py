@@ -92,7 +92,8 @@ class Replay:
         options = self._options
         deliveries: list[Delivery] = []
         if options.spans_out is not None:
-            out = stack.enter_context(Path(options.spans_out).open("w", encoding="utf-8"))
+            path = Path(options.spans_out)
+            out = stack.enter_context(path.open("w", encoding="utf-8"))
             deliveries.append(Delivery(OtlpJsonWriter(out)))
         over_http = otlp_http(options.otlp_endpoint)
         if over_http is not None:
@@ -271,7 +272,7 @@ def _nothing_in(stream: Stream) -> str:
 
 
 def _wait_until_interrupted(url: str) -> None:
-    print(f"serving {url}/metrics until interrupted", file=sys.stderr, flush=True)
+    _say(f"serving {url}/metrics until interrupted")
     try:
         while True:
             time.sleep(3600)
@@ -280,4 +281,10 @@ def _wait_until_interrupted(url: str) -> None:
 
 
 def _complain(message: str) -> None:
-    print(f"qemu-migration-exporter: {message}", file=sys.stderr, flush=True)
+    _say(f"qemu-migration-exporter: {message}")
+
+
+def _say(message: str) -> None:
+    """Speak to the person at the terminal; standard output is for results."""
+    sys.stderr.write(f"{message}\n")
+    sys.stderr.flush()

@@ -24,6 +24,9 @@ _Application = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 _MAX_CONNECTIONS: Final = 1_000
 
 
+_MAX_PORT: Final = 65_535
+
+
 class AddressError(ValueError):
     """An address to listen on is not HOST:PORT."""
 
@@ -35,7 +38,7 @@ def parse_address(text: str) -> tuple[str, int]:
         AddressError: It is neither.
     """
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 0xFFFF:
+    if not colon or not port.isdecimal() or int(port) > _MAX_PORT:
         raise AddressError(f"expected HOST:PORT such as 127.0.0.1:9871, got {text!r}")
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - `:PORT` asks for it
 

@@ -17,7 +17,9 @@ GOLDEN = Path(__file__).parent / "data" / "golden"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the flag that renews golden files."""
-    parser.addoption("--update-golden", action="store_true", help="write golden files anew; review their diff like code")
+    parser.addoption(
+        "--update-golden", action="store_true", help="write golden files anew; review their diff like code"
+    )
 
 
 @pytest.fixture(name="assert_golden")

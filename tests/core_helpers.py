@@ -70,7 +70,9 @@ def new_stream(untimed: ClockKind = ClockKind.RECONSTRUCTED, start_ns: int = 0) 
     return Stream("guest.log", vm="guest", untimed=untimed, start_ns=start_ns)
 
 
-def read(data: bytes | str, *, chunks: int = 1, untimed: ClockKind = ClockKind.RECONSTRUCTED, start_ns: int = 0) -> Reading:
+def read(
+    data: bytes | str, *, chunks: int = 1, untimed: ClockKind = ClockKind.RECONSTRUCTED, start_ns: int = 0
+) -> Reading:
     """Read a whole stream, in so many chunks of about the same size."""
     data = data.encode() if isinstance(data, str) else data
     stream = new_stream(untimed, start_ns)

@@ -117,7 +117,9 @@ def tree(spans: list[dict[str, Any]]) -> str:
         for span in sorted(below, key=lambda each: (int(each["startTimeUnixNano"]), int(each["endTimeUnixNano"]))):
             begin, end = int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"])
             head = f"{indent}{span['name']}"
-            lines.append(f"{head:<34}{(begin - start) / 1e9:>12.6f} s {(end - begin) / 1e9:>12.6f} s{_attributes(span)}")
+            lines.append(
+                f"{head:<34}{(begin - start) / 1e9:>12.6f} s {(end - begin) / 1e9:>12.6f} s{_attributes(span)}"
+            )
             draw(span["spanId"], f"{indent}  ")
 
     draw(None, "")

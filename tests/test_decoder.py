@@ -20,11 +20,13 @@ from exporter.core.vocabulary import ROWS, Row
 
 
 def decode(decoder: Decoder, line: str) -> Event | Malformed | None:
+    """Decode a line without its prefix."""
     name, _, arguments = line.partition(" ")
     return decoder.decode(name.encode(), arguments.encode(), None, None)
 
 
 def after(*lines: str) -> Decoder:
+    """Make a decoder that has seen these lines."""
     decoder = Decoder()
     for line in lines:
         assert isinstance(decode(decoder, line), tuple)
@@ -40,10 +42,24 @@ def after(*lines: str) -> Decoder:
         ),
         (
             ["migrate_pending pending size 1 max 0 (post=1 nonpost=0)"],
-            ["none", "setup", "cancelling", "cancelled", "active", "postcopy-active", "completed", "failed", "colo", "number-9"],
+            [
+                "none",
+                "setup",
+                "cancelling",
+                "cancelled",
+                "active",
+                "postcopy-active",
+                "completed",
+                "failed",
+                "colo",
+                "number-9",
+            ],
         ),
         (["savevm_state_complete "], ["none", "setup", "cancelling", "cancelled", "active", "completed", "failed"]),
-        (["savevm_state_setup "], ["none", "setup", "cancelling", "cancelled", "active", "postcopy-active", "completed", "failed", "colo"]),
+        (
+            ["savevm_state_setup "],
+            ["none", "setup", "cancelling", "cancelled", "active", "postcopy-active", "completed", "failed", "colo"],
+        ),
     ],
     ids=["to 2.4", "2.5 to 2.11", "to 2.4 by its switchover", "2.10"],
 )
@@ -71,7 +87,7 @@ def test_minus_one_is_failed() -> None:
         (["savevm_state_setup ", "savevm_state_begin "], True),
     ],
 )
-def test_dirty_pages_count_one_sync_or_a_period(seen: list[str], cumulative: bool) -> None:
+def test_dirty_pages_count_one_sync_or_a_period(seen: list[str], *, cumulative: bool) -> None:
     """Before 2.9 a sync prints what it found itself; what a release is taken for is what was learnt first."""
     assert SyncEnded(None, None, 7, cumulative) == decode(after(*seen), "migration_bitmap_sync_end dirty_pages 7")
 
@@ -155,7 +171,7 @@ def test_arguments_may_come_by_name(name: bytes, values: dict[str, object], expe
         (b"zzz", False),
     ],
 )
-def test_the_beginning_of_a_name_is_known(text: bytes, torn: bool) -> None:
+def test_the_beginning_of_a_name_is_known(text: bytes, *, torn: bool) -> None:
     """A line may hold no more of an event than the first letters of its name."""
     assert torn is Decoder().is_torn_name(text)
 
@@ -169,7 +185,13 @@ def test_a_user_can_add_to_the_vocabulary() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("0", 0.0), ("131072", 131072.0), ("1.31072e+06", 1310720.0), ("4503599627370495", 4503599627370495.0), ("4680821656496752412", 12751480 / 144)],
+    [
+        ("0", 0.0),
+        ("131072", 131072.0),
+        ("1.31072e+06", 1310720.0),
+        ("4503599627370495", 4503599627370495.0),
+        ("4680821656496752412", 12751480 / 144),
+    ],
 )
 def test_bandwidth_may_be_the_bits_of_a_double(value: str, expected: float) -> None:
     """No link carries 4 TiB a millisecond, and no double that is one has bits below that."""

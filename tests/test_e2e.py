@@ -63,7 +63,9 @@ def test_metrics_are_served_until_interrupted(stop: signal.Signals) -> None:
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
     """`… | head -1` ends the program quietly."""
     process = subprocess.Popen(
-        [*PROGRAM, "replay", *[str(NONCONVERGING)] * 40, "--report=json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*PROGRAM, "replay", *[str(NONCONVERGING)] * 40, "--report=json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None
     assert process.stderr is not None

@@ -15,6 +15,7 @@ WHOLE = b"9400@1700000000.000001:savevm_state_iterate "
 
 
 def parse(line: bytes, *, timed: bool = True) -> Parsed:
+    """Read one line of a new log."""
     return QemuLog(Decoder(), timed=timed).parse(line)
 
 
@@ -38,7 +39,10 @@ def test_every_prefix_is_read(line: bytes, at_ns: int | None, thread: int | None
 def test_a_second_is_read_once_and_so_is_the_next() -> None:
     """Lines of one second follow each other; the date is not worked out for each."""
     log = QemuLog(Decoder(), timed=True)
-    times = [log.parse(b"2023-11-14T22:13:%sZ savevm_state_iterate " % second) for second in (b"20.1", b"20.2", b"21", b"20.3")]
+    times = [
+        log.parse(b"2023-11-14T22:13:%sZ savevm_state_iterate " % second)
+        for second in (b"20.1", b"20.2", b"21", b"20.3")
+    ]
     assert [Marked(EPOCH_NS + ms * 1_000_000, None, Mark.ITERATE) for ms in (100, 200, 1_000, 300)] == times
 
 

@@ -33,6 +33,7 @@ MARK = b'process("/usr/libexec/qemu-kvm").mark("savevm_state_iterate")'
 
 
 def parse(line: bytes) -> Parsed:
+    """Read one line of a new script's output."""
     return SystemTap(Decoder()).parse(line)
 
 
@@ -57,7 +58,10 @@ def test_a_mark_says_its_name(line: bytes, expected: Event | None) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        (b"migrate_pending pending_size:671830016 max_size:0 pend_post:671830016 pend_nonpost:0", Pending(None, None, 671830016, 0)),
+        (
+            b"migrate_pending pending_size:671830016 max_size:0 pend_post:671830016 pend_nonpost:0",
+            Pending(None, None, 671830016, 0),
+        ),
         (b"migrate_pending size=1 max=2", Pending(None, None, 1, 2)),
         (b"migrate_pending pend:1 threshold:2", Pending(None, None, 1, 2)),
         (b"migrate_pending_exact size:1", Pending(None, None, 1, None)),
@@ -117,7 +121,15 @@ def test_functions_and_their_backtraces_are_events(line: bytes, expected: Event)
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b" ", b" 7f9b", b"begin probe migrate", b"[root@node1 qemu]# stap --ldd x.stp", b"\xff\x00", b"savevm_nothing x:1"],
+    [
+        b"",
+        b" ",
+        b" 7f9b",
+        b"begin probe migrate",
+        b"[root@node1 qemu]# stap --ldd x.stp",
+        b"\xff\x00",
+        b"savevm_nothing x:1",
+    ],
 )
 def test_the_rest_is_noise(line: bytes) -> None:
     """The shell's prompt, the script's greeting, a function nobody knows."""

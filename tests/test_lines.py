@@ -8,6 +8,7 @@ from exporter.core.lines import MAX_LINE_BYTES, LineSplitter
 
 
 def split(*chunks: bytes, limit: int = MAX_LINE_BYTES) -> list[bytes]:
+    """Split a whole stream."""
     splitter = LineSplitter(limit)
     lines = [line for chunk in chunks for line in splitter.feed(chunk)]
     return lines + splitter.close()

@@ -86,7 +86,10 @@ def test_two_attempts_in_one_recording_are_two_migrations(capsys: Capture, tmp_p
 
     report = _report(capsys, log)
 
-    assert [(each["vm"], each["result"]) for each in report["migrations"]] == [("db-7", "failed"), ("db-7", "completed")]
+    assert [(each["vm"], each["result"]) for each in report["migrations"]] == [
+        ("db-7", "failed"),
+        ("db-7", "completed"),
+    ]
     assert len({str(each["trace_id"]) for each in report["migrations"]}) == 2
 
 

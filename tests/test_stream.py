@@ -157,7 +157,11 @@ def test_a_stream_of_noise_has_no_format() -> None:
     """Nothing is guessed from lines that say nothing; the clock is the one for lines without time."""
     reading = read("hello\n\x00\xff\nsavevm_section_sta\n")
     assert Counts(lines=3, noise=2, malformed=1) == reading.counts
-    assert (None, ClockKind.RECONSTRUCTED, []) == (reading.stream.format_name, reading.stream.clock_kind, reading.changes)
+    assert (None, ClockKind.RECONSTRUCTED, []) == (
+        reading.stream.format_name,
+        reading.stream.clock_kind,
+        reading.changes,
+    )
 
 
 def test_an_error_report_alone_is_an_event_of_nothing() -> None:
@@ -228,12 +232,19 @@ def test_a_doubled_line_is_taken_once() -> None:
 
 def test_equal_lines_without_time_are_two_events() -> None:
     """Where nothing tells two slices apart, each counts."""
-    assert 2 == read("migration_thread_setup_complete \nsavevm_state_iterate \nsavevm_state_iterate \n").migration.progress.iterations
+    assert (
+        2
+        == read(
+            "migration_thread_setup_complete \nsavevm_state_iterate \nsavevm_state_iterate \n"
+        ).migration.progress.iterations
+    )
 
 
 def test_a_line_that_is_older_is_told() -> None:
     """Threads may overtake each other by a millisecond; what is more is a surprise, and time never goes back."""
-    lines = log_lines("migration_thread_setup_complete\n+1000 savevm_state_iterate\nsavevm_state_iterate").splitlines(keepends=True)
+    lines = log_lines("migration_thread_setup_complete\n+1000 savevm_state_iterate\nsavevm_state_iterate").splitlines(
+        keepends=True
+    )
     reading = read(lines[0] + lines[2] + lines[1])
     assert [] == reading.surprises
     reading = read(lines[1] + lines[0])

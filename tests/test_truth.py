@@ -16,14 +16,17 @@ TOLERANCE_MS = 2
 
 @cache
 def replayed(name: str) -> Reading:
+    """Read a recording, once for all tests."""
     return read(recording(name))
 
 
 def those_with(key: str) -> list[str]:
+    """Name the recordings of which this is known."""
     return [name for name in RECORDINGS if key in truth(name)]
 
 
 def milliseconds(duration_ns: int | None) -> float:
+    """Return a known duration in ms."""
     assert duration_ns is not None
     return duration_ns / NS_PER_MS
 
@@ -130,6 +133,7 @@ def test_the_first_trace() -> None:
     assert known["device_sections"] == len(migration.devices)
     assert known["torn_lines"] == reading.counts.malformed
     assert (None, None, None) == (migration.setup_ns, migration.downtime_ns, migration.downtime_start_ns)
+    assert not migration.timed
     assert {None} == {device.duration_ns for device in migration.devices}
 
 

@@ -32,6 +32,7 @@ NS = 1_700_000_000_000_000_001
 
 
 def mark(meaning: Mark) -> Marked:
+    """Make a mark."""
     return Marked(NS, T, meaning)
 
 
@@ -41,8 +42,16 @@ EXAMPLES: list[tuple[str, str, Event]] = [
     ("2.0..2.10", "migrate_set_state new state 4", StateSet(NS, T, "active")),
     ("2.11..", "migrate_set_state new state postcopy-recover-setup", StateSet(NS, T, "postcopy-recover-setup")),
     ("2.0..2.6", "migrate_fd_error ", ErrorSet(NS, T, None)),
-    ("2.7..9.0", "migrate_fd_error error=Failed to connect to 'a b': No route", ErrorSet(NS, T, "Failed to connect to 'a b': No route")),
-    ("9.1..", "migrate_error error=Unable to write to socket: Broken pipe", ErrorSet(NS, T, "Unable to write to socket: Broken pipe")),
+    (
+        "2.7..9.0",
+        "migrate_fd_error error=Failed to connect to 'a b': No route",
+        ErrorSet(NS, T, "Failed to connect to 'a b': No route"),
+    ),
+    (
+        "9.1..",
+        "migrate_error error=Unable to write to socket: Broken pipe",
+        ErrorSet(NS, T, "Unable to write to socket: Broken pipe"),
+    ),
     ("2.0..9.2", "migrate_fd_cancel ", mark(Mark.CANCEL)),
     ("10.0..", "migration_cancel ", mark(Mark.CANCEL)),
     ("2.0..9.2", "migrate_fd_cleanup ", mark(Mark.CLEANUP)),
@@ -56,8 +65,16 @@ EXAMPLES: list[tuple[str, str, Event]] = [
     ("2.7..", "migration_fd_outgoing fd=27", mark(Mark.OUTGOING)),
     ("2.7..", "migration_exec_outgoing cmd=gzip -c > /tmp/vm.gz", mark(Mark.OUTGOING)),
     ("8.2..", "migration_file_outgoing filename=/var/lib/libvirt/save/web 42", mark(Mark.OUTGOING)),
-    ("2.12..10.2", "migration_set_outgoing_channel ioc=0x563e50a5fc00 ioctype=qio-channel-socket hostname=(null) err=(nil)", mark(Mark.OUTGOING)),
-    ("2.7..2.11", "migration_set_outgoing_channel ioc=0x563e50a5fc00 ioctype=qio-channel-socket hostname=node2", mark(Mark.OUTGOING)),
+    (
+        "2.12..10.2",
+        "migration_set_outgoing_channel ioc=0x563e50a5fc00 ioctype=qio-channel-socket hostname=(null) err=(nil)",
+        mark(Mark.OUTGOING),
+    ),
+    (
+        "2.7..2.11",
+        "migration_set_outgoing_channel ioc=0x563e50a5fc00 ioctype=qio-channel-socket hostname=node2",
+        mark(Mark.OUTGOING),
+    ),
     ("11.0..", "migration_set_outgoing_channel ioc=0x563e50a5fc00 ioctype=qio-channel-socket", mark(Mark.OUTGOING)),
     ("2.4..", "savevm_state_header ", mark(Mark.HEADER)),
     ("2.0..2.9", "savevm_state_begin ", mark(Mark.SETUP_BEGIN)),
@@ -65,14 +82,28 @@ EXAMPLES: list[tuple[str, str, Event]] = [
     ("2.5..", "migration_thread_setup_complete ", mark(Mark.SETUP_COMPLETE)),
     # Iteration, dirty bitmap, bandwidth, throttle
     ("2.0..2.4", "migrate_pending pending size 671830016 max 26565583", Pending(NS, T, 671830016, 26565583)),
-    ("2.5..2.11", "migrate_pending pending size 671830016 max 0 (post=671830016 nonpost=0)", Pending(NS, T, 671830016, 0)),
-    ("2.12..7.2", "migrate_pending pending size 168304640 max 0 (pre = 168304640 compat=0 post=0)", Pending(NS, T, 168304640, 0)),
-    ("8.0..11.0", "migrate_pending_estimate estimate pending size 168304640 (pre = 168304640 post=0)", Pending(NS, T, 168304640, None)),
+    (
+        "2.5..2.11",
+        "migrate_pending pending size 671830016 max 0 (post=671830016 nonpost=0)",
+        Pending(NS, T, 671830016, 0),
+    ),
+    (
+        "2.12..7.2",
+        "migrate_pending pending size 168304640 max 0 (pre = 168304640 compat=0 post=0)",
+        Pending(NS, T, 168304640, 0),
+    ),
+    (
+        "8.0..11.0",
+        "migrate_pending_estimate estimate pending size 168304640 (pre = 168304640 post=0)",
+        Pending(NS, T, 168304640, None),
+    ),
     ("8.0..11.0", "migrate_pending_exact exact pending size 10 (pre = 0 post=10)", Pending(NS, T, 10, None)),
     (
         "11.1..",
-        "qemu_savevm_query_pending exact=1, final=0, precopy=1, stopcopy=2, postcopy=3, total=6,"
-        " collected switchover ack pending=0, total switchover ack pending=1",
+        (
+            "qemu_savevm_query_pending exact=1, final=0, precopy=1, stopcopy=2, postcopy=3, total=6,"
+            " collected switchover ack pending=0, total switchover ack pending=1"
+        ),
         Pending(NS, T, 6, None),
     ),
     (
@@ -91,7 +122,11 @@ EXAMPLES: list[tuple[str, str, Event]] = [
         Transferred(NS, T, 12751480, 144, 88551.9, None, 26565583),
     ),
     ("2.0..", "savevm_state_iterate ", mark(Mark.ITERATE)),
-    ("2.0..", "savevm_section_start 0000:00:03.0/virtio-net, section_id 20", SectionStarted(NS, T, "0000:00:03.0/virtio-net", 20)),
+    (
+        "2.0..",
+        "savevm_section_start 0000:00:03.0/virtio-net, section_id 20",
+        SectionStarted(NS, T, "0000:00:03.0/virtio-net", 20),
+    ),
     ("2.3..", "savevm_section_end ram, section_id 2 -> -32", SectionEnded(NS, T, "ram", 2)),
     ("2.0..2.2", "savevm_section_end ram, section_id 2", SectionEnded(NS, T, "ram", 2)),
     ("2.4..", "savevm_section_skip smbus-eeprom, section_id 30", mark(Mark.OTHER)),
@@ -144,7 +179,11 @@ EXAMPLES: list[tuple[str, str, Event]] = [
     ("2.5..10.1", "process_incoming_migration_co_end ret=0 postcopy-state=0", mark(Mark.DESTINATION)),
     ("10.2..", "process_incoming_migration_co_end ret=-22", mark(Mark.DESTINATION)),
     # QMP
-    ("7.0..", 'qmp_enter_migrate {"uri": "tcp:node2:49152"}', QmpCommand(NS, T, '{"uri": "tcp:node2:49152"}', "migrate")),
+    (
+        "7.0..",
+        'qmp_enter_migrate {"uri": "tcp:node2:49152"}',
+        QmpCommand(NS, T, '{"uri": "tcp:node2:49152"}', "migrate"),
+    ),
     *(
         ("7.0..", f"qmp_enter_{name} {{}}", QmpCommand(NS, T, "{}", name))
         for name in (
@@ -172,7 +211,9 @@ def test_no_row_is_without_an_example() -> None:
     for versions, line, _ in EXAMPLES:
         name, _, arguments = line.partition(" ")
         rows = [row for row in ROWS if (row.name, row.versions) == (name, versions)]
-        shown.add(next(row for row in rows if Decoder((row,)).decode(name.encode(), arguments.encode(), NS, T) != MALFORMED))
+        shown.add(
+            next(row for row in rows if Decoder((row,)).decode(name.encode(), arguments.encode(), NS, T) != MALFORMED)
+        )
     assert set(ROWS) == shown
 
 
@@ -190,10 +231,16 @@ def test_a_row_is_well_formed(row: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("printed", "bytes_per_ms"),
-    [("88551.9", 88551.9), ("1.31072e+06", 1310720.0), ("0", 0.0), ("inf", float("inf")), ("4680821656496752412", 88551.94444444444)],
+    [
+        ("88551.9", 88551.9),
+        ("1.31072e+06", 1310720.0),
+        ("0", 0.0),
+        ("inf", float("inf")),
+        ("4680821656496752412", 88551.94444444444),
+    ],
 )
 def test_a_double_has_many_shapes(printed: str, bytes_per_ms: float) -> None:
-    """printf's %g is short or has an exponent; SystemTap has no floats and prints the bits of the double."""
+    """A %g of printf is short or has an exponent; SystemTap has no floats and prints the bits of the double."""
     arguments = f"transferred 1 time_spent 2 bandwidth {printed} max_size -1".encode()
     event = Decoder().decode(b"migrate_transferred", arguments, None, None)
     assert Transferred(None, None, 1, 2, bytes_per_ms, None, -1) == event

@@ -74,7 +74,7 @@ def bandwidth_of(value: str) -> float:
         return float(value)
     whole = int(value)
     if whole < _DOUBLE_BITS_FROM:
-        return whole
+        return float(whole)
     bandwidth: float = struct.unpack("<d", struct.pack("<Q", whole & 0xFFFFFFFFFFFFFFFF))[0]
     return bandwidth
 
@@ -88,6 +88,7 @@ _CONVERSIONS: Final[Mapping[str, tuple[bytes, Callable[[bytes], Any]]]] = {
     "w": (rb"([\w-]+)", _text),
     "s": (rb"(.*?)", _text),
 }
+
 
 class _Layout:
     """One row of the vocabulary, ready to match."""

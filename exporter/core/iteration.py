@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import isfinite
 from typing import NamedTuple
 
 from exporter.core.changes import Change, RoundEnded, Surprised, SyncFinished
@@ -94,8 +95,8 @@ class Iteration:
         if event.transferred is None:
             return
         self.transferred = (self.transferred or 0) + event.transferred
-        if event.bandwidth is not None:
-            self.bandwidth = event.bandwidth * 1_000
+        if event.bandwidth is not None and isfinite(event.bandwidth):
+            self.bandwidth = float(event.bandwidth) * 1_000
         self.threshold_seen(event)
         self._learn_limit(event)
         spent_ns = (event.time_spent_ms or 0) * _NS_PER_MS
@@ -107,25 +108,29 @@ class Iteration:
         self, at_ns: int, *, phase: PhaseName | None, begins_round: bool, stacktrace: tuple[str, ...] = ()
     ) -> None:
         """Note the start of a bitmap sync, which may end one round and begin the next."""
+        self._open_sync(_OpenSync(at_ns, phase, begins_round, stacktrace))
+
+    def sync_ended(self, at_ns: int, event: SyncEnded, *, phase: PhaseName | None) -> None:
+        """Note the end of a bitmap sync; one whose start was lost counts, and begins no round."""
+        sync = self._sync
+        if sync is None:
+            self._emit(Surprised(SurpriseKind.UNPAIRED, "migration_bitmap_sync_end without its start"))
+            sync = self._open_sync(_OpenSync(at_ns, phase, begins_round=False, stacktrace=()))
+        pages = self._dirty.newly_dirtied(event.dirty_pages, at_ns, cumulative=event.cumulative)
+        self._sync_finished(sync, at_ns, None if pages is None else pages * self._page_size)
+
+    def _open_sync(self, sync: _OpenSync) -> _OpenSync:
         if self._sync is not None:
             self._emit(Surprised(SurpriseKind.UNPAIRED, "migration_bitmap_sync_start without the end before it"))
             self._sync_finished(self._sync, None, None)
         self.syncs += 1
         if self.syncs == 1 and not self._joined:
-            self._dirty.begin(at_ns)
-        self._sync = _OpenSync(at_ns, phase, begins_round, stacktrace)
-        if begins_round:
+            self._dirty.begin(sync.start_ns)
+        self._sync = sync
+        if sync.begins_round:
             self._release_opening_sync()
-            self._rounds_ended(self._rounds.begin(at_ns, by_sync=True))
-
-    def sync_ended(self, at_ns: int, event: SyncEnded, *, phase: PhaseName | None) -> None:
-        """Note the end of a bitmap sync; one whose start was lost counts, and begins no round."""
-        if self._sync is None:
-            self._emit(Surprised(SurpriseKind.UNPAIRED, "migration_bitmap_sync_end without its start"))
-            self.sync_started(at_ns, phase=phase, begins_round=False)
-        pages = self._dirty.newly_dirtied(event.dirty_pages, at_ns, cumulative=event.cumulative)
-        if self._sync is not None:
-            self._sync_finished(self._sync, at_ns, None if pages is None else pages * self._page_size)
+            self._rounds_ended(self._rounds.begin(sync.start_ns, by_sync=True))
+        return sync
 
     def end(self, at_ns: int) -> None:
         """End the last round: what comes now is the switchover, or nothing."""

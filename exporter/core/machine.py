@@ -59,6 +59,7 @@ DEFAULT_PAGE_SIZE_BYTES: Final = 4096
 #: savevm_send_ping's number that ends the switch to post-copy, postcopy_start() in migration/migration.c.
 _POSTCOPY_PING: Final = 4
 
+
 class Machine:
     """Follow one migration from its first event.
 
@@ -192,7 +193,8 @@ class Machine:
         if self.side is Side.DESTINATION and self._phase is PhaseName.SETUP:
             # It said `setup` when it began to listen, maybe hours ago (8.2 and later).
             self._phase = None
-            self.start_ns = self._phase_ns = at_ns
+            if self.outcome.left_loop_ns is None:
+                self.start_ns = self._phase_ns = at_ns if self._active_ns is None else self._active_ns
 
     def _state_set(self, at_ns: int, event: StateSet) -> None:
         state, before = event.state, self.outcome.state
@@ -272,7 +274,7 @@ class Machine:
             self._enter(PhaseName.POSTCOPY, at_ns)
 
     def _complete(self, at_ns: int, rank: int) -> None:
-        """Go to the switchover, if not there yet; `rank` is how well this place stands for the start of the downtime."""
+        """Go to the switchover, if not there yet; `rank` says how well this stands for the start of the downtime."""
         if self._phase is PhaseName.ITERATE:
             self._iteration.end(at_ns)
             self._enter(PhaseName.COMPLETE_PRECOPY, at_ns)
@@ -441,7 +443,7 @@ class Machine:
         start_ns, end_ns = self._switchover.start_ns, self._switchover.end_ns
         if self._mode is Mode.PRECOPY and end_ns is None:
             end_ns = self.outcome.at_ns
-        known = self._timed and start_ns is not None and end_ns is not None
+        known = self._timed and start_ns is not None and end_ns is not None and start_ns <= end_ns
         return Migration(
             identity=self.identity,
             result=result,
@@ -485,7 +487,7 @@ _MARK_HANDLERS: Final[Mapping[Mark, Callable[[Machine, int, Marked], None]]] = {
     Mark.SYNC_START: Machine._sync_started,
     Mark.THROTTLE: Machine._throttled,
     Mark.THROTTLE_SYNC: Machine._throttle_syncs,
-    **{mark: Machine._stopping for mark in RANKS},
+    **dict.fromkeys(RANKS, Machine._stopping),
     Mark.DOWNTIME_END: Machine._downtime_end,
     Mark.POSTCOPY_START: Machine._postcopy_start,
     Mark.POSTCOPY_REQUEST: Machine._postcopy_request,

@@ -81,8 +81,6 @@ class SurpriseKind(StrEnum):
     DUPLICATE = "duplicate"
     #: A line is older than the one before it.
     CLOCK_BACKWARD = "clock_backward"
-    #: What looked like a migration turned out to be none (a snapshot), or nothing said that it was one.
-    UNCONFIRMED = "unconfirmed"
     #: Another stream has a virtual machine of this name.
     DUPLICATE_VM = "duplicate_vm"
     #: The stream's bytes are damaged, as a compressed file that is cut.
@@ -294,5 +292,5 @@ class Migration:
 
     @property
     def duration_ns(self) -> int | None:
-        """From the `setup` state to the outcome, as QEMU's total-time; of the iterate phase where the clock is reconstructed."""
+        """From the `setup` state to the outcome, as QEMU's total-time; on a reconstructed clock the iterate phase's."""
         return None if self.outcome_ns is None else self.outcome_ns - self.identity.start_ns

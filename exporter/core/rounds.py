@@ -109,7 +109,9 @@ class Rounds:
             draft.dirtied = dirtied_bytes
         return self._complete()
 
-    def window(self, start_ns: int, end_ns: int, transferred: int, bandwidth_bytes_per_second: float | None) -> list[Round]:
+    def window(
+        self, start_ns: int, end_ns: int, transferred: int, bandwidth_bytes_per_second: float | None
+    ) -> list[Round]:
         """Share a bandwidth window's bytes among the rounds it spans; return the rounds that are complete.
 
         What was sent in setup, headers of a few bytes, goes to the first round. What was sent after the last round,
@@ -149,4 +151,3 @@ class Rounds:
     def _is_complete(self, draft: _Draft) -> bool:
         window_in = self._window_end_ns is not None and draft.end_ns is not None and self._window_end_ns >= draft.end_ns
         return window_in and not draft.awaits_sync
-

@@ -69,6 +69,9 @@ class Switchover:
     def section_started(self, at_ns: int, event: SectionStarted) -> list[Device]:
         """Note the start of a section; return the device before it, which nothing can be added to any more."""
         finished = self.flush()
+        if self._section is not None and self._section.saves_device:  # its end was lost
+            self._add(self._section.start_ns, self._section.idstr, self._section.vmsd_name, None)
+            finished += self.flush()
         self._sections_seen = True
         saves_device = event.idstr is not None and event.idstr != _RAM
         self._section = _Section(at_ns, event.idstr, event.section_id, saves_device)

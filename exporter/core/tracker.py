@@ -104,7 +104,7 @@ class Tracker:
         return self._machine.progress() if self._machine is not None and self._started else []
 
     def close(self) -> list[Change]:
-        """The stream is over: so is what is still open."""
+        """End what is still open: the stream is over."""
         if self._machine is None:
             return []
         self._machine.outcome.assume_end()
@@ -181,9 +181,7 @@ class Tracker:
         )
         self._began_by_active = isinstance(event, StateSet) and event.state == "active"
         self._machine = Machine(
-            trace_id=ids.trace_id(
-                self._vm, line, self._ordinal, at_ns if self._clock is ClockKind.ARRIVAL else None
-            ),
+            trace_id=ids.trace_id(self._vm, line, self._ordinal, at_ns if self._clock is ClockKind.ARRIVAL else None),
             vm=self._vm,
             uuid=self._uuid,
             stream=self._stream,

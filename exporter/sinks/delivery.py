@@ -111,7 +111,8 @@ def _with_hexadecimal_ids(request: dict[str, Any]) -> dict[str, Any]:
 def otlp_http(endpoint: str | None) -> Delivery | None:
     """Deliver over OTLP/HTTP to `endpoint`, else to where an OTEL_ variable says, else not at all.
 
-    An endpoint without a path gets the standard one, /v1/traces. Headers, TLS, compression and time limits are OTEL_ variables'.
+    An endpoint without a path gets the standard one, /v1/traces. For headers, TLS, compression and time limits there
+    are OpenTelemetry's own variables.
     """
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None

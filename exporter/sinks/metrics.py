@@ -264,7 +264,7 @@ def _side(identity: Identity) -> Side:
 
 
 def _phase_span(trace_id: str, phase: PhaseName) -> str:
-    """Name the span that shows a phase; the iterate phase is shown by its rounds, so the whole migration stands for it."""
+    """Name the span that shows a phase; the iterate phase is shown by its rounds, so the whole trace stands for it."""
     return ids.root_span(trace_id) if phase is PhaseName.ITERATE else ids.phase_span(trace_id, phase)
 
 

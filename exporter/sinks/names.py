@@ -50,11 +50,13 @@ MIGRATION: tuple[Metric, ...] = (
         "The newest migration of a virtual machine on each side; trace_id leads to its trace.",
         ("vm", "uuid", "trace_id", "side", "mode"),
     ),
-    Metric("qemu_migration_active", "gauge", "1 while an outgoing migration runs (migrate_set_state, 2.0 and later).", _VM),
+    Metric(
+        "qemu_migration_active", "gauge", "1 while an outgoing migration runs (migrate_set_state, 2.0 and later).", _VM
+    ),
     Metric(
         "qemu_migration_phase",
         "gauge",
-        "1 for the phase the migration is in, by migration_thread_setup_complete, _low_pending and _after_loop (2.5 and later).",
+        "1 for the present phase, by migration_thread_setup_complete, _low_pending, _after_loop (2.5 and later).",
         ("vm", "phase"),
     ),
     Metric(
@@ -92,16 +94,19 @@ MIGRATION: tuple[Metric, ...] = (
     Metric(
         "qemu_migration_dirty_bytes_per_second",
         "gauge",
-        "How fast the guest dirtied memory in the last round: dirty_pages of migration_bitmap_sync_end (2.0 and later).",
+        "How fast the guest dirtied memory in the last round: migration_bitmap_sync_end (2.0 and later).",
         _VM,
     ),
     Metric(
-        "qemu_migration_throttle_ratio", "gauge", "How much the guest's CPUs are throttled: cpu_throttle_set (9.2 and later).", _VM
+        "qemu_migration_throttle_ratio",
+        "gauge",
+        "How much the guest's CPUs are throttled: cpu_throttle_set (9.2 and later).",
+        _VM,
     ),
     Metric(
         "qemu_migration_downtime_limit_seconds",
         "gauge",
-        "The downtime limit in force: max_size over bandwidth of migrate_transferred, else qmp_enter_migrate_set_parameters.",
+        "The downtime limit: max_size over bandwidth of migrate_transferred, else qmp_enter_migrate_set_parameters.",
         _VM,
     ),
     Metric(
@@ -130,7 +135,9 @@ MIGRATION: tuple[Metric, ...] = (
         "When the newest migration began: migrate_set_state setup, else savevm_state_header (2.4 and later).",
         _VM,
     ),
-    Metric("qemu_migration_end_timestamp_seconds", "gauge", "When the newest migration ended; none while it runs.", _VM),
+    Metric(
+        "qemu_migration_end_timestamp_seconds", "gauge", "When the newest migration ended; none while it runs.", _VM
+    ),
     Metric(
         "qemu_migration_last_progress_timestamp_seconds",
         "gauge",
@@ -138,8 +145,15 @@ MIGRATION: tuple[Metric, ...] = (
         _VM,
     ),
     Metric("qemu_migration_last_duration_seconds", "gauge", "Total time of the last migration that ended.", _VM),
-    Metric("qemu_migration_last_downtime_seconds", "gauge", "Downtime of the last migration that ended, if it had one.", _VM),
-    Metric("qemu_migration_last_result", "gauge", "1 for the result of the last migration that ended.", ("vm", "result")),
+    Metric(
+        "qemu_migration_last_downtime_seconds",
+        "gauge",
+        "Downtime of the last migration that ended, if it had one.",
+        _VM,
+    ),
+    Metric(
+        "qemu_migration_last_result", "gauge", "1 for the result of the last migration that ended.", ("vm", "result")
+    ),
     Metric(
         "qemu_migration_transferred_bytes_total",
         "counter",
@@ -152,8 +166,18 @@ MIGRATION: tuple[Metric, ...] = (
         "Dirty bitmap syncs: migration_bitmap_sync_start (2.0 and later), QEMU's dirty-sync-count.",
         _VM,
     ),
-    Metric("qemu_migration_iterations_total", "counter", "Slices of at most 50 to 100 ms: savevm_state_iterate (2.0 and later).", _VM),
-    Metric("qemu_migration_throttles_total", "counter", "Times the guest was throttled further: migration_throttle (2.0 and later).", _VM),
+    Metric(
+        "qemu_migration_iterations_total",
+        "counter",
+        "Slices of at most 50 to 100 ms: savevm_state_iterate (2.0 and later).",
+        _VM,
+    ),
+    Metric(
+        "qemu_migration_throttles_total",
+        "counter",
+        "Times the guest was throttled further: migration_throttle (2.0 and later).",
+        _VM,
+    ),
     Metric(
         "qemu_migration_postcopy_requests_total",
         "counter",
@@ -173,18 +197,34 @@ MIGRATION: tuple[Metric, ...] = (
         (),
         _SYNCS,
     ),
-    Metric("qemu_migration_phase_duration_seconds", "histogram", "Time of a phase of an outgoing migration.", ("phase",), _PHASES),
+    Metric(
+        "qemu_migration_phase_duration_seconds",
+        "histogram",
+        "Time of a phase of an outgoing migration.",
+        ("phase",),
+        _PHASES,
+    ),
 )
 
 EXPORTER: tuple[Metric, ...] = (
-    Metric("qemu_migration_exporter_build_info", "gauge", "1, with the version of the exporter and of Python.", ("version", "python")),
+    Metric(
+        "qemu_migration_exporter_build_info",
+        "gauge",
+        "1, with the version of the exporter and of Python.",
+        ("version", "python"),
+    ),
     Metric(
         "qemu_migration_exporter_lines_total",
         "counter",
         "Lines read: events are used, noise is not ours, malformed looked like ours and did not parse.",
         ("stream", "outcome"),
     ),
-    Metric("qemu_migration_exporter_surprises_total", "counter", "Events that parsed and were not expected.", ("stream", "kind")),
+    Metric(
+        "qemu_migration_exporter_surprises_total",
+        "counter",
+        "Events that parsed and were not expected.",
+        ("stream", "kind"),
+    ),
     Metric("qemu_migration_exporter_stream_up", "gauge", "1 while the stream can be read.", ("stream",)),
     Metric(
         "qemu_migration_exporter_stream_last_event_timestamp_seconds",
@@ -194,7 +234,9 @@ EXPORTER: tuple[Metric, ...] = (
     ),
     Metric("qemu_migration_exporter_spans_total", "counter", "Spans by what became of them.", ("outcome", "reason")),
     Metric(
-        "qemu_migration_exporter_config_last_reload_successful", "gauge", "1 if the configuration in force is the last one given."
+        "qemu_migration_exporter_config_last_reload_successful",
+        "gauge",
+        "1 if the configuration in force is the last one given.",
     ),
     Metric(
         "qemu_migration_exporter_series_limited_total",
@@ -216,7 +258,9 @@ class Families:
             family: PrometheusMetric
             match metric.kind:
                 case "gauge":
-                    family = self._gauges[metric.name] = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+                    family = self._gauges[metric.name] = GaugeMetricFamily(
+                        metric.name, metric.help, labels=metric.labels
+                    )
                 case "counter":
                     family = self._counters[metric.name] = CounterMetricFamily(
                         metric.name, metric.help, labels=metric.labels

@@ -150,16 +150,25 @@ class SpansSink:
             case PreSwitchoverEnded(start_ns=start_ns, end_ns=end_ns):
                 parent = ids.phase_span(identity.trace_id, PhaseName.COMPLETE_PRECOPY)
                 span_id = ids.span_id(identity.trace_id, "pre_switchover")
-                self._span(identity, "pre_switchover", span_id, parent, start_ns, end_ns, {})
+                self._span(identity, "pre_switchover", span_id, parent, start_ns=start_ns, end_ns=end_ns, attributes={})
 
     def _start(self, identity: Identity) -> None:
         span_id = ids.span_id(identity.trace_id, "migrate.start")
         root = ids.root_span(identity.trace_id)
-        self._span(identity, "migrate.start", span_id, root, identity.start_ns, identity.start_ns, _described(identity))
+        self._span(
+            identity,
+            "migrate.start",
+            span_id,
+            root,
+            start_ns=identity.start_ns,
+            end_ns=identity.start_ns,
+            attributes=_described(identity),
+        )
 
     def _phase(self, identity: Identity, name: PhaseName, start_ns: int, end_ns: int, **more: Value) -> None:
         span_id = ids.phase_span(identity.trace_id, name)
-        self._span(identity, name, span_id, ids.root_span(identity.trace_id), start_ns, end_ns, more)
+        root = ids.root_span(identity.trace_id)
+        self._span(identity, name, span_id, root, start_ns=start_ns, end_ns=end_ns, attributes=more)
 
     def _round(self, identity: Identity, each: Round, end_ns: int) -> None:
         self._span(
@@ -167,9 +176,9 @@ class SpansSink:
             "iterate",
             ids.round_span(identity.trace_id, each.number),
             ids.root_span(identity.trace_id),
-            each.start_ns,
-            end_ns,
-            {
+            start_ns=each.start_ns,
+            end_ns=end_ns,
+            attributes={
                 names.ROUND: each.number,
                 names.ITERATIONS: each.iterations,
                 names.TRANSFERRED_BYTES: each.transferred_bytes,
@@ -195,9 +204,9 @@ class SpansSink:
             "bitmap_sync",
             ids.sync_span(trace_id, sync.number),
             parent,
-            sync.start_ns,
-            sync.end_ns or sync.start_ns,
-            {
+            start_ns=sync.start_ns,
+            end_ns=sync.end_ns or sync.start_ns,
+            attributes={
                 names.BITMAP_SYNC: sync.number,
                 names.DIRTIED_BYTES: sync.dirtied_bytes,
                 names.INCOMPLETE: True if sync.end_ns is None else None,
@@ -211,9 +220,9 @@ class SpansSink:
             "save" if device.vmsd_name is None else f"save {device.vmsd_name}",
             ids.span_id(identity.trace_id, "save", ordinal),
             ids.phase_span(identity.trace_id, PhaseName.COMPLETE_PRECOPY),
-            device.start_ns,
-            device.start_ns + (device.duration_ns or 0),
-            {names.DEVICE_IDSTR: device.name, names.DEVICE_INSTANCE: device.instance},
+            start_ns=device.start_ns,
+            end_ns=device.start_ns + (device.duration_ns or 0),
+            attributes={names.DEVICE_IDSTR: device.name, names.DEVICE_INSTANCE: device.instance},
         )
 
     def _end(self, migration: Migration) -> None:
@@ -231,9 +240,9 @@ class SpansSink:
             "migrate",
             ids.root_span(identity.trace_id),
             None,
-            identity.start_ns,
-            migration.end_ns,
-            {
+            start_ns=identity.start_ns,
+            end_ns=migration.end_ns,
+            attributes={
                 **_described(identity),
                 names.RESULT: migration.result,
                 names.RESULT_INFERRED: migration.result_inferred,
@@ -257,7 +266,7 @@ class SpansSink:
                 names.STACKTRACE: "\n".join(identity.stacktrace) or None,
                 names.ERROR_TYPE: error_type(migration) if failed else None,
             },
-            Status(StatusCode.ERROR, migration.error) if failed else None,
+            status=Status(StatusCode.ERROR, migration.error) if failed else None,
         )
 
     def _span(
@@ -266,6 +275,7 @@ class SpansSink:
         name: str,
         span_id: str,
         parent: str | None,
+        *,
         start_ns: int,
         end_ns: int,
         attributes: Attributes,

@@ -57,7 +57,9 @@ class QemuLog:
         at_ns = self._at_ns(seconds, micros, date, fraction)
         return self._decoder.decode(name, arguments or b"", at_ns, int(thread) if thread else None)
 
-    def _at_ns(self, seconds: bytes | None, micros: bytes | None, date: bytes | None, fraction: bytes | None) -> int | None:
+    def _at_ns(
+        self, seconds: bytes | None, micros: bytes | None, date: bytes | None, fraction: bytes | None
+    ) -> int | None:
         if not self.timed:
             return None
         if seconds is not None:
@@ -97,9 +99,7 @@ class QemuLog:
         Its thread is not known: the digits in front of it may be the torn line's.
         """
         own = _PREFIXED.match(line)
-        last = None
-        for last in _GLUED.finditer(line, own.end() if own else 0):
-            pass
-        match = _EVENT.fullmatch(line, last.start()) if last else None
+        starts = [each.start() for each in _GLUED.finditer(line, own.end() if own else 0)]
+        match = _EVENT.fullmatch(line, starts[-1]) if starts else None
         parsed = self._event(match) if match else None
         return None if parsed is None or isinstance(parsed, Malformed) else parsed._replace(thread=None)

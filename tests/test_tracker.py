@@ -1,0 +1,297 @@
+"""Which event begins a migration, and when nothing more belongs to it."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.core.changes import Change, Ended, Progressed, Started
+from exporter.core.events import (
+    BacktraceFrame,
+    Event,
+    FunctionCalled,
+    Mark,
+    Marked,
+    Pending,
+    QmpCommand,
+    StateSet,
+)
+from exporter.core.model import ClockKind, Migration, Result, Side, SurpriseKind
+from exporter.core.tracker import LINGER_NS, LOST_OUTCOME_NS, Tracker
+from tests.core_helpers import EPOCH_NS, NS_PER_MS, Reading, log_lines, made, read
+
+SECOND = 1_000_000_000
+RUNNING = "M migrate_set_state new state setup\nsavevm_state_header\nmigrate_set_state new state active\nmigration_thread_setup_complete\n"
+
+
+def follow(events: str) -> Reading:
+    """Read events a millisecond apart."""
+    return read(log_lines(events))
+
+
+def tracker(clock: ClockKind = ClockKind.PROBE) -> Tracker:
+    """Make a tracker of its own."""
+    return Tracker(vm="guest", stream="guest.log", clock=clock)
+
+
+def state(name: str) -> StateSet:
+    """Make a state's event."""
+    return StateSet(None, None, name)
+
+
+def mark(meaning: Mark) -> Marked:
+    """Make a mark."""
+    return Marked(None, None, meaning)
+
+
+def ended(changes: list[Change]) -> list[Migration]:
+    """Return the migrations that ended."""
+    return [change.migration for change in changes if isinstance(change, Ended)]
+
+
+# Beginnings
+
+
+@pytest.mark.parametrize(
+    ("events", "partial"),
+    [
+        ("M migrate_set_state new state setup\nM migrate_set_state new state cancelling", False),
+        ("savevm_state_header\nmigration_thread_setup_complete", False),
+        ("migration_thread_setup_complete", True),
+        ("migrate_pending pending size 9 max 0", True),
+        ("migrate_transferred transferred 9 time_spent 100 bandwidth 1 max_size 3", True),
+        ("migration_thread_low_pending 0", True),
+        ("vmstate_downtime_checkpoint src-downtime-start", True),
+        ("postcopy_start", True),
+        ("migrate_set_state new state cancelling", True),
+        (
+            "migrate_set_state new state postcopy-active\nR migrate_handle_rp_req_pages in pc.ram at 0x0 len 0x1000",
+            True,
+        ),
+        ("migrate_set_state new state active\nmigrate_pending pending size 9 max 0", True),
+    ],
+)
+def test_a_migration_begins_where_the_stream_shows_one(events: str, *, partial: bool) -> None:
+    """At its beginning, or in its middle, and then it is partial: said at once."""
+    (started,) = follow(events).started
+    assert (Side.SOURCE, partial) == (started.identity.side, started.identity.partial)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "M migrate_fd_cancel",
+        "M migration_cancel",
+        "M migration_cleanup",
+        "M migrate_set_state new state completed",
+        "migration_thread_after_loop",
+        "savevm_state_iterate",
+        "migration_bitmap_sync_start",
+        "M runstate_set current_run_state 9 (running) new_state 7 (finish-migrate)",
+        "M loadvm_state_setup",
+        "M migrate_set_state new state none",
+    ],
+)
+def test_nothing_begins_with_what_others_print_too(event: str) -> None:
+    """QEMU's exit, a snapshot's pieces, or the tail of a migration that was over."""
+    assert [] == follow(event).changes
+
+
+@pytest.mark.parametrize("name", ["7.2-snapshot", "snapshot-without-states", "snapshot-lone-completed"])
+def test_a_snapshot_is_no_migration(name: str) -> None:
+    """Saving a snapshot writes the same header, sections and devices, and never is active."""
+    assert [] == read(made(name)).changes
+
+
+def test_a_migration_after_a_snapshot_is_its_own() -> None:
+    """With its own start."""
+    snapshot = made("7.2-snapshot").decode()
+    later = log_lines("+402200 " + RUNNING + "migrate_set_state new state completed")
+    reading = read(snapshot.rpartition("4000@1700000060")[0] + later)
+    assert EPOCH_NS + 402_200 * NS_PER_MS == reading.migration.identity.start_ns
+    assert Result.COMPLETED == reading.migration.result
+
+
+def test_setup_twice_is_one_attempt_while_nothing_else_has_happened() -> None:
+    """A doubled line, at another microsecond."""
+    reading = follow("M migrate_set_state new state setup\n" + RUNNING + "migrate_set_state new state completed")
+    assert (Result.COMPLETED, EPOCH_NS) == (reading.migration.result, reading.migration.identity.start_ns)
+
+
+def test_setup_again_is_another_attempt() -> None:
+    """The end of the one before was lost: its result is not known, and that is a surprise."""
+    reading = follow(RUNNING + RUNNING + "migrate_set_state new state completed")
+    assert [Result.UNKNOWN, Result.COMPLETED] == [each.result for each in reading.migrations]
+    assert [SurpriseKind.RESTARTED] == reading.surprises
+
+
+def test_a_header_again_is_another_attempt_where_there_are_no_states() -> None:
+    """Where there are, it means nothing."""
+    stateless = "savevm_state_header\nmigration_thread_setup_complete\n"
+    assert 2 == len(follow(stateless + stateless).migrations)
+    assert 1 == len(follow(RUNNING + "savevm_state_header").migrations)
+
+
+def test_a_setup_that_is_all_there_is_has_no_side() -> None:
+    """A destination says it too, when it begins to listen (8.2 and later)."""
+    reading = follow("M migrate_set_state new state setup")
+    assert (None, Result.UNKNOWN) == (reading.migration.identity.side, reading.migration.result)
+
+
+@pytest.mark.parametrize(
+    ("command", "side"), [("migrate", Side.SOURCE), ("migrate_incoming", Side.DESTINATION), ("migrate_cancel", None)]
+)
+def test_a_qmp_command_tells_the_side(command: str, side: Side | None) -> None:
+    """Before QEMU does anything."""
+    reading = follow(f"M qmp_enter_{command} {{}}\nM migrate_set_state new state setup")
+    assert side == reading.migration.identity.side
+
+
+@pytest.mark.parametrize(
+    ("events", "start_ms"),
+    [
+        ("+9 M migration_socket_incoming_accepted\nM migrate_set_state new state active", 10),
+        ("+9 M migrate_set_state new state active\nM process_incoming_migration_co_end ret=0 postcopy-state=0", 10),
+        ("M migrate_fd_cleanup\n+9 M migration_socket_incoming_accepted", 0),
+    ],
+    ids=["the connection", "active", "something was cleaned up before"],
+)
+def test_an_incoming_migration_begins_after_listening(events: str, start_ms: int) -> None:
+    """With the connection, else with `active`; which end this is may be told only at the end."""
+    migration = follow("M migrate_set_state new state setup\n" + events).migration
+    assert (Side.DESTINATION, EPOCH_NS + start_ms * NS_PER_MS) == (migration.identity.side, migration.identity.start_ns)
+
+
+# Ends
+
+
+def test_what_follows_within_a_second_still_belongs_to_it() -> None:
+    """The cleanup's marks, and why it failed."""
+    end = RUNNING + "migrate_set_state new state failed\n+{} migration_thread_after_loop"
+    for pause_ms, last_ms in [(900, 905), (1_100, 4)]:
+        migration = follow(end.format(pause_ms)).migration
+        assert EPOCH_NS + last_ms * NS_PER_MS == migration.end_ns
+
+
+def test_the_next_attempt_ends_the_waiting() -> None:
+    """An orchestrator tries again within milliseconds."""
+    reading = follow(
+        RUNNING + "migrate_set_state new state failed\n" + RUNNING + "migrate_set_state new state completed"
+    )
+    assert [Result.FAILED, Result.COMPLETED] == [each.result for each in reading.migrations]
+    assert [] == reading.surprises
+
+
+def test_time_alone_ends_a_migration() -> None:
+    """A second after its outcome, though no line comes."""
+    lone = tracker()
+    assert [] == lone.tick(0)
+    changes: list[Change] = []
+    for event in (mark(Mark.SETUP_COMPLETE), state("completed")):
+        changes += lone.apply(event, 5, b"")
+    assert [] == lone.tick(5 + LINGER_NS)
+    assert [Result.COMPLETED] == [each.result for each in ended(lone.tick(6 + LINGER_NS))]
+    assert [] == lone.close()
+
+
+def test_a_terminal_state_that_does_not_come_was_lost() -> None:
+    """Half a minute after the loop's end the outcome is inferred."""
+    lone = tracker()
+    for event in (mark(Mark.SETUP_COMPLETE), state("cancelling"), mark(Mark.AFTER_LOOP)):
+        lone.apply(event, 5, b"")
+    assert [] == lone.tick(5 + LOST_OUTCOME_NS)
+    (migration,) = ended(lone.tick(6 + LOST_OUTCOME_NS))
+    assert (Result.CANCELLED, True, 5) == (migration.result, migration.result_inferred, migration.outcome_ns)
+
+
+def test_without_a_loops_end_cleanup_is_the_end() -> None:
+    """2.4 has no after_loop."""
+    migration = follow(
+        "savevm_state_header\nmigration_thread_setup_complete\nsavevm_state_complete\n+1 M migrate_fd_cleanup"
+    ).migration
+    assert (Result.COMPLETED, True, EPOCH_NS + 4 * NS_PER_MS) == (
+        migration.result,
+        migration.result_inferred,
+        migration.outcome_ns,
+    )
+
+
+def test_numbers_are_told_only_of_a_migration_that_was() -> None:
+    """What may yet turn out to be a snapshot has none."""
+    lone = tracker()
+    assert [] == lone.progress()
+    lone.apply(mark(Mark.HEADER), 5, b"")
+    assert [] == lone.progress()
+    changes = lone.apply(mark(Mark.SETUP_COMPLETE), 6, b"")
+    assert isinstance(changes[0], Started)
+    assert [Progressed] == [type(change) for change in lone.progress()]
+    assert [] == lone.progress()
+
+
+# Identity
+
+
+def test_trace_ids_are_of_the_first_line_and_live_also_of_its_arrival() -> None:
+    """Lines without time repeat themselves."""
+
+    def trace(line: bytes, at_ns: int, clock: ClockKind) -> str:
+        (started,) = (
+            change
+            for change in tracker(clock).apply(Pending(None, None, 1, 0), at_ns, line)
+            if isinstance(change, Started)
+        )
+        return started.identity.trace_id
+
+    for clock, expected in [(ClockKind.PROBE, 2), (ClockKind.RECONSTRUCTED, 2), (ClockKind.ARRIVAL, 3)]:
+        assert expected == len({trace(b"one", 5, clock), trace(b"one", 6, clock), trace(b"two", 6, clock)})
+
+
+# What hand-written scripts and the monitor add
+
+
+def test_a_backtrace_is_of_the_function_before_it() -> None:
+    """qmp_migrate's goes with the migration, migration_bitmap_sync's with the next sync."""
+    lone = tracker()
+    events: list[Event] = [
+        BacktraceFrame(None, None, "of nothing"),
+        FunctionCalled(None, None, "qmp_migrate"),
+        *(BacktraceFrame(None, None, f"frame {number}") for number in range(70)),
+    ]
+    assert [] == [change for event in events for change in lone.apply(event, 5, b"")]
+    (started,) = lone.apply(mark(Mark.HEADER), 6, b"")
+    assert isinstance(started, Started)
+    assert (64, "frame 0", Side.SOURCE) == (
+        len(started.identity.stacktrace),
+        started.identity.stacktrace[0],
+        started.identity.side,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limit"),
+    [
+        ('{"downtime-limit": 300, "max-bandwidth": 33554432}', 0.3),
+        ('{"downtime-limit": 0}', 0.0),
+        ('{"max-bandwidth": 33554432}', None),
+        ('{"downtime-limit": -1}', None),
+        ('{"downtime-limit": "300"}', None),
+        ('{"downtime-limit": ' + "9" * 400 + "}", None),
+        ('{"downtime-limit": 3', None),
+        ("[300]", None),
+        ("[" * 60_000, None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("before", [True, False])
+def test_the_monitor_tells_the_downtime_limit(arguments: str, limit: float | None, *, before: bool) -> None:
+    """Set before the migration or in it; damaged and senseless arguments tell nothing."""
+    lone = tracker()
+    command = QmpCommand(None, None, arguments, "migrate_set_parameters")
+    for event in (command, mark(Mark.SETUP_COMPLETE)) if before else (mark(Mark.SETUP_COMPLETE), command):
+        lone.apply(event, 5, b"")
+    (migration,) = ended(lone.close())
+    assert limit == migration.progress.downtime_limit_seconds
+
+
+def test_a_command_of_a_script_may_have_no_arguments() -> None:
+    """Its mark alone says nothing."""
+    assert [] == tracker().apply(QmpCommand(None, None, None, "migrate_set_parameters"), 5, b"")
