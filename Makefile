@@ -20,7 +20,7 @@ PIP_COMPILE = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types contracts check-core format golden lock clean
+.PHONY: help demo test usdt lint types contracts format golden lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ contracts: $(VENV)/.test ## check who imports whom
 format: $(VENV)/.test ## format the code, and mend what the linter can mend safely
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+usdt: $(VENV)/.test ## run the shipped bpftrace probe on a QEMU that has USDT, as root: make usdt QEMU=/path/to/it
+	QEMU='$(QEMU)' $(BIN)/python -m pytest tests/usdt.py
 
 golden: $(VENV)/.test ## renew the golden files; review their diff
 	$(BIN)/python -m pytest --update-golden

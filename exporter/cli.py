@@ -9,11 +9,13 @@ import signal
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NoReturn
 
 import exporter
-from exporter import logs
+from exporter import config, logs
 from exporter.core.formats import FORMATS
+from exporter.probes import ProbeError, bpftrace_script, log_advice, systemtap_script
 from exporter.replay import Options, Replay
 from exporter.web import AddressError, parse_address
 
@@ -35,13 +37,32 @@ def main(argv: Sequence[str] | None = None) -> int:
             errors="replace"
         )  # an ASCII terminal gets a report with question marks, and no traceback
     try:
-        return Replay(_replay_options(arguments)).run()
+        match arguments.command:
+            case "check":
+                sys.stdout.write(config.dump(config.load(arguments.file)))
+                return 0
+            case "probe":
+                sys.stdout.write(_probe(arguments.kind, arguments.qemu))
+                return 0
+            case _:
+                return Replay(_replay_options(arguments)).run()
+    except (config.ConfigError, ProbeError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # Whoever read our output has gone; keep the interpreter from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _probe(kind: str, binary: Path | None) -> str:
+    if kind == "log":
+        return log_advice(binary)
+    if binary is None:
+        raise ProbeError(f"probe {kind}: expected --qemu=BINARY, the QEMU to make the probe for")
+    return bpftrace_script(binary) if kind == "bpftrace" else systemtap_script(binary)
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:
@@ -64,6 +85,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_replay_arguments(replay)
     _add_log_arguments(replay)
+    check = commands.add_parser(
+        "check",
+        help="check a configuration file",
+        description="Print the configuration a file makes, defaults included, or every mistake in it with its place.",
+        allow_abbrev=False,
+    )
+    check.add_argument("file", metavar="FILE")
+    _add_log_arguments(check)
+    probe = commands.add_parser(
+        "probe",
+        help="print a probe that fits a QEMU",
+        description="Print a ready script for bpftrace or SystemTap, made for the probes that a QEMU binary really has,"
+        " or what is safe to enable of QEMU's own log.",
+        allow_abbrev=False,
+    )
+    probe.add_argument("kind", choices=("bpftrace", "systemtap", "log"))
+    probe.add_argument("--qemu", type=Path, metavar="BINARY", help="such as /usr/libexec/qemu-kvm; log needs none")
+    _add_log_arguments(probe)
     return parser
 
 
@@ -96,6 +135,7 @@ def _add_replay_arguments(parser: argparse.ArgumentParser) -> None:
         help="when a recording without times began (default: the file's modification time)",
     )
     add("--speed", type=_positive, metavar="N", help="replay N times as fast as recorded (default: as fast as it goes)")
+    add("--config.file", dest="config_file", metavar="FILE", help="a configuration file, see config/exporter.yml")
     add("--strict", action="store_true", help="exit with 1 if a line was malformed or surprising")
 
 
@@ -118,6 +158,7 @@ def _replay_options(arguments: argparse.Namespace) -> Options:
         start_ns=arguments.start_ns,
         speed=arguments.speed,
         strict=arguments.strict,
+        config=config.load(arguments.config_file) if arguments.config_file else config.Config(),
     )
 
 

@@ -17,6 +17,8 @@ def set_up(level: str, log_format: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if log_format == "json" else _Logfmt())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # It tells of its own life at every start; what goes wrong in it is still said.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 class _Logfmt(logging.Formatter):

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from exporter.config import Config
 from exporter.core.changes import Change, Ended
 from exporter.core.model import ClockKind, Migration, SurpriseKind
 from exporter.core.stream import Stream
@@ -27,6 +28,7 @@ from exporter.sinks.delivery import Delivery, OtlpJsonWriter, otlp_http
 from exporter.sinks.health import Health
 from exporter.sinks.metrics import MetricsSink
 from exporter.sinks.spans import SpansSink
+from exporter.sources.processes import guest_of
 from exporter.sources.recording import DamagedError, Recording, SourceError, vm_name
 from exporter.web import Server
 
@@ -49,6 +51,7 @@ class Options:
     start_ns: int | None = None
     speed: float | None = None
     strict: bool = False
+    config: Config = field(default_factory=Config)
 
 
 class Replay:
@@ -132,7 +135,15 @@ class Replay:
         start_ns = options.start_ns if options.start_ns is not None else recording.modified_ns or time.time_ns()
         vm, is_taken = self._vm(name)
         stream = Stream(
-            name, vm=vm, format_name=options.format_name, untimed=ClockKind.RECONSTRUCTED, start_ns=start_ns
+            name,
+            vm=vm,
+            format_name=options.format_name,
+            untimed=ClockKind.RECONSTRUCTED,
+            start_ns=start_ns,
+            page_size=options.config.page_size_bytes,
+            rows=options.config.rows(),
+            # The processes of a file may be long gone and their numbers given to others.
+            name_process=guest_of if recording.is_live else None,
         )
         self._streams.append(stream)
         if is_taken:
@@ -267,7 +278,7 @@ def _nothing_in(stream: Stream) -> str:
         return f"{stream.name}: is empty"
     return (
         f"{stream.name}: none of its {stream.counts.lines} lines is a trace event of a QEMU migration;"
-        " expected QEMU's -trace log or the output of a SystemTap script"
+        " `qemu-migration-exporter probe log` says what to enable"
     )
 
 

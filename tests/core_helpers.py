@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -100,6 +102,23 @@ def log_lines(events: str, *, step_us: int = 1_000) -> str:
         lines.append(f"{thread}@{EPOCH_SECONDS + now_us // 1_000_000}.{now_us % 1_000_000:06d}:{event}\n")
         now_us += step_us
     return "".join(lines)
+
+
+#: What `probe_lines` has for a monotonic clock at `EPOCH_NS`: a day since the machine's start.
+UPTIME_NS: Final = 86_400 * 1_000_000_000
+ANCHOR: Final = b"anchor %d %d\n" % (UPTIME_NS, EPOCH_NS)
+
+_LOGGED: Final = re.compile(rb"(\d+)@(\d+)\.(\d{6}):(.*\n)")
+
+
+def probe_lines(logs: Mapping[int, str | bytes]) -> bytes:
+    """Write QEMU logs with times as a probe would that sees these processes, without its anchor; all in order of time."""
+    lines: list[tuple[int, bytes]] = []
+    for process, log in logs.items():
+        for thread, seconds, micros, event in _LOGGED.findall(log.encode() if isinstance(log, str) else log):
+            at_ns = int(seconds) * 1_000_000_000 + int(micros) * 1_000 - EPOCH_NS + UPTIME_NS
+            lines.append((at_ns, b"%d/%s@%d %s" % (process, thread, at_ns, event)))
+    return b"".join(line for _, line in sorted(lines, key=lambda each: each[0]))
 
 
 def recording(name: str) -> bytes:

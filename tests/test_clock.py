@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from exporter.core.clock import ReconstructedClock, StreamClock
-from exporter.core.events import Event, Mark, Marked, Transferred
+from exporter.core.clock import Clock, Line, OrderingClock, ReconstructedClock, StreamClock
+from exporter.core.events import Anchored, Event, LinesLost, Mark, Marked, Transferred
 from exporter.core.model import ClockKind
 
 MS = 1_000_000
@@ -16,6 +18,17 @@ OTHER = Marked(None, None, Mark.OTHER)
 def at(ns: int | None) -> Marked:
     """Make an event of this time."""
     return Marked(ns, None, Mark.OTHER)
+
+
+def said(event: Event, raw: bytes = b"") -> Line:
+    """Make a line of an event."""
+    return Line(event, raw)
+
+
+def placed(clock: Clock, events: Sequence[Event], arrival_ns: int = 99) -> list[tuple[Event, int]]:
+    """Put events through a clock to its end; return them in the order they came out, with their times."""
+    lines = [timed for event in events for timed in clock.place(said(event), arrival_ns)] + clock.close()
+    return [(line.event, at_ns) for line, at_ns in lines]
 
 
 def window(time_spent_ms: int | None) -> Transferred:
@@ -37,7 +50,7 @@ def window(time_spent_ms: int | None) -> Transferred:
 def test_a_probes_clock_never_goes_back(times: list[int | None], expected: list[int], jumps: int) -> None:
     """A line without time happened with the one before it; one that is much older is counted."""
     clock = StreamClock(ClockKind.PROBE)
-    assert expected == [placed_ns for ns in times for _, placed_ns, _ in clock.place(at(ns), b"", 99)]
+    assert expected == [placed_ns for ns in times for _, placed_ns in clock.place(said(at(ns)), 99)]
     assert jumps == clock.jumps_back
     assert [] == clock.close()
 
@@ -45,8 +58,9 @@ def test_a_probes_clock_never_goes_back(times: list[int | None], expected: list[
 def test_an_arrival_is_when_a_line_came() -> None:
     """Whatever the line says."""
     clock = StreamClock(ClockKind.ARRIVAL)
-    assert [(at(1), 99, b"line")] == clock.place(at(1), b"line", 99)
-    assert [(at(None), 99, b"line")] == clock.place(at(None), b"line", 98)
+    dated, undated = Line(at(1), b"line", 7), Line(at(None), b"line", 7)
+    assert [(dated, 99)] == clock.place(dated, 99)
+    assert [(undated, 99)] == clock.place(undated, 98)
 
 
 @pytest.mark.parametrize(
@@ -64,13 +78,120 @@ def test_an_arrival_is_when_a_line_came() -> None:
 def test_only_time_spent_moves_a_reconstructed_clock(events: list[Event], expected_ms: list[int]) -> None:
     """The slices of a window are placed evenly inside it, once it is over."""
     clock = ReconstructedClock(7)
-    placed = [timed for event in events for timed in clock.place(event, b"", 99)] + clock.close()
-    assert events == [event for event, _, _ in placed]
-    assert [7 + ms * MS for ms in expected_ms] == [at_ns for _, at_ns, _ in placed]
+    assert [(event, 7 + ms * MS) for event, ms in zip(events, expected_ms, strict=True)] == placed(clock, events)
 
 
 def test_a_reconstructed_clock_does_not_wait_for_ever() -> None:
     """Where no window ever ends, events are given out all the same, and memory is bounded."""
     clock = ReconstructedClock(0)
-    assert 10_001 == sum(len(clock.place(OTHER, b"", 0)) for _ in range(10_001))
+    assert 10_001 == sum(len(clock.place(said(OTHER), 0)) for _ in range(10_001))
     assert [] == clock.close()
+
+
+# Lines of several CPUs
+
+#: The wall's time when the monotonic clock of these tests began.
+WALL = 1_700_000_000_000_000_000
+
+
+def anchor(monotonic_ns: int, wall_ns: int) -> Anchored:
+    """Make the line in which a probe says what its clock's time is on the wall."""
+    return Anchored(monotonic_ns, None, wall_ns)
+
+
+def times(clock: Clock, events: Sequence[Event], arrival_ns: int = 99) -> list[int]:
+    """Return when events happened, in the order they came out."""
+    return [at_ns for _, at_ns in placed(clock, events, arrival_ns)]
+
+
+def test_lines_of_two_cpus_are_put_in_order() -> None:
+    """Their buffers are emptied in turns; what happened at the same time stays in the order it came."""
+    clock = OrderingClock(monotonic=False)
+    one, two = Marked(300 * MS, 1, Mark.ITERATE), Marked(300 * MS, 2, Mark.ITERATE)
+    events = [at(200 * MS), one, at(600 * MS), at(100 * MS), two, at(500 * MS)]
+    assert [(at(100 * MS), 100 * MS), (at(200 * MS), 200 * MS), (one, 300 * MS), (two, 300 * MS)] == placed(
+        clock, events
+    )[:4]
+    assert 0 == clock.jumps_back
+
+
+def test_a_line_is_given_once_none_can_come_before_it() -> None:
+    """Half a second after it, by the lines' own time; until then it is held, and kept with what was said of it."""
+    clock = OrderingClock(monotonic=False)
+    first = Line(at(MS), b"first", 7)
+    assert [] == clock.place(first, 99)
+    assert [] == clock.place(said(at(500 * MS)), 99)
+    assert [(first, MS)] == clock.place(said(at(501 * MS)), 99)
+    assert [(said(at(500 * MS)), 500 * MS), (said(at(501 * MS)), 501 * MS)] == clock.close()
+    assert [] == clock.close()
+
+
+@pytest.mark.parametrize(
+    ("late_ms", "at_ms", "jumps"), [(101, 101, 0), (100, 100, 0), (99, 100, 0), (98, 100, 1), (1, 100, 1)]
+)
+def test_a_line_that_comes_too_late_to_be_put_in_order_is_told(late_ms: int, at_ms: int, jumps: int) -> None:
+    """It happens when the last line that was given did, and more than threads' jitter is counted."""
+    clock = OrderingClock(monotonic=False)
+    assert [100 * MS, at_ms * MS, 600 * MS] == times(clock, [at(100 * MS), at(600 * MS), at(late_ms * MS)])
+    assert jumps == clock.jumps_back
+
+
+def test_the_anchor_says_when_a_monotonic_time_was() -> None:
+    """It is no event itself, and when the lines came does not matter."""
+    clock = OrderingClock(monotonic=True)
+    events: list[Event] = [anchor(5 * MS, WALL + 5 * MS), at(8 * MS), at(7 * MS)]
+    assert [(at(7 * MS), WALL + 7 * MS), (at(8 * MS), WALL + 8 * MS)] == placed(clock, events)
+
+
+def test_without_an_anchor_the_first_line_was_said_when_it_came() -> None:
+    """And the others as long after it, or before it, as they say."""
+    clock = OrderingClock(monotonic=True)
+    assert [WALL - 2 * MS, WALL, WALL + 4 * MS] == times(clock, [at(7 * MS), at(11 * MS), at(5 * MS)], WALL)
+
+
+def test_times_of_the_wall_need_no_anchor() -> None:
+    """One that is there all the same, of another probe, moves nothing."""
+    clock = OrderingClock(monotonic=False)
+    assert [WALL, WALL + MS] == times(clock, [at(WALL), anchor(5, WALL), at(WALL + MS)])
+
+
+@pytest.mark.parametrize(
+    ("second", "expected_ms", "jumps"),
+    [
+        (anchor(100 * MS, WALL + 700 * MS), [100, 200, 710, 720], 0),
+        (anchor(0, WALL + 90_000 * MS), [100, 200, 90_010, 90_020], 0),
+        (anchor(0, WALL + 170 * MS), [100, 200, 200, 200], 2),
+    ],
+    ids=["the same clock", "the host started anew", "the wall was set back"],
+)
+def test_another_run_of_the_probe_begins_anew(second: Anchored, expected_ms: list[int], jumps: int) -> None:
+    """Nothing of the run before is waited for, the new anchor counts, and times never go back."""
+    clock = OrderingClock(monotonic=True)
+    before: list[Event] = [anchor(0, WALL), at(200 * MS), at(100 * MS)]
+    assert [] == [timed for event in before for timed in clock.place(said(event), 99)]
+    released = [at_ns for _, at_ns in clock.place(said(second), 99)]
+    after = times(clock, [at(second.at_ns + 20 * MS), at(second.at_ns + 10 * MS)])
+    assert [WALL + ms * MS for ms in expected_ms] == released + after
+    assert jumps == clock.jumps_back
+
+
+def test_a_line_without_time_stays_with_the_newest() -> None:
+    """What the probe says of itself, as that it dropped lines: behind all that came before it, or behind the anchor."""
+    clock = OrderingClock(monotonic=True)
+    lost = LinesLost(None, None, 4)
+    events: list[Event] = [anchor(0, WALL), lost, at(9 * MS), at(7 * MS), lost, at(8 * MS)]
+    assert [
+        (lost, WALL),
+        (at(7 * MS), WALL + 7 * MS),
+        (at(8 * MS), WALL + 8 * MS),
+        (at(9 * MS), WALL + 9 * MS),
+        (lost, WALL + 9 * MS),
+    ] == placed(clock, events)
+
+
+def test_no_more_than_ten_thousand_lines_are_held() -> None:
+    """However many there are in half a second: the oldest leave."""
+    clock = OrderingClock(monotonic=False)
+    assert 0 == sum(len(clock.place(said(at(ns)), 99)) for ns in range(10_000))
+    assert [(said(at(0)), 0)] == clock.place(said(at(10_000)), 99)
+    assert 10_000 == len(clock.close())

@@ -105,7 +105,7 @@ def test_dirty_pages_count_one_sync_or_a_period(seen: list[str], *, cumulative: 
         "migrate_set_state new state two words",
         "savevm_state_header with arguments",
         "savevm_section_start ram",
-        "vmstate_downtime_checkpoint src-somewhere-else",
+        "vmstate_downtime_checkpoint src-somewhere else",
         "migration_thread_low_pending " + 5_000 * "9",
         "migration_thread_low_pending 184467440737095516160",
         "migrate_transferred transferred 1 time_spent 1 bandwidth 1.2.3 max_size 1",

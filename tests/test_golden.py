@@ -66,16 +66,20 @@ def test_no_two_recordings_share_an_id() -> None:
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda each: each.name)
 def test_spans_lie_inside_their_parents(recording: Recording) -> None:
-    """No span ends before it starts, no child leaves its parent, one root, no id twice."""
-    spans = run([recording.data], vm=recording.name).all_spans
+    """No span ends before it starts, no child leaves its parent, one root a trace, a trace a migration, no id twice."""
+    output = run([recording.data], vm=recording.name)
+    spans = output.all_spans
     by_id = {span["spanId"]: span for span in spans}
+    roots = [span for span in spans if "parentSpanId" not in span]
 
     assert len(by_id) == len(spans)
-    assert [span["name"] for span in spans if "parentSpanId" not in span] == ["migrate"]
+    assert {span["name"] for span in roots} == {"migrate"}
+    assert sorted(span["traceId"] for span in roots) == sorted(each.identity.trace_id for each in output.migrations)
     for span in spans:
         assert int(span["startTimeUnixNano"]) <= int(span["endTimeUnixNano"])
         if "parentSpanId" in span:
             parent = by_id[span["parentSpanId"]]
+            assert parent["traceId"] == span["traceId"]
             assert int(parent["startTimeUnixNano"]) <= int(span["startTimeUnixNano"])
             assert int(span["endTimeUnixNano"]) <= int(parent["endTimeUnixNano"])
 

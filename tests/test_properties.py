@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.core.changes import (
@@ -25,13 +25,34 @@ from exporter.core.changes import (
 )
 from exporter.core.lines import LineSplitter
 from exporter.core.model import ClockKind, Migration
-from tests.core_helpers import EPOCH_NS, MADE, Reading, made, new_stream, read, recording
+from tests.core_helpers import (
+    ANCHOR,
+    EPOCH_NS,
+    MADE,
+    UPTIME_NS,
+    Reading,
+    made,
+    new_stream,
+    probe_lines,
+    read,
+    recording,
+)
 from tests.test_vocabulary import EXAMPLES
 
-#: Short logs of every kind of stream: prefixes, eras, endings, sides, and the trace without times.
-LOGS: Final[dict[str, bytes]] = {path.stem: path.read_bytes() for path in sorted(MADE.glob("*.log"))} | {
-    name: recording(name) for name in ("qemu-7.2-log-idle", "qemu-7.2-log-refused", "qemu-kvm-2.6-systemtap")
+#: What a probe saw of one, two and three processes.
+PROBED: Final[dict[str, bytes]] = {
+    "one": probe_lines({26734: made("7.2-two-attempts")}),
+    "two": probe_lines({26734: made("8.0-completed"), 7: made("7.2-destination")}),
+    "three": probe_lines({1: made("9.2-postcopy"), 34: made("7.2-snapshot"), 234: made("7.2-pre-switchover")}),
 }
+
+#: Short streams of every kind: prefixes, eras, endings, sides, processes, and the trace without times.
+LOGS: Final[dict[str, bytes]] = (
+    {path.stem: path.read_bytes() for path in sorted(MADE.glob("*.log"))}
+    | {name: recording(name) for name in ("qemu-7.2-log-idle", "qemu-7.2-log-refused", "qemu-kvm-2.6-systemtap")}
+    | {f"probe-{name}": ANCHOR + lines for name, lines in PROBED.items()}
+    | {"probe-again": (ANCHOR + PROBED["two"] + b"Lost 4 events\n") * 2, "probe-unanchored": PROBED["one"]}
+)
 logs = st.sampled_from(sorted(LOGS))
 
 
@@ -41,22 +62,22 @@ def check(reading: Reading) -> None:
     assert counts.lines == counts.events + counts.noise + counts.malformed
     assert sum(counts.surprises.values()) == len(reading.of(Surprised))
 
-    open_id: str | None = None
+    open_ids: dict[str, str] = {}
     seen: dict[str, list[Change]] = {}
     for change in reading.changes:
         if isinstance(change, Surprised):
             continue
         if isinstance(change, Started):
-            assert open_id is None, "a migration starts when the one before has ended"
-            open_id = change.identity.trace_id
-            assert open_id not in seen, "no two migrations share an id"
-            seen[open_id] = []
+            assert change.identity.vm not in open_ids, "a migration starts when its machine's before has ended"
+            open_ids[change.identity.vm] = change.identity.trace_id
+            assert change.identity.trace_id not in seen, "no two migrations share an id"
+            seen[change.identity.trace_id] = []
         else:
-            assert open_id == change.trace_id, "a change belongs to the migration that runs"
-            seen[open_id].append(change)
+            assert change.trace_id in open_ids.values(), "a change belongs to a migration that runs"
+            seen[change.trace_id].append(change)
         if isinstance(change, Ended):
-            open_id = None
-    assert open_id is None, "what started has ended when the stream is closed"
+            assert change.trace_id == open_ids.pop(change.migration.identity.vm)
+    assert {} == open_ids, "what started has ended when the stream is closed"
     for changes in seen.values():
         check_migration(changes)
 
@@ -293,6 +314,41 @@ def test_the_rules_hold_for_any_sequence_of_events(lines: list[tuple[str, int, i
     check(read(text, chunks=4))
 
 
+@settings(max_examples=400)
+@given(
+    lines=st.lists(
+        st.tuples(
+            st.sampled_from(EVENTS),
+            st.integers(0, 2),
+            st.sampled_from([4000, 4100]),
+            # buffers are emptied in turns, some too late
+            st.sampled_from([0, 40_000, 3_000_000, -200_000_000, -600_000_000, 1_500_000_000, 40_000_000_000]),
+        ),
+        max_size=60,
+    ),
+    processes=st.integers(1, 3),
+    others=st.lists(
+        st.tuples(
+            st.integers(0, 60), st.sampled_from([b"Lost 4 events\n", b"Attaching 45 probes...\n", ANCHOR, b"m\n"])
+        ),
+        max_size=4,
+    ),
+)
+def test_the_rules_hold_for_any_sequence_of_several_processes(
+    lines: list[tuple[str, int, int, int]], processes: int, others: list[tuple[int, bytes]]
+) -> None:
+    """Events in no order at all, of one to three processes, with what a probe says of itself between them."""
+    numbers = (7, 26734, 226734)[:processes]  # each the end of the next one's: a torn line may make one of another
+    text = []
+    now_ns = UPTIME_NS
+    for event, process, thread, gap_ns in lines:
+        now_ns = max(UPTIME_NS, now_ns + gap_ns)
+        text.append(b"%d/%d@%d %s\n" % (numbers[process % processes], thread, now_ns, event.encode()))
+    for place, other in others:
+        text.insert(place, other)
+    check(read(b"".join(text), chunks=4))
+
+
 @settings(max_examples=100)
 @given(
     lines=st.lists(st.sampled_from(EVENTS), max_size=40),
@@ -312,14 +368,19 @@ def test_the_rules_hold_for_arrival_times(lines: list[str], gaps: list[int]) -> 
 @given(
     arguments=st.recursive(
         st.none() | st.integers() | st.text(max_size=5),
-        lambda inner: st.lists(inner) | st.dictionaries(st.just("downtime-limit"), inner),
-    )
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(st.sampled_from(["downtime-limit", "capabilities", "capability", "state"]), inner)
+        ),
+    ),
+    command=st.sampled_from(["migrate_set_parameters", "migrate_set_capabilities"]),
 )
-def test_any_json_may_be_a_commands_arguments(arguments: Any) -> None:  # noqa: ANN401 - JSON is anything
-    """A downtime limit that is none is not taken for one."""
+@example(arguments={"capabilities": [{"capability": ["x-colo"], "state": True}]}, command="migrate_set_capabilities")
+def test_any_json_may_be_a_commands_arguments(arguments: Any, command: str) -> None:  # noqa: ANN401 - JSON is anything
+    """A downtime limit or a capability that is none is not taken for one."""
     check(
         read(
-            b"1@1700000000.000000:qmp_enter_migrate_set_parameters "
+            f"1@1700000000.000000:qmp_enter_{command} ".encode()
             + json.dumps(arguments).encode()
             + b"\n"
             + made("8.0-completed")

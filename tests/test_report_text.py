@@ -548,7 +548,7 @@ def test_streams_come_last_and_quietly() -> None:
     summary, migrations = read("qemu-7.2-log-idle.log")
 
     assert printed(*migrations, streams=(summary,)).splitlines()[-1] == (
-        "qemu-7.2-log-idle.log: qemu-log, 131 lines, 126 events, 5 noise"
+        "qemu-7.2-log-idle.log: qemu-log, 131 lines, 127 events, 4 noise"
     )
 
 

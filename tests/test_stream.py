@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from exporter.core.changes import Change, PreSwitchoverEnded, Progressed, Started
+from exporter.core.changes import Change, Ended, PreSwitchoverEnded, Progressed, RoundEnded, Started
 from exporter.core.formats import FORMATS
 from exporter.core.model import ClockKind, Migration, Result, Side, SurpriseKind
 from exporter.core.stream import Counts, Stream
 from tests.core_helpers import (
+    ANCHOR,
     EPOCH_NS,
     NS_PER_MS,
+    UPTIME_NS,
     Reading,
     log_lines,
     made,
     made_cases,
     new_stream,
+    probe_lines,
     read,
     recording,
 )
@@ -177,12 +181,25 @@ def test_an_error_report_alone_is_an_event_of_nothing() -> None:
         ("2023-11-14T22:13:20Z migrate_fd_cancel ", "qemu-log", ClockKind.PROBE),
         ("migrate_fd_cancel ", "qemu-log-bare", ClockKind.RECONSTRUCTED),
         ('process("/usr/libexec/qemu-kvm").mark("migrate_fd_cancel")', "systemtap", ClockKind.RECONSTRUCTED),
+        ("1@1700000000000000000 migrate_fd_cancel ", "systemtap-log", ClockKind.PROBE),
+        ("1/1@81245000123456 migrate_fd_cancel", "probe", ClockKind.PROBE),
+        ("anchor 81245000123456 1700000000.145438", "probe", ClockKind.PROBE),
     ],
 )
 def test_the_format_is_recognised(line: str, name: str, clock: ClockKind) -> None:
     """The first line that can be of one format only names it; noise before it does not matter."""
     stream = read("begin probe migrate\n\n" + line + "\n").stream
     assert (name, clock) == (stream.format_name, stream.clock_kind)
+
+
+def test_an_undated_report_before_everything_moves_no_clock() -> None:
+    """A recording's file was written last when all was over: what has no time did not happen then."""
+    for name, data in (("qemu-log", made("8.0-completed")), ("probe", probe_lines({1: made("8.0-completed")}))):
+        stream = Stream("guest.log", vm="guest", format_name=name, start_ns=EPOCH_NS + 10**15)
+        changes = stream.feed(b"kvm: warning: host doesn't support requested feature\n" + ANCHOR + data)
+        reading = Reading(stream, changes + stream.close())
+        assert [] == reading.surprises
+        assert (EPOCH_NS, Result.COMPLETED) == (reading.migration.identity.start_ns, reading.migration.result)
 
 
 def test_the_format_can_be_given() -> None:
@@ -290,3 +307,239 @@ def test_the_flood_of_one_event_changes_nothing() -> None:
     data = recording("qemu-10.0-log-nonconverging")
     thin = b"".join(line for line in data.splitlines(keepends=True) if b"migration_transferred_bytes" not in line)
     assert [summary(each) for each in read(thin).migrations] == [summary(each) for each in read(data).migrations]
+
+
+# Several processes
+
+SOURCE = """
+    M migrate_set_state new state setup
+    savevm_state_header
+    migrate_set_state new state active
+    migration_thread_setup_complete
+    migrate_pending pending size 9 max 0 (pre = 9 compat=0 post=0)
+    {}savevm_state_iterate
+    migration_thread_low_pending 0
+    migrate_set_state new state completed
+"""
+DESTINATION = """
+    M migration_socket_incoming_accepted
+    M migrate_set_state new state active
+    {}M loadvm_state_setup
+    M migrate_set_state new state completed
+"""
+RUNNING = SOURCE.partition("    migration_thread_low")[0]
+
+
+def log(events: str, pause: str = "") -> str:
+    """Write events a millisecond apart, with a pause in their middle."""
+    return log_lines(events.format(pause))
+
+
+def by_vm(reading: Reading) -> dict[str, Migration]:
+    """Return the migrations of a stream, one a virtual machine."""
+    migrations = {each.identity.vm: each for each in reading.migrations}
+    assert len(migrations) == len(reading.migrations)
+    return migrations
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("7.2-libvirt-bare", "8.0-completed"),
+        ("8.0-completed", "7.2-destination"),
+        ("7.2-pre-switchover", "7.2-cancelled-in-setup"),
+        ("7.2-postcopy-recovered", "7.2-cut"),
+        ("9.2-auto-converge", "10.0-postcopy"),
+        ("stateless-failed", "stateless-completed"),
+    ],
+)
+def test_migrations_side_by_side_are_what_each_is_alone(one: str, other: str) -> None:
+    """Whose lines stand between its own changes nothing of a migration, its ids included."""
+    logs = {26734: made(one), 7: made(other)}
+    together = read(ANCHOR + probe_lines(logs))
+    alone = [read(ANCHOR + probe_lines({process: log})) for process, log in logs.items()]
+    assert {vm: each for reading in alone for vm, each in by_vm(reading).items()} == by_vm(together)
+    assert [] == together.surprises
+
+
+def test_two_ends_of_a_migration_on_one_host_are_two() -> None:
+    """Each under its process."""
+    migrations = by_vm(read(ANCHOR + probe_lines({1: log(SOURCE), 2: log(DESTINATION)})))
+    assert {"guest/1": Side.SOURCE, "guest/2": Side.DESTINATION} == {
+        vm: each.identity.side for vm, each in migrations.items()
+    }
+
+
+def test_a_virtual_machine_that_came_and_goes_again_has_two_migrations() -> None:
+    """One process: what it was at first, a destination, is not what it is later."""
+    reading = read(ANCHOR + probe_lines({1: log(DESTINATION) + log("+3600000 " + SOURCE.strip())}))
+    assert [(Side.DESTINATION, Result.COMPLETED), (Side.SOURCE, Result.COMPLETED)] == [
+        (each.identity.side, each.result) for each in reading.migrations
+    ]
+    assert ["guest/1", "guest/1"] == [each.identity.vm for each in reading.migrations]
+    assert [] == reading.surprises
+
+
+def test_a_process_is_asked_for_its_name_once() -> None:
+    """Named by its virtual machine where that is known, else by its number."""
+    known = {1: ("web-42", "c7a5fdbd"), 2: ("db-7", None), 3: (None, None)}
+    asked: list[int] = []
+
+    def name(process: int) -> tuple[str | None, str | None]:
+        asked.append(process)
+        return known[process]
+
+    stream = Stream("probe", vm="host", name_process=name)
+    data = ANCHOR + probe_lines({process: log(SOURCE) for process in known})
+    changes = [change for line in data.splitlines(keepends=True) for change in stream.feed(line)]
+    started = Reading(stream, changes + stream.close()).started
+    assert [("web-42", "c7a5fdbd"), ("db-7", None), ("host/3", None)] == [
+        (each.identity.vm, each.identity.uuid) for each in started
+    ]
+    assert [1, 2, 3] == asked
+
+
+def test_nobody_is_asked_for_the_name_of_no_process() -> None:
+    """A log is its virtual machine's own."""
+    stream = Stream("guest.log", vm="guest", name_process=lambda _: ("nobody", None))
+    changes = stream.feed(log(SOURCE).encode())
+    assert "guest" == Reading(stream, changes + stream.close()).migration.identity.vm
+
+
+def test_more_processes_than_can_be_followed_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line of theirs; the ones that are followed already stay, whatever comes."""
+    monkeypatch.setattr("exporter.core.stream.MAX_PROCESSES", 2)
+    reading = read(ANCHOR + probe_lines({process: log(SOURCE) for process in (1, 2, 3)}))
+    assert ["guest/1", "guest/2"] == sorted(by_vm(reading))
+    assert {SurpriseKind.TOO_MANY_PROCESSES: 8} == reading.counts.surprises
+
+
+def test_the_idle_processes_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those without a migration that is open are forgotten, and found again when they speak."""
+    monkeypatch.setattr("exporter.core.stream.MAX_PROCESSES", 2)
+    logs = {
+        1: log(SOURCE) + log("+7000 " + SOURCE.strip()),
+        2: log(SOURCE, "+9000 "),
+        3: log("+5000 " + SOURCE.strip()),
+    }
+    reading = read(ANCHOR + probe_lines(logs))
+    assert ["guest/1", "guest/3", "guest/1", "guest/2"] == [each.identity.vm for each in reading.migrations]
+    assert [] == reading.surprises
+    assert 4 == len({each.identity.trace_id for each in reading.migrations})
+
+
+@pytest.mark.parametrize("chunks", [1, 1_000])
+def test_a_silent_process_s_migration_ends_with_the_time_of_others(chunks: int) -> None:
+    """A second after its outcome, though its process says no more, and however the lines come."""
+    busy = (
+        RUNNING
+        + 5
+        * "    +600 migration_bitmap_sync_start\n    migration_bitmap_sync_end dirty_pages 1\n    savevm_state_iterate\n"
+    )
+    data = ANCHOR + probe_lines({1: log(SOURCE), 2: log(busy)})
+    changes = [each for each in read(data, chunks=chunks).changes if isinstance(each, Ended | RoundEnded)]
+    (first, *_) = read(ANCHOR + probe_lines({1: log(SOURCE)})).of(Ended)
+    assert [RoundEnded, Ended, RoundEnded] == [type(each) for each in changes[:3]]
+    assert first == changes[1]
+
+
+def test_lines_of_two_cpus_are_one_migration() -> None:
+    """Whatever CPU's buffer was emptied first: within half a second nothing is out of order."""
+    lines = probe_lines({1: log(SOURCE)}).splitlines(keepends=True)
+    shuffled = read(ANCHOR + b"".join(lines[1::2] + lines[::2]))
+    assert by_vm(read(ANCHOR + b"".join(lines))) == by_vm(shuffled)
+    assert [] == shuffled.surprises
+
+
+def test_a_line_that_is_older_than_half_a_second_is_told() -> None:
+    """It is taken with the time of the line before it."""
+    lines = probe_lines({1: log(SOURCE, "+700 ")}).splitlines(keepends=True)
+    late = lines.pop(1)
+    reading = read(ANCHOR + b"".join([*lines, late]))
+    assert [SurpriseKind.CLOCK_BACKWARD] == reading.surprises
+    assert Result.COMPLETED == reading.migration.result
+
+
+def test_a_stream_without_its_anchor_begins_when_it_came() -> None:
+    """A file that was rotated: distances are right, and live the date is too."""
+    stream = new_stream()
+    data = probe_lines({1: log(SOURCE)})
+    changes = stream.feed(data, now_ns=EPOCH_NS + 10**9)
+    migration = Reading(stream, changes + stream.close()).migration
+    assert (EPOCH_NS + 10**9, 7 * NS_PER_MS) == (migration.identity.start_ns, migration.duration_ns)
+
+
+def test_a_second_run_of_a_probe_goes_on() -> None:
+    """Each run prints its anchor; the machine may have started anew in between."""
+    again = probe_lines({1: log(SOURCE)}).replace(b"@%d" % (UPTIME_NS // 10**9), b"@7")
+    anchor = b"anchor 7000000000 %d.5\n" % (EPOCH_NS // 10**9 + 3_600)
+    first, second = read(ANCHOR + probe_lines({1: log(SOURCE)}) + anchor + again).migrations
+    assert EPOCH_NS == first.identity.start_ns
+    assert EPOCH_NS + 3_600_500 * NS_PER_MS == second.identity.start_ns
+    assert (first.duration_ns, first.downtime_ns) == (second.duration_ns, second.downtime_ns)
+
+
+# Lines that the probe lost
+
+LOST = [
+    "Lost 4 events",
+    "WARNING: Total lost event count: 4",
+    "WARNING: Number of errors: 0, skipped probes: 4",
+    "WARNING: Skipped due to low stack: 4",
+    "WARNING: There were 4 transport failures. Try stap -s to increase the buffer size from 16.",
+]
+
+
+@pytest.mark.parametrize("line", LOST)
+def test_lost_lines_make_the_open_migrations_partial(line: str) -> None:
+    """All that are open, for nobody knows whose the lines were; none that is over, and none that comes after."""
+    over = {1: log(SOURCE)}
+    opened = {2: log("+5000 " + RUNNING.strip()), 3: log("+5000 " + RUNNING.strip())}
+    done = "\nmigration_thread_low_pending 0\nmigrate_set_state new state completed"
+    ended = {process: log("+6000 " + done.strip()) for process in opened}
+    after = {4: log("+9000 " + SOURCE.strip())}
+    reading = read(
+        ANCHOR
+        + b"".join(
+            [probe_lines(over), probe_lines(opened), line.encode() + b"\n", probe_lines(ended), probe_lines(after)]
+        )
+    )
+    assert {"guest/1": False, "guest/2": True, "guest/3": True, "guest/4": False} == {
+        vm: each.partial for vm, each in by_vm(reading).items()
+    }
+    assert {Result.COMPLETED} == {each.result for each in reading.migrations}
+    assert {SurpriseKind.LINES_LOST: 1} == reading.counts.surprises
+    assert 0 == reading.counts.noise == reading.counts.malformed
+
+
+@pytest.mark.parametrize("line", LOST)
+def test_lines_lost_before_anything_came_are_counted(line: str) -> None:
+    """No migration is open, and no clock runs."""
+    for data in (f"{line}\n", f"{line}\n" + log(SOURCE), ANCHOR.decode() + f"{line}\n"):
+        reading = read(data)
+        assert [SurpriseKind.LINES_LOST] == reading.surprises
+        assert reading.counts.events == reading.counts.lines
+        assert [] == [each for each in reading.migrations if each.partial]
+
+
+def test_lines_lost_again_are_counted_again() -> None:
+    """The same line twice is no duplicate: it has no time."""
+    reading = read(ANCHOR + probe_lines({1: log(RUNNING)}) + b"Lost 4 events\nLost 4 events\n")
+    assert {SurpriseKind.LINES_LOST: 2} == reading.counts.surprises
+
+
+# The tapset of QEMU
+
+
+def test_the_tapset_s_lines_are_a_migration() -> None:
+    """A process and the wall's nanoseconds in front of what QEMU's log prints."""
+    text = log(SOURCE)
+    for thread in ("4000", "4100"):
+        text = text.replace(f"{thread}@", "26734@")
+    reading = read("Running script, <Ctrl>-c to quit\n" + re.sub(r"\.(\d{6}):", r"\g<1>000 ", text))
+    assert ("systemtap-log", 1) == (reading.stream.format_name, reading.counts.noise)
+    expected = read(log(SOURCE)).migration
+    actual = reading.migration
+    assert "guest/26734" == actual.identity.vm
+    assert summary(expected) == summary(actual)
+    assert expected.identity.start_ns == actual.identity.start_ns

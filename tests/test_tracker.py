@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from exporter.core.changes import Change, Ended, Progressed, Started
@@ -138,10 +140,10 @@ def test_a_setup_that_is_all_there_is_has_no_side() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "side"), [("migrate", Side.SOURCE), ("migrate_incoming", Side.DESTINATION), ("migrate_cancel", None)]
+    ("command", "side"), [("migrate", Side.SOURCE), ("migrate_incoming", None), ("migrate_cancel", None)]
 )
 def test_a_qmp_command_tells_the_side(command: str, side: Side | None) -> None:
-    """Before QEMU does anything."""
+    """Before QEMU does anything; a destination may be told long before anybody comes, and may be a source by then."""
     reading = follow(f"M qmp_enter_{command} {{}}\nM migrate_set_state new state setup")
     assert side == reading.migration.identity.side
 
@@ -295,3 +297,104 @@ def test_the_monitor_tells_the_downtime_limit(arguments: str, limit: float | Non
 def test_a_command_of_a_script_may_have_no_arguments() -> None:
     """Its mark alone says nothing."""
     assert [] == tracker().apply(QmpCommand(None, None, None, "migrate_set_parameters"), 5, b"")
+
+
+def capabilities(*each: tuple[str, bool]) -> str:
+    """Write the command that sets capabilities, as the monitor traces it."""
+    pairs = ", ".join(f'{{"state": {str(value).lower()}, "capability": "{name}"}}' for name, value in each)
+    return f'M qmp_enter_migrate_set_capabilities {{"capabilities": [{pairs}]}}\n'
+
+
+COMPLETED = RUNNING + "migrate_set_state new state completed\n"
+
+
+@pytest.mark.parametrize("name", ["background-snapshot", "x-colo"])
+def test_what_migrates_nothing_is_no_migration(name: str) -> None:
+    """A snapshot of a running guest, or COLO: the same command with a capability. Without it, a migration again."""
+    on, off = capabilities((name, True)), capabilities((name, False))
+    assert [] == follow(on + COMPLETED).changes
+    assert [] == follow(on + RUNNING).changes
+    assert [] == follow(on + COMPLETED + COMPLETED).of(Ended)
+    assert [Result.COMPLETED] == [each.result for each in follow(on + COMPLETED + off + COMPLETED).migrations]
+    assert [Result.COMPLETED] == [each.result for each in follow(COMPLETED + on + COMPLETED).migrations]
+
+
+def test_capabilities_are_set_one_by_one() -> None:
+    """A command sets those it names, and leaves the others."""
+    both = capabilities(("x-colo", True), ("auto-converge", True), ("background-snapshot", True))
+    assert [] == follow(both + capabilities(("x-colo", False)) + COMPLETED).migrations
+    off = capabilities(("background-snapshot", False), ("x-colo", False))
+    assert 1 == len(follow(both + off + COMPLETED).migrations)
+    assert 1 == len(follow(capabilities(("postcopy-ram", True)) + COMPLETED).migrations)
+
+
+def test_a_capability_is_of_what_begins_after_it() -> None:
+    """QEMU refuses it while a migration runs, so what was refused is not believed of that one."""
+    on = capabilities(("background-snapshot", True))
+    assert Result.COMPLETED == follow(RUNNING + on + "migrate_set_state new state completed").migration.result
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"capabilities": [{"state": true, "capability": "background-snap',
+        '{"capabilities": [{"state": true, "capability": "background-snapshot"}',
+        '{"capabilities": {"state": true, "capability": "background-snapshot"}}',
+        '{"capabilities": [["background-snapshot", true], "x-colo", null, 7]}',
+        '{"capabilities": [{"state": "true", "capability": "background-snapshot"}]}',
+        '{"capabilities": [{"state": 1, "capability": "x-colo"}]}',
+        '{"capabilities": [{"state": true}]}',
+        '{"capabilities": [{"state": true, "capability": "X-COLO"}]}',
+        '{"capabilities": null}',
+        "{}",
+        "[]",
+        "null",
+        "",
+        "[" * 60_000,
+    ],
+)
+def test_capabilities_that_were_cut_say_nothing(arguments: str) -> None:
+    """A probe cuts strings, at 64 bytes some; what is not understood is not set."""
+    lone = tracker()
+    lone.apply(QmpCommand(None, None, arguments, "migrate_set_capabilities"), 5, b"")
+    lone.apply(mark(Mark.SETUP_COMPLETE), 5, b"")
+    assert 1 == len(ended(lone.close()))
+
+
+@pytest.mark.parametrize("capability", [["x-colo"], {"x-colo": True}, 7, None])
+def test_a_capability_that_is_no_name_is_none(capability: object) -> None:
+    """JSON may hold anything."""
+    lone = tracker()
+    arguments = json.dumps({"capabilities": [{"state": True, "capability": capability}]})
+    lone.apply(QmpCommand(None, None, arguments, "migrate_set_capabilities"), 5, b"")
+    lone.apply(mark(Mark.SETUP_COMPLETE), 5, b"")
+    assert 1 == len(ended(lone.close()))
+
+
+def test_a_tracker_is_idle_while_nothing_is_open() -> None:
+    """Also what may yet turn out to be a snapshot is open."""
+    lone = tracker()
+    idle = [lone.is_idle]
+    lone.apply(mark(Mark.HEADER), 5, b"")
+    idle.append(lone.is_idle)
+    lone.close()
+    assert [True, False, True] == [*idle, lone.is_idle]
+
+
+def test_lost_lines_are_of_what_is_open() -> None:
+    """The one that began before; it said so when it began, and says otherwise when it ends."""
+    lone = tracker()
+    lone.lines_lost()
+    (started,) = [
+        change
+        for event in (mark(Mark.HEADER), mark(Mark.SETUP_COMPLETE))
+        for change in lone.apply(event, 5, b"")
+        if isinstance(change, Started)
+    ]
+    lone.lines_lost()
+    (first,) = ended(lone.apply(state("completed"), 6, b"") + lone.tick(7 + LINGER_NS))
+    assert (False, True) == (started.identity.partial, first.partial)
+    for event in (state("setup"), mark(Mark.SETUP_COMPLETE), state("completed")):
+        lone.apply(event, 8 + LINGER_NS, b"")
+    (second,) = ended(lone.close())
+    assert not second.partial

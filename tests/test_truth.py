@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from exporter.core.changes import SyncFinished
-from exporter.core.model import Result
+from exporter.core.model import Migration, Result, Side
 from tests.core_helpers import NS_PER_MS, RECORDINGS, Reading, read, recording, truth
 
 #: QEMU counts milliseconds and cuts them off; its clock is read beside the probe and not at it.
@@ -18,6 +18,12 @@ TOLERANCE_MS = 2
 def replayed(name: str) -> Reading:
     """Read a recording, once for all tests."""
     return read(recording(name))
+
+
+def outgoing(name: str) -> Migration:
+    """Return the one migration of a recording that its source saw; a probe sees the destination's beside it."""
+    (migration,) = (each for each in replayed(name).migrations if each.identity.side is Side.SOURCE)
+    return migration
 
 
 def those_with(key: str) -> list[str]:
@@ -35,12 +41,19 @@ def milliseconds(duration_ns: int | None) -> float:
 def test_each_recording_is_one_whole_outgoing_migration(name: str) -> None:
     """No recording is partial, and none holds a surprise."""
     reading = replayed(name)
-    assert 1 == len(reading.started) == len(reading.migrations)
-    assert (False, "source", []) == (
-        reading.migration.partial,
-        reading.migration.identity.side,
-        reading.surprises,
-    )
+    assert not outgoing(name).partial
+    assert [] == reading.surprises
+    assert len(reading.started) == len(reading.migrations)
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_a_probe_saw_the_other_end_too(name: str) -> None:
+    """A recording of both processes has a whole incoming migration beside the outgoing one, a log has none."""
+    others = [each for each in replayed(name).migrations if each is not outgoing(name)]
+    assert [("destination", Result.COMPLETED, False, False)] * name.count("bpftrace") == [
+        (each.identity.side, each.result, each.result_inferred, each.partial) for each in others
+    ]
+    assert len(others) + 1 == len({each.identity.vm for each in replayed(name).migrations})
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
@@ -54,28 +67,28 @@ def test_the_lines_add_up(name: str) -> None:
 @pytest.mark.parametrize("name", those_with("status"))
 def test_result_is_qemus_status(name: str) -> None:
     """The outcome is stated by migrate_set_state and not inferred."""
-    migration = replayed(name).migration
+    migration = outgoing(name)
     assert (truth(name)["status"], False) == (migration.result, migration.result_inferred)
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_error_is_qemus_text(name: str) -> None:
     """The text of a failure is QEMU's own; what did not fail has none."""
-    assert truth(name).get("error") == replayed(name).migration.error
+    assert truth(name).get("error") == outgoing(name).error
 
 
 @pytest.mark.parametrize("name", those_with("dirty_sync_count"))
 def test_bitmap_syncs_are_dirty_sync_count(name: str) -> None:
     """Syncs are counted as QEMU does, the ones in setup and in the switchover included."""
-    reading = replayed(name)
-    assert truth(name)["dirty_sync_count"] == reading.migration.progress.bitmap_syncs
-    assert truth(name)["dirty_sync_count"] == len(reading.of(SyncFinished))
+    migration = outgoing(name)
+    syncs = [each for each in replayed(name).of(SyncFinished) if each.trace_id == migration.identity.trace_id]
+    assert truth(name)["dirty_sync_count"] == migration.progress.bitmap_syncs == len(syncs)
 
 
 @pytest.mark.parametrize("name", those_with("total_time"))
 def test_times_are_qemus_own(name: str) -> None:
     """Setup, downtime and the whole agree with QEMU's own to within 2 ms."""
-    migration = replayed(name).migration
+    migration = outgoing(name)
     expected = [truth(name)[key] for key in ("setup_time", "downtime", "total_time")]
     actual = [milliseconds(ns) for ns in (migration.setup_ns, migration.downtime_ns, migration.duration_ns)]
     assert expected == pytest.approx(actual, abs=TOLERANCE_MS)
@@ -84,7 +97,7 @@ def test_times_are_qemus_own(name: str) -> None:
 @pytest.mark.parametrize("name", those_with("precopy_bytes"))
 def test_transferred_is_precopy_bytes(name: str) -> None:
     """The bandwidth windows add up to precopy-bytes; there is none in a migration that takes less than 100 ms."""
-    known, transferred = truth(name), replayed(name).migration.progress.transferred_bytes
+    known, transferred = truth(name), outgoing(name).progress.transferred_bytes
     if known["total_time"] < 100:
         assert transferred is None
     elif known["postcopy_bytes"] == 0:
@@ -97,7 +110,7 @@ def test_transferred_is_precopy_bytes(name: str) -> None:
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_rounds_share_what_was_transferred(name: str) -> None:
     """In pre-copy the rounds' bytes add up to those of all windows, to a byte a round."""
-    migration = replayed(name).migration
+    migration = outgoing(name)
     if migration.progress.mode == "precopy" and migration.rounds:
         shares = [each.transferred_bytes for each in migration.rounds]
         total = migration.progress.transferred_bytes
@@ -107,13 +120,13 @@ def test_rounds_share_what_was_transferred(name: str) -> None:
 @pytest.mark.parametrize("name", those_with("postcopy_requests"))
 def test_postcopy_requests_are_counted(name: str) -> None:
     """Every page that the destination asked for is one request."""
-    assert truth(name)["postcopy_requests"] == replayed(name).migration.progress.postcopy_requests
+    assert truth(name)["postcopy_requests"] == outgoing(name).progress.postcopy_requests
 
 
 @pytest.mark.parametrize("name", those_with("total"))
 def test_ram_is_ram_total(name: str) -> None:
     """The first pending after setup is all of the guest's memory."""
-    assert truth(name)["total"] == replayed(name).migration.progress.ram_bytes
+    assert truth(name)["total"] == outgoing(name).progress.ram_bytes
 
 
 def test_the_first_trace() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from itertools import product
+from typing import Any, Final, NamedTuple
 
 import pytest
 
-from exporter.core.decoder import MALFORMED, Decoder, field_names
+from exporter.core.decoder import MALFORMED, Decoder, Malformed, field_names
 from exporter.core.events import (
     DeviceDowntime,
     DeviceSaved,
@@ -17,6 +19,7 @@ from exporter.core.events import (
     Marked,
     Pending,
     Pinged,
+    PostcopyRequests,
     QmpCommand,
     SectionEnded,
     SectionStarted,
@@ -25,7 +28,8 @@ from exporter.core.events import (
     ThrottleSet,
     Transferred,
 )
-from exporter.core.vocabulary import ROWS
+from exporter.core.vocabulary import ROWS, Row
+from tests.core_helpers import DATA
 
 T = 4100
 NS = 1_700_000_000_000_000_001
@@ -153,6 +157,7 @@ EXAMPLES: list[tuple[str, str, Event]] = [
     ("8.2..", "vmstate_downtime_checkpoint src-non-iterable-saved", mark(Mark.OUTGOING)),
     ("8.2..", "vmstate_downtime_checkpoint src-downtime-end", mark(Mark.DOWNTIME_END)),
     ("8.2..", "vmstate_downtime_checkpoint dst-precopy-bh-vm-started", mark(Mark.DESTINATION)),
+    ("8.2..", "vmstate_downtime_checkpoint src-something-new", mark(Mark.OTHER)),
     (
         "8.2..",
         "vmstate_downtime_save type=non-iterable idstr=0000:00:02.0/vga instance_id=0 downtime=134",
@@ -166,6 +171,7 @@ EXAMPLES: list[tuple[str, str, Event]] = [
     ("2.5..", "postcopy_start_set_run ", mark(Mark.POSTCOPY_SET_RUN)),
     ("2.10..", "savevm_send_ping 0x4", Pinged(NS, T, 4)),
     ("2.5..2.9", "savevm_send_ping 4", Pinged(NS, T, 4)),
+    ("2.5..", "postcopy_requests 529", PostcopyRequests(NS, T, 529)),
     ("2.10..", "migrate_handle_rp_req_pages in (null) at 0x5f4d000 len 0x1000", mark(Mark.POSTCOPY_REQUEST)),
     ("2.5..2.9", "migrate_handle_rp_req_pages in pc.ram at 5f4d000 len 1000", mark(Mark.POSTCOPY_REQUEST)),
     # The destination
@@ -189,7 +195,7 @@ EXAMPLES: list[tuple[str, str, Event]] = [
         for name in (
             "migrate_cancel",
             "migrate_set_parameters",
-            "migrate_incoming",
+            "migrate_set_capabilities",
             "migrate_start_postcopy",
             "migrate_recover",
             "migrate_continue",
@@ -244,3 +250,179 @@ def test_a_double_has_many_shapes(printed: str, bytes_per_ms: float) -> None:
     arguments = f"transferred 1 time_spent 2 bandwidth {printed} max_size -1".encode()
     event = Decoder().decode(b"migrate_transferred", arguments, None, None)
     assert Transferred(None, None, 1, 2, bytes_per_ms, None, -1) == event
+
+
+# The vocabulary against QEMU's own declarations
+
+Version = tuple[int, ...]
+
+
+class Variant(NamedTuple):
+    """A declaration of QEMU's trace-events files, and the releases that have it; `last` is None for one still there."""
+
+    name: str
+    first: str
+    last: str | None
+    arguments: tuple[str, ...]
+    format: str
+
+    @property
+    def releases(self) -> tuple[Version, Version]:
+        """The first and the last release."""
+        return version(self.first), version(self.last or "99.0")
+
+
+def version(text: str) -> Version:
+    """Read the number of a release."""
+    return tuple(map(int, text.split(".")))
+
+
+def c_format(text: str) -> str:
+    """Join C's string literals and <inttypes.h>'s macros: `"max %" PRIu64 "."` is `max %u.`, with no length in it."""
+    parts = re.findall(r'"((?:[^"\\]|\\.)*)"|PRI([a-z])(?:32|64)', text)
+    return re.sub(r"%[lz]+([a-z])", r"%\1", "".join(literal or macro for literal, macro in parts))
+
+
+def declared() -> list[Variant]:
+    """Read the declarations: facts of QEMU's trace-events and migration/trace-events, 2.0 to 11.1."""
+    variants = []
+    _, *lines = (DATA / "qemu-trace-variants.tsv").read_text(encoding="utf-8").splitlines()
+    for line in lines:
+        name, first, last, arguments, text = line.split("\t")
+        names = () if arguments == "void" else tuple(each.split()[-1].lstrip("*") for each in arguments.split(","))
+        variants.append(Variant(name, first, last or None, names, c_format(text)))
+    return variants
+
+
+VARIANTS: Final = declared()
+#: The one event in the vocabulary that QEMU does not print: our probes do.
+OURS: Final = "postcopy_requests"
+
+#: Field of an event → QEMU's names of the argument it is filled from, whichever a release has.
+ARGUMENTS: Final[dict[type, dict[str, set[str]]]] = {
+    StateSet: {"state": {"new_state"}},
+    ErrorSet: {"text": {"error_desc"}},
+    Pending: {"size": {"size", "total"}, "threshold": {"max"}},
+    Transferred: {
+        "transferred": {"tranferred", "transferred"},
+        "time_spent_ms": {"time_spent"},
+        "bandwidth": {"bandwidth"},
+        "switchover_bandwidth": {"avail_bw"},
+        "threshold": {"size"},
+    },
+    SyncEnded: {"dirty_pages": {"dirty_pages"}},
+    LowPending: {"pending": {"pending"}},
+    SectionStarted: {"idstr": {"id"}, "section_id": {"section_id"}},
+    SectionEnded: {"idstr": {"id"}, "section_id": {"section_id"}},
+    DeviceSaved: {"idstr": {"idstr"}, "vmsd_name": {"vmsd_name"}},
+    DeviceDowntime: {
+        "kind": {"type"},
+        "idstr": {"idstr"},
+        "instance_id": {"instance_id"},
+        "downtime_us": {"downtime"},
+    },
+    Pinged: {"value": {"val"}},
+    ThrottleSet: {"percentage": {"new_throttle_pct"}},
+    QmpCommand: {"arguments": {"json"}},
+}
+
+#: Values that mean something of their own, beside any others.
+VALUES: Final[dict[tuple[str, str], list[Any]]] = {
+    ("migrate_set_state", "d"): [1],
+    ("runstate_set", "d"): [7, 10],
+    ("runstate_set", "s"): ["finish-migrate", "running"],
+    ("vmstate_downtime_checkpoint", "s"): [
+        "src-downtime-start",
+        "src-vm-stopped",
+        "src-iterable-saved",
+        "src-non-iterable-saved",
+        "src-downtime-end",
+        "dst-precopy-bh-vm-started",
+        "src-something-new",
+    ],
+}
+
+
+def printed(variant: Variant) -> list[tuple[dict[str, Any], bytes]]:
+    """Print an event with values that tell its arguments apart: by name, and as the line has them."""
+    conversions = re.findall(r"%([a-z])", variant.format.replace("%%", ""))
+    assert len(conversions) == len(variant.arguments)
+    choices = [
+        VALUES.get((variant.name, conversion)) or [{"s": f"a-b_{place}", "g": 88551.5}.get(conversion, place + 100)]
+        for place, conversion in enumerate(conversions)
+    ]
+    text = variant.format.replace("%p", "%#x")
+    return [
+        (dict(zip(variant.arguments, values, strict=True)), (text % values).encode()) for values in product(*choices)
+    ]
+
+
+def rows_of(variant: Variant) -> set[Row]:
+    """Find the rows that read what a variant prints, those tried first, of the releases that have it."""
+    first, last = variant.releases
+    rows = [row for row in ROWS if row.name == variant.name and covers(row, first, last)]
+    found = set()
+    for _, line in printed(variant):
+        reading = [row for row in rows if Decoder((row,)).decode(row.name.encode(), line, NS, T) != MALFORMED]
+        assert reading, f"{variant.name} {variant.first}..{variant.last or ''} has no row for {line!r}"
+        found.add(reading[0])
+    return found
+
+
+def covers(row: Row, first: Version, last: Version) -> bool:
+    """Say whether a row is of all of these releases."""
+    since, until = releases(row)
+    return since <= first and last <= until
+
+
+def releases(row: Row) -> tuple[Version, Version]:
+    """Return the first and the last release of a row."""
+    since, _, until = row.versions.partition("..")
+    return version(since), version(until or "99.0")
+
+
+def expected(meaning: type, variant: Variant, values: dict[str, Any]) -> dict[str, Any]:
+    """Say what an event holds of the values it was printed with; what is not printed is None."""
+    fields: dict[str, Any] = {}
+    for field, names in ARGUMENTS[meaning].items():
+        given = names & set(variant.arguments)
+        assert len(given) <= 1
+        fields[field] = values[given.pop()] if given else None
+    if fields.get("state") == 1:
+        fields["state"] = "setup"  # a number, up to 2.10
+    return fields
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda each: f"{each.name} {each.first}..{each.last or ''}")
+def test_every_declaration_is_read_as_what_it_means(variant: Variant) -> None:
+    """Printed as QEMU's C would, a line gives the event of its row, each field from the argument of that name."""
+    rows = rows_of(variant)
+    for values, line in printed(variant):
+        event = Decoder().decode(variant.name.encode(), line, NS, T)
+        assert event is not None
+        assert not isinstance(event, Malformed)
+        assert (NS, T) == event[:2]
+        if isinstance(event, Marked):
+            assert event.mark in {row.meaning for row in rows}
+        else:
+            fields = event._asdict()
+            wanted = expected(type(event), variant, values)
+            assert wanted == {field: fields[field] for field in wanted}
+            assert set(fields) - set(wanted) <= {"at_ns", "thread", "cumulative", "name"}
+
+
+def test_every_name_of_the_vocabulary_is_declared() -> None:
+    """But for the one that our probes make of QEMU's page requests; and nothing else is in the file."""
+    assert {row.name for row in ROWS} - {OURS} == {variant.name for variant in VARIANTS}
+
+
+def test_no_row_is_of_releases_that_do_not_declare_it() -> None:
+    """The releases of a row are those of the declarations it is for, from the first to the last."""
+    ranges: dict[Row, list[tuple[Version, Version]]] = {row: [] for row in ROWS if row.name != OURS}
+    for variant in VARIANTS:
+        for row in rows_of(variant):
+            ranges[row].append(variant.releases)
+    assert [] == [row for row, found in ranges.items() if not found]
+    assert {row: releases(row) for row in ranges} == {
+        row: (min(first for first, _ in found), max(last for _, last in found)) for row, found in ranges.items()
+    }

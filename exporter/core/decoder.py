@@ -79,8 +79,9 @@ def bandwidth_of(value: str) -> float:
     return bandwidth
 
 
-#: No wider than 64 bits print: what is longer was never a number, and Python's own limit would raise.
-_CONVERSIONS: Final[Mapping[str, tuple[bytes, Callable[[bytes], Any]]]] = {
+#: What a conversion of a format matches and makes. No wider than 64 bits print: what is longer was never a number, and
+#: Python's own limit would raise.
+CONVERSIONS: Final[Mapping[str, tuple[bytes, Callable[[bytes], Any]]]] = {
     "u": (rb"(\d{1,20})", _number),
     "d": (rb"(-?\d{1,20})", _number),
     "x": (rb"([0-9a-fA-F]{1,16})", _hexadecimal),
@@ -147,7 +148,7 @@ def _pattern(row_format: str) -> tuple[bytes, list[Callable[[bytes], Any]]]:
     for literal, conversion in re.findall(r"((?:[^%]|%%)*)(?:%([a-z]))?", row_format):
         pattern += re.escape(literal.replace("%%", "%").encode())
         if conversion:
-            piece, convert = _CONVERSIONS[conversion]
+            piece, convert = CONVERSIONS[conversion]
             pattern += piece
             converters.append(convert)
     return pattern, converters

@@ -229,6 +229,30 @@ class BacktraceFrame(NamedTuple):
     frame: str
 
 
+class PostcopyRequests(NamedTuple):
+    """So many pages were asked for since this was last said: the probes shipped here count them themselves."""
+
+    at_ns: int | None
+    thread: int | None
+    requests: int | None
+
+
+class Anchored(NamedTuple):
+    """The probe's clock, `at_ns` here being monotonic, showed this when the wall's showed `wall_ns`."""
+
+    at_ns: int
+    thread: int | None
+    wall_ns: int
+
+
+class LinesLost(NamedTuple):
+    """The probe says that it dropped lines: bpftrace at once, SystemTap when it ends."""
+
+    at_ns: int | None
+    thread: int | None
+    lines: int
+
+
 Event = (
     Marked
     | StateSet
@@ -248,4 +272,7 @@ Event = (
     | QmpCommand
     | FunctionCalled
     | BacktraceFrame
+    | PostcopyRequests
+    | Anchored
+    | LinesLost
 )

@@ -30,6 +30,7 @@ from exporter.core.events import (
     Marked,
     Pending,
     Pinged,
+    PostcopyRequests,
     SectionEnded,
     SectionStarted,
     StateSet,
@@ -392,6 +393,9 @@ class Machine:
     def _postcopy_request(self, _at_ns: int, _event: Marked) -> None:
         self._postcopy_requests += 1
 
+    def _postcopy_requests_counted(self, _at_ns: int, event: PostcopyRequests) -> None:
+        self._postcopy_requests += event.requests or 0
+
     def _cancel_seen(self, _at_ns: int, _event: Marked) -> None:
         self.outcome.cancel_requested = True
 
@@ -476,6 +480,7 @@ _HANDLERS: Final[Mapping[type, Callable[[Machine, int, Any], None]]] = {
     DeviceSaved: Machine._device_saved,
     DeviceDowntime: Machine._device_downtime,
     Pinged: Machine._pinged,
+    PostcopyRequests: Machine._postcopy_requests_counted,
     ThrottleSet: Machine._throttle_set,
     ErrorSet: Machine._error_set,
     ErrorReported: Machine._error_reported,

@@ -83,6 +83,10 @@ class SurpriseKind(StrEnum):
     CLOCK_BACKWARD = "clock_backward"
     #: Another stream has a virtual machine of this name.
     DUPLICATE_VM = "duplicate_vm"
+    #: The probe says that it dropped lines.
+    LINES_LOST = "lines_lost"
+    #: More processes speak in the stream than are followed.
+    TOO_MANY_PROCESSES = "too_many_processes"
     #: The stream's bytes are damaged, as a compressed file that is cut.
     DAMAGED = "damaged"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from exporter.core import states
-from exporter.core.events import Event, LowPending, Mark, Marked, Pending, StateSet, Transferred
+from exporter.core.events import Event, LowPending, Mark, Marked, Pending, PostcopyRequests, StateSet, Transferred
 from exporter.core.model import Side
 
 #: A snapshot (`savevm`) prints none of these, though it writes the same header, sections and devices, and goes from
@@ -14,7 +14,7 @@ _SOURCE_MARKS: Final = frozenset(
     {Mark.OUTGOING, Mark.SETUP_COMPLETE, Mark.DOWNTIME_START, Mark.VM_STOPPED, Mark.DOWNTIME_END, Mark.POSTCOPY_START,
      Mark.POSTCOPY_SET_RUN, Mark.POSTCOPY_REQUEST, Mark.THROTTLE, Mark.FILE_ERROR, Mark.AFTER_LOOP}
 )  # fmt: skip
-_SOURCE_EVENTS: Final = (Pending, Transferred, LowPending)
+_SOURCE_EVENTS: Final = (Pending, Transferred, LowPending, PostcopyRequests)
 _DESTINATION_MARKS: Final = frozenset({Mark.INCOMING, Mark.DESTINATION})
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from exporter.core.changes import Change, Surprised
-from exporter.core.clock import ReconstructedClock, StreamClock
+from exporter.core.clock import Clock, Line, OrderingClock, ReconstructedClock, StreamClock
 from exporter.core.decoder import Decoder, Malformed
-from exporter.core.events import Event
+from exporter.core.events import ErrorReported, Event, LinesLost
 from exporter.core.formats import FORMATS, Format, recognise
 from exporter.core.lines import LineSplitter
 from exporter.core.machine import DEFAULT_PAGE_SIZE_BYTES
 from exporter.core.model import ClockKind, SurpriseKind
 from exporter.core.tracker import Tracker
+from exporter.core.vocabulary import ROWS, Row
 
 
 @dataclass(slots=True)
@@ -27,16 +30,29 @@ class Counts:
     surprises: Counter[SurpriseKind] = field(default_factory=Counter)
 
 
+#: How a process is named: by its virtual machine's name and uuid, None for each that is not known.
+Namer = Callable[[int], tuple[str | None, str | None]]
+
+#: More processes than any host runs QEMUs at once; the idle ones are forgotten first.
+MAX_PROCESSES: Final = 4_096
+
+#: How often, by the stream's own time, silent processes are looked at: an end lingers for ten times that.
+_TICK_NS: Final = 100_000_000
+
+
 class Stream:
     """Read one stream.
 
     Args:
         name: What the stream is called in metrics and reports.
-        vm: The virtual machine its lines are about.
+        vm: The virtual machine its lines are about; of several processes, the ones `name_process` does not know are
+            called `vm/PROCESS`.
         format_name: One of `FORMATS`; recognised from the lines if None.
         untimed: The clock of lines that carry no time: reconstructed in replay, arrival live.
-        start_ns: Where a reconstructed clock begins.
+        start_ns: Where a clock begins that does not say so itself.
         page_size: Bytes of a guest page (TARGET_PAGE_SIZE), which is not in the stream.
+        name_process: Asked once for each process of a stream that tells processes apart.
+        rows: The vocabulary.
     """
 
     def __init__(
@@ -48,22 +64,26 @@ class Stream:
         untimed: ClockKind = ClockKind.RECONSTRUCTED,
         start_ns: int = 0,
         page_size: int = DEFAULT_PAGE_SIZE_BYTES,
+        name_process: Namer | None = None,
+        rows: tuple[Row, ...] = ROWS,
     ) -> None:
         self.name = name
+        self.vm = vm
         self.counts = Counts()
         self.last_event_ns: int | None = None
-        self.vm = vm
         self._untimed = untimed
         self._start_ns = start_ns
         self._page_size = page_size
-        self._decoder = Decoder()
+        self._name_process = name_process
+        self._decoder = Decoder(rows)
         self._lines = LineSplitter()
         self._format: Format | None = FORMATS[format_name](self._decoder) if format_name else None
         # Until a line tells, only what all formats share is read: error reports, torn names, noise.
         self._guess = FORMATS["qemu-log-bare"](self._decoder)
-        self._clock: StreamClock | ReconstructedClock | None = None
-        self._tracker: Tracker | None = None
+        self._clock: Clock | None = None
+        self._trackers: dict[int | None, Tracker] = {}
         self._last_line: bytes | None = None
+        self._ticked_ns = 0
 
     @property
     def format_name(self) -> str | None:
@@ -73,8 +93,7 @@ class Stream:
     @property
     def clock_kind(self) -> ClockKind:
         """Where the times come from."""
-        timed = self._format.timed if self._format else self._untimed is ClockKind.ARRIVAL
-        return ClockKind.PROBE if timed and self._format else self._untimed
+        return ClockKind.PROBE if self._format is not None and self._format.timed else self._untimed
 
     def feed(self, chunk: bytes, now_ns: int = 0) -> list[Change]:
         """Take bytes, which came at `now_ns`; return what they mean."""
@@ -83,10 +102,10 @@ class Stream:
     def close(self, now_ns: int = 0) -> list[Change]:
         """Take the end of the stream; return what it ends."""
         changes = self._take(self._lines.close(), now_ns)
-        if self._clock is not None and self._tracker is not None:
-            for event, at_ns, line in self._clock.close():
-                changes += self._tracker.apply(event, at_ns, line)
-            changes += self._tracker.close()
+        if self._clock is not None:
+            changes += self._place(self._clock.close())
+        for tracker in self._trackers.values():
+            changes += tracker.close()
         return self._counted(changes)
 
     def surprise(self, kind: SurpriseKind, detail: str) -> list[Change]:
@@ -99,8 +118,8 @@ class Stream:
             event = self._event(line)
             if event is not None:
                 changes += self._apply(event, line, now_ns)
-        if self._tracker is not None:
-            changes += self._tracker.progress()
+        for tracker in self._trackers.values():
+            changes += tracker.progress()
         return self._counted(changes)
 
     def _event(self, line: bytes) -> Event | None:
@@ -122,28 +141,80 @@ class Stream:
         return parsed
 
     def _apply(self, event: Event, line: bytes, now_ns: int) -> list[Change]:
-        if self._format is None:
-            return []  # an error report before anything else
+        if self._clock is None and isinstance(event, LinesLost):
+            return self._lines_lost(event)
+        if self._format is None or (self._clock is None and self._format.timed and _is_undated_report(event)):
+            return []  # an error report before anything else: when it came is not when it happened
         if self._format.timed and event.at_ns is not None and line == self._last_line:
             return [Surprised(SurpriseKind.DUPLICATE, "the same line twice")]
         self._last_line = line
         if self._clock is None:
-            kind = self.clock_kind
-            reconstructed = kind is ClockKind.RECONSTRUCTED
-            self._clock = ReconstructedClock(self._start_ns) if reconstructed else StreamClock(kind)
-        if self._tracker is None:
-            self._tracker = Tracker(vm=self.vm, stream=self.name, clock=self._clock.kind, page_size=self._page_size)
-        changes: list[Change] = []
+            self._clock = self._make_clock(self._format)
         jumps_back = self._clock.jumps_back
-        for placed, at_ns, placed_line in self._clock.place(event, line, now_ns):
-            self.last_event_ns = at_ns
-            changes += self._tracker.apply(placed, at_ns, placed_line)
+        arrival_ns = now_ns or self._start_ns
+        changes = self._place(self._clock.place(Line(event, line, self._format.process), arrival_ns))
         if self._clock.jumps_back > jumps_back:
             changes.append(Surprised(SurpriseKind.CLOCK_BACKWARD, "a line is older than the one before it"))
         return changes
+
+    def _make_clock(self, stream_format: Format) -> Clock:
+        if stream_format.per_cpu:
+            return OrderingClock(monotonic=stream_format.name == "probe")
+        kind = self.clock_kind
+        return ReconstructedClock(self._start_ns) if kind is ClockKind.RECONSTRUCTED else StreamClock(kind)
+
+    def _place(self, lines: list[tuple[Line, int]]) -> list[Change]:
+        changes: list[Change] = []
+        for (event, raw, process), at_ns in lines:
+            self.last_event_ns = at_ns
+            changes += self._tick(at_ns)
+            if isinstance(event, LinesLost):
+                changes += self._lines_lost(event)
+                continue
+            of_process = self._tracker(process)
+            if of_process is None:
+                changes.append(Surprised(SurpriseKind.TOO_MANY_PROCESSES, f"process {process}"))
+            else:
+                changes += of_process.apply(event, at_ns, raw)
+        return changes
+
+    def _tick(self, now_ns: int) -> list[Change]:
+        """End what time alone ends, of processes that say nothing more too; however the lines came in chunks."""
+        if now_ns - self._ticked_ns < _TICK_NS:
+            return []
+        self._ticked_ns = now_ns
+        return [change for tracker in self._trackers.values() for change in tracker.tick(now_ns)]
+
+    def _lines_lost(self, event: LinesLost) -> list[Change]:
+        for tracker in self._trackers.values():
+            tracker.lines_lost()
+        return [Surprised(SurpriseKind.LINES_LOST, f"{event.lines} lines")]
+
+    def _tracker(self, process: int | None) -> Tracker | None:
+        """Find who follows a process, None if there are too many processes to follow this one too."""
+        tracker = self._trackers.get(process)
+        if tracker is None and self._has_room():
+            named, uuid = self._name_process(process) if self._name_process and process is not None else (None, None)
+            tracker = self._trackers[process] = Tracker(
+                vm=named or (self.vm if process is None else f"{self.vm}/{process}"),
+                uuid=uuid,
+                stream=self.name,
+                clock=self.clock_kind,
+                page_size=self._page_size,
+            )
+        return tracker
+
+    def _has_room(self) -> bool:
+        if len(self._trackers) >= MAX_PROCESSES:
+            self._trackers = {process: each for process, each in self._trackers.items() if not each.is_idle}
+        return len(self._trackers) < MAX_PROCESSES
 
     def _counted(self, changes: list[Change]) -> list[Change]:
         for change in changes:
             if isinstance(change, Surprised):
                 self.counts.surprises[change.kind] += 1
         return changes
+
+
+def _is_undated_report(event: Event) -> bool:
+    return isinstance(event, ErrorReported) and event.at_ns is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Any, Final
 
 from exporter.core import ids
 from exporter.core.changes import Change, Started, Surprised
@@ -35,6 +35,10 @@ _MIDDLE_EVENTS: Final = (Pending, Transferred, LowPending)
 _MIDDLE_MARKS: Final = frozenset({Mark.SETUP_COMPLETE, Mark.POSTCOPY_START, Mark.DOWNTIME_START})
 _MIDDLE_STATES: Final = (SOURCE_ONLY - set(RESULTS)) | {"postcopy-active", "postcopy-paused", "active"}
 
+#: Capabilities with which `migrate` does something else (6.0 and later, 2.8 and later). No set: JSON may have a list
+#: where a name should be, which can be compared and not hashed.
+_OTHER_USES: Final = ("background-snapshot", "x-colo")
+
 _MAX_FRAMES: Final = 64
 
 #: MAX_MIGRATE_DOWNTIME of migration/options.c: QEMU refuses more.
@@ -65,6 +69,8 @@ class Tracker:
         self._states_enabled = False
         self._announced: Side | None = None
         self._limit_seconds: float | None = None
+        self._other_uses: dict[str, bool] = {}
+        self._is_other_use = False
         self._function: str | None = None
         self._frames: dict[str, list[str]] = {}
 
@@ -103,6 +109,16 @@ class Tracker:
         """Return the numbers of the running migration if they changed."""
         return self._machine.progress() if self._machine is not None and self._started else []
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no migration is open."""
+        return self._machine is None
+
+    def lines_lost(self) -> None:
+        """Note that lines are missing: what is open is not whole."""
+        if self._machine is not None:
+            self._machine.partial = True
+
     def close(self) -> list[Change]:
         """End what is still open: the stream is over."""
         if self._machine is None:
@@ -123,20 +139,23 @@ class Tracker:
                     frames.append(frame)
             case QmpCommand(name="migrate_set_parameters", arguments=arguments):
                 self._note_parameters(arguments or "")
+            case QmpCommand(name="migrate_set_capabilities", arguments=arguments):
+                self._note_capabilities(arguments or "")
             case QmpCommand(name="migrate"):
                 self._announced = Side.SOURCE
-            case QmpCommand(name="migrate_incoming"):
-                self._announced = Side.DESTINATION
             case _:
                 pass
 
+    def _note_capabilities(self, arguments: str) -> None:
+        """Remember whether what `migrate` begins now is no migration: a snapshot of a running guest, or COLO."""
+        capabilities = _object(arguments).get("capabilities")
+        for each in capabilities if isinstance(capabilities, list) else []:
+            if isinstance(each, dict) and each.get("capability") in _OTHER_USES:
+                self._other_uses[each["capability"]] = each.get("state") is True
+
     def _note_parameters(self, arguments: str) -> None:
         """Remember the downtime limit: where no bandwidth window is printed, nothing else tells it."""
-        try:
-            parameters = json.loads(arguments)
-        except (ValueError, RecursionError):
-            return
-        limit_ms = parameters.get("downtime-limit") if isinstance(parameters, dict) else None
+        limit_ms = _object(arguments).get("downtime-limit")
         if isinstance(limit_ms, int) and 0 <= limit_ms <= _MAX_LIMIT_MS:
             self._limit_seconds = limit_ms / 1_000
             if self._machine is not None:
@@ -192,6 +211,7 @@ class Tracker:
             stacktrace=self._take_frames("qmp_migrate"),
         )
         self._machine.side, self._announced = self._announced, None
+        self._is_other_use = any(self._other_uses.values())
         if self._limit_seconds is not None:
             self._machine.limit_set(self._limit_seconds)
         self._started = False
@@ -199,6 +219,9 @@ class Tracker:
 
     def _drain(self, machine: Machine) -> list[Change]:
         """Take the machine's changes once it is certain that this is a migration."""
+        if self._is_other_use:
+            machine.take()
+            return []
         if not self._started:
             if machine.side is None:
                 return []
@@ -211,10 +234,19 @@ class Tracker:
     def _finish(self, machine: Machine) -> list[Change]:
         self._machine = None
         if not self._started:
-            if machine.outcome.state is None or machine.is_snapshot:
+            if machine.outcome.state is None or machine.is_snapshot or self._is_other_use:
                 return []
             if self._began_by_active:
                 machine.side = Side.DESTINATION  # a source would have said `setup` first
             machine.changes.insert(0, Started(machine.identity))
         self._started = False
         return machine.finish()
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Read a JSON object; what is none, or was cut by its probe, is empty."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

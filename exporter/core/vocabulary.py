@@ -9,6 +9,7 @@ Source: trace-events (to 2.6), migration/trace-events (since 2.7) of QEMU 2.0 to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from exporter.core.events import (
     Mark,
     Pending,
     Pinged,
+    PostcopyRequests,
     QmpCommand,
     SectionEnded,
     SectionStarted,
@@ -129,6 +131,7 @@ ROWS: tuple[Row, ...] = (
     Row("vmstate_downtime_checkpoint", "8.2..", "src-non-iterable-saved", Mark.OUTGOING),
     Row("vmstate_downtime_checkpoint", "8.2..", "src-downtime-end", Mark.DOWNTIME_END),
     Row("vmstate_downtime_checkpoint", "8.2..", "dst-%s", Mark.DESTINATION, "_"),
+    Row("vmstate_downtime_checkpoint", "8.2..", "%w", Mark.OTHER, "_"),  # of a later release
     Row("vmstate_downtime_save", "8.2..", "type=%s idstr=%s instance_id=%d downtime=%d", DeviceDowntime,
         "kind idstr instance_id downtime_us"),
     Row("migration_thread_after_loop", "2.5..", "", Mark.AFTER_LOOP),
@@ -142,6 +145,8 @@ ROWS: tuple[Row, ...] = (
     Row("savevm_send_ping", "2.5..2.9", "%x", Pinged, "value"),
     Row("migrate_handle_rp_req_pages", "2.10..", "in %s at 0x%x len 0x%x", Mark.POSTCOPY_REQUEST, "_ _ _"),
     Row("migrate_handle_rp_req_pages", "2.5..2.9", "in %s at %x len %x", Mark.POSTCOPY_REQUEST, "_ _ _"),
+
+    Row("postcopy_requests", "2.5..", "%u", PostcopyRequests, "requests"),  # not QEMU's: the probes shipped here count
 
     # The destination's own; loading a snapshot prints the loadvm_* ones too
     Row("migration_socket_incoming_accepted", "2.7..", "", Mark.INCOMING),
@@ -157,8 +162,20 @@ ROWS: tuple[Row, ...] = (
     # QMP, as the monitor reads it (7.0 and later)
     *(
         Row(f"qmp_enter_{command}", "7.0..", "%s", partial(QmpCommand, name=command), "arguments")
-        for command in ("migrate", "migrate_cancel", "migrate_set_parameters", "migrate_incoming",
+        for command in ("migrate", "migrate_cancel", "migrate_set_parameters", "migrate_set_capabilities",
                         "migrate_start_postcopy", "migrate_recover", "migrate_continue")
     ),
 )
 # fmt: on
+
+
+def meanings() -> dict[str, Mark | Callable[..., Event]]:
+    """Name every meaning an event can be given: the marks by their value, the kinds with arguments in lower case.
+
+    `StateSet` is `state_set`, and so on.
+    """
+    kinds = {row.meaning for row in ROWS if isinstance(row.meaning, type)}
+    named: dict[str, Mark | Callable[..., Event]] = {mark.value: mark for mark in Mark}
+    for kind in kinds:
+        named[re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()] = kind
+    return named

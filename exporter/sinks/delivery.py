@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 #: The SDK's own batch size (OTEL_BSP_MAX_EXPORT_BATCH_SIZE): some 300 KB a request.
-_BATCH_SPANS: Final = 512
+BATCH_SPANS: Final = 512
 
 #: One request may take this long before it counts as failed. Ten seconds, the default, is too short for a receiver that
 #: is merely slow.
@@ -48,7 +48,7 @@ class Delivery(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Take a finished span; may block."""
         self._batch.append(span)
-        if len(self._batch) >= _BATCH_SPANS:
+        if len(self._batch) >= BATCH_SPANS:
             self._send()
 
     def shutdown(self) -> None:

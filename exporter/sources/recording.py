@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import stat
 import sys
 import zlib
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ class Recording:
         name: Its path as given, "-" for standard input.
         modified_ns: Nanoseconds since the epoch when it was last written; 0 for standard input.
         size: Bytes to read, None where that is not known.
+        is_live: Whether somebody writes it while it is read: a pipe, a FIFO, a socket.
         read: Bytes read so far, of a compressed file compressed ones.
     """
 
@@ -46,9 +48,11 @@ class Recording:
         self.name = name
         self.modified_ns = 0
         self.size: int | None = None
+        self.is_live = False
         self._raw: BufferedReader
         if name == "-":
             self._raw = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115 - closed in close()
+            self.is_live = not stat.S_ISREG(os.fstat(self._raw.fileno()).st_mode)
             return
         path = Path(name)
         if path.is_dir():
@@ -60,6 +64,7 @@ class Recording:
         status = os.fstat(self._raw.fileno())
         self.modified_ns = status.st_mtime_ns
         self.size = status.st_size or None
+        self.is_live = not stat.S_ISREG(status.st_mode)
 
     @property
     def read(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from exporter.core.decoder import Decoder, Parsed
-from exporter.core.formats import qemu_log, systemtap
+from exporter.core.formats import probes, qemu_log, systemtap
 
 
 class Format(Protocol):
@@ -15,6 +15,10 @@ class Format(Protocol):
     name: str
     #: Whether the lines carry the time of their event.
     timed: bool
+    #: Whether several CPUs write them, each in its own time; such formats also tell the process.
+    per_cpu: bool
+    #: The process that spoke in the line parsed last, where the format tells.
+    process: int | None
 
     def parse(self, line: bytes) -> Parsed:
         """Read one line: an event, noise (None) or `Malformed`. Never raises."""
@@ -26,9 +30,11 @@ FORMATS: Final[Mapping[str, Callable[[Decoder], Format]]] = {
     "qemu-log": lambda decoder: qemu_log.QemuLog(decoder, timed=True),
     "qemu-log-bare": lambda decoder: qemu_log.QemuLog(decoder, timed=False),
     "systemtap": systemtap.SystemTap,
+    "systemtap-log": lambda decoder: probes.Probes(decoder, "systemtap-log"),
+    "probe": lambda decoder: probes.Probes(decoder, "probe"),
 }
 
 
 def recognise(line: bytes, decoder: Decoder) -> str | None:
     """Name the format of a stream by one of its lines, or None where the line does not tell."""
-    return systemtap.recognise(line, decoder) or qemu_log.recognise(line, decoder)
+    return probes.recognise(line, decoder) or systemtap.recognise(line, decoder) or qemu_log.recognise(line, decoder)

@@ -6,10 +6,16 @@ import re
 from typing import Final
 
 from exporter.core.decoder import MALFORMED, Decoder, Parsed
-from exporter.core.events import ErrorReported
+from exporter.core.events import ErrorReported, LinesLost
 
 #: error_report() of util/error-report.c: `[ISO-8601 UTC ][guest name ]program: text`. Proxmox starts QEMU as `kvm`.
 _ERROR_REPORT: Final = re.compile(rb"(?:\d{4}-\d\d-\d\dT[\d:.]+Z )?(?:\S+ )?(?:qemu[\w.-]*|kvm): (.+)", re.DOTALL)
+#: bpftrace's perf buffer was full; SystemTap's counters when it ends. A probe that was skipped is a line that is lost.
+_LOST: Final = re.compile(
+    rb"Lost (\d{1,18}) events"
+    rb"|WARNING: (?:Number of errors: \d+, skipped probes|Skipped due to [^:]+|Total lost event count): (\d{1,18})"
+    rb"|WARNING: There were (\d{1,18}) transport failures.*"
+)
 
 
 def parse(line: bytes, decoder: Decoder) -> Parsed:
@@ -17,4 +23,7 @@ def parse(line: bytes, decoder: Decoder) -> Parsed:
     report = _ERROR_REPORT.fullmatch(line)
     if report is not None:
         return ErrorReported(None, None, report[1].decode("utf-8", "replace"))
+    lost = _LOST.fullmatch(line)
+    if lost is not None:
+        return LinesLost(None, None, int(lost[lost.lastindex or 1]))
     return MALFORMED if decoder.is_torn_name(line) else None

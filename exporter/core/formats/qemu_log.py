@@ -35,9 +35,12 @@ def recognise(line: bytes, decoder: Decoder) -> str | None:
 class QemuLog:
     """Read the lines of one log."""
 
+    per_cpu = False
+
     def __init__(self, decoder: Decoder, *, timed: bool) -> None:
         self.name = "qemu-log" if timed else "qemu-log-bare"
         self.timed = timed
+        self.process: int | None = None  # the number in front is a thread's
         self._decoder = decoder
         self._second_text = b""
         self._second_ns = 0

@@ -86,8 +86,10 @@ class SystemTap:
 
     name = "systemtap"
     timed = False
+    per_cpu = False
 
     def __init__(self, decoder: Decoder) -> None:
+        self.process: int | None = None
         self._decoder = decoder
 
     def parse(self, line: bytes) -> Parsed:

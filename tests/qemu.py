@@ -1,0 +1,144 @@
+"""A real QEMU under software emulation, with a guest that dirties memory and needs no image."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from qemu.qmp.legacy import QEMUMonitorProtocol
+
+_MIB: Final = 1 << 20
+_ORIGIN: Final = 0x7C00
+#: A flat 32-bit code segment and a flat data segment.
+_CODE, _DATA = 0x00CF9A000000FFFF, 0x00CF92000000FFFF
+
+#: Where Debian keeps the firmware; others find it themselves.
+_FIRMWARE: Final = ("/usr/share/seabios", "/usr/share/qemu")
+
+#: The `-trace` patterns that the tests enable: all of the vocabulary, and nothing that floods.
+TRACE: Final = (
+    "migrate_set_state", "migrate_fd_*", "migrate_error", "migration_cancel", "migration_cleanup", "migrate_pending*",
+    "migrate_transferred", "migration_thread_*", "migration_completion_*", "migration_precopy_complete",
+    "migration_bitmap_sync_*", "migration_throttle", "cpu_throttle_*", "savevm_state_*", "savevm_section_*",
+    "savevm_send_*", "vmstate_save", "vmstate_downtime_*", "postcopy_start*", "migrate_handle_rp_req_pages",
+    "migration_socket_*", "migration_set_*", "qmp_enter_migrate*", "runstate_set", "loadvm_state_*",
+    "process_incoming_migration_co_end",
+)  # fmt: skip
+
+
+def boot_sector(working_set_mib: int) -> bytes:
+    """Assemble a boot sector that increments one byte of every page of a range, for ever.
+
+    It enters protected mode and walks from 1 MiB to 1 MiB + `working_set_mib`; 0 makes a guest that halts.
+    """
+    if working_set_mib == 0:
+        code = b"\xe6\xe9\xf4\xeb\xfd"  # a byte to the debug console; hlt; jmp back
+    else:
+        enter = b"\xfa\x31\xc0\x8e\xd8\xe4\x92\x0c\x02\xe6\x92"  # cli; ds = 0; A20 by port 0x92
+        load = b"\x0f\x01\x16" + b"\0\0"  # lgdt, its address to be filled in
+        switch = b"\x0f\x20\xc0\x66\x83\xc8\x01\x0f\x22\xc0"  # cr0 |= 1
+        protected = _ORIGIN + len(enter + load + switch) + 5
+        jump = b"\xea" + struct.pack("<HH", protected, 8)
+        segment = b"\x66\xb8\x10\x00\x8e\xd8"  # ds = the data segment
+        start = b"\xbf" + struct.pack("<I", _MIB)  # edi = 1 MiB
+        touch = b"\xfe\x07\x81\xc7" + struct.pack("<I", 4096)  # inc byte [edi]; edi += 4096
+        compare = b"\x81\xff" + struct.pack("<I", (1 + working_set_mib) * _MIB)
+        again = b"\x72" + struct.pack("b", -len(touch + compare) - 2)
+        tell = b"\xe6\xe9"  # a byte to the debug console: every page was written once more
+        forever = b"\xeb" + struct.pack("b", -len(start + touch + compare + again + tell) - 2)
+        before = enter + load + switch + jump + segment + start + touch + compare + again + tell + forever
+        table = (len(before) + 7) & ~7
+        descriptor = _ORIGIN + table + 24
+        code = before.replace(load, load[:3] + struct.pack("<H", descriptor), 1).ljust(table, b"\0")
+        code += struct.pack("<QQQHI", 0, _CODE, _DATA, 23, _ORIGIN + table)
+    return code.ljust(510, b"\0") + b"\x55\xaa"
+
+
+class Qemu:
+    """A running QEMU; its trace log is `log`, what it says about migration comes from `query`.
+
+    Args:
+        name: The guest's name.
+        directory: For its sockets, its image and its log.
+        binary: Which QEMU.
+        incoming: Whether it waits for a migration, at `directory/migration.sock`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        *,
+        working_set_mib: int,
+        incoming: bool = False,
+        binary: str = "qemu-system-x86_64",
+        trace: tuple[str, ...] = TRACE,
+        uuid: str | None = None,
+    ) -> None:
+        self.log = directory / f"{name}.log"
+        image = directory / f"{name}.img"
+        image.write_bytes(boot_sector(working_set_mib))
+        console = directory / f"{name}.console"
+        monitor = directory / f"{name}.qmp"
+        self._monitor = QEMUMonitorProtocol(str(monitor), server=True)
+        arguments = [
+            shutil.which(binary) or binary, "-accel", "tcg", "-m", "160", "-nodefaults", "-display", "none",
+            "-name", f"guest={name},debug-threads=on", "-msg", "timestamp=on", "-qmp", f"unix:{monitor}",
+            "-drive", f"file={image},format=raw,if=ide,file.locking=off", "-debugcon", f"file:{console}",
+        ]  # fmt: skip
+        arguments += [argument for path in _FIRMWARE for argument in ("-L", path)]
+        arguments += [argument for pattern in trace for argument in ("-trace", pattern)]
+        arguments += ["-uuid", uuid] if uuid else []
+        arguments += ["-incoming", "defer"] if incoming else []
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._monitor.accept()
+        self._address = f"unix:{directory}/migration.sock"
+        if incoming:
+            self.command("migrate-incoming", uri=self._address)
+        else:
+            wait_for(lambda: console.exists() and console.stat().st_size > 0, 20, "the guest wrote all of its memory")
+
+    def command(self, name: str, **arguments: Any) -> Any:  # noqa: ANN401 - whatever JSON QEMU takes and gives
+        """Give a QMP command; underscores in argument names stand for hyphens."""
+        return self._monitor.cmd(name, **{key.replace("_", "-"): value for key, value in arguments.items()})
+
+    def query(self) -> dict[str, Any]:
+        """Ask QEMU what it thinks of its migration."""
+        answer: dict[str, Any] = self.command("query-migrate")
+        return answer
+
+    def migrate(self, *, max_bandwidth: int = 32 * _MIB, downtime_limit: int = 300) -> None:
+        """Begin to migrate to the QEMU of the same directory that waits for it."""
+        self.command("migrate-set-parameters", max_bandwidth=max_bandwidth, downtime_limit=downtime_limit)
+        self.command("migrate", uri=self._address)
+
+    def wait_until(self, *states: str, seconds: float = 40) -> dict[str, Any]:
+        """Poll until the migration has one of these states."""
+        wait_for(lambda: self.query().get("status") in states, seconds, f"the migration is {' or '.join(states)}")
+        return self.query()
+
+    def wait_until_synced(self, times: int, seconds: float = 40) -> None:
+        """Poll until the dirty bitmap has been synchronised so often."""
+        wait_for(lambda: self.query().get("ram", {}).get("dirty-sync-count", 0) >= times, seconds, f"{times} syncs")
+
+    def quit(self) -> None:
+        """End the process, if it has not ended, and wait for it."""
+        self.process.terminate()
+        self.process.wait(timeout=20)
+        with suppress(EOFError):  # the other end is gone
+            self._monitor.close()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Poll until something is so; what it is stands in the complaint."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
