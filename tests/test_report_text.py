@@ -520,7 +520,7 @@ def test_the_slowest_devices_of_the_downtime() -> None:
     migration = one(STUCK)
 
     def device(name: str | None, instance: int | None, duration_ns: int | None) -> Device:
-        return Device(name=name, vmsd_name=None, instance=instance, start_ns=0, duration_ns=duration_ns)
+        return Device(number=1, name=name, vmsd_name=None, instance=instance, start_ns=0, duration_ns=duration_ns)
 
     devices = (
         *(device("cpu", instance, 1_000_000 * (instance + 1)) for instance in range(6)),

@@ -44,7 +44,7 @@ def test_a_device_is_its_section() -> None:
     """Told when the next line shows that nothing can be added to it."""
     switchover = Switchover()
     assert [] == section(switchover, "cpu", 10, 30, vmsd="cpu_common")
-    expected = Device(name="cpu", vmsd_name="cpu_common", instance=None, start_ns=10, duration_ns=20)
+    expected = Device(number=1, name="cpu", vmsd_name="cpu_common", instance=None, start_ns=10, duration_ns=20)
     assert [expected] == section(switchover, "apic", 40, 50)
     assert ["apic"] == [device.name for device in switchover.flush()]
     assert [] == switchover.flush()
@@ -80,7 +80,7 @@ def test_without_sections_a_saved_device_stands_alone() -> None:
     switchover = Switchover()
     assert [] == switchover.device_saved(10, DeviceSaved(None, None, "cpu", "cpu_common"))
     (device,) = switchover.device_saved(20, DeviceSaved(None, None, "apic", "apic"))
-    assert Device(name="cpu", vmsd_name="cpu_common", instance=None, start_ns=10, duration_ns=None) == device
+    assert Device(number=1, name="cpu", vmsd_name="cpu_common", instance=None, start_ns=10, duration_ns=None) == device
 
 
 def test_qemus_own_measure_of_a_device_is_better() -> None:
@@ -88,7 +88,9 @@ def test_qemus_own_measure_of_a_device_is_better() -> None:
     switchover = Switchover()
     section(switchover, "cpu", 10_000, 30_000, vmsd="cpu_common")
     (device,) = switchover.device_downtime(40_000, downtime("cpu", 25, instance=1))
-    assert Device(name="cpu", vmsd_name="cpu_common", instance=1, start_ns=10_000, duration_ns=25_000) == device
+    assert (
+        Device(number=1, name="cpu", vmsd_name="cpu_common", instance=1, start_ns=10_000, duration_ns=25_000) == device
+    )
 
 
 def test_a_skipped_device_was_not_saved() -> None:

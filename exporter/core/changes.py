@@ -18,6 +18,14 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """A migration that began before this program did goes on; its beginning, and all up to here, was told then."""
+
+    identity: Identity
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
 class Progressed:
     """The numbers of a running migration, once for each batch of lines that touched them."""
 
@@ -84,6 +92,7 @@ class Surprised:
 
 Change = (
     Started
+    | Resumed
     | Progressed
     | PhaseEnded
     | RoundEnded

@@ -46,6 +46,10 @@ class Clock(Protocol):
         """Take a line that came at `arrival_ns`; return the lines whose time is certain now, in order."""
         ...
 
+    def tick(self, now_ns: int) -> list[tuple[Line, int]]:
+        """Return what need not wait any longer, now that it is so late."""
+        ...
+
     def close(self) -> list[tuple[Line, int]]:
         """Return what is still held back."""
         ...
@@ -77,6 +81,10 @@ class StreamClock:
             return last_ns
         self._last_ns = at_ns
         return at_ns
+
+    def tick(self, now_ns: int) -> list[tuple[Line, int]]:  # noqa: ARG002 - the protocol's signature
+        """Hold nothing back."""
+        return []
 
     def close(self) -> list[tuple[Line, int]]:
         """Hold nothing back."""
@@ -124,6 +132,10 @@ class OrderingClock:
         heappush(self._held, (at_ns, self._number, line))
         return self._release(_MAX_HELD_EVENTS, until_ns=self._newest_ns - _REORDERING_NS)
 
+    def tick(self, now_ns: int) -> list[tuple[Line, int]]:
+        """Give what no line can come before any more."""
+        return self._release(_MAX_HELD_EVENTS, until_ns=now_ns - _REORDERING_NS)
+
     def close(self) -> list[tuple[Line, int]]:
         """Give what is left."""
         return self._release(0)
@@ -156,6 +168,10 @@ class ReconstructedClock:
         if isinstance(event, Transferred) and event.time_spent_ms is not None:
             return self._release(event.time_spent_ms * _NS_PER_MS)
         return self._release(0) if len(self._held) > _MAX_HELD_EVENTS else []
+
+    def tick(self, now_ns: int) -> list[tuple[Line, int]]:  # noqa: ARG002 - the protocol's signature
+        """Wait for the window's end: time passes here only when a line says so."""
+        return []
 
     def close(self) -> list[tuple[Line, int]]:
         """Give what no window will end any more."""

@@ -211,6 +211,15 @@ class Decoder:
                 return self._dated(event, layout.since, layout.until)
         return MALFORMED
 
+    @property
+    def releases(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The first and the last release this QEMU may be."""
+        return self._since, self._until
+
+    def restore(self, releases: tuple[tuple[int, int], tuple[int, int]]) -> None:
+        """Go on with what was learnt before."""
+        self._since, self._until = releases
+
     def _dated(self, event: Event, since: tuple[int, int], until: tuple[int, int]) -> Event:
         since, until = max(self._since, since), min(self._until, until)
         if since <= until:  # a vendor's backport may contradict; what was learnt first stays

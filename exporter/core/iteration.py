@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from math import isfinite
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from exporter.core.changes import Change, RoundEnded, Surprised, SyncFinished
 from exporter.core.convergence import Convergence
@@ -60,6 +60,14 @@ class Iteration:
         self._window_ns: int | None = None
         self._sync: _OpenSync | None = None
         self._opening_sync: Sync | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out whom to tell: that is no state."""
+        return {name: value for name, value in self.__dict__.items() if name != "_emit"}
+
+    def tell(self, emit: Callable[[Change], None]) -> None:
+        """Tell changes to `emit` from now on."""
+        self._emit = emit
 
     @property
     def round(self) -> int:

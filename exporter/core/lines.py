@@ -28,6 +28,15 @@ class LineSplitter:
         self._tail = lines.pop()[: self._max_line_bytes + 1]
         return [self._cut(line) for line in lines]
 
+    @property
+    def tail(self) -> bytes:
+        """The beginning of a line whose end has not come."""
+        return self._tail
+
+    def restore(self, tail: bytes) -> None:
+        """Go on behind a tail that was left before."""
+        self._tail = tail
+
     def close(self) -> list[bytes]:
         """Return the last line, if it came without its newline."""
         tail, self._tail = self._tail, b""

@@ -119,7 +119,22 @@ class Machine:
         self._throttles = 0
         self._postcopy_requests = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out whom to tell: that is no state."""
+        return {name: value for name, value in self.__dict__.items() if name != "_emit"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on where a snapshot was taken."""
+        self.__dict__.update(state)
+        self._emit = self.changes.append
+        self._iteration.tell(self._emit)
+
     # What the tracker asks
+
+    @property
+    def last_ns(self) -> int:
+        """When the last event came that belongs to it."""
+        return self._last_ns
 
     @property
     def has_left_setup(self) -> bool:
@@ -172,7 +187,7 @@ class Machine:
         if not self._touched:
             return []
         self._touched = False
-        return [Progressed(self.trace_id, self._progress())]
+        return [Progressed(self.trace_id, self.progress_now())]
 
     def finish(self) -> list[Change]:
         """Close what is open and say what it all was. The machine must not be used after."""
@@ -185,7 +200,7 @@ class Machine:
         self._devices_finished(self._switchover.flush())
         if self.outcome.at_ns is None:
             self._end_ns = self._last_ns
-        return [*self.take(), Progressed(self.trace_id, self._progress()), Ended(self.trace_id, self._migration())]
+        return [*self.take(), Progressed(self.trace_id, self.progress_now()), Ended(self.trace_id, self._migration())]
 
     # States, phases, outcome
 
@@ -418,7 +433,8 @@ class Machine:
 
     # Summing up
 
-    def _progress(self) -> Progress:
+    def progress_now(self) -> Progress:
+        """Say how it stands."""
         iteration = self._iteration
         requests_unknown = self._mode is Mode.POSTCOPY and self._postcopy_requests == 0
         return Progress(
@@ -459,7 +475,7 @@ class Machine:
             setup_ns=self._setup_ns if self._timed else None,
             downtime_ns=end_ns - start_ns if known and start_ns is not None and end_ns is not None else None,
             downtime_start_ns=start_ns if known else None,
-            progress=self._progress(),
+            progress=self.progress_now(),
             rounds=tuple(self._iteration.finished),
             phases=tuple(self._phases),
             devices=tuple(self._switchover.devices),

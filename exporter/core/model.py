@@ -87,6 +87,8 @@ class SurpriseKind(StrEnum):
     LINES_LOST = "lines_lost"
     #: More processes speak in the stream than are followed.
     TOO_MANY_PROCESSES = "too_many_processes"
+    #: Bytes of the stream were thrown away before they were read.
+    BYTES_LOST = "bytes_lost"
     #: The stream's bytes are damaged, as a compressed file that is cut.
     DAMAGED = "damaged"
 
@@ -181,11 +183,13 @@ class Device:
     """A device's section, saved while the guest was stopped.
 
     Attributes:
+        number: 1 for the first of the migration.
         name: Its idstr, which is unique in a virtual machine together with `instance`.
         instance: The instance id (since 8.2).
         duration_ns: By QEMU's own clock where it prints that (since 8.2), else between its section's marks.
     """
 
+    number: int
     name: str | None
     vmsd_name: str | None
     instance: int | None

@@ -30,6 +30,19 @@ class Counts:
     surprises: Counter[SurpriseKind] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What a stream knows at one place in its bytes; made of nothing but data, so that it can be kept."""
+
+    format_name: str | None
+    tail: bytes
+    releases: tuple[tuple[int, int], tuple[int, int]]
+    clock: Clock | None
+    trackers: dict[int | None, Tracker]
+    last_line: bytes | None
+    last_event_ns: int | None
+
+
 #: How a process is named: by its virtual machine's name and uuid, None for each that is not known.
 Namer = Callable[[int], tuple[str | None, str | None]]
 
@@ -107,6 +120,45 @@ class Stream:
         for tracker in self._trackers.values():
             changes += tracker.close()
         return self._counted(changes)
+
+    def tick(self, now_ns: int) -> list[Change]:
+        """Let time pass, for a stream that is followed live: give what waited for it, and end what it ends."""
+        if self._clock is None:
+            return []
+        changes = self._place(self._clock.tick(now_ns))
+        changes += self._tick(now_ns)
+        for tracker in self._trackers.values():
+            changes += tracker.progress()
+        return self._counted(changes)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no migration is open in it."""
+        return all(tracker.is_idle for tracker in self._trackers.values())
+
+    def snapshot(self) -> Snapshot:
+        """Take what has to be known to go on behind the bytes taken so far. It shares its parts with the stream."""
+        return Snapshot(
+            format_name=self.format_name,
+            tail=self._lines.tail,
+            releases=self._decoder.releases,
+            clock=self._clock,
+            trackers=self._trackers,
+            last_line=self._last_line,
+            last_event_ns=self.last_event_ns,
+        )
+
+    def restore(self, snapshot: Snapshot) -> list[Change]:
+        """Go on from a snapshot, on a stream that has taken nothing yet; return which migrations are open."""
+        self._lines.restore(snapshot.tail)
+        self._decoder.restore(snapshot.releases)
+        if snapshot.format_name is not None:
+            self._format = FORMATS[snapshot.format_name](self._decoder)
+        self._clock = snapshot.clock
+        self._trackers = snapshot.trackers
+        self._last_line = snapshot.last_line
+        self.last_event_ns = snapshot.last_event_ns
+        return [change for tracker in self._trackers.values() for change in tracker.resume()]
 
     def surprise(self, kind: SurpriseKind, detail: str) -> list[Change]:
         """Count a surprise that came from outside of the lines."""

@@ -113,7 +113,14 @@ class Switchover:
 
     def _add(self, start_ns: int, idstr: str | None, vmsd_name: str | None, duration_ns: int | None) -> None:
         self.devices.append(
-            Device(name=idstr, vmsd_name=vmsd_name, instance=None, start_ns=start_ns, duration_ns=duration_ns)
+            Device(
+                number=len(self.devices) + 1,
+                name=idstr,
+                vmsd_name=vmsd_name,
+                instance=None,
+                start_ns=start_ns,
+                duration_ns=duration_ns,
+            )
         )
         self._open = True
 

@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 from exporter.core import ids
-from exporter.core.changes import Change, Started, Surprised
+from exporter.core.changes import Change, Resumed, Started, Surprised
 from exporter.core.events import (
     BacktraceFrame,
     Event,
@@ -29,6 +29,10 @@ LINGER_NS: Final = 1_000_000_000
 #: After after_loop a terminal state comes as soon as QEMU has joined its threads and closed its channels. If it has not
 #: come by now its line is lost.
 LOST_OUTCOME_NS: Final = 30_000_000_000
+
+#: A migration that runs prints something every 100 ms; one that waits for its operator (in pre-switchover, or in a
+#: post-copy that lost its network) prints nothing. After a day of silence its QEMU is gone.
+SILENCE_NS: Final = 24 * 3600 * 1_000_000_000
 
 #: Where these come first, the stream was joined in the middle of a migration.
 _MIDDLE_EVENTS: Final = (Pending, Transferred, LowPending)
@@ -103,7 +107,13 @@ class Tracker:
                 return self._finish(machine)
         elif machine.outcome.at_ns is not None and now_ns - machine.outcome.at_ns > LINGER_NS:
             return self._finish(machine)
-        return []
+        return self._finish(machine) if now_ns - machine.last_ns > SILENCE_NS else []
+
+    def resume(self) -> list[Change]:
+        """Say which migration is open, after this tracker was restored from a snapshot."""
+        if self._machine is None or not self._started:
+            return []
+        return [Resumed(self._machine.identity, self._machine.progress_now())]
 
     def progress(self) -> list[Change]:
         """Return the numbers of the running migration if they changed."""

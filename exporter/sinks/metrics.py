@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 from exporter.core import ids
-from exporter.core.changes import Change, Ended, PhaseEnded, Progressed, RoundEnded, Started, SyncFinished
+from exporter.core.changes import Change, Ended, PhaseEnded, Progressed, Resumed, RoundEnded, Started, SyncFinished
 from exporter.core.model import (
     ClockKind,
     Identity,
@@ -96,6 +96,7 @@ class MetricsSink(Collector):
         self._vms: dict[str, _Vm] = {}
         self._identities: dict[str, Identity] = {}
         self._newest: dict[tuple[str, str], tuple[Identity, Progress | None]] = {}
+        self._incoming_end_ns: dict[tuple[str, str], int] = {}
         self._started: dict[Side, int] = dict.fromkeys(Side, 0)
         self._finished: dict[tuple[Side, Result], int] = {(side, result): 0 for side in Side for result in Result}
         self._transferred: dict[Side, int] = dict.fromkeys(Side, 0)
@@ -118,6 +119,10 @@ class MetricsSink(Collector):
                 match change:
                     case Started():
                         self._start(change.identity)
+                        self._count_start(change.identity)
+                    case Resumed():
+                        self._start(change.identity)
+                        self._resume(change.identity, change.progress)
                     case Progressed():
                         self._progress(change)
                     case Ended():
@@ -150,10 +155,9 @@ class MetricsSink(Collector):
     def _start(self, identity: Identity) -> None:
         self._identities[identity.trace_id] = identity
         side = _side(identity)
-        self._started[side] += 1
-        self._exemplars["qemu_migrations_started_total", side] = _exemplar(identity.trace_id, 1)
         if side is Side.DESTINATION:
             self._newest[identity.vm, side] = (identity, None)
+            self._incoming_end_ns.pop((identity.vm, side), None)
             return
         vm = self._vms.get(identity.vm)
         if vm is not None:
@@ -162,6 +166,28 @@ class MetricsSink(Collector):
             self._vms[identity.vm] = _Vm(identity)
         else:
             self.limited += 1
+
+    def _resume(self, identity: Identity, progress: Progress) -> None:
+        """Leave out of the counters what was counted before this program began: they begin at 0, as it does."""
+        self._transferred_of[identity.trace_id] = progress.transferred_bytes or 0
+        vm = self._vms.get(identity.vm)
+        if vm is not None:
+            vm.progress = progress
+            vm.before = {counter: -vm.total(counter) for counter in _VM_COUNTERS}
+
+    def _count_start(self, identity: Identity) -> None:
+        side = _side(identity)
+        self._started[side] += 1
+        self._exemplars["qemu_migrations_started_total", side] = _exemplar(identity.trace_id, 1)
+
+    def expire(self, before_ns: int) -> None:
+        """Forget the series of migrations that ended before this; their counts stay in the totals."""
+        with self._lock:
+            for name in [name for name, vm in self._vms.items() if vm.end_ns is not None and vm.end_ns < before_ns]:
+                del self._vms[name]
+            for key in [key for key, end_ns in self._incoming_end_ns.items() if end_ns < before_ns]:
+                del self._incoming_end_ns[key]
+                self._newest.pop(key, None)
 
     def _progress(self, change: Progressed) -> None:
         identity = self._identities.get(change.trace_id)
@@ -184,6 +210,7 @@ class MetricsSink(Collector):
         self._finished[side, migration.result] += 1
         self._exemplars["qemu_migrations_finished_total", side, migration.result] = _exemplar(identity.trace_id, 1)
         if side is Side.DESTINATION:
+            self._incoming_end_ns[identity.vm, side] = migration.end_ns
             return
         vm = self._vms.get(identity.vm)
         if vm is not None and vm.identity.trace_id == identity.trace_id:

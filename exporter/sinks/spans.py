@@ -7,7 +7,6 @@ A trace is one migration: `migrate` with `migrate.start`, `setup`, an `iterate` 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -32,6 +31,7 @@ from exporter.core.changes import (
     Ended,
     PhaseEnded,
     PreSwitchoverEnded,
+    Resumed,
     RoundEnded,
     Started,
     SyncFinished,
@@ -62,14 +62,6 @@ class _GivenIds(IdGenerator):
         return False
 
 
-@dataclass(slots=True)
-class _Trace:
-    """What the spans of one migration have to share."""
-
-    identity: Identity
-    devices: int = 0
-
-
 class SpansSink:
     """Make spans of changes and hand each to a processor when it has ended.
 
@@ -92,25 +84,33 @@ class SpansSink:
         for delivery in deliveries:
             self._provider.add_span_processor(delivery)
         self._tracer: Tracer = self._provider.get_tracer("qemu-migration-exporter", exporter.__version__)
-        self._traces: dict[str, _Trace] = {}
+        self._traces: dict[str, Identity] = {}
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Take changes, see `exporter.sinks.Sink`."""
         for change in changes:
             match change:
                 case Started(identity=identity) if self._is_sampled(identity.trace_id):
-                    self._traces[identity.trace_id] = _Trace(identity)
+                    self._traces[identity.trace_id] = identity
                     self._start(identity)
+                case Resumed(identity=identity) if self._is_sampled(identity.trace_id):
+                    self._traces[identity.trace_id] = identity
                 case Ended(migration=migration):
-                    trace = self._traces.pop(migration.identity.trace_id, None)
-                    if trace is not None:
+                    if self._traces.pop(migration.identity.trace_id, None) is not None:
                         self._end(migration)
                 case PhaseEnded() | RoundEnded() | SyncFinished() | DeviceFinished() | PreSwitchoverEnded():
-                    trace = self._traces.get(change.trace_id)
-                    if trace is not None:
-                        self._part(trace, change)
+                    known = self._traces.get(change.trace_id)
+                    if known is not None:
+                        self._part(known, change)
                 case _:
                     pass
+
+    def interrupt(self, at_ns: int) -> None:
+        """Mark every open trace: this program stops and will go on with them, with the same ids, when it runs again."""
+        for identity in self._traces.values():
+            span_id = ids.span_id(identity.trace_id, "interrupted", at_ns)
+            root = ids.root_span(identity.trace_id)
+            self._span(identity, "interrupted", span_id, root, start_ns=at_ns, end_ns=at_ns, attributes={})
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Return spans by (outcome, reason), every pair there can be."""
@@ -130,9 +130,8 @@ class SpansSink:
         return decision is Decision.RECORD_AND_SAMPLE
 
     def _part(
-        self, trace: _Trace, change: PhaseEnded | RoundEnded | SyncFinished | DeviceFinished | PreSwitchoverEnded
+        self, identity: Identity, change: PhaseEnded | RoundEnded | SyncFinished | DeviceFinished | PreSwitchoverEnded
     ) -> None:
-        identity = trace.identity
         match change:
             case PhaseEnded(phase=phase):
                 # The iterate phase is shown by its rounds.
@@ -145,8 +144,7 @@ class SpansSink:
             case SyncFinished(sync=sync):
                 self._sync(identity, sync)
             case DeviceFinished(device=device):
-                trace.devices += 1
-                self._device(identity, device, trace.devices)
+                self._device(identity, device)
             case PreSwitchoverEnded(start_ns=start_ns, end_ns=end_ns):
                 parent = ids.phase_span(identity.trace_id, PhaseName.COMPLETE_PRECOPY)
                 span_id = ids.span_id(identity.trace_id, "pre_switchover")
@@ -214,11 +212,11 @@ class SpansSink:
             },
         )
 
-    def _device(self, identity: Identity, device: Device, ordinal: int) -> None:
+    def _device(self, identity: Identity, device: Device) -> None:
         self._span(
             identity,
             "save" if device.vmsd_name is None else f"save {device.vmsd_name}",
-            ids.span_id(identity.trace_id, "save", ordinal),
+            ids.span_id(identity.trace_id, "save", device.number),
             ids.phase_span(identity.trace_id, PhaseName.COMPLETE_PRECOPY),
             start_ns=device.start_ns,
             end_ns=device.start_ns + (device.duration_ns or 0),
