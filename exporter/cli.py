@@ -17,7 +17,9 @@ from exporter import config, logs
 from exporter.core.formats import FORMATS
 from exporter.probes import ProbeError, bpftrace_script, log_advice, systemtap_script
 from exporter.replay import Options, Replay
-from exporter.web import AddressError, parse_address
+from exporter.run import run
+from exporter.web import AddressError, parse_address, parse_path
+from exporter.yamlfile import ConfigError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )  # an ASCII terminal gets a report with question marks, and no traceback
     try:
         match arguments.command:
+            case "run":
+                return run(_run_config(arguments), lambda: _run_config(arguments))
             case "check":
                 sys.stdout.write(config.dump(config.load(arguments.file)))
                 return 0
@@ -46,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return 0
             case _:
                 return Replay(_replay_options(arguments)).run()
-    except (config.ConfigError, ProbeError) as error:
+    except (ConfigError, ProbeError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
@@ -77,6 +81,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {exporter.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run_parser = commands.add_parser(
+        "run",
+        help="follow live streams, serve metrics and send spans",
+        description="Follow live streams until SIGTERM: serve their metrics, send their spans. SIGHUP reads the"
+        " configuration again.",
+        allow_abbrev=False,
+    )
+    _add_run_arguments(run_parser)
+    _add_log_arguments(run_parser)
     replay = commands.add_parser(
         "replay",
         help="run recordings through the pipeline and print a report",
@@ -104,6 +117,24 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--qemu", type=Path, metavar="BINARY", help="such as /usr/libexec/qemu-kvm; log needs none")
     _add_log_arguments(probe)
     return parser
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--config.file", dest="config_file", metavar="FILE", help="a configuration file, see config/exporter.yml")
+    add(
+        "--source",
+        dest="sources",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a file, a pattern, a FIFO or a socket to read beside those of the configuration; - for standard input",
+    )
+    add("--web.listen-address", dest="listen_address", type=_address, metavar="ADDR", help="HOST:PORT to serve on")
+    add("--web.config.file", dest="web_config_file", metavar="FILE", help="TLS and users, as for any other exporter")
+    add("--web.telemetry-path", dest="telemetry_path", type=_path, metavar="PATH", help="where the metrics are")
+    add("--otlp.endpoint", dest="otlp_endpoint", metavar="URL", help="where to send spans over OTLP/HTTP")
+    add("--state.file", dest="state_file", metavar="FILE", help="where to remember open migrations over a restart")
 
 
 def _add_replay_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,6 +176,32 @@ def _add_log_arguments(parser: argparse.ArgumentParser) -> None:
     add("--log.format", dest="log_format", choices=logs.FORMATS, default="logfmt", help="(default: %(default)s)")
 
 
+def _run_config(arguments: argparse.Namespace) -> config.Config:
+    """Read the configuration, and put what the command line says over it."""
+    read = config.load(arguments.config_file) if arguments.config_file else config.Config()
+    web = {
+        "listen_address": arguments.listen_address,
+        "config_file": arguments.web_config_file,
+        "telemetry_path": arguments.telemetry_path,
+    }
+    return read.model_copy(
+        update={
+            "sources": (*read.sources, *map(config.source_of, arguments.sources)),
+            "state_file": arguments.state_file or read.state_file or _state_directory_file(),
+            "web": read.web.model_copy(update={key: value for key, value in web.items() if value}),
+            "spans": read.spans.model_copy(
+                update={"otlp_endpoint": arguments.otlp_endpoint or read.spans.otlp_endpoint}
+            ),
+        }
+    )
+
+
+def _state_directory_file() -> str | None:
+    """Name a file in the directory that systemd made for the service's state, if it did: systemd.exec(5)."""
+    directory = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return f"{directory}/state" if directory else None
+
+
 def _replay_options(arguments: argparse.Namespace) -> Options:
     return Options(
         files=arguments.files,
@@ -168,6 +225,13 @@ def _address(text: str) -> str:
     except AddressError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text
+
+
+def _path(text: str) -> str:
+    try:
+        return parse_path(text)
+    except AddressError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _rfc3339_ns(text: str) -> int:

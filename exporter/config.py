@@ -1,34 +1,34 @@
-"""The configuration file: YAML → a checked `Config`. Every mistake is found at once, each with its place."""
+"""What can be configured, and the file that does it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from exporter import yamlfile
+from exporter.addresses import check_template, parse_address, parse_path
 from exporter.core.decoder import CONVERSIONS, field_names
 from exporter.core.events import Event, Mark
+from exporter.core.formats import FORMATS
 from exporter.core.machine import DEFAULT_PAGE_SIZE_BYTES
 from exporter.core.vocabulary import ROWS, Row, meanings
 
+#: 60 series a virtual machine: 1,000 of them are one host's worth, and a scrape of some 15 MB.
+DEFAULT_MAX_VMS: Final = 1_000
+
+#: Some 20 MB of spans: an hour of one stuck migration, or a minute of a host that is emptied.
+DEFAULT_QUEUE_SPANS: Final = 16_384
+
 _MEANINGS: Final = meanings()
+_DURATION: Final = r"[0-9]+(\.[0-9]+)?[smhd]"
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
 _EVENT_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_]*$"
-
-
-class ConfigError(Exception):
-    """A configuration that cannot be used.
-
-    Attributes:
-        mistakes: One line each: file, line, key, what was expected and what was there.
-    """
-
-    def __init__(self, mistakes: list[str]) -> None:
-        super().__init__("\n".join(mistakes))
-        self.mistakes = mistakes
 
 
 class _Section(BaseModel):
@@ -96,16 +96,144 @@ class MarkConfig(_Section):
                 yield row._replace(name=self.name)
 
 
+class SourceConfig(_Section):
+    """A live source: exactly one of file, fifo, socket, stdin and command.
+
+    Attributes:
+        file: A path, or a pattern with wildcards in its last part: every file is a stream.
+        fifo: A named pipe; its writers come and go.
+        socket: A unix stream socket to listen on: every writer is a stream.
+        stdin: Standard input.
+        command: A program and its arguments whose output is the stream; started again when it ends.
+        vm: The virtual machine's name; default the file's name, or what /proc says of the processes.
+        format: How lines are written; recognised if left out.
+    """
+
+    file: str | None = None
+    fifo: str | None = None
+    socket: str | None = None
+    stdin: bool = False
+    command: tuple[str, ...] | None = None
+    vm: str | None = None
+    format: str | None = None
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _is_list(cls, command: object) -> object:
+        return tuple(command) if isinstance(command, list) else command
+
+    @field_validator("format")
+    @classmethod
+    def _is_format(cls, name: str | None) -> str | None:
+        if name is not None and name not in FORMATS:
+            raise ValueError(f"expected one of {', '.join(sorted(FORMATS))}")
+        return name
+
+    @model_validator(mode="after")
+    def _is_one_source(self) -> SourceConfig:
+        named = [self.file, self.fifo, self.socket, self.stdin or None, self.command or None]
+        if sum(each is not None for each in named) != 1:
+            raise ValueError("expected exactly one of file, fifo, socket, stdin and command")
+        return self
+
+
+def source_of(path: str) -> SourceConfig:
+    """Make the source that a path on the command line means, by what is there now."""
+    if path == "-":
+        return SourceConfig(stdin=True)
+    kind = Path(path)
+    if kind.is_fifo():
+        return SourceConfig(fifo=path)
+    return SourceConfig(socket=path) if kind.is_socket() or path.endswith(".sock") else SourceConfig(file=path)
+
+
+class MetricsConfig(_Section):
+    """How long and how many.
+
+    Attributes:
+        retention: How long the series of a migration stay after its end, such as 15m.
+        max_vms: More virtual machines than this get no series of their own, and are counted.
+    """
+
+    retention: str = "15m"
+    max_vms: Annotated[int, Field(ge=1)] = DEFAULT_MAX_VMS
+
+    @field_validator("retention")
+    @classmethod
+    def _is_duration(cls, text: str) -> str:
+        if not re.fullmatch(_DURATION, text):
+            raise ValueError("expected a duration such as 90s, 15m or 2h")
+        return text
+
+    @property
+    def retention_seconds(self) -> float:
+        """The retention in seconds."""
+        return float(self.retention[:-1]) * _SECONDS[self.retention[-1]]
+
+
+class WebConfig(_Section):
+    """What is served.
+
+    Attributes:
+        listen_address: HOST:PORT.
+        telemetry_path: Where the metrics are.
+        config_file: TLS and users, in the format of Prometheus's exporter-toolkit.
+        enable_reload: Whether a POST to /-/reload reads the configuration again.
+        trace_url: Where a trace is shown, with {trace_id} in it.
+    """
+
+    listen_address: str = "127.0.0.1:9871"
+    telemetry_path: str = "/metrics"
+    config_file: str | None = None
+    enable_reload: bool = False
+    trace_url: str | None = None
+
+    @field_validator("listen_address")
+    @classmethod
+    def _is_address(cls, address: str) -> str:
+        parse_address(address)
+        return address
+
+    @field_validator("telemetry_path")
+    @classmethod
+    def _is_path(cls, path: str) -> str:
+        return parse_path(path)
+
+    @field_validator("trace_url")
+    @classmethod
+    def _is_template(cls, url: str | None) -> str | None:
+        return url if url is None else check_template(url)
+
+
+class SpansConfig(_Section):
+    """Where spans go.
+
+    Attributes:
+        otlp_endpoint: Of OTLP over HTTP; default what OTEL_ variables say, else nowhere.
+        queue: Spans that wait at most; more are dropped and counted.
+    """
+
+    otlp_endpoint: str | None = None
+    queue: Annotated[int, Field(ge=512)] = DEFAULT_QUEUE_SPANS
+
+
 class Config(_Section):
     """Everything that can be configured; the defaults are the program without a file.
 
     Attributes:
+        sources: What the daemon reads.
+        state_file: Where it remembers open migrations over a restart; nowhere if left out.
         page_size_bytes: TARGET_PAGE_SIZE of the guests; dirty pages are counted in it, and it is not in the stream.
         marks: Additions to the vocabulary.
     """
 
     page_size_bytes: Annotated[int, Field(ge=1024, le=1024 * 1024)] = DEFAULT_PAGE_SIZE_BYTES
     marks: tuple[MarkConfig, ...] = ()
+    sources: tuple[SourceConfig, ...] = ()
+    state_file: str | None = None
+    metrics: MetricsConfig = MetricsConfig()
+    web: WebConfig = WebConfig()
+    spans: SpansConfig = SpansConfig()
 
     @field_validator("page_size_bytes")
     @classmethod
@@ -114,12 +242,12 @@ class Config(_Section):
             raise ValueError("expected a power of two")
         return size
 
-    @field_validator("marks", mode="before")
+    @field_validator("marks", "sources", mode="before")
     @classmethod
-    def _is_list(cls, marks: object) -> object:
-        if not isinstance(marks, list | tuple):
+    def _is_list(cls, values: object) -> object:
+        if not isinstance(values, list | tuple):
             raise ValueError("expected a list")  # noqa: TRY004 - pydantic takes a ValueError for a mistake of the user's
-        return tuple(marks)
+        return tuple(values)
 
     def rows(self) -> tuple[Row, ...]:
         """Give the vocabulary with what was added to it; additions are tried first."""
@@ -132,85 +260,10 @@ def load(path: str) -> Config:
     Raises:
         ConfigError: It cannot be read, is no YAML, or has mistakes; all of them are named.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise ConfigError([f"{path}: {reason}"]) from error
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError([f"{path}:{line}: {error.problem}"]) from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError([f"{path}: {error}"]) from error
-    lines = dict(_lines(root, ())) if root is not None else {}
-    mistakes = [(line, f"{_dotted(place)}: the key stands here twice") for place, line in _duplicates(root, ())]
-    config = Config()
-    try:
-        config = Config.model_validate({} if value is None else value)
-    except ValidationError as error:
-        mistakes += [_mistake(lines, each) for each in error.errors()]
-    if mistakes:
-        raise ConfigError([f"{path}:{line}: {mistake}" for line, mistake in sorted(mistakes)])
-    return config
+    return yamlfile.read(path, Config)
 
 
 def dump(config: Config) -> str:
     """Write the configuration in force, defaults included."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     return text
-
-
-#: Where pydantic's words are about Python.
-_PLAINLY: Final = {
-    "extra_forbidden": "unknown key",
-    "model_type": "expected keys with values",
-    "missing": "the key is missing",
-    "string_pattern_mismatch": "expected a name of letters, digits and _",
-}
-
-_Place = tuple[int | str, ...]
-
-
-def _mistake(lines: Mapping[_Place, int], error: Mapping[str, Any]) -> tuple[int, str]:
-    place: _Place = tuple(error["loc"])
-    known = next((place[:end] for end in range(len(place), -1, -1) if place[:end] in lines), ())
-    problem = str(error["msg"]).removeprefix("Value error, ")
-    problem = _PLAINLY.get(error["type"], problem[0].lower() + problem[1:])
-    given = error["input"]
-    shown = f", got {given!r}" if isinstance(given, str | int | float | bool) and problem != "unknown key" else ""
-    where = f"{_dotted(place)}: " if place else ""
-    return lines.get(known, 1), f"{where}{problem}{shown}"
-
-
-def _dotted(place: _Place) -> str:
-    return ".".join(map(str, place))
-
-
-def _lines(node: yaml.Node, place: _Place) -> Iterator[tuple[_Place, int]]:
-    """Say on which line each key and list item stands."""
-    yield place, node.start_mark.line + 1
-    for step, child, line in _children(node):
-        yield from _lines(child, (*place, step))
-        yield (*place, step), line
-
-
-def _duplicates(node: yaml.Node | None, place: _Place) -> Iterator[tuple[_Place, int]]:
-    """Find keys that stand in one mapping twice; YAML's loader silently takes the last."""
-    seen: set[int | str] = set()
-    for step, child, line in _children(node):
-        if step in seen:
-            yield (*place, step), line
-        seen.add(step)
-        yield from _duplicates(child, (*place, step))
-
-
-def _children(node: yaml.Node | None) -> Iterator[tuple[int | str, yaml.Node, int]]:
-    if isinstance(node, yaml.MappingNode):
-        for key, child in node.value:
-            yield str(key.value), child, key.start_mark.line + 1
-    elif isinstance(node, yaml.SequenceNode):
-        for index, child in enumerate(node.value):
-            yield index, child, child.start_mark.line + 1

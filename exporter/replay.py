@@ -30,7 +30,7 @@ from exporter.sinks.metrics import MetricsSink
 from exporter.sinks.spans import SpansSink
 from exporter.sources.processes import guest_of
 from exporter.sources.recording import DamagedError, Recording, SourceError, vm_name
-from exporter.web import Server
+from exporter.web import Offer, Server
 
 #: A progress bar for less would only flicker.
 _PROGRESS_AFTER_SECONDS: Final = 1.0
@@ -100,7 +100,7 @@ class Replay:
             deliveries.append(Delivery(OtlpJsonWriter(out)))
         over_http = otlp_http(options.otlp_endpoint)
         if over_http is not None:
-            deliveries.append(over_http)
+            deliveries.append(Delivery(over_http))
         if deliveries:
             self._spans = SpansSink(deliveries)
             self._sinks.append(self._spans)
@@ -120,7 +120,7 @@ class Replay:
     def _serve(self, stack: ExitStack, registry: CollectorRegistry) -> Server | None:
         if self._options.listen_address is None:
             return None
-        server = Server(self._options.listen_address, registry, lambda: self._done)
+        server = Server(self._options.listen_address, Offer(registry=registry, is_ready=lambda: self._done))
         server.start()
         stack.callback(server.stop)
         return server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import struct
 import subprocess
@@ -11,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from qemu.qmp.legacy import QEMUMonitorProtocol
+from qemu.qmp import QMPClient
 
 _MIB: Final = 1 << 20
 _ORIGIN: Final = 0x7C00
@@ -86,7 +87,9 @@ class Qemu:
         image.write_bytes(boot_sector(working_set_mib))
         console = directory / f"{name}.console"
         monitor = directory / f"{name}.qmp"
-        self._monitor = QEMUMonitorProtocol(str(monitor), server=True)
+        self._loop = asyncio.Runner()
+        self._monitor = QMPClient(name)
+        self._loop.run(self._monitor.start_server(str(monitor)))
         arguments = [
             shutil.which(binary) or binary, "-accel", "tcg", "-m", "160", "-nodefaults", "-display", "none",
             "-name", f"guest={name},debug-threads=on", "-msg", "timestamp=on", "-qmp", f"unix:{monitor}",
@@ -98,7 +101,7 @@ class Qemu:
         arguments += ["-incoming", "defer"] if incoming else []
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._monitor.accept()
+        self._loop.run(self._monitor.accept())
         self._address = f"unix:{directory}/migration.sock"
         if incoming:
             self.command("migrate-incoming", uri=self._address)
@@ -107,7 +110,8 @@ class Qemu:
 
     def command(self, name: str, **arguments: Any) -> Any:  # noqa: ANN401 - whatever JSON QEMU takes and gives
         """Give a QMP command; underscores in argument names stand for hyphens."""
-        return self._monitor.cmd(name, **{key.replace("_", "-"): value for key, value in arguments.items()})
+        spelled = {key.replace("_", "-"): value for key, value in arguments.items()}
+        return self._loop.run(self._monitor.execute(name, spelled))
 
     def query(self) -> dict[str, Any]:
         """Ask QEMU what it thinks of its migration."""
@@ -130,10 +134,11 @@ class Qemu:
 
     def quit(self) -> None:
         """End the process, if it has not ended, and wait for it."""
+        with suppress(EOFError):  # it has ended by itself
+            self._loop.run(self._monitor.disconnect())
+        self._loop.close()
         self.process.terminate()
         self.process.wait(timeout=20)
-        with suppress(EOFError):  # the other end is gone
-            self._monitor.close()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from exporter.cli import main
-from exporter.config import Config, ConfigError, dump, load
+from exporter.config import Config, dump, load
+from exporter.yamlfile import ConfigError
 
 SHIPPED = Path(__file__).parent.parent / "config" / "exporter.yml"
 
@@ -71,6 +72,11 @@ def test_additions_to_the_vocabulary_are_tried_first(tmp_path: Path) -> None:
          ["2: marks.0: expected fields of size, threshold or _, got weight"]),
         ("marks:\n  - {name: x, meaning: header, format: '%u', fields: size}",
          ["2: marks.0: expected fields of none or _, got size"]),
+        ("web: {listen_address: here}", ["1: web.listen_address: expected HOST:PORT such as 127.0.0.1:9871, got 'here'"]),
+        ("web: {trace_url: nowhere}", ["1: web.trace_url: expected a URL such as https://jaeger.example/trace/{trace_id}, got 'nowhere'"]),
+        ("sources:\n  - {file: a, fifo: b}", ["2: sources.0: expected exactly one of file, fifo, socket, stdin and command"]),
+        ("sources:\n  - {file: a, format: xml}", ["2: sources.0.format: expected one of probe, qemu-log, qemu-log-bare, systemtap, systemtap-log, got 'xml'"]),
+        ("metrics: {retention: soon}", ["1: metrics.retention: expected a duration such as 90s, 15m or 2h, got 'soon'"]),
         ("a: [", ["1: expected the node content, but found '<stream end>'"]),
         ("a: b: c", ["1: mapping values are not allowed here"]),
         ("a: 2026-99-99", [": month must be in 1..12"]),
@@ -97,7 +103,7 @@ def test_a_wrong_meaning_is_answered_with_the_right_ones(tmp_path: Path) -> None
 def test_check_prints_the_configuration_in_force(capsys: pytest.CaptureFixture[str]) -> None:
     """Defaults included."""
     assert main(["check", str(SHIPPED)]) == 0
-    assert capsys.readouterr().out == "page_size_bytes: 4096\nmarks: []\n"
+    assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(dump(Config()))
 
 
 def test_check_fails_with_every_mistake(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

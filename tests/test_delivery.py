@@ -121,10 +121,10 @@ def test_a_receiver_gets_every_span_though_it_refuses_at_first(monkeypatch: pyte
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_TIMEOUT", raising=False)
     answers = iter([503, 503])
     with receiving(Receiver(lambda: next(answers, 200))) as receiver:
-        delivery = otlp_http(receiver.url)
-        assert delivery is not None
+        exporter = otlp_http(receiver.url)
+        assert exporter is not None
 
-        sink = _spans_of("qemu-7.2-log-nonconverging.log", 30, delivery)
+        sink = _spans_of("qemu-7.2-log-nonconverging.log", 30, Delivery(exporter))
 
         assert sink.counts() == {("exported", ""): len(receiver.spans), ("failed", "undeliverable"): 0}
         assert [span.name for span in receiver.spans].count("migrate") == 30
@@ -138,9 +138,9 @@ def test_a_receiver_gets_every_span_though_it_refuses_at_first(monkeypatch: pyte
 def test_an_endpoint_without_a_path_gets_the_standard_one(endpoint: str, path: str) -> None:
     """The base URL is enough, and a path of one's own is taken as it is."""
     with receiving(Receiver()) as receiver:
-        delivery = otlp_http(receiver.url + endpoint)
-        assert delivery is not None
-        _spans_of("qemu-7.2-log-refused.log", 1, delivery)
+        exporter = otlp_http(receiver.url + endpoint)
+        assert exporter is not None
+        _spans_of("qemu-7.2-log-refused.log", 1, Delivery(exporter))
 
         assert receiver.paths == [path]
 
@@ -150,9 +150,9 @@ def test_the_otel_variables_name_endpoint_and_headers(monkeypatch: pytest.Monkey
     with receiving(Receiver()) as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=blue")
-        delivery = otlp_http(None)
-        assert delivery is not None
-        _spans_of("qemu-7.2-log-refused.log", 1, delivery)
+        exporter = otlp_http(None)
+        assert exporter is not None
+        _spans_of("qemu-7.2-log-refused.log", 1, Delivery(exporter))
 
         assert receiver.paths == ["/v1/traces"]
         assert receiver.headers[0]["x-tenant"] == "blue"

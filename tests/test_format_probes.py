@@ -195,7 +195,7 @@ def test_error_reports_are_events_here_too() -> None:
         b"anchor 81245000123456 1795387501.",
         b"@told[26734]: 81245000123456",
         OURS + b"migration_rate_limit_pre 94 ms",
-        OURS + b"postcopy_pause_continued",
+        OURS + b"postcopy_pause_fault_thread",
         OURS + b"some_event mail=root@node1",
         OURS + b"42",
         OURS,

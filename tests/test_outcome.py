@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from exporter.core.model import Result
@@ -63,6 +65,50 @@ def test_the_first_error_is_the_one() -> None:
     for text in (None, "Broken pipe", "Channel error"):
         outcome.error_set(text)
     assert (True, "Broken pipe") == (outcome.failing, outcome.error())
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        (Outcome(), (Result.FAILED, True)),
+        (Outcome(completing=True), (Result.FAILED, True)),
+        (Outcome(cancel_requested=True), (Result.CANCELLED, True)),
+        (Outcome(cancel_requested=True, completing=True), (Result.CANCELLED, True)),
+        (Outcome(state="completed"), (Result.COMPLETED, False)),
+    ],
+    ids=["running", "switching over", "cancelled", "cancelled in the switchover", "QEMU says otherwise"],
+)
+@pytest.mark.parametrize("how", ["broke", "error"])
+def test_what_breaks_fails(before: Outcome, expected: tuple[Result, bool], how: str) -> None:
+    """Unless somebody asked to cancel before, which shuts the sockets down; and QEMU's own state says more."""
+    outcome = replace(before)
+    if how == "broke":
+        outcome.broke()
+    else:
+        outcome.error_set("Channel error")
+    outcome.at_ns = 5
+    outcome.cancel_requested = True  # QEMU exits
+    assert expected == outcome.result()
+
+
+def test_what_breaks_after_the_end_is_being_closed() -> None:
+    """The cleanup closes the return path and multifd's channels under their threads."""
+    outcome = Outcome(at_ns=5, completing=True)
+    outcome.broke()
+    assert (Result.COMPLETED, True) == outcome.result()
+
+
+def test_what_broke_before_post_copy_went_on_is_forgotten() -> None:
+    """Also why; what breaks later counts again."""
+    outcome = Outcome(completing=True)
+    outcome.error_reported("Detected IO failure for postcopy. Migration paused.")
+    outcome.error_set("Broken pipe")
+    outcome.resumed()
+    assert (Result.COMPLETED, True) == replace(outcome, at_ns=5).result()
+    assert None is replace(outcome, state="failed", at_ns=5).error()
+    outcome.error_set("Channel error")
+    outcome.at_ns = 5
+    assert ((Result.FAILED, True), "Channel error") == (outcome.result(), outcome.error())
 
 
 def test_error_reports_stand_in_for_an_error() -> None:

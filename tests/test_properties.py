@@ -18,6 +18,7 @@ from exporter.core.changes import (
     PhaseEnded,
     PreSwitchoverEnded,
     Progressed,
+    Resumed,
     RoundEnded,
     Started,
     Surprised,
@@ -67,6 +68,7 @@ def check(reading: Reading) -> None:
     for change in reading.changes:
         if isinstance(change, Surprised):
             continue
+        assert not isinstance(change, Resumed), "nothing was before"
         if isinstance(change, Started):
             assert change.identity.vm not in open_ids, "a migration starts when its machine's before has ended"
             open_ids[change.identity.vm] = change.identity.trace_id

@@ -107,3 +107,22 @@ def test_a_migration_that_says_nothing_for_a_day_is_given_up() -> None:
 def test_ticking_a_stream_that_has_said_nothing_is_nothing() -> None:
     """There is no time yet."""
     assert Stream("x", vm="x").tick(1) == []
+
+
+@pytest.mark.parametrize("recording", SMALL, ids=lambda each: each.name)
+def test_a_migration_that_runs_can_be_looked_at(recording: Recording) -> None:
+    """What is known so far, the open round and phase too; looking changes nothing."""
+    lines = recording.data.splitlines(keepends=True)
+    stream = _stream(recording)
+    changes = stream.feed(b"".join(lines[: len(lines) // 2]))
+    changes += stream.tick(stream.last_event_ns or 0)
+    running = stream.running()
+    changes += [*stream.feed(b"".join(lines[len(lines) // 2 :])), *stream.close()]
+
+    started = {change.identity.trace_id for change in changes if isinstance(change, Started)}
+    assert {migration.identity.trace_id for migration in running} <= started
+    assert all(migration.progress.round == len(migration.rounds) for migration in running if migration.rounds)
+    whole = _stream(recording)
+    undisturbed = [*whole.feed(recording.data), *whole.close()]
+    assert [c for c in changes if isinstance(c, Ended)] == [c for c in undisturbed if isinstance(c, Ended)]
+    assert _stream(recording).running() == []

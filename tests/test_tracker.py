@@ -23,6 +23,7 @@ from tests.core_helpers import EPOCH_NS, NS_PER_MS, Reading, log_lines, made, re
 
 SECOND = 1_000_000_000
 RUNNING = "M migrate_set_state new state setup\nsavevm_state_header\nmigrate_set_state new state active\nmigration_thread_setup_complete\n"
+COMPLETED = RUNNING + "migrate_set_state new state completed\n"
 
 
 def follow(events: str) -> Reading:
@@ -161,6 +162,99 @@ def test_an_incoming_migration_begins_after_listening(events: str, start_ms: int
     """With the connection, else with `active`; which end this is may be told only at the end."""
     migration = follow("M migrate_set_state new state setup\n" + events).migration
     assert (Side.DESTINATION, EPOCH_NS + start_ms * NS_PER_MS) == (migration.identity.side, migration.identity.start_ns)
+
+
+@pytest.mark.parametrize(
+    "load",
+    ["loadvm_state_setup", "migrate_global_state_post_load loaded state: running", "multifd_recv_thread_start 0"],
+)
+def test_loading_a_snapshot_is_no_migration_either(load: str) -> None:
+    """Not even right after one was saved."""
+    assert [] == follow(f"M savevm_state_header\nM savevm_state_cleanup\nM {load}").changes
+
+
+@pytest.mark.parametrize(("arguments", "side"), [('{"resume": true}', None), ('{"resume": false}', Side.SOURCE)])
+def test_resuming_announces_no_migration(arguments: str, side: Side | None) -> None:
+    """It is the one that is open that goes on."""
+    reading = follow(f"M qmp_enter_migrate {arguments}\nM migrate_set_state new state setup")
+    assert side == reading.migration.identity.side
+
+
+RESUME = """
+    +30000 M migration_socket_outgoing_connected hostname=node2
+    M open_return_path_on_source
+    M open_return_path_on_source_continue
+    savevm_state_resume_prepare
+    ram_state_resume_prepare 33411
+    savevm_send_postcopy_resume
+    R source_return_path_thread_resume_ack 1
+    postcopy_pause_continued
+"""
+
+
+@pytest.mark.parametrize("resume", ["", *RESUME.strip().splitlines(), RESUME.strip()])
+def test_a_resume_begins_no_migration(resume: str) -> None:
+    """Whatever is printed of it, the migration that is open goes on; without one, nothing does."""
+    assert [] == follow(resume).changes
+    start = "savevm_state_header\nmigration_thread_setup_complete\npostcopy_start\nsavevm_state_complete_precopy\n"
+    end = "\nR source_return_path_thread_shut 0x0\nmigration_return_path_end_after 0\nmigration_thread_after_loop"
+    reading = follow(start + resume + end)
+    assert ([Result.COMPLETED], []) == ([each.result for each in reading.migrations], reading.surprises)
+
+
+STATELESS = "savevm_state_header\nmigration_thread_setup_complete\n"
+POSTCOPY = STATELESS + "postcopy_start\nsavevm_state_complete_precopy\n"
+PRECOPY = STATELESS + "migration_thread_low_pending 0\nsavevm_state_complete_precopy\n"
+BROKEN = "R source_return_path_thread_bad_end\nM migrate_error error=Channel error\n"
+AFTER_LOOP = "\nmigration_thread_after_loop\n"
+
+
+@pytest.mark.parametrize(
+    ("events", "result"),
+    [
+        (POSTCOPY + BROKEN + RESUME + AFTER_LOOP, Result.COMPLETED),
+        (POSTCOPY + BROKEN + "postcopy_pause_continued" + AFTER_LOOP, Result.COMPLETED),
+        (POSTCOPY + BROKEN + "postcopy_pause_continued\n" + BROKEN + AFTER_LOOP, Result.FAILED),
+        (POSTCOPY + BROKEN, Result.UNKNOWN),
+        (PRECOPY + "R source_return_path_thread_bad_end" + AFTER_LOOP, Result.FAILED),
+        (PRECOPY + "multifd_send_error channel 1" + AFTER_LOOP, Result.FAILED),
+        (PRECOPY + "migration_return_path_end_after 0" + AFTER_LOOP, Result.COMPLETED),
+        (PRECOPY + "migration_return_path_end_after 1" + AFTER_LOOP, Result.FAILED),
+        (POSTCOPY + "migration_completion_postcopy_end_after_rp 1" + AFTER_LOOP, Result.FAILED),
+        (PRECOPY + AFTER_LOOP + BROKEN.splitlines()[0], Result.COMPLETED),
+        (STATELESS + "M migrate_fd_cancel\n" + BROKEN + AFTER_LOOP, Result.CANCELLED),
+        (RUNNING + BROKEN + "migrate_set_state new state completed" + AFTER_LOOP, Result.COMPLETED),
+        (
+            RUNNING + "migrate_set_state new state postcopy-active\nsavevm_state_complete_precopy\n" + BROKEN
+            + "migrate_set_state new state postcopy-paused\n+9 M migrate_set_state new state postcopy-recover\n"
+            + "R migrate_set_state new state postcopy-active" + AFTER_LOOP,
+            Result.COMPLETED,
+        ),
+    ],
+)  # fmt: skip
+def test_what_breaks_fails_unless_it_goes_on(events: str, result: Result) -> None:
+    """Post-copy pauses and is resumed; what QEMU says itself stands; a cancel breaks everything, and so does the end."""
+    assert [result] == [each.result for each in follow(events).migrations]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "multifd_send_terminate_threads error 0",
+        "multifd_send_thread_end channel 0 packets 1204",
+        "R source_return_path_thread_end",
+        "R source_return_path_thread_bad_end",
+        "migration_return_path_end_after 1",
+        "multifd_recv_thread_start 0",
+        "postcopy_pause_continued",
+    ],
+)
+def test_what_is_closed_after_the_end_changes_nothing(event: str) -> None:
+    """Within the second in which it still belongs to the migration, and later, when none is open."""
+    for pause_ms in (1, 5_000):
+        reading = follow(COMPLETED + f"+{pause_ms} M {event.removeprefix('R ')}")
+        assert [(Result.COMPLETED, False)] == [(each.result, each.result_inferred) for each in reading.migrations]
+        assert follow(COMPLETED).migration == reading.migration
 
 
 # Ends
@@ -303,9 +397,6 @@ def capabilities(*each: tuple[str, bool]) -> str:
     """Write the command that sets capabilities, as the monitor traces it."""
     pairs = ", ".join(f'{{"state": {str(value).lower()}, "capability": "{name}"}}' for name, value in each)
     return f'M qmp_enter_migrate_set_capabilities {{"capabilities": [{pairs}]}}\n'
-
-
-COMPLETED = RUNNING + "migrate_set_state new state completed\n"
 
 
 @pytest.mark.parametrize("name", ["background-snapshot", "x-colo"])

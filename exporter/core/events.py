@@ -36,7 +36,10 @@ class Mark(StrEnum):
     DOWNTIME_END = "downtime_end"
     POSTCOPY_START = "postcopy_start"
     POSTCOPY_REQUEST = "postcopy_request"
-    FILE_ERROR = "file_error"
+    #: After a pause, over a new connection: the same migration.
+    POSTCOPY_RESUMED = "postcopy_resumed"
+    #: Something broke of which the migration fails; in post-copy it may pause instead, and go on.
+    FAILING = "failing"
     AFTER_LOOP = "after_loop"
     CLEANUP = "cleanup"
     #: Asked for by somebody, but printed at every exit of QEMU too: never an outcome.

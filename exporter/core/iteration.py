@@ -153,6 +153,10 @@ class Iteration:
         self._release_opening_sync()
         self._rounds_ended(self._rounds.close())
 
+    def rounds(self) -> list[Round]:
+        """Return all rounds as far as they are known, the open one too."""
+        return [*self.finished, *self._rounds.now()]
+
     def verdict(self, *, converged: bool) -> Verdict:
         """Say what the boundaries so far mean; after the last round, what they meant when it ended."""
         verdict = self._verdict or self._judge()

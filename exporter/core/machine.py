@@ -194,18 +194,22 @@ class Machine:
         if self._phase is PhaseName.CLEANUP and self._cleanup_ns is not None:
             self._leave(max(self._cleanup_ns, self._phase_ns))
         self._iteration.close()
-        open_phase, self._phase = self._phase, None
-        if open_phase is not None and open_phase is not PhaseName.CLEANUP:
-            self._phases.append(Phase(name=open_phase, start_ns=self._phase_ns, end_ns=None))
         self._devices_finished(self._switchover.flush())
         if self.outcome.at_ns is None:
             self._end_ns = self._last_ns
-        return [*self.take(), Progressed(self.trace_id, self.progress_now()), Ended(self.trace_id, self._migration())]
+        return [
+            *self.take(),
+            Progressed(self.trace_id, self.progress_now()),
+            Ended(self.trace_id, self.migration_now()),
+        ]
 
     # States, phases, outcome
 
     def _learn_side(self, event: Event, at_ns: int) -> None:
-        self.side = side_of(event)
+        side = side_of(event)
+        if side is Side.DESTINATION and self._header_seen:
+            return  # no destination writes a header: a snapshot was saved, and now one is loaded
+        self.side = side
         if self.side is Side.DESTINATION and self._phase is PhaseName.SETUP:
             # It said `setup` when it began to listen, maybe hours ago (8.2 and later).
             self._phase = None
@@ -238,6 +242,8 @@ class Machine:
             self.outcome.completing = True
         elif state == "postcopy-active":
             self._mode = Mode.POSTCOPY
+        elif state == "postcopy-recover":
+            self.outcome.resumed()
 
     def _ended(self, at_ns: int) -> None:
         """Note the outcome; the last one counts."""
@@ -414,8 +420,11 @@ class Machine:
     def _cancel_seen(self, _at_ns: int, _event: Marked) -> None:
         self.outcome.cancel_requested = True
 
-    def _file_error(self, _at_ns: int, _event: Marked) -> None:
-        self.outcome.failing = True
+    def _failing(self, _at_ns: int, _event: Marked) -> None:
+        self.outcome.broke()
+
+    def _resumed(self, _at_ns: int, _event: Marked) -> None:
+        self.outcome.resumed()
 
     def _error_set(self, _at_ns: int, event: ErrorSet) -> None:
         self.outcome.error_set(event.text)
@@ -458,7 +467,8 @@ class Machine:
             verdict=iteration.verdict(converged=self._mode is Mode.PRECOPY and self.outcome.completing),
         )
 
-    def _migration(self) -> Migration:
+    def migration_now(self) -> Migration:
+        """Say what is known of it; before its end, what is known so far."""
         result, inferred = self.outcome.result()
         start_ns, end_ns = self._switchover.start_ns, self._switchover.end_ns
         if self._mode is Mode.PRECOPY and end_ns is None:
@@ -476,11 +486,17 @@ class Machine:
             downtime_ns=end_ns - start_ns if known and start_ns is not None and end_ns is not None else None,
             downtime_start_ns=start_ns if known else None,
             progress=self.progress_now(),
-            rounds=tuple(self._iteration.finished),
-            phases=tuple(self._phases),
+            rounds=tuple(self._iteration.rounds()),
+            phases=(*self._phases, *self._open_phase()),
             devices=tuple(self._switchover.devices),
             stalls=(),
         )
+
+    def _open_phase(self) -> list[Phase]:
+        """Return the phase that has not ended; cleanup is none as long as nothing was cleaned up."""
+        if self._phase is None or self._phase is PhaseName.CLEANUP:
+            return []
+        return [Phase(name=self._phase, start_ns=self._phase_ns, end_ns=None)]
 
 
 #: Handlers by type and by mark: a dictionary, because this runs for every line that means anything.
@@ -512,7 +528,8 @@ _MARK_HANDLERS: Final[Mapping[Mark, Callable[[Machine, int, Marked], None]]] = {
     Mark.DOWNTIME_END: Machine._downtime_end,
     Mark.POSTCOPY_START: Machine._postcopy_start,
     Mark.POSTCOPY_REQUEST: Machine._postcopy_request,
-    Mark.FILE_ERROR: Machine._file_error,
+    Mark.FAILING: Machine._failing,
+    Mark.POSTCOPY_RESUMED: Machine._resumed,
     Mark.AFTER_LOOP: Machine._after_loop,
     Mark.CLEANUP: Machine._cleanup,
     Mark.CANCEL: Machine._cancel_seen,

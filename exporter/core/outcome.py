@@ -17,7 +17,8 @@ class Outcome:
         at_ns: When it ended; None while it runs.
         left_loop_ns: When the migration thread left its loop (after_loop), else the first cleanup mark.
         completing: The guest's last state was being saved, the guest stopped.
-        failing: A file error or an error text was printed.
+        failing: Something broke, or an error text was printed, of which it fails.
+        cancelling: The same after somebody asked to cancel, and because of that: the sockets are shut down.
         cancel_requested: Somebody asked, or QEMU exits.
     """
 
@@ -26,6 +27,7 @@ class Outcome:
     left_loop_ns: int | None = None
     completing: bool = False
     failing: bool = False
+    cancelling: bool = False
     cancel_requested: bool = False
     _error: str | None = None
     _report_before: str | None = None
@@ -33,8 +35,24 @@ class Outcome:
 
     def error_set(self, text: str | None) -> None:
         """Note QEMU's own error. It keeps the first and drops what follows from it: migrate_set_error()."""
-        self.failing = True
+        self._fails()
         self._error = self._error or text
+
+    def broke(self) -> None:
+        """Note that something broke; what breaks after the end is only being closed."""
+        if self.at_ns is None:
+            self._fails()
+
+    def _fails(self) -> None:
+        if self.cancel_requested:
+            self.cancelling = True
+        else:
+            self.failing = True
+
+    def resumed(self) -> None:
+        """Forget what broke: post-copy goes on after it, and QEMU drops its error too (migrate_fd_connect())."""
+        self.failing = False
+        self._error = self._report_before = None
 
     def error_reported(self, text: str) -> None:
         """Note a line of error_report(): in 7.2 only the one after the cleanup says why a running migration failed."""
@@ -63,6 +81,8 @@ class Outcome:
             return heralded, True
         if self.failing:
             return Result.FAILED, True
+        if self.cancelling:
+            return Result.CANCELLED, True
         if self.completing:
             return Result.COMPLETED, True
         return (Result.CANCELLED, True) if self.cancel_requested else (Result.UNKNOWN, False)

@@ -134,13 +134,16 @@ class Rounds:
                     draft.bandwidth = bandwidth_bytes_per_second
         return self._complete()
 
+    def now(self) -> list[Round]:
+        """Return the rounds that were not given out, as far as they are known; the open one has no end."""
+        current = [self._current] if self._current is not None and self._current.iterations else []
+        return [draft.finished() for draft in (*self._waiting, *current)]
+
     def close(self) -> list[Round]:
         """Give out every round, also those whose last numbers never came, the open one without an end."""
-        if self._current is not None and self._current.iterations:
-            self._waiting.append(self._current)
-        self._current = None
-        drafts, self._waiting = self._waiting, []
-        return [draft.finished() for draft in drafts]
+        rounds = self.now()
+        self._current, self._waiting = None, []
+        return rounds
 
     def _complete(self) -> list[Round]:
         complete = []

@@ -12,7 +12,7 @@ from exporter.core.model import Side
 #: state `setup` to `completed`: qemu_savevm_state(), migration/savevm.c.
 _SOURCE_MARKS: Final = frozenset(
     {Mark.OUTGOING, Mark.SETUP_COMPLETE, Mark.DOWNTIME_START, Mark.VM_STOPPED, Mark.DOWNTIME_END, Mark.POSTCOPY_START,
-     Mark.POSTCOPY_SET_RUN, Mark.POSTCOPY_REQUEST, Mark.THROTTLE, Mark.FILE_ERROR, Mark.AFTER_LOOP}
+     Mark.POSTCOPY_SET_RUN, Mark.POSTCOPY_REQUEST, Mark.THROTTLE, Mark.FAILING, Mark.POSTCOPY_RESUMED, Mark.AFTER_LOOP}
 )  # fmt: skip
 _SOURCE_EVENTS: Final = (Pending, Transferred, LowPending, PostcopyRequests)
 _DESTINATION_MARKS: Final = frozenset({Mark.INCOMING, Mark.DESTINATION})

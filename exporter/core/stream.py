@@ -14,7 +14,7 @@ from exporter.core.events import ErrorReported, Event, LinesLost
 from exporter.core.formats import FORMATS, Format, recognise
 from exporter.core.lines import LineSplitter
 from exporter.core.machine import DEFAULT_PAGE_SIZE_BYTES
-from exporter.core.model import ClockKind, SurpriseKind
+from exporter.core.model import ClockKind, Migration, SurpriseKind
 from exporter.core.tracker import Tracker
 from exporter.core.vocabulary import ROWS, Row
 
@@ -135,6 +135,10 @@ class Stream:
     def is_idle(self) -> bool:
         """Whether no migration is open in it."""
         return all(tracker.is_idle for tracker in self._trackers.values())
+
+    def running(self) -> list[Migration]:
+        """Return the open migrations as far as they are known."""
+        return [migration for tracker in self._trackers.values() if (migration := tracker.running()) is not None]
 
     def snapshot(self) -> Snapshot:
         """Take what has to be known to go on behind the bytes taken so far. It shares its parts with the stream."""

@@ -20,7 +20,7 @@ from exporter.core.events import (
     Transferred,
 )
 from exporter.core.machine import DEFAULT_PAGE_SIZE_BYTES, Machine
-from exporter.core.model import ClockKind, Side, SurpriseKind
+from exporter.core.model import ClockKind, Migration, Side, SurpriseKind
 from exporter.core.states import RESULTS, SOURCE_ONLY
 
 #: after_loop, cleanup and error_report lines this soon after the outcome still belong to it.
@@ -124,6 +124,10 @@ class Tracker:
         """Whether no migration is open."""
         return self._machine is None
 
+    def running(self) -> Migration | None:
+        """Return the open migration as far as it is known, None if there is none or none is certain."""
+        return self._machine.migration_now() if self._machine is not None and self._started else None
+
     def lines_lost(self) -> None:
         """Note that lines are missing: what is open is not whole."""
         if self._machine is not None:
@@ -151,8 +155,9 @@ class Tracker:
                 self._note_parameters(arguments or "")
             case QmpCommand(name="migrate_set_capabilities", arguments=arguments):
                 self._note_capabilities(arguments or "")
-            case QmpCommand(name="migrate"):
-                self._announced = Side.SOURCE
+            case QmpCommand(name="migrate", arguments=arguments):
+                if _object(arguments or "").get("resume") is not True:  # else post-copy goes on, and none begins
+                    self._announced = Side.SOURCE
             case _:
                 pass
 

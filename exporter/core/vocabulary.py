@@ -67,8 +67,10 @@ ROWS: tuple[Row, ...] = (
     Row("migration_cancel", "10.0..", "", Mark.CANCEL),
     Row("migrate_fd_cleanup", "2.0..9.2", "", Mark.CLEANUP),
     Row("migration_cleanup", "10.0..", "", Mark.CLEANUP),
-    Row("migration_thread_file_err", "2.5..", "", Mark.FILE_ERROR),
-    Row("migration_completion_file_err", "2.5..", "", Mark.FILE_ERROR),
+    Row("migration_thread_file_err", "2.5..", "", Mark.FAILING),
+    Row("migration_completion_file_err", "2.5..", "", Mark.FAILING),
+    Row("migration_call_notifiers", "11.0..", "type=%d", Mark.OTHER, "_"),
+    Row("migration_block_activation", "10.0..", "%s", Mark.OTHER, "_"),
 
     # Setup
     Row("migration_socket_outgoing_connected", "2.7..10.2", "hostname=%s", Mark.OUTGOING, "_"),
@@ -81,6 +83,12 @@ ROWS: tuple[Row, ...] = (
         "_ _ _ _"),
     Row("migration_set_outgoing_channel", "2.7..2.11", "ioc=%s ioctype=%s hostname=%s", Mark.OUTGOING, "_ _ _"),
     Row("migration_set_outgoing_channel", "11.0..", "ioc=%s ioctype=%s", Mark.OUTGOING, "_ _"),
+    Row("migration_tls_outgoing_handshake_start", "2.7..10.2", "hostname=%s", Mark.OUTGOING, "_"),
+    Row("migration_tls_outgoing_handshake_start", "11.0..", "", Mark.OUTGOING),
+    Row("migration_tls_outgoing_handshake_complete", "2.7..", "", Mark.OUTGOING),
+    Row("migration_tls_outgoing_handshake_error", "2.7..", "err=%s", Mark.FAILING, "_"),
+    Row("open_return_path_on_source", "2.5..", "", Mark.OUTGOING),
+    Row("open_return_path_on_source_continue", "2.5..", "", Mark.OUTGOING),
     Row("savevm_state_header", "2.4..", "", Mark.HEADER),
     Row("savevm_state_begin", "2.0..2.9", "", Mark.SETUP_BEGIN),
     Row("savevm_state_setup", "2.10..", "", Mark.SETUP_BEGIN),
@@ -112,10 +120,13 @@ ROWS: tuple[Row, ...] = (
     Row("migration_throttle", "2.0..", "", Mark.THROTTLE),
     Row("cpu_throttle_set", "9.2..", "set guest CPU throttled by %d%%", ThrottleSet, "percentage"),
     Row("cpu_throttle_dirty_sync", "9.2..", "", Mark.THROTTLE_SYNC),
+    Row("migration_dirty_limit_guest", "8.1..", "guest dirty page rate limit %d MB/s", Mark.OTHER, "_"),
+    Row("ram_save_iterate_big_wait", "2.9..", "big wait: %u milliseconds, %d iterations", Mark.OTHER, "_ _"),
 
     # Completion, device state, downtime
     Row("migration_thread_low_pending", "2.5..", "%u", LowPending, "pending"),
     Row("migration_completion_vm_stop", "6.1..", "ret %d", Mark.VM_STOPPED, "_"),
+    Row("vm_stop_flush_all", "6.2..", "ret %d", Mark.OTHER, "_"),
     Row("runstate_set", "4.0..", "current_run_state %d (%w) new_state %d (finish-migrate)", Mark.VM_STOPPING, "_ _ _"),
     Row("runstate_set", "4.0..", "current_run_state %d (%w) new_state %d (%w)", Mark.OTHER, "_ _ _ _"),
     Row("runstate_set", "2.0..3.1", "new state 7", Mark.VM_STOPPING),  # RUN_STATE_FINISH_MIGRATE
@@ -134,19 +145,67 @@ ROWS: tuple[Row, ...] = (
     Row("vmstate_downtime_checkpoint", "8.2..", "%w", Mark.OTHER, "_"),  # of a later release
     Row("vmstate_downtime_save", "8.2..", "type=%s idstr=%s instance_id=%d downtime=%d", DeviceDowntime,
         "kind idstr instance_id downtime_us"),
+    Row("ram_save_complete", "10.1..", "dirty=%u, done=%d", Mark.OTHER, "_ _"),
     Row("migration_thread_after_loop", "2.5..", "", Mark.AFTER_LOOP),
     Row("savevm_state_cancel", "2.0..2.4", "", Mark.CLEANUP),
     Row("savevm_state_cleanup", "2.5..", "", Mark.CLEANUP),
 
-    # Post-copy and its return path
+    # Post-copy
     Row("postcopy_start", "2.5..", "", Mark.POSTCOPY_START),
     Row("postcopy_start_set_run", "2.5..", "", Mark.POSTCOPY_SET_RUN),
     Row("savevm_send_ping", "2.10..", "0x%x", Pinged, "value"),
     Row("savevm_send_ping", "2.5..2.9", "%x", Pinged, "value"),
     Row("migrate_handle_rp_req_pages", "2.10..", "in %s at 0x%x len 0x%x", Mark.POSTCOPY_REQUEST, "_ _ _"),
     Row("migrate_handle_rp_req_pages", "2.5..2.9", "in %s at %x len %x", Mark.POSTCOPY_REQUEST, "_ _ _"),
-
     Row("postcopy_requests", "2.5..", "%u", PostcopyRequests, "requests"),  # not QEMU's: the probes shipped here count
+    Row("savevm_send_postcopy_listen", "2.5..", "", Mark.OUTGOING),
+    Row("savevm_send_postcopy_run", "2.5..", "", Mark.OUTGOING),
+
+    # The return path; a zero at its end says that all is well
+    Row("source_return_path_thread_entry", "2.5..", "", Mark.OUTGOING),
+    Row("source_return_path_thread_pong", "2.10..", "0x%x", Mark.OUTGOING, "_"),
+    Row("source_return_path_thread_pong", "2.5..2.9", "%x", Mark.OUTGOING, "_"),
+    Row("source_return_path_thread_switchover_acked", "8.1..11.0", "", Mark.OUTGOING),
+    Row("source_return_path_thread_switchover_acked", "11.1..", "switchover_ack_pending_num %u", Mark.OUTGOING, "_"),
+    Row("source_return_path_thread_postcopy_package_loaded", "10.2..", "", Mark.OUTGOING),
+    Row("source_return_path_thread_shut", "2.10..", "0x%x", Mark.OUTGOING, "_"),
+    Row("source_return_path_thread_shut", "2.5..2.9", "%x", Mark.OUTGOING, "_"),
+    Row("source_return_path_thread_bad_end", "2.5..", "", Mark.FAILING),
+    Row("source_return_path_thread_end", "2.5..", "", Mark.OUTGOING),
+    Row("migration_completion_postcopy_end", "2.5..", "", Mark.OUTGOING),
+    Row("migration_completion_postcopy_end_after_complete", "2.5..", "", Mark.OUTGOING),
+    Row("migration_completion_postcopy_end_before_rp", "2.5..2.9", "", Mark.OUTGOING),
+    Row("migration_completion_postcopy_end_after_rp", "2.5..2.9", "0", Mark.OUTGOING),
+    Row("migration_completion_postcopy_end_after_rp", "2.5..2.9", "%d", Mark.FAILING, "_"),
+    Row("await_return_path_close_on_source_close", "2.5..8.1", "", Mark.OUTGOING),
+    Row("await_return_path_close_on_source_joining", "2.5..8.1", "", Mark.OUTGOING),
+    Row("migration_return_path_end_before", "2.10..", "", Mark.OUTGOING),
+    Row("migration_return_path_end_after", "2.10..8.1", "0", Mark.OUTGOING),
+    Row("migration_return_path_end_after", "2.10..8.1", "%d", Mark.FAILING, "_"),
+    Row("migration_return_path_end_after", "8.2..", "", Mark.OUTGOING),
+
+    # Post-copy pauses when its connection breaks, and goes on over another: the same migration
+    Row("postcopy_pause_return_path", "3.0..", "", Mark.OUTGOING),
+    Row("postcopy_pause_return_path_continued", "3.0..", "", Mark.POSTCOPY_RESUMED),
+    Row("savevm_state_resume_prepare", "3.0..", "", Mark.POSTCOPY_RESUMED),
+    Row("ram_dirty_bitmap_sync_start", "3.0..", "", Mark.OUTGOING),
+    Row("ram_dirty_bitmap_sync_wait", "3.0..", "", Mark.OUTGOING),
+    Row("ram_dirty_bitmap_sync_complete", "3.0..", "", Mark.OUTGOING),
+    Row("ram_state_resume_prepare", "3.0..", "%d", Mark.POSTCOPY_RESUMED, "_"),
+    Row("savevm_send_postcopy_resume", "3.0..", "", Mark.POSTCOPY_RESUMED),
+    Row("source_return_path_thread_resume_ack", "3.0..", "%u", Mark.POSTCOPY_RESUMED, "_"),
+    Row("postcopy_pause_continued", "3.0..", "", Mark.POSTCOPY_RESUMED),
+
+    # The threads of multifd
+    Row("multifd_send_thread_start", "3.0..", "%u", Mark.OUTGOING, "_"),
+    Row("multifd_send_error", "4.2..", "channel %u", Mark.FAILING, "_"),
+    Row("multifd_send_terminate_threads", "4.2..8.2", "error %d", Mark.OUTGOING, "_"),
+    Row("multifd_send_terminate_threads", "9.0..", "", Mark.OUTGOING),
+    Row("multifd_send_thread_end", "9.2..", "channel %u packets %u", Mark.OUTGOING, "_ _"),
+    Row("multifd_send_thread_end", "9.0..9.1", "channel %u packets %u normal pages %u zero pages %u", Mark.OUTGOING,
+        "_ _ _ _"),
+    Row("multifd_send_thread_end", "7.0..8.2", "channel %u packets %u normal pages %u", Mark.OUTGOING, "_ _ _"),
+    Row("multifd_send_thread_end", "3.0..6.2", "channel %u packets %u pages %u", Mark.OUTGOING, "_ _ _"),
 
     # The destination's own; loading a snapshot prints the loadvm_* ones too
     Row("migration_socket_incoming_accepted", "2.7..", "", Mark.INCOMING),
@@ -158,6 +217,28 @@ ROWS: tuple[Row, ...] = (
     Row("loadvm_state_cleanup", "2.10..", "", Mark.DESTINATION),
     Row("process_incoming_migration_co_end", "2.5..10.1", "ret=%d postcopy-state=%d", Mark.DESTINATION, "_ _"),
     Row("process_incoming_migration_co_end", "10.2..", "ret=%d", Mark.DESTINATION, "_"),
+    Row("process_incoming_migration_co_postcopy_end_main", "2.5..", "", Mark.DESTINATION),
+    Row("migration_tls_incoming_handshake_start", "2.7..", "", Mark.DESTINATION),
+    Row("migration_tls_incoming_handshake_complete", "2.7..", "", Mark.DESTINATION),
+    Row("migration_tls_incoming_handshake_error", "2.7..", "err=%s", Mark.DESTINATION, "_"),
+    Row("migrate_global_state_post_load", "2.4..", "loaded state: %s", Mark.DESTINATION, "_"),
+    Row("loadvm_approve_switchover", "8.1..11.0", "Switchover ack pending num=%u", Mark.DESTINATION, "_"),
+    Row("loadvm_approve_switchover", "11.1..", "Approver %s", Mark.DESTINATION, "_"),
+    Row("loadvm_postcopy_handle_advise", "2.5..", "", Mark.DESTINATION),
+    Row("loadvm_postcopy_handle_listen", "2.5..6.2", "", Mark.DESTINATION),
+    Row("loadvm_postcopy_handle_listen", "7.0..", "%s", Mark.DESTINATION, "_"),
+    Row("loadvm_postcopy_handle_run", "2.5..", "", Mark.DESTINATION),
+    Row("loadvm_postcopy_handle_resume", "3.0..", "", Mark.DESTINATION),
+    Row("postcopy_ram_listen_thread_start", "2.5..", "", Mark.DESTINATION),
+    Row("postcopy_ram_listen_thread_exit", "2.5..", "", Mark.DESTINATION),
+    Row("postcopy_pause_incoming", "3.0..", "", Mark.DESTINATION),
+    Row("postcopy_pause_incoming_continued", "3.0..", "", Mark.DESTINATION),
+    Row("vmstate_downtime_load", "8.2..", "type=%s idstr=%s instance_id=%d downtime=%d", Mark.DESTINATION, "_ _ _ _"),
+    Row("multifd_recv_thread_start", "3.0..", "%u", Mark.DESTINATION, "_"),
+    Row("multifd_recv_thread_end", "9.2..", "channel %u packets %u", Mark.DESTINATION, "_ _"),
+    Row("multifd_recv_thread_end", "9.0..9.1", "channel %u packets %u normal pages %u zero pages %u", Mark.DESTINATION,
+        "_ _ _ _"),
+    Row("multifd_recv_thread_end", "3.0..8.2", "channel %u packets %u pages %u", Mark.DESTINATION, "_ _ _"),
 
     # QMP, as the monitor reads it (7.0 and later)
     *(

@@ -8,9 +8,10 @@ from typing import Final
 from exporter.probes import binary
 from exporter.probes.binary import ProbeError
 
-#: Every event of the vocabulary but the post-copy page requests (a line a page), and little else, for every QEMU
-#: since 2.6. A trailing star keeps a QEMU that does not have the event from warning about it. Nothing shorter:
-#: `migration_*` has an event of nearly a line a page (migration_transferred_bytes, 8.1), `vmstate_save*` one a field.
+#: What the other probes print of the vocabulary, but the post-copy page requests (a line a page), and little else, for
+#: every QEMU since 2.6. A trailing star keeps a QEMU that does not have the event from warning about it. Nothing
+#: shorter: `migration_*` has an event of nearly a line a page (migration_transferred_bytes, 8.1), `vmstate_save*` one
+#: a field.
 PATTERNS: Final = (
     "migrate_set_state",
     "migrate_fd_*",

@@ -22,6 +22,15 @@ _MERGED: Final = (
     Row("runstate_set", "2.0..3.1", "new state %d", Mark.VM_STOPPING, "new_state"),
     Row("vmstate_downtime_checkpoint", "8.2..", "%s", Mark.DOWNTIME_START, "checkpoint"),
 )
+#: Of the events that only tell which end this is or that it fails, those that the scripts print: beside the states
+#: the others tell nothing more, and each probe costs something to attach.
+EVIDENCE: Final = frozenset(
+    {"migration_thread_file_err", "migration_completion_file_err", "migration_socket_outgoing_connected",
+     "migration_socket_outgoing_error", "migration_fd_outgoing", "migration_exec_outgoing", "migration_file_outgoing",
+     "migration_set_outgoing_channel", "savevm_send_switchover_start", "loadvm_state_setup", "loadvm_state_cleanup",
+     "process_incoming_migration_co_end"}
+)  # fmt: skip
+_EVIDENCE_MARKS: Final = frozenset({Mark.OUTGOING, Mark.DESTINATION, Mark.FAILING, Mark.POSTCOPY_RESUMED})
 #: The commands that tell something no other event does: who sends, the downtime limit, the mode.
 _COMMANDS: Final = frozenset({"migrate", "migrate_set_capabilities", "migrate_set_parameters"})
 
@@ -127,9 +136,16 @@ def _candidates() -> dict[str, list[Row]]:
     merged = {row.name for row in _MERGED}
     by_name: dict[str, list[Row]] = {}
     for row in (*(row for row in ROWS if row.name not in merged), *_MERGED):
-        if row.meaning not in {Mark.OTHER, PostcopyRequests} and not _is_idle_command(row):  # the latter is the probe's
+        if is_told(row):
             by_name.setdefault(row.name, []).append(row)
     return by_name
+
+
+def is_told(row: Row) -> bool:
+    """Say whether a probe has a use for an event; `postcopy_requests` it makes itself."""
+    if row.meaning in {Mark.OTHER, PostcopyRequests} or _is_idle_command(row):
+        return False
+    return row.meaning not in _EVIDENCE_MARKS or row.name in EVIDENCE
 
 
 def _is_idle_command(row: Row) -> bool:

@@ -32,6 +32,15 @@ def sentence(migration: Migration) -> list[Part]:
     return [*subject, *verdict]
 
 
+def running_sentence(migration: Migration, now_ns: int) -> list[Part]:
+    """Say where a migration stands that runs, and what is missing to its end."""
+    name = literal(migration.identity.vm, _MAX_NAME_CELLS) or "(no name)"
+    at_least = "at least " if migration.identity.partial else ""
+    so_far = at_least + duration(max(0.0, (now_ns - migration.identity.start_ns) / 1e9))
+    arrives = "has come in" if migration.identity.side is Side.DESTINATION else "has been migrating"
+    return [(name, BOLD), f" {arrives} for {so_far}", _place(migration), *_standing(migration), "."]
+
+
 def notes(migration: Migration) -> list[str]:
     """Say what the rounds plainly show, and what the recording cannot tell."""
     said = [*_plateau_sentence(migration), *_throttled(migration)]

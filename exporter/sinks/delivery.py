@@ -108,8 +108,8 @@ def _with_hexadecimal_ids(request: dict[str, Any]) -> dict[str, Any]:
     return request
 
 
-def otlp_http(endpoint: str | None) -> Delivery | None:
-    """Deliver over OTLP/HTTP to `endpoint`, else to where an OTEL_ variable says, else not at all.
+def otlp_http(endpoint: str | None, timeout: float | None = _PATIENCE_SECONDS) -> OTLPSpanExporter | None:
+    """Export over OTLP/HTTP to `endpoint`, else to where an OTEL_ variable says, else not at all.
 
     An endpoint without a path gets the standard one, /v1/traces. For headers, TLS, compression and time limits there
     are OpenTelemetry's own variables.
@@ -122,5 +122,6 @@ def otlp_http(endpoint: str | None) -> Delivery | None:
     if endpoint is not None and urlsplit(endpoint).path in {"", "/"}:
         endpoint = endpoint.rstrip("/") + _TRACES_PATH
     limits = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
-    timeout = None if any(os.environ.get(variable) for variable in limits) else _PATIENCE_SECONDS
-    return Delivery(OTLPSpanExporter(endpoint=endpoint, timeout=timeout))
+    if any(os.environ.get(variable) for variable in limits):
+        timeout = None
+    return OTLPSpanExporter(endpoint=endpoint, timeout=timeout)

@@ -32,6 +32,7 @@ class Health(Collector):
         streams: Gives the streams with whether each can be read now.
         spans: The span sink, None where none was asked for.
         limited: Gives the number of virtual machines that were denied series.
+        config_loaded: Says whether the configuration in force is the last one given.
     """
 
     def __init__(
@@ -39,11 +40,12 @@ class Health(Collector):
         streams: Callable[[], Sequence[tuple[Stream, bool]]],
         spans: SpanCounts | None,
         limited: Callable[[], int],
+        config_loaded: Callable[[], bool] = lambda: True,
     ) -> None:
         self._streams = streams
         self._spans = spans
         self._limited = limited
-        self.config_loaded = True
+        self._config_loaded = config_loaded
 
     def describe(self) -> list[PrometheusMetric]:
         """Name the families, see `exporter.sinks.metrics.MetricsSink.describe`."""
@@ -53,7 +55,7 @@ class Health(Collector):
         """Build the families from what is known now."""
         families = Families(EXPORTER)
         families.gauge(f"{_PREFIX}build_info", [exporter.__version__, platform.python_version()], 1)
-        families.gauge(f"{_PREFIX}config_last_reload_successful", [], int(self.config_loaded))
+        families.gauge(f"{_PREFIX}config_last_reload_successful", [], int(self._config_loaded()))
         families.counter(f"{_PREFIX}series_limited_total", [], self._limited())
         for stream, up in self._streams():
             _collect_stream(families, stream, up=up)

@@ -31,9 +31,6 @@ from exporter.core.model import (
 )
 from exporter.sinks.names import MIGRATION, Families
 
-#: 60 series a virtual machine: 1,000 of them are one host's worth, and a scrape of some 15 MB.
-DEFAULT_MAX_VMS: Final = 1_000
-
 _NS: Final = 1e9
 
 #: Counters of one VM and where their numbers come from.
@@ -90,13 +87,14 @@ class _Histogram:
 class MetricsSink(Collector):
     """Keep the numbers of all migrations and give them to a registry."""
 
-    def __init__(self, *, max_vms: int = DEFAULT_MAX_VMS) -> None:
+    def __init__(self, *, max_vms: int = 1_000) -> None:
         self._lock = Lock()
         self._max_vms = max_vms
         self._vms: dict[str, _Vm] = {}
         self._identities: dict[str, Identity] = {}
         self._newest: dict[tuple[str, str], tuple[Identity, Progress | None]] = {}
-        self._incoming_end_ns: dict[tuple[str, str], int] = {}
+        self._ended_incoming: set[tuple[str, str]] = set()
+        self._ended_seen_ns: dict[tuple[str, str], int] = {}
         self._started: dict[Side, int] = dict.fromkeys(Side, 0)
         self._finished: dict[tuple[Side, Result], int] = {(side, result): 0 for side in Side for result in Result}
         self._transferred: dict[Side, int] = dict.fromkeys(Side, 0)
@@ -156,8 +154,8 @@ class MetricsSink(Collector):
         self._identities[identity.trace_id] = identity
         side = _side(identity)
         if side is Side.DESTINATION:
-            self._newest[identity.vm, side] = (identity, None)
-            self._incoming_end_ns.pop((identity.vm, side), None)
+            self._newest[identity.vm, side.value] = (identity, None)
+            self._ended_incoming.discard((identity.vm, side.value))
             return
         vm = self._vms.get(identity.vm)
         if vm is not None:
@@ -180,14 +178,21 @@ class MetricsSink(Collector):
         self._started[side] += 1
         self._exemplars["qemu_migrations_started_total", side] = _exemplar(identity.trace_id, 1)
 
-    def expire(self, before_ns: int) -> None:
-        """Forget the series of migrations that ended before this; their counts stay in the totals."""
+    def expire(self, now_ns: int, retention_ns: int) -> None:
+        """Forget the series of migrations whose end is known for so long; their counts stay in the totals.
+
+        It counts from when the end was first seen here and not from when it was: a log may be read late.
+        """
         with self._lock:
-            for name in [name for name, vm in self._vms.items() if vm.end_ns is not None and vm.end_ns < before_ns]:
-                del self._vms[name]
-            for key in [key for key, end_ns in self._incoming_end_ns.items() if end_ns < before_ns]:
-                del self._incoming_end_ns[key]
-                self._newest.pop(key, None)
+            ended = {("", name) for name, vm in self._vms.items() if vm.end_ns is not None}
+            ended |= {(side, name) for name, side in self._ended_incoming}
+            self._ended_seen_ns = {key: self._ended_seen_ns.get(key, now_ns) for key in ended}
+            for side, name in [key for key, seen in self._ended_seen_ns.items() if now_ns - seen > retention_ns]:
+                if side:
+                    self._ended_incoming.discard((name, side))
+                    self._newest.pop((name, side), None)
+                else:
+                    del self._vms[name]
 
     def _progress(self, change: Progressed) -> None:
         identity = self._identities.get(change.trace_id)
@@ -198,7 +203,7 @@ class MetricsSink(Collector):
         self._transferred[side] += sent - self._transferred_of.get(change.trace_id, 0)
         self._transferred_of[change.trace_id] = sent
         if side is Side.DESTINATION:
-            self._newest[identity.vm, side] = (identity, change.progress)
+            self._newest[identity.vm, side.value] = (identity, change.progress)
         elif (vm := self._vms.get(identity.vm)) is not None and vm.identity.trace_id == change.trace_id:
             vm.progress = change.progress
 
@@ -210,7 +215,7 @@ class MetricsSink(Collector):
         self._finished[side, migration.result] += 1
         self._exemplars["qemu_migrations_finished_total", side, migration.result] = _exemplar(identity.trace_id, 1)
         if side is Side.DESTINATION:
-            self._incoming_end_ns[identity.vm, side] = migration.end_ns
+            self._ended_incoming.add((identity.vm, side.value))
             return
         vm = self._vms.get(identity.vm)
         if vm is not None and vm.identity.trace_id == identity.trace_id:

@@ -1,0 +1,129 @@
+"""The daemon with everything around it: its sinks, its metrics, its pages."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from exporter.config import Config
+from exporter.core.model import Migration, Result
+from exporter.daemon import Daemon, Parts
+from exporter.report.document import migration_document
+from exporter.report.verdict import running_sentence, sentence
+from exporter.sinks.board import Board
+from exporter.sinks.delivery import otlp_http
+from exporter.sinks.health import Health
+from exporter.sinks.live import LiveDelivery
+from exporter.sinks.metrics import MetricsSink
+from exporter.sinks.spans import SpansSink
+from exporter.web import MigrationView, Offer, Page, Server, StreamView
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: Config, reload: Callable[[], Config]) -> int:
+    """Follow live streams until SIGTERM or SIGINT; return the exit status."""
+    parts = _parts(config)
+    daemon = Daemon(config, parts, reload=reload)
+    registry = CollectorRegistry(auto_describe=True)
+    registry.register(parts.metrics)
+    registry.register(Health(daemon.streams, parts.spans, lambda: parts.metrics.limited, lambda: daemon.config_loaded))
+    server = Server(
+        config.web.listen_address,
+        Offer(
+            registry=registry,
+            is_ready=lambda: daemon.is_ready,
+            telemetry_path=config.web.telemetry_path,
+            page=lambda: _page(config, daemon, parts.board),
+            migrations=lambda: _documents(parts.board),
+            reload=_asker(daemon) if config.web.enable_reload else None,
+        ),
+        config_file=config.web.config_file,
+    )
+    server.start()
+    logger.info("listening on %s", server.url)
+    try:
+        daemon.run()
+    finally:
+        server.stop()
+    return 0
+
+
+def _parts(config: Config) -> Parts:
+    metrics, board = MetricsSink(max_vms=config.metrics.max_vms), Board()
+    exporter = otlp_http(config.spans.otlp_endpoint, timeout=None)
+    if exporter is None:
+        return Parts(metrics, board)
+    delivery = LiveDelivery(exporter, queue_spans=config.spans.queue)
+    return Parts(metrics, board, SpansSink([delivery], _host()), delivery)
+
+
+def _host() -> Mapping[str, str]:
+    """Name the host, and the daemon on it by something that stays over restarts and updates: machine-id(5)."""
+    try:
+        machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        machine = socket.gethostname()
+    instance = uuid.uuid5(uuid.NAMESPACE_OID, f"qemu-migration-exporter/{machine}")
+    return {"host.name": os.uname().nodename, "service.instance.id": str(instance)}
+
+
+def _asker(daemon: Daemon) -> Callable[[], str | None]:
+    def ask() -> None:
+        daemon.ask_reload()
+
+    return ask
+
+
+def _documents(board: Board) -> Sequence[Mapping[str, Any]]:
+    return [migration_document(migration) for migration in (*board.running, *board.recent)]
+
+
+def _page(config: Config, daemon: Daemon, board: Board) -> Page:
+    now_ns = time.time_ns()
+    problems = daemon.problems()
+    return Page(
+        now_ns=now_ns,
+        running=tuple(_view(migration, now_ns, running=True) for migration in board.running),
+        recent=tuple(_view(migration, now_ns, running=False) for migration in board.recent),
+        streams=tuple(
+            StreamView(
+                name=stream.name,
+                format=stream.format_name,
+                clock=stream.clock_kind,
+                is_up=up,
+                last_event_ns=stream.last_event_ns,
+                lines=stream.counts.lines,
+                events=stream.counts.events,
+                malformed=stream.counts.malformed,
+                surprises=stream.counts.surprises.total(),
+                problem=problems.get(stream.name),
+            )
+            for stream, up in daemon.streams()
+        ),
+        trace_url=config.web.trace_url,
+    )
+
+
+def _view(migration: Migration, now_ns: int, *, running: bool) -> MigrationView:
+    identity = migration.identity
+    parts = running_sentence(migration, now_ns) if running else sentence(migration)
+    return MigrationView(
+        identity=identity,
+        progress=migration.progress,
+        rounds=migration.rounds,
+        result=None if running else Result(migration.result),
+        outcome_ns=None if running else migration.outcome_ns,
+        duration_ns=now_ns - identity.start_ns if running else migration.duration_ns,
+        downtime_ns=migration.downtime_ns,
+        sentence="".join(part if isinstance(part, str) else part[0] for part in parts),
+        error=migration.error,
+    )

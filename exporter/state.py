@@ -1,0 +1,93 @@
+"""What a daemon remembers over a restart: the open migrations of each stream, and the place in its file behind them.
+
+The snapshots are the core's own objects. They are read back by an unpickler that knows the core's classes and no
+others, so a state file that somebody else wrote can be nonsense, and no more than that.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import exporter
+from exporter.core.stream import Snapshot
+from exporter.sources import Position
+
+logger = logging.getLogger(__name__)
+
+#: A snapshot is some 10 KB a migration and round 200 bytes: this is a thousand of the longest.
+_MAX_BYTES: Final = 64 * 1024 * 1024
+
+_MAGIC: Final = b"qemu-migration-exporter state\n"
+
+#: What a snapshot is made of, beside the core's own classes. None of these does anything.
+_HARMLESS: Final = frozenset({("builtins", "set"), ("builtins", "frozenset"), ("collections", "Counter")})
+
+
+class Remembered(NamedTuple):
+    """One stream as it was: where its file was read to, and what was known then."""
+
+    position: Position
+    snapshot: Snapshot
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - the base class says so
+        ours = module.startswith("exporter.core.") or (module, name) == ("exporter.sources", "Position")
+        if (ours or (module, name) in _HARMLESS or (module, name) == (__name__, "Remembered")) and "." not in name:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name} has no place in a state file")
+
+
+def save(path: Path, streams: Mapping[str, Remembered]) -> bool:
+    """Write the state beside its place and move it there, so that a crash leaves the old one; say whether it worked."""
+    content = _MAGIC + pickle.dumps((exporter.__version__, dict(streams)), protocol=5)
+    if len(content) > _MAX_BYTES:
+        logger.warning("the state is too large to be kept: %d bytes", len(content))
+        return False
+    unfinished = path.with_name(f"{path.name}.tmp")
+    try:
+        with unfinished.open("wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        logger.warning("the state was not kept: %s: %s", path, error.strerror)
+        return False
+    return True
+
+
+def load(path: Path) -> dict[str, Remembered]:
+    """Read the state; one that is not there, is another version's or is damaged is empty, and the log says which."""
+    try:
+        with path.open("rb") as state:
+            content = state.read(_MAX_BYTES + 1)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        logger.warning("the state was not read: %s: %s", path, error.strerror)
+        return {}
+    if len(content) > _MAX_BYTES or not content.startswith(_MAGIC):
+        logger.warning("the state is ignored: %s is none", path)
+        return {}
+    try:
+        version, streams = _Unpickler(io.BytesIO(content[len(_MAGIC) :])).load()
+    except Exception as error:  # noqa: BLE001 - a damaged pickle may raise anything
+        logger.warning("the state is ignored: %s is damaged: %s", path, error)
+        return {}
+    if version != exporter.__version__:
+        logger.warning("the state is ignored: %s is of version %s", path, version)
+        return {}
+    return _checked(streams)
+
+
+def _checked(streams: object) -> dict[str, Remembered]:
+    if not isinstance(streams, dict):
+        return {}
+    return {name: each for name, each in streams.items() if isinstance(name, str) and isinstance(each, Remembered)}

@@ -1,0 +1,105 @@
+"""The HTTP server: an event loop in a thread of its own.
+
+A client that connects and says nothing costs a socket for a while and delays nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+
+import uvicorn
+
+from exporter.addresses import parse_address
+from exporter.web.application import Application, Offer
+from exporter.web.connection import KEEP_ALIVE_SECONDS, Stage
+from exporter.web.door import MAX_CONNECTIONS, Door, Terms
+from exporter.web.settings import Settings
+
+
+class Server:
+    """Serve what there is.
+
+    Args:
+        address: Where to listen, see `parse_address`.
+        offer: What to serve.
+        config_file: The web configuration file; None for plain HTTP without a login.
+        max_connections: At once; when there are more, who has kept us waiting longest is dropped.
+        limits: Seconds that a client may take for each stage of a connection, if not the stage's own.
+
+    Raises:
+        AddressError: The address is none.
+        OSError: The address cannot be listened on.
+        ConfigError: The web configuration file has mistakes.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        offer: Offer,
+        *,
+        config_file: str | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+        limits: dict[Stage, float] | None = None,
+    ) -> None:
+        host, port = parse_address(address)
+        self._settings = Settings(config_file)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        # A queue for who connects faster than the loop turns.
+        self._socket = socket.create_server((host, port), family=family, backlog=1_024)
+        self._application = Application(offer, self._settings)
+        config = uvicorn.Config(
+            self._application,
+            access_log=False,
+            date_header=False,
+            http="h11",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            ws="none",
+        )
+        self._door = Door(config, self._terms, max_connections=max_connections, limits=limits)
+        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._is_open = threading.Event()
+
+    def start(self) -> None:
+        """Answer from now on; connections made before wait."""
+        self._thread.start()
+        self._is_open.wait()
+
+    @property
+    def url(self) -> str:
+        """Where it answers, with the port that was taken."""
+        scheme = "http" if self._settings.terms.context is None else "https"
+        host, port = self._socket.getsockname()[:2]
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+    def stop(self) -> None:
+        """Close: answers that are under way get a second, clients that only keep their connections none."""
+        if self._loop is not None and self._accepting is not None:
+            self._loop.call_soon_threadsafe(self._accepting.cancel)
+            self._thread.join()
+        self._application.close()
+        self._socket.close()
+
+    def _terms(self) -> Terms:
+        self._settings.refresh()
+        return self._settings.terms
+
+    def _run(self) -> None:
+        with asyncio.Runner() as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._accepting = asyncio.create_task(self._door.serve(self._socket))
+        self._is_open.set()
+        await asyncio.wait([self._accepting])
+        if not self._accepting.cancelled():
+            self._accepting.result()
