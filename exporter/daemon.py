@@ -7,6 +7,7 @@ from another, and neither can make it wait.
 from __future__ import annotations
 
 import logging
+import resource
 import selectors
 import signal
 import socket
@@ -64,6 +65,8 @@ class _Followed:
     problem: str = ""
     #: What was in the file before this program began, as long as that is being read; None after, and for what goes on.
     history: list[Change] | None = None
+    #: Whether it was said that nothing in it is a trace event.
+    said_useless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,7 @@ class Daemon:
 
     def run(self) -> None:
         """Read until stopped, then close everything in order."""
+        _allow_many_files()
         waker, woken = socket.socketpair()
         woken.settimeout(0)
         waker.settimeout(0)
@@ -193,6 +197,7 @@ class Daemon:
         for followed in self._streams.values():
             self._apply(followed, followed.stream.tick(now_ns))
             running += followed.stream.running()
+            _say_if_useless(followed)
         self._parts.board.look(running)
         self._parts.metrics.expire(now_ns, round(self._config.metrics.retention_seconds * _NS_PER_SECOND))
         if self._is_dirty and now - self._saved >= _SAVE_SECONDS:
@@ -351,6 +356,26 @@ class Daemon:
                 if followed.position is not None
             }
             state.save(Path(self._config.state_file), kept)
+
+
+def _allow_many_files() -> None:
+    """Raise the soft limit on open files to the hard one: a file that is followed stays open; select() is not used."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _say_if_useless(followed: _Followed) -> None:
+    """Say once of a stream that nothing in it is a trace event, and what to do: tracing is not enabled there."""
+    lines = followed.stream.counts.lines
+    if lines and followed.stream.format_name is None and not followed.said_useless:
+        followed.said_useless = True
+        logger.warning(
+            "stream %s: none of its %d lines is a trace event of a migration;"
+            " `qemu-migration-exporter probe log` says what to enable",
+            followed.stream.name,
+            lines,
+        )
 
 
 def _make_source(config: SourceConfig, resume: Mapping[str, Position]) -> Source:
