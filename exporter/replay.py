@@ -29,7 +29,7 @@ from exporter.sinks.health import Health
 from exporter.sinks.metrics import MetricsSink
 from exporter.sinks.spans import SpansSink
 from exporter.sources.processes import guest_of
-from exporter.sources.recording import DamagedError, Recording, SourceError, vm_name
+from exporter.sources.recording import DamagedError, Recording, SourceError, tell_apart, vm_name
 from exporter.web import Offer, Server
 
 #: A progress bar for less would only flicker.
@@ -133,7 +133,7 @@ class Replay:
             self._problem(str(error))
             return
         start_ns = options.start_ns if options.start_ns is not None else recording.modified_ns or time.time_ns()
-        vm, is_taken = self._vm(name)
+        vm, is_taken = tell_apart(options.vm or vm_name(name), [stream.vm for stream in self._streams])
         stream = Stream(
             name,
             vm=vm,
@@ -175,13 +175,6 @@ class Replay:
         self._migrations += [change.migration for change in changes if isinstance(change, Ended)]
         for sink in self._sinks:
             sink.apply(changes)
-
-    def _vm(self, name: str) -> tuple[str, bool]:
-        """Name the virtual machine of a recording, and say whether another recording has taken that name."""
-        vm = self._options.vm or vm_name(name)
-        taken = [stream.vm for stream in self._streams]
-        number = sum(1 for other in taken if other == vm or other.startswith(f"{vm}#"))
-        return (f"{vm}#{number + 1}", True) if number else (vm, False)
 
     def _report(self) -> None:
         match self._options.report:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from exporter.config import Config
 from exporter.core.model import Migration, Result
-from exporter.daemon import Daemon, Parts
+from exporter.daemon import Daemon
 from exporter.report.document import migration_document
 from exporter.report.verdict import running_sentence, sentence
 from exporter.sinks.board import Board
@@ -24,6 +24,7 @@ from exporter.sinks.health import Health
 from exporter.sinks.live import LiveDelivery
 from exporter.sinks.metrics import MetricsSink
 from exporter.sinks.spans import SpansSink
+from exporter.streams import Parts
 from exporter.web import MigrationView, Offer, Page, Server, StreamView
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,9 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     daemon = Daemon(config, parts, reload=reload)
     registry = CollectorRegistry(auto_describe=True)
     registry.register(parts.metrics)
-    registry.register(Health(daemon.streams, parts.spans, lambda: parts.metrics.limited, lambda: daemon.config_loaded))
+    registry.register(
+        Health(daemon.streams.all, parts.spans, lambda: parts.metrics.limited, lambda: daemon.config_loaded)
+    )
     server = Server(
         config.web.listen_address,
         Offer(
@@ -89,7 +92,7 @@ def _documents(board: Board) -> Sequence[Mapping[str, Any]]:
 
 def _page(config: Config, daemon: Daemon, board: Board) -> Page:
     now_ns = time.time_ns()
-    problems = daemon.problems()
+    problems = daemon.streams.problems()
     return Page(
         now_ns=now_ns,
         running=tuple(_view(migration, now_ns, running=True) for migration in board.running),
@@ -107,7 +110,7 @@ def _page(config: Config, daemon: Daemon, board: Board) -> Page:
                 surprises=stream.counts.surprises.total(),
                 problem=problems.get(stream.name),
             )
-            for stream, up in daemon.streams()
+            for stream, up in daemon.streams.all()
         ),
         trace_url=config.web.trace_url,
     )

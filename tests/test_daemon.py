@@ -230,3 +230,24 @@ def test_systemd_is_told(tmp_path: Path) -> None:
             daemon.stop()
             while b"STOPPING=1" not in told:
                 told = manager.recv(1000)
+
+
+def test_machines_of_one_name_in_two_directories_are_told_apart_and_counted(tmp_path: Path) -> None:
+    """Their numbers are not mixed, and a counter says that it was so."""
+    for directory in ("a", "b"):
+        (tmp_path / directory).mkdir()
+    with running(tmp_path, *(f"--source={tmp_path}/{directory}/*.log" for directory in ("a", "b"))) as daemon:
+        for directory in ("a", "b"):
+            _append(tmp_path / directory / "web-42.log", IDLE)
+        daemon.wait_until(lambda: len(daemon.migrations()) == 2, "both have ended")
+
+        assert {each["vm"] for each in daemon.migrations()} == {"web-42", "web-42#2"}
+        surprises = [
+            daemon.metric(
+                "qemu_migration_exporter_surprises_total",
+                kind="duplicate_vm",
+                stream=str(tmp_path / directory / "web-42.log"),
+            )
+            for directory in ("a", "b")
+        ]
+        assert sorted(each or 0 for each in surprises) == [0, 1]

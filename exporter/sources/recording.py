@@ -8,7 +8,7 @@ import re
 import stat
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import Final
@@ -105,3 +105,9 @@ def vm_name(path: str) -> str:
         return "stdin"
     name = Path(path).name.removesuffix(".gz")
     return _ENDING.sub("", name) or name
+
+
+def tell_apart(vm: str, taken: Sequence[str]) -> tuple[str, bool]:
+    """Return a name that is not taken, and whether the one given was: two logs may be of machines of one name."""
+    number = sum(1 for other in taken if other == vm or other.startswith(f"{vm}#"))
+    return (f"{vm}#{number + 1}", True) if number else (vm, False)
