@@ -37,7 +37,7 @@ def running_sentence(migration: Migration, now_ns: int) -> list[Part]:
     name = literal(migration.identity.vm, _MAX_NAME_CELLS) or "(no name)"
     at_least = "at least " if migration.identity.partial else ""
     so_far = at_least + duration(max(0.0, (now_ns - migration.identity.start_ns) / 1e9))
-    arrives = "has come in" if migration.identity.side is Side.DESTINATION else "has been migrating"
+    arrives = "has been coming in" if migration.identity.side is Side.DESTINATION else "has been migrating"
     return [(name, BOLD), f" {arrives} for {so_far}", _place(migration), *_standing(migration), "."]
 
 
