@@ -139,7 +139,8 @@ class Daemon:
         now_ns = time.time_ns()
         for source in list(self._sources.values()):
             self._take(source, partial(source.tick, now))
-        running = self.streams.tick(now_ns)
+        behind = [config for config, source in self._sources.items() if source.pending]
+        running = self.streams.tick(now_ns, behind)
         self._parts.board.look(running)
         self._parts.metrics.expire(now_ns, round(self._config.metrics.retention_seconds * _NS_PER_SECOND))
         if self.streams.is_dirty and now - self._saved >= _SAVE_SECONDS:

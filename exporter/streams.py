@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,11 +111,15 @@ class Streams:
         for name in [name for name, followed in self._streams.items() if followed.source == source]:
             self._end(name)
 
-    def tick(self, now_ns: int) -> list[Migration]:
-        """Let time pass in all streams; return the migrations that run."""
+    def tick(self, now_ns: int, behind: Collection[SourceConfig] = ()) -> list[Migration]:
+        """Let time pass in all streams; return the migrations that run.
+
+        Of a source that is `behind`, lines are still unread: what they say was before now, so no time passes there.
+        """
         running: list[Migration] = []
         for followed in self._streams.values():
-            self._apply(followed, followed.stream.tick(now_ns))
+            if not self.is_catching_up and followed.source not in behind:
+                self._apply(followed, followed.stream.tick(now_ns))
             running += followed.stream.running()
             _say_if_useless(followed)
         return running

@@ -1,0 +1,70 @@
+"""What a daemon makes of the items its sources give, without sources, clocks or processes."""
+
+from __future__ import annotations
+
+import time
+
+from exporter.config import Config, SourceConfig
+from exporter.core.model import Result
+from exporter.sinks.board import Board
+from exporter.sinks.metrics import MetricsSink
+from exporter.sources import Data
+from exporter.streams import Parts, Streams
+from tests.recordings import DATA
+
+_SOURCE = SourceConfig(file="/var/log/libvirt/qemu/*.log")
+_NAME = "/var/log/libvirt/qemu/db-7.log"
+
+
+def _halves() -> tuple[bytes, bytes]:
+    """A cancelled migration, cut between the end of its loop and the line that says how it ended."""
+    data = (DATA / "qemu-7.2-log-cancelled.log").read_bytes()
+    place = data.index(b"savevm_state_cleanup")
+    line = data.rindex(b"\n", 0, place) + 1
+    return data[:line], data[line:]
+
+
+def _streams() -> tuple[Streams, Board]:
+    board = Board()
+    return Streams(Config(), Parts(MetricsSink(), board)), board
+
+
+def test_no_time_passes_in_a_stream_that_is_still_being_read() -> None:
+    """A log read late holds its end a chunk further on: the time now must not end what that chunk does."""
+    streams, board = _streams()
+    streams.caught_up(time.time_ns())
+    first, second = _halves()
+
+    streams.take(_SOURCE, [Data(_NAME, first, None)])
+    running = streams.tick(time.time_ns(), behind=[_SOURCE])
+    streams.take(_SOURCE, [Data(_NAME, second, None)])
+    streams.tick(time.time_ns())
+
+    assert [migration.identity.vm for migration in running] == ["db-7"]
+    assert [(each.result, each.result_inferred) for each in board.recent] == [(Result.CANCELLED, False)]
+
+
+def test_no_time_passes_while_what_was_there_before_is_read() -> None:
+    """A restart, too, must read on before it judges."""
+    streams, board = _streams()
+    first, second = _halves()
+
+    streams.take(_SOURCE, [Data(_NAME, first, None)])
+    running = streams.tick(time.time_ns())
+    streams.caught_up(int(1795387147.02e9))
+    streams.take(_SOURCE, [Data(_NAME, second, None)])
+    streams.tick(time.time_ns())
+
+    assert [migration.identity.vm for migration in running] == ["db-7"]
+    assert [(each.result, each.result_inferred) for each in board.recent] == [(Result.CANCELLED, False)]
+
+
+def test_time_ends_what_waits_for_lines_that_do_not_come() -> None:
+    """With everything read, the state that is missing is missing: the result is inferred and says so."""
+    streams, board = _streams()
+    streams.caught_up(time.time_ns())
+
+    streams.take(_SOURCE, [Data(_NAME, _halves()[0], None)])
+    streams.tick(time.time_ns())
+
+    assert [(each.result, each.result_inferred) for each in board.recent] == [(Result.CANCELLED, True)]
