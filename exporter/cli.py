@@ -18,6 +18,7 @@ from exporter.core.formats import FORMATS
 from exporter.probes import ProbeError, bpftrace_script, log_advice, systemtap_script
 from exporter.replay import Options, Replay
 from exporter.run import run
+from exporter.sources.recording import SourceError
 from exporter.web import AddressError, parse_address, parse_path
 from exporter.yamlfile import ConfigError
 
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return 0
             case _:
                 return Replay(_replay_options(arguments)).run()
-    except (ConfigError, ProbeError) as error:
+    except (ConfigError, ProbeError, SourceError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:

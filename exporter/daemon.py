@@ -24,6 +24,7 @@ from exporter.sources import Item, Position, Source
 from exporter.sources.command import Command
 from exporter.sources.fifo import Fifo
 from exporter.sources.follow import Follow
+from exporter.sources.recording import SourceError
 from exporter.sources.standard_input import StandardInput
 from exporter.sources.unix_socket import UnixSocket
 from exporter.streams import Parts, Streams
@@ -92,7 +93,11 @@ class Daemon:
     # Life
 
     def run(self) -> None:
-        """Read until stopped, then close everything in order."""
+        """Read until stopped, then close everything in order.
+
+        Raises:
+            SourceError: The configuration names a source that can never be read.
+        """
         _allow_many_files()
         waker, woken = socket.socketpair()
         woken.settimeout(0)
@@ -100,12 +105,17 @@ class Daemon:
         with waker, woken, suppress(KeyboardInterrupt):
             self._selector.register(woken, selectors.EVENT_READ, None)
             self._take_signals(waker)
-            self._open(self._config)
+            try:
+                self._open(self._config)
+            except SourceError:
+                signal.set_wakeup_fd(-1)
+                raise
             self._tick()  # sources open what they read in their first tick
             try:
                 while not self._stopping:
                     self._turn(woken)
             finally:
+                signal.set_wakeup_fd(-1)
                 self._close()
 
     def _take_signals(self, waker: socket.socket) -> None:
@@ -195,7 +205,11 @@ class Daemon:
                 self.streams.drop(gone)
             self._config = self.streams.config = config
             self.streams.is_catching_up = True
-            self._open(config)
+            try:
+                self._open(config)
+            except SourceError as error:
+                self.config_loaded = False
+                logger.error("a source cannot be read: %s", error)  # noqa: TRY400 - no bug of ours
             self._tick()
             logger.info("the configuration was read again: %d sources", len(self._sources))
 

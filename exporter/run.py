@@ -39,18 +39,22 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     registry.register(
         Health(daemon.streams.all, parts.spans, lambda: parts.metrics.limited, lambda: daemon.config_loaded)
     )
-    server = Server(
-        config.web.listen_address,
-        Offer(
-            registry=registry,
-            is_ready=lambda: daemon.is_ready,
-            telemetry_path=config.web.telemetry_path,
-            page=lambda: _page(config, daemon, parts.board),
-            migrations=lambda: _documents(parts.board),
-            reload=_asker(daemon) if config.web.enable_reload else None,
-        ),
-        config_file=config.web.config_file,
-    )
+    try:
+        server = Server(
+            config.web.listen_address,
+            Offer(
+                registry=registry,
+                is_ready=lambda: daemon.is_ready,
+                telemetry_path=config.web.telemetry_path,
+                page=lambda: _page(config, daemon, parts.board),
+                migrations=lambda: _documents(parts.board),
+                reload=_asker(daemon) if config.web.enable_reload else None,
+            ),
+            config_file=config.web.config_file,
+        )
+    except OSError as error:
+        logger.error("%s cannot be listened on: %s", config.web.listen_address, error.strerror or error)  # noqa: TRY400
+        return 1
     server.start()
     logger.info("listening on %s", server.url)
     try:

@@ -127,6 +127,7 @@ class Streams:
     def caught_up(self, now_ns: int) -> None:
         """Go on with what is open, now that all that was there is read, and forget what ended before."""
         self.is_catching_up = False
+        self._remembered = {name: kept for name, kept in self._remembered.items() if Path(name).exists()}
         for followed in self._streams.values():
             history, followed.history = followed.history, None
             if history is not None:
@@ -146,9 +147,11 @@ class Streams:
             kept = {
                 name: state.Remembered(followed.position, followed.stream.snapshot())
                 for name, followed in self._streams.items()
-                if followed.position is not None
+                # What is in a file from before is not told yet: after a restart it is read again.
+                if followed.position is not None and followed.history is None
             }
-            state.save(Path(self.config.state_file), kept)
+            # What was remembered of files that have said nothing since is still true.
+            state.save(Path(self.config.state_file), {**self._remembered, **kept})
 
     def _followed(self, source: SourceConfig, name: str) -> _Followed:
         followed = self._streams.get(name)

@@ -251,3 +251,25 @@ def test_machines_of_one_name_in_two_directories_are_told_apart_and_counted(tmp_
             for directory in ("a", "b")
         ]
         assert sorted(each or 0 for each in surprises) == [0, 1]
+
+
+def test_a_source_that_can_never_be_read_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wildcard in a directory's name: a message and status 1, no traceback."""
+    status = main(["run", "--web.listen-address=127.0.0.1:0", f"--source={tmp_path}/*/x.log"])
+
+    complaint = capsys.readouterr().err
+    assert status == 1
+    assert f"{tmp_path}/*/x.log" in complaint
+    assert "Traceback" not in complaint
+
+
+def test_an_address_that_is_taken_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A message and status 1, no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        status = main(["run", f"--web.listen-address={address}", f"--source={tmp_path}/x.log"])
+
+    complaint = capsys.readouterr().err
+    assert status == 1
+    assert f"{address} cannot be listened on: Address already in use" in complaint
+    assert "Traceback" not in complaint

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from exporter.config import Config, SourceConfig
 from exporter.core.model import Result
 from exporter.sinks.board import Board
 from exporter.sinks.metrics import MetricsSink
-from exporter.sources import Data
+from exporter.sources import Data, Position
 from exporter.streams import Parts, Streams
 from tests.recordings import DATA
 
@@ -68,3 +69,24 @@ def test_time_ends_what_waits_for_lines_that_do_not_come() -> None:
     streams.tick(time.time_ns())
 
     assert [(each.result, each.result_inferred) for each in board.recent] == [(Result.CANCELLED, True)]
+
+
+def test_what_is_remembered_of_a_silent_file_outlives_several_restarts(tmp_path: Path) -> None:
+    """A migration that waits prints nothing; a daemon restarted twice meanwhile goes on with it all the same."""
+    config = Config(state_file=str(tmp_path / "state"))
+    first, second = _halves()
+    before = Streams(config, Parts(MetricsSink(), Board()))
+    before.caught_up(time.time_ns())
+    before.take(_SOURCE, [Data(_NAME, first, Position(1, 2, len(first)))])
+    before.save()
+
+    Streams(config, Parts(MetricsSink(), Board())).close(time.time_ns())
+    board = Board()
+    after = Streams(config, Parts(MetricsSink(), board))
+    positions = after.positions()
+    after.take(_SOURCE, [Data(_NAME, second, Position(1, 2, len(first + second)))])
+    after.caught_up(time.time_ns())
+    after.tick(time.time_ns())
+
+    assert positions == {_NAME: Position(1, 2, len(first))}
+    assert [(each.result, each.partial) for each in board.recent] == [(Result.CANCELLED, False)]
