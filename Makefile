@@ -76,12 +76,12 @@ $(VENV)/.made:
 
 # Editable: the code that runs is the code here.
 $(VENV)/.run: requirements/run.txt pyproject.toml exporter/__init__.py $(VENV)/.made
-	$(PIP) install --require-hashes --requirement requirements/run.txt
+	$(PIP) install --no-deps --require-hashes --requirement requirements/run.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.test: requirements/test.txt $(VENV)/.run
-	$(PIP) install --require-hashes --requirement requirements/test.txt
+	$(PIP) install --no-deps --require-hashes --requirement requirements/test.txt
 	$(PIP) check
 	@touch $@
 

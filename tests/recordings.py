@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
+import time
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -52,6 +54,13 @@ class Recording:
         """What query-migrate answered; times in ms."""
         truth: dict[str, Any] = tomllib.loads((DATA / f"{self.name}.toml").read_text(encoding="utf-8"))["truth"]
         return truth
+
+
+def as_of_now(log: bytes) -> bytes:
+    """Date a log of `-msg timestamp=on` to end now: a daemon takes one that has been silent for a day for over."""
+    seconds = [int(each) for each in re.findall(rb"^\d+@(\d+)\.\d{6}:", log, re.MULTILINE)]
+    later = int(time.time()) - seconds[-1]
+    return re.sub(rb"^(\d+)@(\d+)", lambda match: b"%s@%d" % (match[1], int(match[2]) + later), log, flags=re.MULTILINE)
 
 
 RECORDINGS = [Recording(path) for path in sorted(DATA.glob("*.log*"))]

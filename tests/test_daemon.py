@@ -13,10 +13,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from exporter.cli import main
 from tests.daemon import running
 from tests.receiver import Receiver, receiving
-from tests.recordings import DATA
+from tests.recordings import DATA, as_of_now
 
-NONCONVERGING = (DATA / "qemu-7.2-log-nonconverging.log").read_bytes()
-IDLE = (DATA / "qemu-7.2-log-idle.log").read_bytes()
+NONCONVERGING = as_of_now((DATA / "qemu-7.2-log-nonconverging.log").read_bytes())
+IDLE = as_of_now((DATA / "qemu-7.2-log-idle.log").read_bytes())
 
 
 def _append(path: Path, data: bytes) -> None:
@@ -34,10 +34,11 @@ def _spans(spans: list[Span]) -> dict[tuple[bytes, bytes], bytes]:
 
 
 @pytest.fixture(name="undisturbed")
-def _undisturbed() -> dict[tuple[bytes, bytes], bytes]:
+def _undisturbed(tmp_path: Path) -> dict[tuple[bytes, bytes], bytes]:
     """The spans of a replay of the recording that does not converge."""
     with receiving(Receiver()) as receiver:
-        path = DATA / "qemu-7.2-log-nonconverging.log"
+        path = tmp_path / "undisturbed.recording"
+        path.write_bytes(NONCONVERGING)
         assert main(["replay", str(path), "--vm=db-7", f"--otlp.endpoint={receiver.url}", "--report=none"]) == 0
 
         return _spans(receiver.spans)
