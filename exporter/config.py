@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from exporter import yamlfile
 from exporter.addresses import check_template, parse_address, parse_path
+from exporter.core.convergence import Rules
 from exporter.core.decoder import CONVERSIONS, field_names
 from exporter.core.events import Event, Mark
 from exporter.core.formats import FORMATS
+from exporter.core.judge import Policy
 from exporter.core.machine import DEFAULT_PAGE_SIZE_BYTES
 from exporter.core.vocabulary import ROWS, Row, meanings
+from exporter.core.waits import Limits
 
 #: 60 series a virtual machine: 1,000 of them are one host's worth, and a scrape of some 15 MB.
 DEFAULT_MAX_VMS: Final = 1_000
@@ -29,6 +32,19 @@ _DURATION: Final = r"[0-9]+(\.[0-9]+)?[smhd]"
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 _EVENT_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_]*$"
+
+
+def _check_duration(text: str) -> str:
+    if not re.fullmatch(_DURATION, text):
+        raise ValueError("expected a duration such as 90s, 15m or 2h")
+    return text
+
+
+def _seconds(duration: str) -> float:
+    return float(duration[:-1]) * _SECONDS[duration[-1]]
+
+
+Duration = Annotated[str, AfterValidator(_check_duration)]
 
 
 class _Section(BaseModel):
@@ -155,20 +171,74 @@ class MetricsConfig(_Section):
         max_vms: More virtual machines than this get no series of their own, and are counted.
     """
 
-    retention: str = "15m"
+    retention: Duration = "15m"
     max_vms: Annotated[int, Field(ge=1)] = DEFAULT_MAX_VMS
-
-    @field_validator("retention")
-    @classmethod
-    def _is_duration(cls, text: str) -> str:
-        if not re.fullmatch(_DURATION, text):
-            raise ValueError("expected a duration such as 90s, 15m or 2h")
-        return text
 
     @property
     def retention_seconds(self) -> float:
         """The retention in seconds."""
-        return float(self.retention[:-1]) * _SECONDS[self.retention[-1]]
+        return _seconds(self.retention)
+
+
+_Ratio = Annotated[float, Field(gt=0, lt=1)]
+
+
+class VerdictConfig(_Section):
+    """When a migration counts as stalled.
+
+    Attributes:
+        progress_ratio, window, boundaries: Stalled is what in the last `boundaries` or more, for so long, did not fall
+            by this part.
+        level_ratio, fall_ratio, twice, least: Stalled sooner is what stays level, far above the threshold.
+        near_ratio, near, memory: And later what is near it.
+        no_throughput, setup, wait_unplug, pre_switchover, postcopy_paused: How long a migration may wait.
+    """
+
+    progress_ratio: _Ratio = 0.04
+    window: Duration = "40s"
+    boundaries: Annotated[int, Field(ge=2)] = 3
+    level_ratio: _Ratio = 0.02
+    fall_ratio: _Ratio = 0.005
+    twice: Duration = "21s"
+    least: Duration = "4s"
+    near_ratio: Annotated[float, Field(ge=1)] = 1.2
+    near: Duration = "60s"
+    memory: Duration = "60s"
+    no_throughput: Duration = "30s"
+    setup: Duration = "60s"
+    wait_unplug: Duration = "60s"
+    pre_switchover: Duration = "10s"
+    postcopy_paused: Duration = "0s"
+
+    @field_validator("memory")
+    @classmethod
+    def _is_positive(cls, duration: str) -> str:
+        if _seconds(duration) == 0:
+            raise ValueError("expected more than no time")
+        return duration
+
+    def policy(self) -> Policy:
+        """Make the core's numbers of it."""
+        rules = Rules(
+            progress_ratio=self.progress_ratio,
+            window_seconds=_seconds(self.window),
+            boundaries=self.boundaries,
+            level_ratio=self.level_ratio,
+            fall_ratio=self.fall_ratio,
+            twice_seconds=_seconds(self.twice),
+            least_seconds=_seconds(self.least),
+            near_ratio=self.near_ratio,
+            near_seconds=_seconds(self.near),
+            memory_seconds=_seconds(self.memory),
+        )
+        limits = Limits(
+            no_throughput=_seconds(self.no_throughput),
+            setup=_seconds(self.setup),
+            wait_unplug=_seconds(self.wait_unplug),
+            pre_switchover=_seconds(self.pre_switchover),
+            postcopy_paused=_seconds(self.postcopy_paused),
+        )
+        return Policy(rules=rules, limits=limits)
 
 
 class WebConfig(_Section):
@@ -232,6 +302,7 @@ class Config(_Section):
     sources: tuple[SourceConfig, ...] = ()
     state_file: str | None = None
     metrics: MetricsConfig = MetricsConfig()
+    verdict: VerdictConfig = VerdictConfig()
     web: WebConfig = WebConfig()
     spans: SpansConfig = SpansConfig()
 

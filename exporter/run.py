@@ -131,6 +131,7 @@ def _view(migration: Migration, now_ns: int, *, running: bool) -> MigrationView:
         outcome_ns=None if running else migration.outcome_ns,
         duration_ns=now_ns - identity.start_ns if running else migration.duration_ns,
         downtime_ns=migration.downtime_ns,
+        advice=migration.progress.verdict.advice if running else (),
         sentence="".join(part if isinstance(part, str) else part[0] for part in parts),
         error=migration.error,
     )

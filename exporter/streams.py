@@ -166,6 +166,7 @@ class Streams:
             page_size=self.config.page_size_bytes,
             name_process=guest_of,
             rows=self.config.rows(),
+            policy=self.config.verdict.policy(),
         )
         kept = self._remembered.pop(name, None)
         has_history = kept is None and source.file is not None and self.is_catching_up

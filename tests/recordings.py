@@ -138,7 +138,7 @@ def tree(spans: list[dict[str, Any]]) -> str:
 
 def _attributes(span: dict[str, Any]) -> str:
     pairs = [
-        f"{each['key'].removeprefix('qemu.migration.')}={next(iter(each['value'].values()))}"
+        f"{each['key'].removeprefix('qemu.migration.')}={next(iter(each['value'].values()))}".replace("\n", " | ")
         for each in span.get("attributes", [])
         if each["key"] != "code.stacktrace"
     ]

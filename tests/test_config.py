@@ -69,7 +69,7 @@ def test_additions_to_the_vocabulary_are_tried_first(tmp_path: Path) -> None:
         ("marks:\n  - {name: x, meaning: pending, format: '%u %u', fields: size}",
          ["2: marks.0: expected a field for each of 2 conversions, got 1"]),
         ("marks:\n  - {name: x, meaning: pending, format: '%u', fields: weight}",
-         ["2: marks.0: expected fields of size, threshold or _, got weight"]),
+         ["2: marks.0: expected fields of size, threshold, postcopy or _, got weight"]),
         ("marks:\n  - {name: x, meaning: header, format: '%u', fields: size}",
          ["2: marks.0: expected fields of none or _, got size"]),
         ("web: {listen_address: here}", ["1: web.listen_address: expected HOST:PORT such as 127.0.0.1:9871, got 'here'"]),

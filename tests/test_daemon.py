@@ -96,10 +96,13 @@ def test_a_restart_in_the_middle_loses_nothing(
     tmp_path: Path, undisturbed: dict[tuple[bytes, bytes], bytes], number: int, rotations: int
 ) -> None:
     """Stopped or killed, the log rotated meanwhile or not: the spans are those of a run that was not disturbed."""
-    log, state = tmp_path / "db-7.log", tmp_path / "state"
+    log, state, config = tmp_path / "db-7.log", tmp_path / "state", tmp_path / "exporter.yml"
+    config.write_text("verdict: {no_throughput: 1h}\n")  # what is not written yet is no stall
     third = len(NONCONVERGING) // 3
     with receiving(Receiver()) as receiver:
-        arguments = (f"--source={tmp_path}/db-7.log", f"--state.file={state}", f"--otlp.endpoint={receiver.url}")
+        arguments = (
+            f"--source={log}", f"--state.file={state}", f"--otlp.endpoint={receiver.url}", f"--config.file={config}",
+        )  # fmt: skip
         with running(tmp_path, *arguments) as daemon:
             _append(log, NONCONVERGING[:third])
             daemon.wait_until(lambda: daemon.metric("qemu_migration_active", vm="db-7") == 1, "the migration is seen")

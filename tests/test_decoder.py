@@ -143,8 +143,8 @@ def test_the_blank_after_a_name_may_be_gone() -> None:
     ("name", "values", "expected"),
     [
         (b"savevm_state_iterate", {}, Marked(None, None, Mark.ITERATE)),
-        (b"migrate_pending", {}, Pending(None, None, None, None)),
-        (b"migrate_pending", {"size": 1}, Pending(None, None, 1, None)),
+        (b"migrate_pending", {}, Pending(None, None, None, None, None)),
+        (b"migrate_pending", {"size": 1}, Pending(None, None, 1, None, None)),
         (b"migrate_set_state", {}, StateSet(None, None, None)),
         (b"migrate_set_state", {"state": "active"}, StateSet(None, None, "active")),
         (b"migrate_set_state", {"number": 4}, StateSet(None, None, "active")),

@@ -55,8 +55,8 @@ def parse(line: bytes, name: str = "probe") -> Parsed:
 SAID: list[tuple[bytes, Event]] = [
     (b"migrate_set_state new state active", StateSet(None, None, "active")),
     (b"migrate_set_state new state 4", StateSet(None, None, "active")),
-    (b"migrate_pending pending size 9 max 3 (pre = 9 compat=0 post=0)", Pending(None, None, 9, 3)),
-    (b"migrate_pending_exact exact pending size 9 (pre = 9 post=0)", Pending(None, None, 9, None)),
+    (b"migrate_pending pending size 9 max 3 (pre = 9 compat=0 post=0)", Pending(None, None, 9, 3, 0)),
+    (b"migrate_pending_exact exact pending size 9 (pre = 9 post=0)", Pending(None, None, 9, None, 0)),
     (
         b"migrate_transferred transferred 3357090 time_spent 100 bandwidth 33570 max_size 10071270",
         Transferred(None, None, 3357090, 100, 33570, None, 10071270),

@@ -192,4 +192,4 @@ def test_a_log_is_recognised_by_an_event_of_ours(line: bytes, name: str | None) 
 def test_arguments_are_read_where_the_format_is_a_guess() -> None:
     """A bare line has all of its arguments."""
     line = b"migrate_pending pending size 1 max 2"
-    assert Pending(None, None, 1, 2) == parse(line, timed=False) == parse(line)
+    assert Pending(None, None, 1, 2, None) == parse(line, timed=False) == parse(line)

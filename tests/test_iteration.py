@@ -18,7 +18,7 @@ class Follower:
 
     def __init__(self, *, joined: bool = False) -> None:
         self.changes: list[Change] = []
-        self.iteration = Iteration("trace", 0, self.changes.append, page_size=4096, joined=joined)
+        self.iteration = Iteration("trace", self.changes.append, page_size=4096, joined=joined)
 
     def sync(
         self, at_ms: int, pages: int | None, *, begins_round: bool = True, phase: PhaseName | None = ITERATE
@@ -96,7 +96,7 @@ def test_a_threshold_of_zero_means_nothing() -> None:
     iteration = Follower().iteration
     thresholds = []
     for threshold in (0, 5, None, 0):
-        iteration.threshold_seen(Pending(None, None, 1, threshold))
+        iteration.threshold_seen(Pending(None, None, 1, threshold, None))
         thresholds.append(iteration.threshold)
     assert [None, 5, 5, 5] == thresholds
 
@@ -107,23 +107,32 @@ def test_the_first_pending_is_the_guests_memory() -> None:
         iteration = Follower(joined=joined).iteration
         iteration.begin(0)
         for pending in (700, 300):
-            iteration.pending_seen(MS, pending)
+            iteration.pending_seen(pending)
         assert (300, ram) == (iteration.pending, iteration.ram)
 
 
-def test_progress_is_the_bulk_round_and_then_a_better_boundary() -> None:
+def test_a_boundary_is_the_first_pending_of_a_round() -> None:
     """Pending always falls inside a round, which proves nothing."""
     follower = Follower()
     iteration = follower.iteration
     iteration.begin(0)
-    moments = []
+    boundaries = []
     for at_ms, pending in [(1, 900), (2, 500), (10, 600), (11, 10), (20, 700), (30, 500)]:
         if at_ms % 10 == 0:
             follower.sync(at_ms, 7)
         iteration.slice_seen()
-        iteration.pending_seen(at_ms * MS, pending)
-        moments.append(iteration.progress_ns // MS)
-    assert [1, 2, 10, 10, 10, 30] == moments
+        boundaries.append(iteration.pending_seen(pending))
+    assert [True, False, True, False, True, True] == boundaries
+
+
+def test_memory_that_may_be_sent_later_tells_that_postcopy_is_enabled() -> None:
+    """QEMU counts it so in no other case; once is enough."""
+    iteration = Follower().iteration
+    told = []
+    for postcopy in (None, 0, 7, 0):
+        iteration.pending_seen(9, postcopy=postcopy)
+        told.append(iteration.may_postcopy)
+    assert [False, False, True, True] == told
 
 
 def test_a_sync_belongs_to_the_round_it_begins_or_is_in() -> None:
@@ -175,23 +184,3 @@ def test_rounds_are_told_as_their_numbers_come_in() -> None:
     follower.iteration.window_seen(100 * MS, window(1_000, 100, 10, 3_000))
     assert [RoundEnded("trace", each) for each in follower.iteration.finished] == follower.changes
     assert [500] == [each.transferred_bytes for each in follower.iteration.finished]
-
-
-def test_the_verdict_is_the_one_when_the_last_round_ended() -> None:
-    """What comes after, in post-copy too, does not change it; that it converged is stated from outside."""
-    follower = Follower()
-    iteration = follower.iteration
-    iteration.begin(0)
-    iteration.slice_seen()
-    follower.sync(10, 1)
-    iteration.pending_seen(11 * MS, 2_000)
-    iteration.window_seen(12 * MS, window(1_000, 100, 10, 3_000))
-    iteration.end(13 * MS)
-    before = iteration.verdict(converged=False)
-    iteration.window_seen(100 * MS, window(9_000, 100, 90, 27_000))
-    assert before == iteration.verdict(converged=False)
-    assert (0.2, 2_000, True) == (
-        before.required_downtime_seconds,
-        before.best_pending_bytes,
-        iteration.verdict(converged=True).converging,
-    )

@@ -95,7 +95,10 @@ def test_a_running_migration_shows_its_numbers() -> None:
         "last_duration_seconds": None,
     }
     assert _value(registry, "qemu_migration_phase", vm="web-42", phase="iterate") == 1
-    assert _value(registry, "qemu_migration_required_downtime_seconds", vm="web-42") == pytest.approx(1.468, abs=1e-3)
+    assert _value(registry, "qemu_migration_required_downtime_seconds", vm="web-42") == pytest.approx(1.47, rel=0.02)
+    assert _value(registry, "qemu_migration_stalled", vm="web-42") == 1
+    assert _value(registry, "qemu_migration_stall_reason", vm="web-42", reason="bandwidth_cap") == 1
+    assert _value(registry, "qemu_migration_stall_reason", vm="web-42", reason="dirty_rate") == 0
 
 
 def test_counters_of_a_vm_go_on_over_its_attempts_and_gauges_describe_the_newest() -> None:

@@ -139,7 +139,7 @@ def test_a_script_names_only_what_the_binary_has(release: str, make: Callable[[P
         ("4.2", "savevm_send_ping", " 0x%x\\n|(uint32)arg0", " 0x%x\\n|$arg1"),
         ("2.3", "migrate_pending", " pending size %llu max %llu\\n|(uint64)arg0, (uint64)arg1", " pending size %u max %u\\n|$arg1, $arg2"),
         ("2.6", "migrate_pending", " pending size %llu max %llu (post=0 nonpost=0)\\n|(uint64)arg0, (uint64)arg1", None),
-        ("7.2", "migrate_pending", " pending size %llu max %llu (pre = 0 compat=0 post=0)\\n|(uint64)arg0, (uint64)arg1", None),
+        ("7.2", "migrate_pending", " pending size %llu max %llu (pre = 0 compat=%llu post=0)\\n|(uint64)arg0, (uint64)arg1, (uint64)arg3", None),
         ("2.3", "migrate_fd_error", "\\n|", "\\n|"),
         ("11.0", "cpu_throttle_set", ' set guest CPU throttled by %d%s\\n|(int32)arg0, "%"', " set guest CPU throttled by %d%%\\n|$arg1"),
         (
@@ -173,8 +173,8 @@ def test_values_come_through(make: Callable[[Path], str], qemu: Qemu) -> None:
     assert decoded(printf(old, "migrate_set_state").line(migrate_set_state=[6]), Decoder()) == StateSet(
         12, 11, "completed"
     )
-    line = printf(new, "qemu_savevm_query_pending").line(qemu_savevm_query_pending=[4096])
-    assert decoded(line, Decoder()) == Pending(12, 11, 4096, None)
+    line = printf(new, "qemu_savevm_query_pending").line(qemu_savevm_query_pending=[1024, 4096])
+    assert decoded(line, Decoder()) == Pending(12, 11, 4096, None, 1024)
     assert decoded(printf(make(qemu("11.0")), "cpu_throttle_set").line(), Decoder()) == ThrottleSet(12, 11, 20)
 
 

@@ -20,6 +20,8 @@ from exporter.core.changes import (
     Progressed,
     Resumed,
     RoundEnded,
+    StallCleared,
+    Stalled,
     Started,
     Surprised,
     SyncFinished,
@@ -137,8 +139,25 @@ def check_lists(changes: list[Change], migration: Migration) -> None:
     assert list(range(1, len(migration.rounds) + 1)) == [each.number for each in migration.rounds]
     syncs = [each.sync.number for each in changes if isinstance(each, SyncFinished)]
     assert list(range(1, migration.progress.bitmap_syncs + 1)) == sorted(syncs)
+    check_stalls(changes, migration)
     shares = sum(each.transferred_bytes or 0 for each in migration.rounds)
     assert shares <= (migration.progress.transferred_bytes or 0) + len(migration.rounds)
+
+
+def check_stalls(changes: list[Change], migration: Migration) -> None:
+    """Assert that stalls follow one another, each told as it turned out and as it was over, inside of the migration."""
+    told = [each.stall for each in changes if isinstance(each, Stalled)]
+    cleared = {each.stall.number: each.stall for each in changes if isinstance(each, StallCleared)}
+    assert [cleared.get(each.number, each) for each in told] == list(migration.stalls)
+    assert list(range(1, len(told) + 1)) == [each.number for each in told]
+    for stall, after in pairwise(migration.stalls):
+        assert stall.end_ns is not None
+        assert stall.since_ns <= stall.start_ns <= stall.end_ns <= after.start_ns
+    for stall in migration.stalls:
+        assert migration.identity.start_ns <= stall.start_ns <= (stall.end_ns or stall.start_ns) <= migration.end_ns
+    assert (migration.progress.verdict.stalled_since_ns is None) == all(
+        stall.end_ns is not None for stall in migration.stalls
+    )
 
 
 def without(lines: list[bytes], place: int, _other: int) -> list[bytes]:

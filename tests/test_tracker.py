@@ -332,7 +332,7 @@ def test_trace_ids_are_of_the_first_line_and_live_also_of_its_arrival() -> None:
     def trace(line: bytes, at_ns: int, clock: ClockKind) -> str:
         (started,) = (
             change
-            for change in tracker(clock).apply(Pending(None, None, 1, 0), at_ns, line)
+            for change in tracker(clock).apply(Pending(None, None, 1, 0, None), at_ns, line)
             if isinstance(change, Started)
         )
         return started.identity.trace_id

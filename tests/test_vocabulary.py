@@ -97,30 +97,30 @@ EXAMPLES: list[tuple[str, str, Event]] = [
     ("2.10..", "savevm_state_setup ", mark(Mark.SETUP_BEGIN)),
     ("2.5..", "migration_thread_setup_complete ", mark(Mark.SETUP_COMPLETE)),
     # Iteration, dirty bitmap, bandwidth, throttle
-    ("2.0..2.4", "migrate_pending pending size 671830016 max 26565583", Pending(NS, T, 671830016, 26565583)),
+    ("2.0..2.4", "migrate_pending pending size 671830016 max 26565583", Pending(NS, T, 671830016, 26565583, None)),
     (
         "2.5..2.11",
         "migrate_pending pending size 671830016 max 0 (post=671830016 nonpost=0)",
-        Pending(NS, T, 671830016, 0),
+        Pending(NS, T, 671830016, 0, None),
     ),
     (
         "2.12..7.2",
         "migrate_pending pending size 168304640 max 0 (pre = 168304640 compat=0 post=0)",
-        Pending(NS, T, 168304640, 0),
+        Pending(NS, T, 168304640, 0, 0),
     ),
     (
         "8.0..11.0",
         "migrate_pending_estimate estimate pending size 168304640 (pre = 168304640 post=0)",
-        Pending(NS, T, 168304640, None),
+        Pending(NS, T, 168304640, None, 0),
     ),
-    ("8.0..11.0", "migrate_pending_exact exact pending size 10 (pre = 0 post=10)", Pending(NS, T, 10, None)),
+    ("8.0..11.0", "migrate_pending_exact exact pending size 10 (pre = 0 post=10)", Pending(NS, T, 10, None, 10)),
     (
         "11.1..",
         (
             "qemu_savevm_query_pending exact=1, final=0, precopy=1, stopcopy=2, postcopy=3, total=6,"
             " collected switchover ack pending=0, total switchover ack pending=1"
         ),
-        Pending(NS, T, 6, None),
+        Pending(NS, T, 6, None, 3),
     ),
     (
         "2.0..8.1",
@@ -484,6 +484,11 @@ def expected(meaning: type, variant: Variant, values: dict[str, Any]) -> dict[st
         given = names & set(variant.arguments)
         assert len(given) <= 1
         fields[field] = values[given.pop()] if given else None
+    if meaning is Pending:  # up to 2.11 `post` is all memory, whether post-copy is enabled or not
+        fields["postcopy"] = next(
+            (values[name] for name in ("compat", "postcopy", "post") if name in values and "nonpost" not in values),
+            None,
+        )
     if fields.get("state") == 1:
         fields["state"] = "setup"  # a number, up to 2.10
     return fields

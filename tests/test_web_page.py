@@ -83,6 +83,20 @@ def test_without_data_there_are_links_only() -> None:
     assert "running" not in _words(text)
 
 
+def test_a_stalled_migration_says_what_would_end_it() -> None:
+    """The commands can be copied as they are; a hostile name in them is harmless to look at."""
+    of = migration(NONCONVERGING, part=0.7)
+    advice = tuple(replace(each, virsh=each.virsh.replace("web-42", HOSTILE)) for each in of.progress.verdict.advice)
+    words, hostile = (
+        _words(_page(view(of, is_running=True, advice=of.progress.verdict.advice))),
+        _page(view(of, advice=advice)),
+    )
+
+    assert "stalled" in words
+    assert "virsh migrate-setmaxdowntime web-42 1700 the guest stands still for up to 1.7 s" in words
+    assert "<script" not in hostile
+
+
 def test_a_running_migration_is_shown_by_its_boundaries() -> None:
     """What is pending at the start of each round against the threshold, and never a share of what is sent."""
     of = migration(NONCONVERGING, part=0.8)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporter.core.model import Device, Identity, Migration, Phase, Progress, Round, SurpriseKind, Sync
+from exporter.core.model import Device, Identity, Migration, Phase, Progress, Round, Stall, SurpriseKind, Sync
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,22 @@ class PreSwitchoverEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Stalled:
+    """A migration will not end by itself, or waits for too long."""
+
+    trace_id: str
+    stall: Stall
+
+
+@dataclass(frozen=True, slots=True)
+class StallCleared:
+    """A stall is over, and the migration goes on."""
+
+    trace_id: str
+    stall: Stall
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """A migration is over and nothing more will be said of it."""
 
@@ -99,6 +115,8 @@ Change = (
     | SyncFinished
     | DeviceFinished
     | PreSwitchoverEnded
+    | Stalled
+    | StallCleared
     | Ended
     | Surprised
 )

@@ -83,6 +83,8 @@ class StateNumbered(NamedTuple):
 class Pending(NamedTuple):
     """Bytes still to send, and the threshold where QEMU prints it beside them.
 
+    `postcopy` of them may be sent after the switchover, which is memory if post-copy is enabled (2.12 and later).
+
     Source: migrate_pending (2.0 to 7.2), migrate_pending_estimate and _exact (8.0 to 11.0),
     qemu_savevm_query_pending (11.1).
     """
@@ -91,6 +93,7 @@ class Pending(NamedTuple):
     thread: int | None
     size: int | None
     threshold: int | None
+    postcopy: int | None
 
 
 class Transferred(NamedTuple):

@@ -8,10 +8,9 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from exporter.core.changes import Change, RoundEnded, Surprised, SyncFinished
-from exporter.core.convergence import Convergence
 from exporter.core.dirtied import DirtyPeriod
 from exporter.core.events import Pending, SyncEnded, Transferred
-from exporter.core.model import PhaseName, Round, SurpriseKind, Sync, Verdict
+from exporter.core.model import PhaseName, Round, SurpriseKind, Sync
 from exporter.core.rounds import Rounds
 
 _NS_PER_MS = 1_000_000
@@ -32,13 +31,12 @@ class Iteration:
         bandwidth: Bytes per second of the last window.
         transferred: Bytes of all windows, None before the first.
         downtime_limit_seconds: May be set from outside until a window tells it.
-        progress_ns: When the migration last got nearer to its end.
+        dirty_bytes_per_second: How fast the guest dirtied memory in the last round of which that is known.
+        may_postcopy: Whether memory was counted as what post-copy may send later, so that it is enabled.
         finished: The rounds that are over.
     """
 
-    def __init__(
-        self, trace_id: str, start_ns: int, emit: Callable[[Change], None], *, page_size: int, joined: bool
-    ) -> None:
+    def __init__(self, trace_id: str, emit: Callable[[Change], None], *, page_size: int, joined: bool) -> None:
         self.pending: int | None = None
         self.threshold: int | None = None
         self.ram: int | None = None
@@ -47,7 +45,8 @@ class Iteration:
         self.downtime_limit_seconds: float | None = None
         self.syncs = 0
         self.slices = 0
-        self.progress_ns = start_ns
+        self.dirty_bytes_per_second: float | None = None
+        self.may_postcopy = False
         self.finished: list[Round] = []
         self._trace_id = trace_id
         self._emit = emit
@@ -55,8 +54,6 @@ class Iteration:
         self._joined = joined
         self._rounds = Rounds()
         self._dirty = DirtyPeriod()
-        self._convergence = Convergence()
-        self._verdict: Verdict | None = None
         self._window_ns: int | None = None
         self._sync: _OpenSync | None = None
         self._opening_sync: Sync | None = None
@@ -78,14 +75,16 @@ class Iteration:
         """Begin the bulk round: setup is complete."""
         self._rounds_ended(self._rounds.begin(at_ns, by_sync=False))
 
-    def pending_seen(self, at_ns: int, size: int) -> None:
-        """Note pending bytes: the guest's memory at first, a boundary just after a sync."""
+    def pending_seen(self, size: int, *, postcopy: int | None = None) -> bool:
+        """Note pending bytes: the guest's memory at first, later what is left; say whether they are a boundary's.
+
+        `postcopy` of them may be sent after the switchover.
+        """
         self.pending = size
+        self.may_postcopy |= bool(postcopy)
         if self.ram is None and not self._joined:
             self.ram = size
-        boundary = self._rounds.pending(size)
-        if self.round <= 1 or (boundary and self._convergence.boundary(self.round, size)):
-            self.progress_ns = at_ns
+        return self._rounds.pending(size)
 
     def threshold_seen(self, event: Pending | Transferred) -> None:
         """Note the threshold; it is 0 before the first window, and means nothing then."""
@@ -142,7 +141,6 @@ class Iteration:
 
     def end(self, at_ns: int) -> None:
         """End the last round: what comes now is the switchover, or nothing."""
-        self._verdict = self._verdict or self._judge()
         self._release_opening_sync()
         self._rounds_ended(self._rounds.end(at_ns, by_sync=False))
 
@@ -156,18 +154,6 @@ class Iteration:
     def rounds(self) -> list[Round]:
         """Return all rounds as far as they are known, the open one too."""
         return [*self.finished, *self._rounds.now()]
-
-    def verdict(self, *, converged: bool) -> Verdict:
-        """Say what the boundaries so far mean; after the last round, what they meant when it ended."""
-        verdict = self._verdict or self._judge()
-        return replace(verdict, converging=True) if converged else verdict
-
-    def _judge(self) -> Verdict:
-        return self._convergence.verdict(
-            threshold=self.threshold,
-            bandwidth_bytes_per_second=self.bandwidth,
-            downtime_limit_seconds=self.downtime_limit_seconds,
-        )
 
     def _learn_limit(self, event: Transferred) -> None:
         """Undo QEMU's `threshold = bandwidth * downtime_limit`, from before it rounded the bandwidth.
@@ -209,4 +195,6 @@ class Iteration:
     def _rounds_ended(self, rounds: list[Round]) -> None:
         self.finished += rounds
         for each in rounds:
+            if each.dirty_bytes_per_second is not None:
+                self.dirty_bytes_per_second = each.dirty_bytes_per_second
             self._emit(RoundEnded(self._trace_id, each))

@@ -39,6 +39,7 @@ from exporter.core.events import (
     Transferred,
 )
 from exporter.core.iteration import Iteration
+from exporter.core.judge import Judge, Policy
 from exporter.core.model import (
     ClockKind,
     Device,
@@ -52,6 +53,7 @@ from exporter.core.model import (
     SurpriseKind,
 )
 from exporter.core.outcome import Outcome
+from exporter.core.parameters import Parameters
 from exporter.core.sides import side_of
 from exporter.core.switchover import LOW_PENDING_RANK, RANKS, WORST_RANK, Switchover
 
@@ -82,6 +84,8 @@ class Machine:
         partial: bool,
         page_size: int = DEFAULT_PAGE_SIZE_BYTES,
         stacktrace: tuple[str, ...] = (),
+        parameters: Parameters | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self.trace_id = trace_id
         self.side: Side | None = None
@@ -112,7 +116,16 @@ class Machine:
         self._setup_ns: int | None = None
         self._cleanup_ns: int | None = None
 
-        self._iteration = Iteration(trace_id, start_ns, self._emit, page_size=page_size, joined=partial)
+        self._iteration = Iteration(trace_id, self._emit, page_size=page_size, joined=partial)
+        self._judge = Judge(
+            trace_id,
+            vm,
+            start_ns,
+            self._emit,
+            iteration=self._iteration,
+            parameters=parameters or Parameters(),
+            policy=policy or Policy(),
+        )
         self._throttle_sync = False
         self._switchover = Switchover()
         self._throttle_ratio: float | None = None
@@ -128,6 +141,7 @@ class Machine:
         self.__dict__.update(state)
         self._emit = self.changes.append
         self._iteration.tell(self._emit)
+        self._judge.tell(self._emit)
 
     # What the tracker asks
 
@@ -169,8 +183,17 @@ class Machine:
         if self.side is None:
             self._learn_side(event, at_ns)
         handler = _HANDLERS.get(type(event))
+        pending = self._iteration.pending
         if handler is not None:
             handler(self, at_ns, event)
+        if self.side is Side.SOURCE and self.outcome.at_ns is None:
+            moved = self._iteration.pending != pending or _moves(event)
+            self._judge.see(at_ns, state=self.outcome.state, phase=self._phase, moved=moved)
+
+    def tick(self, now_ns: int) -> None:
+        """Let time pass, in which nothing was said."""
+        if self.side is Side.SOURCE and self.outcome.at_ns is None and self._judge.tick(now_ns):
+            self._touched = True
 
     def limit_set(self, seconds: float) -> None:
         """Note the downtime limit that a QMP command set; a bandwidth window's own says more."""
@@ -196,7 +219,7 @@ class Machine:
         self._iteration.close()
         self._devices_finished(self._switchover.flush())
         if self.outcome.at_ns is None:
-            self._end_ns = self._last_ns
+            self._end_ns = max(self._last_ns, self._judge.told_ns)
         return [
             *self.take(),
             Progressed(self.trace_id, self.progress_now()),
@@ -293,12 +316,14 @@ class Machine:
                 self._setup_ns = None
         elif self._mode is Mode.POSTCOPY and self._phase in {PhaseName.ITERATE, PhaseName.COMPLETE_PRECOPY}:
             self._iteration.end(at_ns)
+            self._judge.rounds_ended(at_ns)
             self._enter(PhaseName.POSTCOPY, at_ns)
 
     def _complete(self, at_ns: int, rank: int) -> None:
         """Go to the switchover, if not there yet; `rank` says how well this stands for the start of the downtime."""
         if self._phase is PhaseName.ITERATE:
             self._iteration.end(at_ns)
+            self._judge.rounds_ended(at_ns)
             self._enter(PhaseName.COMPLETE_PRECOPY, at_ns)
         if self._phase is PhaseName.COMPLETE_PRECOPY:
             self._switchover.may_begin(at_ns, rank)
@@ -313,7 +338,7 @@ class Machine:
             return
         self._iterating(at_ns, event)
         if event.pending is not None:
-            self._iteration.pending_seen(at_ns, event.pending)
+            self._pending_is(at_ns, event.pending)
         self._complete(at_ns, LOW_PENDING_RANK)
 
     def _postcopy_start(self, at_ns: int, _event: Marked) -> None:
@@ -359,7 +384,11 @@ class Machine:
         self._iterating(at_ns, event)
         self._iteration.threshold_seen(event)
         if event.size is not None:
-            self._iteration.pending_seen(at_ns, event.size)
+            self._pending_is(at_ns, event.size, event.postcopy)
+
+    def _pending_is(self, at_ns: int, size: int, postcopy: int | None = None) -> None:
+        is_boundary = self._iteration.pending_seen(size, postcopy=postcopy)
+        self._judge.pending_seen(at_ns, size, is_boundary=is_boundary)
 
     def _iterated(self, at_ns: int, event: Marked) -> None:
         if self._phase is PhaseName.ITERATE or self._mode is Mode.POSTCOPY:
@@ -368,6 +397,8 @@ class Machine:
 
     def _transferred_seen(self, at_ns: int, event: Transferred) -> None:
         self._iteration.window_seen(at_ns, event)
+        if self._phase is PhaseName.ITERATE:
+            self._judge.window_seen(at_ns, event)
 
     def _sync_started(self, at_ns: int, event: Marked) -> None:
         on_thread = event.thread is None or self._thread is None or event.thread == self._thread
@@ -401,12 +432,14 @@ class Machine:
         for device in devices:
             self._emit(DeviceFinished(self.trace_id, device))
 
-    def _throttled(self, _at_ns: int, _event: Marked) -> None:
+    def _throttled(self, at_ns: int, _event: Marked) -> None:
         self._throttles += 1
+        self._judge.throttled(at_ns, steps=self._throttles, ratio=self._throttle_ratio)
 
-    def _throttle_set(self, _at_ns: int, event: ThrottleSet) -> None:
+    def _throttle_set(self, at_ns: int, event: ThrottleSet) -> None:
         if event.percentage is not None:
             self._throttle_ratio = event.percentage / 100
+            self._judge.throttled(at_ns, steps=self._throttles, ratio=self._throttle_ratio)
 
     def _throttle_syncs(self, _at_ns: int, _event: Marked) -> None:
         self._throttle_sync = True
@@ -455,7 +488,7 @@ class Machine:
             threshold_bytes=iteration.threshold,
             ram_bytes=iteration.ram,
             bandwidth_bytes_per_second=iteration.bandwidth,
-            dirty_bytes_per_second=iteration.finished[-1].dirty_bytes_per_second if iteration.finished else None,
+            dirty_bytes_per_second=iteration.dirty_bytes_per_second,
             downtime_limit_seconds=iteration.downtime_limit_seconds,
             throttle_ratio=self._throttle_ratio,
             transferred_bytes=iteration.transferred,
@@ -463,8 +496,10 @@ class Machine:
             iterations=iteration.slices,
             throttles=self._throttles,
             postcopy_requests=None if requests_unknown else self._postcopy_requests,
-            last_progress_ns=iteration.progress_ns,
-            verdict=iteration.verdict(converged=self._mode is Mode.PRECOPY and self.outcome.completing),
+            last_progress_ns=self._judge.progress_ns,
+            verdict=self._judge.verdict(
+                converged=self._mode is Mode.PRECOPY and self.outcome.completing, is_over=self.outcome.at_ns is not None
+            ),
         )
 
     def migration_now(self) -> Migration:
@@ -489,7 +524,7 @@ class Machine:
             rounds=tuple(self._iteration.rounds()),
             phases=(*self._phases, *self._open_phase()),
             devices=tuple(self._switchover.devices),
-            stalls=(),
+            stalls=tuple(self._judge.stalls),
         )
 
     def _open_phase(self) -> list[Phase]:
@@ -497,6 +532,26 @@ class Machine:
         if self._phase is None or self._phase is PhaseName.CLEANUP:
             return []
         return [Phase(name=self._phase, start_ns=self._phase_ns, end_ns=None)]
+
+
+#: What shows that data moves, beside pending bytes that change and windows that are not empty.
+_MOVING_TYPES: Final = frozenset(
+    {
+        StateSet, SyncEnded, LowPending, SectionStarted, SectionEnded, DeviceSaved, DeviceDowntime, Pinged,
+        PostcopyRequests,
+    }
+)  # fmt: skip
+_MOVING_MARKS: Final = frozenset(
+    {Mark.SETUP_COMPLETE, Mark.SYNC_START, *RANKS, Mark.DOWNTIME_END, Mark.POSTCOPY_START, Mark.POSTCOPY_REQUEST}
+)
+
+
+def _moves(event: Event) -> bool:
+    if isinstance(event, Transferred):
+        return bool(event.transferred)
+    if isinstance(event, Marked):
+        return event.mark in _MOVING_MARKS
+    return type(event) in _MOVING_TYPES
 
 
 #: Handlers by type and by mark: a dictionary, because this runs for every line that means anything.

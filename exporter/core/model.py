@@ -198,12 +198,57 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stall:
-    """A time in which the migration did not get nearer to its end."""
+class Advice:
+    """One thing that would end a stall; as text a line for a shell, the rest of it a comment.
 
+    Attributes:
+        virsh: The command for a guest of libvirt's.
+        price: What it costs, or what has to be true for it.
+        qmp: The same for QEMU's own monitor.
+    """
+
+    virsh: str
+    price: str
+    qmp: str
+
+    def __str__(self) -> str:
+        """Write a line for a shell."""
+        return f"{self.virsh}  # {self.price}; QMP: {self.qmp}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stall:
+    """A time in which the migration did not get nearer to its end, with what was known when it turned out.
+
+    Attributes:
+        number: 1 for the first of the migration.
+        start_ns: When that turned out.
+        end_ns: When it was over; None where it holds, or held until the migration ended.
+        since_ns: When it really began: the best boundary, or what it waits for.
+        round: The round that ran.
+        pending_bytes: At the last boundary.
+        best_pending_bytes, best_round: As in `Verdict`.
+        bandwidth_bytes_per_second: Smoothed over some seconds.
+        dirty_bytes_per_second: Of the last round that ended.
+        downtime_limit_seconds: The limit that was in force.
+        required_downtime_seconds, required_bandwidth_bytes_per_second, advice: As in `Verdict`.
+    """
+
+    number: int
     start_ns: int
     end_ns: int | None
+    since_ns: int
     reason: StallReason
+    round: int
+    pending_bytes: int | None
+    best_pending_bytes: int | None
+    best_round: int | None
+    bandwidth_bytes_per_second: float | None
+    dirty_bytes_per_second: float | None
+    downtime_limit_seconds: float | None
+    required_downtime_seconds: float | None
+    required_bandwidth_bytes_per_second: float | None
+    advice: tuple[Advice, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,12 +257,15 @@ class Verdict:
 
     Attributes:
         converging: None where there is no evidence either way.
-        stalled_since_ns: The best boundary of a stall that still holds.
+        stalled_since_ns: Of a stall that holds, the best boundary when it turned out, or the beginning of the wait.
+        reason: Of the stall that holds; once the migration is over, of its last one.
         best_pending_bytes: The least memory pending just after a sync, the bulk round left out.
         best_round: The round that boundary began.
         eta_seconds: At least and at most this long to the end; None for never or unknown.
-        required_downtime_seconds: What the last boundary's memory takes at the last bandwidth.
+        required_downtime_seconds: What the last boundary's memory takes at the present bandwidth; once the migration is
+            over, what it took in the last stall.
         required_bandwidth_bytes_per_second: What would send it within the downtime limit.
+        advice: What would end the stall, see `exporter.core.advice`.
     """
 
     converging: bool | None = None
@@ -228,7 +276,7 @@ class Verdict:
     eta_seconds: tuple[float, float] | None = None
     required_downtime_seconds: float | None = None
     required_bandwidth_bytes_per_second: float | None = None
-    advice: tuple[str, ...] = ()
+    advice: tuple[Advice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +345,10 @@ class Migration:
     def timed(self) -> bool:
         """Whether durations other than the iterate phase's mean anything."""
         return self.identity.clock is not ClockKind.RECONSTRUCTED
+
+    def is_bulk(self, row: Round) -> bool:
+        """Say whether this round sent all memory once; where the beginning is missing, the first one seen did not."""
+        return row.number == 1 and not self.identity.partial
 
     @property
     def duration_ns(self) -> int | None:

@@ -12,6 +12,7 @@ from exporter.core.clock import Clock, Line, OrderingClock, ReconstructedClock, 
 from exporter.core.decoder import Decoder, Malformed
 from exporter.core.events import ErrorReported, Event, LinesLost
 from exporter.core.formats import FORMATS, Format, recognise
+from exporter.core.judge import Policy
 from exporter.core.lines import LineSplitter
 from exporter.core.machine import DEFAULT_PAGE_SIZE_BYTES
 from exporter.core.model import ClockKind, Migration, SurpriseKind
@@ -66,6 +67,7 @@ class Stream:
         page_size: Bytes of a guest page (TARGET_PAGE_SIZE), which is not in the stream.
         name_process: Asked once for each process of a stream that tells processes apart.
         rows: The vocabulary.
+        policy: What counts as stalled.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Stream:
         page_size: int = DEFAULT_PAGE_SIZE_BYTES,
         name_process: Namer | None = None,
         rows: tuple[Row, ...] = ROWS,
+        policy: Policy | None = None,
     ) -> None:
         self.name = name
         self.vm = vm
@@ -88,6 +91,7 @@ class Stream:
         self._start_ns = start_ns
         self._page_size = page_size
         self._name_process = name_process
+        self._policy = policy or Policy()
         self._decoder = Decoder(rows)
         self._lines = LineSplitter()
         self._format: Format | None = FORMATS[format_name](self._decoder) if format_name else None
@@ -257,6 +261,7 @@ class Stream:
                 stream=self.name,
                 clock=self.clock_kind,
                 page_size=self._page_size,
+                policy=self._policy,
             )
         return tracker
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, Final
+from typing import Final
 
 from exporter.core import ids
 from exporter.core.changes import Change, Resumed, Started, Surprised
@@ -19,8 +18,10 @@ from exporter.core.events import (
     StateSet,
     Transferred,
 )
+from exporter.core.judge import Policy
 from exporter.core.machine import DEFAULT_PAGE_SIZE_BYTES, Machine
 from exporter.core.model import ClockKind, Migration, Side, SurpriseKind
+from exporter.core.parameters import Parameters, read_object
 from exporter.core.states import RESULTS, SOURCE_ONLY
 
 #: after_loop, cleanup and error_report lines this soon after the outcome still belong to it.
@@ -39,14 +40,7 @@ _MIDDLE_EVENTS: Final = (Pending, Transferred, LowPending)
 _MIDDLE_MARKS: Final = frozenset({Mark.SETUP_COMPLETE, Mark.POSTCOPY_START, Mark.DOWNTIME_START})
 _MIDDLE_STATES: Final = (SOURCE_ONLY - set(RESULTS)) | {"postcopy-active", "postcopy-paused", "active"}
 
-#: Capabilities with which `migrate` does something else (6.0 and later, 2.8 and later). No set: JSON may have a list
-#: where a name should be, which can be compared and not hashed.
-_OTHER_USES: Final = ("background-snapshot", "x-colo")
-
 _MAX_FRAMES: Final = 64
-
-#: MAX_MIGRATE_DOWNTIME of migration/options.c: QEMU refuses more.
-_MAX_LIMIT_MS: Final = 2_000_000
 
 
 class Tracker:
@@ -60,6 +54,7 @@ class Tracker:
         clock: ClockKind,
         uuid: str | None = None,
         page_size: int = DEFAULT_PAGE_SIZE_BYTES,
+        policy: Policy | None = None,
     ) -> None:
         self._vm = vm
         self._uuid = uuid
@@ -72,8 +67,8 @@ class Tracker:
         self._ordinal = 0
         self._states_enabled = False
         self._announced: Side | None = None
-        self._limit_seconds: float | None = None
-        self._other_uses: dict[str, bool] = {}
+        self._policy = policy or Policy()
+        self._parameters = Parameters()
         self._is_other_use = False
         self._function: str | None = None
         self._frames: dict[str, list[str]] = {}
@@ -97,17 +92,23 @@ class Tracker:
         return changes
 
     def tick(self, now_ns: int) -> list[Change]:
-        """End for good what time alone ends."""
+        """Let time pass: it shows what does not move, and ends for good what nothing else ends."""
         machine = self._machine
         if machine is None:
             return []
-        if machine.outcome.at_ns is None and machine.outcome.left_loop_ns is not None:
-            if now_ns - machine.outcome.left_loop_ns > LOST_OUTCOME_NS:
+        outcome_ns, left_loop_ns = machine.outcome.at_ns, machine.outcome.left_loop_ns
+        if outcome_ns is not None:
+            is_over = now_ns - outcome_ns > LINGER_NS
+        elif left_loop_ns is not None:
+            is_over = now_ns - left_loop_ns > LOST_OUTCOME_NS
+        else:
+            is_over = False
+            machine.tick(now_ns)
+        if is_over or now_ns - machine.last_ns > SILENCE_NS:
+            if outcome_ns is None and left_loop_ns is not None:
                 machine.outcome.assume_end()
-                return self._finish(machine)
-        elif machine.outcome.at_ns is not None and now_ns - machine.outcome.at_ns > LINGER_NS:
             return self._finish(machine)
-        return self._finish(machine) if now_ns - machine.last_ns > SILENCE_NS else []
+        return self._drain(machine) if machine.changes else []
 
     def resume(self) -> list[Change]:
         """Say which migration is open, after this tracker was restored from a snapshot."""
@@ -152,29 +153,18 @@ class Tracker:
                 if frames is not None and len(frames) < _MAX_FRAMES:
                     frames.append(frame)
             case QmpCommand(name="migrate_set_parameters", arguments=arguments):
-                self._note_parameters(arguments or "")
+                before = self._parameters.downtime_limit_seconds
+                self._parameters.note_parameters(arguments or "")
+                limit_seconds = self._parameters.downtime_limit_seconds
+                if self._machine is not None and limit_seconds is not None and limit_seconds != before:
+                    self._machine.limit_set(limit_seconds)
             case QmpCommand(name="migrate_set_capabilities", arguments=arguments):
-                self._note_capabilities(arguments or "")
+                self._parameters.note_capabilities(arguments or "")
             case QmpCommand(name="migrate", arguments=arguments):
-                if _object(arguments or "").get("resume") is not True:  # else post-copy goes on, and none begins
+                if read_object(arguments or "").get("resume") is not True:  # else post-copy goes on, and none begins
                     self._announced = Side.SOURCE
             case _:
                 pass
-
-    def _note_capabilities(self, arguments: str) -> None:
-        """Remember whether what `migrate` begins now is no migration: a snapshot of a running guest, or COLO."""
-        capabilities = _object(arguments).get("capabilities")
-        for each in capabilities if isinstance(capabilities, list) else []:
-            if isinstance(each, dict) and each.get("capability") in _OTHER_USES:
-                self._other_uses[each["capability"]] = each.get("state") is True
-
-    def _note_parameters(self, arguments: str) -> None:
-        """Remember the downtime limit: where no bandwidth window is printed, nothing else tells it."""
-        limit_ms = _object(arguments).get("downtime-limit")
-        if isinstance(limit_ms, int) and 0 <= limit_ms <= _MAX_LIMIT_MS:
-            self._limit_seconds = limit_ms / 1_000
-            if self._machine is not None:
-                self._machine.limit_set(self._limit_seconds)
 
     def _take_frames(self, function: str) -> tuple[str, ...]:
         return tuple(self._frames.pop(function, ()))
@@ -224,11 +214,13 @@ class Tracker:
             partial=not at_beginning and not self._began_by_active,
             page_size=self._page_size,
             stacktrace=self._take_frames("qmp_migrate"),
+            parameters=self._parameters,
+            policy=self._policy,
         )
         self._machine.side, self._announced = self._announced, None
-        self._is_other_use = any(self._other_uses.values())
-        if self._limit_seconds is not None:
-            self._machine.limit_set(self._limit_seconds)
+        self._is_other_use = self._parameters.is_other_use
+        if self._parameters.downtime_limit_seconds is not None:
+            self._machine.limit_set(self._parameters.downtime_limit_seconds)
         self._started = False
         return changes
 
@@ -256,12 +248,3 @@ class Tracker:
             machine.changes.insert(0, Started(machine.identity))
         self._started = False
         return machine.finish()
-
-
-def _object(text: str) -> dict[str, Any]:
-    """Read a JSON object; what is none, or was cut by its probe, is empty."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

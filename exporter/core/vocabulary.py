@@ -98,13 +98,14 @@ ROWS: tuple[Row, ...] = (
     Row("migrate_pending", "2.0..2.4", "pending size %u max %u", Pending, "size threshold"),
     Row("migrate_pending", "2.5..2.11", "pending size %u max %u (post=%u nonpost=%u)", Pending, "size threshold _ _"),
     Row("migrate_pending", "2.12..7.2", "pending size %u max %u (pre = %u compat=%u post=%u)", Pending,
-        "size threshold _ _ _"),
-    Row("migrate_pending_estimate", "8.0..11.0", "estimate pending size %u (pre = %u post=%u)", Pending, "size _ _"),
-    Row("migrate_pending_exact", "8.0..11.0", "exact pending size %u (pre = %u post=%u)", Pending, "size _ _"),
+        "size threshold _ postcopy _"),
+    Row("migrate_pending_estimate", "8.0..11.0", "estimate pending size %u (pre = %u post=%u)", Pending,
+        "size _ postcopy"),
+    Row("migrate_pending_exact", "8.0..11.0", "exact pending size %u (pre = %u post=%u)", Pending, "size _ postcopy"),
     Row("qemu_savevm_query_pending", "11.1..",
         "exact=%d, final=%d, precopy=%u, stopcopy=%u, postcopy=%u, total=%u,"
         " collected switchover ack pending=%u, total switchover ack pending=%u",
-        Pending, "_ _ _ _ _ size _ _"),
+        Pending, "_ _ _ _ postcopy size _ _"),
     Row("migrate_transferred", "8.2..", _TRANSFERRED, Transferred,
         "transferred time_spent_ms bandwidth switchover_bandwidth threshold"),
     # The bandwidth is a double to 2.12, and %g prints a whole one like the integer it is since.

@@ -129,7 +129,7 @@ def _verdict(verdict: Verdict, start_ns: int) -> Document:
         "eta_seconds": None if verdict.eta_seconds is None else list(verdict.eta_seconds),
         "required_downtime_seconds": verdict.required_downtime_seconds,
         "required_bandwidth_bytes_per_second": verdict.required_bandwidth_bytes_per_second,
-        "advice": list(verdict.advice),
+        "advice": list(map(str, verdict.advice)),
     }
 
 

@@ -53,6 +53,16 @@ def paragraph(parts: Sequence[Part], width: int) -> list[Text]:
     return [*lines, line]
 
 
+def command(words: str, indent: str, width: int, *, style: str = "", continuation: str = "") -> list[Text]:
+    """Break a command at its blanks into lines that a shell still takes as one, if they end in its `continuation`."""
+    room = width - cell_len(indent) - len(INDENT) - len(continuation)
+    lines = paragraph([(literal(words, 4_096), style)], room)
+    return [
+        Text.assemble(indent, INDENT if index else "", line, continuation if line is not lines[-1] else "")
+        for index, line in enumerate(lines)
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a table; its head may have several lines."""

@@ -47,13 +47,6 @@ def sizes_apart(left: int, right: int) -> tuple[str, str]:
     return texts
 
 
-def size_range(low: int, high: int) -> str:
-    """Write the sizes from low to high, one size where they read the same."""
-    if size(low) == size(high):
-        return size(low)
-    return f"{size(low)} to {size(high)}"
-
-
 def rate(bytes_per_second: float | None) -> str:
     """Write a bandwidth."""
     return UNKNOWN if bytes_per_second is None else f"{size(bytes_per_second)}/s"

@@ -10,7 +10,6 @@ from rich.text import Text
 
 from exporter.core.model import Device, Migration, Round
 from exporter.report.layout import ACCENT, BOLD, DIM, INDENT, Column, Part, literal, table
-from exporter.report.plateau import is_bulk
 from exporter.report.quantities import (
     GIB,
     MIB,
@@ -139,7 +138,7 @@ def _round_cells(row: Round, migration: Migration, unit: int, best: int | None) 
 def _mark(row: Round, migration: Migration, best: int | None) -> Part:
     if row.end_ns is None:
         return ("not over", DIM)
-    if is_bulk(row, migration):
+    if migration.is_bulk(row):
         return ("bulk", DIM)
     return ("best", ACCENT) if row.number == best else ""
 

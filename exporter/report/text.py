@@ -12,6 +12,7 @@ from rich.text import Text
 from exporter.core.model import ClockKind, Migration
 from exporter.report.layout import ACCENT, DIM, MAX_WIDTH, Part, literal, paragraph
 from exporter.report.quantities import plural
+from exporter.report.stalls import advice
 from exporter.report.summary import StreamSummary
 from exporter.report.tables import devices_table, rounds_table
 from exporter.report.verdict import notes, sentence
@@ -37,7 +38,12 @@ def _migration(migration: Migration, width: int) -> list[Text]:
     for note in notes(migration):
         lines += paragraph([note], width)
     lines += paragraph([(_identification(migration), DIM)], width)
-    for block in (waterfall(migration, width), rounds_table(migration, width), devices_table(migration, width)):
+    for block in (
+        advice(migration, width),
+        waterfall(migration, width),
+        rounds_table(migration, width),
+        devices_table(migration, width),
+    ):
         if block:
             lines += [Text(), *block]
     return [*lines, Text()]

@@ -6,8 +6,8 @@ from typing import Final
 
 from exporter.core.model import ClockKind, Migration, Mode, PhaseName, Result, Side
 from exporter.report.layout import ACCENT, BOLD, FAILED, Part, literal
-from exporter.report.plateau import Plateau, find_plateau, is_bulk
-from exporter.report.quantities import duration, limit, plural, rate, seconds_of, size, size_range, sizes_apart
+from exporter.report.quantities import duration, limit, plural, rate, seconds_of, size, sizes_apart
+from exporter.report.stalls import open_stall, past, why
 
 _MAX_NAME_CELLS: Final = 48
 _MAX_ERROR_CELLS: Final = 320
@@ -37,13 +37,17 @@ def running_sentence(migration: Migration, now_ns: int) -> list[Part]:
     name = literal(migration.identity.vm, _MAX_NAME_CELLS) or "(no name)"
     at_least = "at least " if migration.identity.partial else ""
     so_far = at_least + duration(max(0.0, (now_ns - migration.identity.start_ns) / 1e9))
+    stall = open_stall(migration)
+    if stall is not None:
+        stalled: list[Part] = [" is ", ("stalled", FAILED), f" after {so_far}", _place(migration), ": "]
+        return [(name, BOLD), *stalled, *why(stall, migration, now_ns), "."]
     arrives = "has been coming in" if migration.identity.side is Side.DESTINATION else "has been migrating"
     return [(name, BOLD), f" {arrives} for {so_far}", _place(migration), *_standing(migration), "."]
 
 
 def notes(migration: Migration) -> list[str]:
     """Say what the rounds plainly show, and what the recording cannot tell."""
-    said = [*_plateau_sentence(migration), *_throttled(migration)]
+    said = [*past(migration), *_throttled(migration)]
     if migration.identity.clock is ClockKind.RECONSTRUCTED:
         said.append(
             "The stream has no times: durations are reconstructed from time_spent; "
@@ -99,7 +103,16 @@ def _unknown(migration: Migration) -> list[Part]:
         return ["ended", *_after(migration, "after"), ", and the recording does not tell how", *details, "."]
     at_least = "at least " if migration.identity.partial else ""
     into = at_least + duration(seconds_of(migration.end_ns - migration.identity.start_ns))
-    parts: list[Part] = ["is ", ("unfinished", BOLD), f": the recording ends {into} into it", _place(migration)]
+    stall = open_stall(migration)
+    if stall is not None:
+        parts: list[Part] = [
+            "is ",
+            ("stalled", FAILED),
+            f" where the recording ends, {into} into it",
+            _place(migration),
+        ]
+        return [*parts, ": ", *why(stall, migration, migration.end_ns), "."]
+    parts = ["is ", ("unfinished", BOLD), f": the recording ends {into} into it", _place(migration)]
     return [*parts, *_standing(migration), "."]
 
 
@@ -137,29 +150,6 @@ def _throttled(migration: Migration) -> list[str]:
     return [f"QEMU throttles the guest by {100 * ratio:.0f} %."] if ratio and migration.outcome_ns is None else []
 
 
-def _plateau_sentence(migration: Migration) -> list[str]:
-    plateau = find_plateau(migration)
-    if plateau is None:
-        return []
-    began = size_range(plateau.least_bytes, plateau.most_bytes)
-    same = "the same " if " to " not in began else ""
-    rounds = f"Rounds {plateau.first}\N{EN DASH}{plateau.last}"
-    if migration.result is Result.UNKNOWN and plateau.is_last:
-        return [f"{rounds} all began with {same}{began}{_again(plateau)}."]
-    needed = plateau.required_downtime_seconds
-    limit_text = limit(migration.progress.downtime_limit_seconds, needed)
-    bandwidth, later = plateau.bandwidth_bytes_per_second, plateau.later_bandwidth_bytes_per_second
-    rose = f"; then the bandwidth rose to {rate(later)}" if later is not None else ""
-    need = f"that needs {duration(needed)} of downtime and the limit is {limit_text}"
-    return [f"{rounds} began with {same}{began} pending: at {rate(bandwidth)} {need}{rose}."]
-
-
-def _again(plateau: Plateau) -> str:
-    if plateau.sent_bytes is None or plateau.dirtied_bytes is None:
-        return ""
-    return f": each sent {size(plateau.sent_bytes)} while the guest dirtied {size(plateau.dirtied_bytes)}, on average"
-
-
 def _inferred(migration: Migration) -> str:
     return ", as far as the trace tells," if migration.result_inferred else ""
 
@@ -182,7 +172,7 @@ def _place(migration: Migration) -> str:
     if not migration.rounds:
         return ", before its first round"
     row = migration.rounds[-1]
-    return f", in round {row.number}" + (", the bulk round" if is_bulk(row, migration) else "")
+    return f", in round {row.number}" + (", the bulk round" if migration.is_bulk(row) else "")
 
 
 def _downtime(migration: Migration) -> Part:

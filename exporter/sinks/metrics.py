@@ -273,18 +273,22 @@ def _collect_vm(families: Families, name: str, vm: _Vm) -> None:
     exemplar = _exemplar(vm.identity.trace_id, 1)
     for counter in _VM_COUNTERS:
         families.counter(f"qemu_migration_{counter}_total", [name], vm.total(counter), exemplar)
+    # A stall that nothing ended ends with its migration: an alert must not outlive it.
+    is_over = vm.end_ns is not None or (vm.progress is not None and vm.progress.phase is PhaseName.CLEANUP)
+    stalled_ns = vm.progress.verdict.stalled_since_ns if vm.progress is not None and not is_over else None
     gauges: dict[str, float | None] = {
         "active": 0 if vm.end_ns is not None else 1,
         "start_timestamp_seconds": vm.identity.start_ns / _NS,
         "end_timestamp_seconds": None if vm.end_ns is None else vm.end_ns / _NS,
         **_progress_gauges(vm.progress),
+        **_stall_gauges(stalled_ns),
         **_last_gauges(vm.last),
     }
     for gauge, value in gauges.items():
         families.gauge(f"qemu_migration_{gauge}", [name], value)
     phase = vm.progress.phase if vm.progress else None
     _add_one_of(families, "qemu_migration_phase", name, PhaseName, phase)
-    reason = vm.progress.verdict.reason if vm.progress and vm.end_ns is None else None
+    reason = vm.progress.verdict.reason if vm.progress is not None and stalled_ns is not None else None
     _add_one_of(families, "qemu_migration_stall_reason", name, StallReason, reason)
     if vm.last is not None:
         _add_one_of(families, "qemu_migration_last_result", name, Result, vm.last.result)
@@ -308,7 +312,6 @@ def _progress_gauges(progress: Progress | None) -> dict[str, float | None]:
     if progress is None:
         return {}
     verdict = progress.verdict
-    stalled_ns = verdict.stalled_since_ns
     return {
         "pending_bytes": progress.pending_bytes,
         "best_pending_bytes": verdict.best_pending_bytes,
@@ -322,9 +325,14 @@ def _progress_gauges(progress: Progress | None) -> dict[str, float | None]:
         "downtime_limit_seconds": progress.downtime_limit_seconds,
         "required_downtime_seconds": verdict.required_downtime_seconds,
         "required_bandwidth_bytes_per_second": verdict.required_bandwidth_bytes_per_second,
-        "stalled": 0 if stalled_ns is None else 1,
-        "stalled_since_timestamp_seconds": 0 if stalled_ns is None else stalled_ns / _NS,
         "last_progress_timestamp_seconds": progress.last_progress_ns / _NS,
+    }
+
+
+def _stall_gauges(since_ns: int | None) -> dict[str, float | None]:
+    return {
+        "stalled": 0 if since_ns is None else 1,
+        "stalled_since_timestamp_seconds": 0 if since_ns is None else since_ns / _NS,
     }
 
 

@@ -33,10 +33,12 @@ from exporter.core.changes import (
     PreSwitchoverEnded,
     Resumed,
     RoundEnded,
+    StallCleared,
+    Stalled,
     Started,
     SyncFinished,
 )
-from exporter.core.model import ClockKind, Device, Identity, Migration, PhaseName, Result, Round, Sync
+from exporter.core.model import ClockKind, Device, Identity, Migration, PhaseName, Result, Round, Stall, Sync
 from exporter.sinks import attributes as names
 from exporter.sinks.delivery import Delivery
 
@@ -102,6 +104,10 @@ class SpansSink:
                     known = self._traces.get(change.trace_id)
                     if known is not None:
                         self._part(known, change)
+                case Stalled(stall=stall):
+                    self._stall_marker(change.trace_id, "stalled", stall, stall.start_ns)
+                case StallCleared(stall=stall):
+                    self._stall_marker(change.trace_id, "stall_cleared", stall, stall.end_ns or stall.start_ns)
                 case _:
                     pass
 
@@ -223,6 +229,34 @@ class SpansSink:
             attributes={names.DEVICE_IDSTR: device.name, names.DEVICE_INSTANCE: device.instance},
         )
 
+    def _stall_marker(self, trace_id: str, name: str, stall: Stall, at_ns: int) -> None:
+        """Mark when a stall turned out or was over, with what it was judged by, while the migration still runs."""
+        identity = self._traces.get(trace_id)
+        if identity is None:
+            return
+        self._span(
+            identity,
+            name,
+            ids.span_id(trace_id, name, stall.number),
+            ids.root_span(trace_id),
+            start_ns=at_ns,
+            end_ns=at_ns,
+            attributes={
+                names.STALL_REASON: stall.reason,
+                names.STALL_DURATION: _seconds(at_ns - stall.since_ns),
+                names.ROUND: stall.round,
+                names.PENDING_BYTES: stall.pending_bytes,
+                names.BEST_PENDING_BYTES: stall.best_pending_bytes,
+                names.BEST_ROUND: stall.best_round,
+                names.DIRTY_BYTES_PER_SECOND: stall.dirty_bytes_per_second,
+                names.BANDWIDTH_BYTES_PER_SECOND: stall.bandwidth_bytes_per_second,
+                names.DOWNTIME_LIMIT: stall.downtime_limit_seconds,
+                names.REQUIRED_DOWNTIME: stall.required_downtime_seconds,
+                names.REQUIRED_BANDWIDTH: stall.required_bandwidth_bytes_per_second,
+                names.ADVICE: "\n".join(map(str, stall.advice)) or None if stall.end_ns is None else None,
+            },
+        )
+
     def _end(self, migration: Migration) -> None:
         identity, progress = migration.identity, migration.progress
         # What the stream's end cut off ends there, and says so.
@@ -259,6 +293,7 @@ class SpansSink:
                 names.BEST_PENDING_BYTES: progress.verdict.best_pending_bytes,
                 names.BEST_ROUND: progress.verdict.best_round,
                 names.REQUIRED_DOWNTIME: progress.verdict.required_downtime_seconds,
+                names.STALLS: len(migration.stalls),
                 names.THROTTLES: progress.throttles,
                 names.POSTCOPY_REQUESTS: progress.postcopy_requests,
                 names.STACKTRACE: "\n".join(identity.stacktrace) or None,

@@ -41,6 +41,14 @@ class Fact:
     tone: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One thing to do: a command, and what it costs."""
+
+    command: str
+    price: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
     """All that a card shows."""
@@ -52,6 +60,7 @@ class Card:
     tone: str
     place: str
     sentence: str
+    options: tuple[Option, ...]
     error: str | None
     facts: tuple[Fact, ...]
     rounds: Rounds | None
@@ -74,6 +83,7 @@ def card(view: MigrationView, now_ns: int, template: str | None) -> Card:
         tone=tone,
         place=_place(view),
         sentence=shown(view.sentence, MAX_WORDS),
+        options=tuple(Option(shown(each.virsh, MAX_WORDS), each.price) for each in view.advice),
         error=shown(view.error, MAX_WORDS) if view.error else None,
         facts=tuple(_running_facts(view) if view.result is None else _ended_facts(view)),
         rounds=rounds_of(view),

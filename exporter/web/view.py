@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporter.core.model import ClockKind, Identity, Progress, Result, Round
+from exporter.core.model import Advice, ClockKind, Identity, Progress, Result, Round
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,7 @@ class MigrationView:
         duration_ns: Of all of it; so far while it runs, None where it is unknown.
         downtime_ns: How long the guest was stopped; None as long as that is not known.
         sentence: What a person asks first: how it ended, or where it stands and what is missing. Plain text.
+        advice: What would end the stall that holds.
         error: QEMU's words, where they are not in the sentence.
     """
 
@@ -29,6 +30,7 @@ class MigrationView:
     duration_ns: int | None
     downtime_ns: int | None
     sentence: str
+    advice: tuple[Advice, ...] = ()
     error: str | None = None
 
 

@@ -1,0 +1,76 @@
+"""What management set before or while a migration runs, as far as the trace tells: the QMP commands (7.0 and later)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+#: MAX_MIGRATE_DOWNTIME of migration/options.c: QEMU refuses more.
+MAX_LIMIT_MS: Final = 2_000_000
+
+#: Capabilities with which `migrate` does something else (6.0 and later, 2.8 and later).
+_OTHER_USES: Final = frozenset({"background-snapshot", "x-colo"})
+_KNOWN: Final = _OTHER_USES | {"postcopy-ram", "auto-converge"}
+
+
+@dataclass(slots=True)
+class Parameters:
+    """The parameters and capabilities that matter here; the defaults are QEMU's (qapi/migration.json, 2.5 to 11.0).
+
+    Attributes:
+        downtime_limit_seconds, max_bandwidth: None where nothing was set. Bytes per second.
+        throttle_initial, throttle_increment, throttle_max: Of auto-converge, in per cent.
+        capabilities: Those that were switched, by name.
+    """
+
+    downtime_limit_seconds: float | None = None
+    max_bandwidth: int | None = None
+    throttle_initial: int = 20
+    throttle_increment: int = 10
+    throttle_max: int = 99
+    capabilities: dict[str, bool] = field(default_factory=dict)
+
+    def note_parameters(self, arguments: str) -> None:
+        """Take the arguments of migrate-set-parameters, as JSON text."""
+        given = read_object(arguments)
+        limit_ms = _whole(given, "downtime-limit", MAX_LIMIT_MS)
+        if limit_ms is not None:
+            self.downtime_limit_seconds = limit_ms / 1_000
+        bandwidth = _whole(given, "max-bandwidth", 1 << 64)
+        if bandwidth is not None:
+            self.max_bandwidth = bandwidth or None  # 0 is no limit
+        self.throttle_initial = _whole(given, "cpu-throttle-initial", 99) or self.throttle_initial
+        self.throttle_increment = _whole(given, "cpu-throttle-increment", 99) or self.throttle_increment
+        self.throttle_max = _whole(given, "max-cpu-throttle", 99) or self.throttle_max
+
+    def note_capabilities(self, arguments: str) -> None:
+        """Take the arguments of migrate-set-capabilities, as JSON text."""
+        capabilities = read_object(arguments).get("capabilities")
+        for each in capabilities if isinstance(capabilities, list) else []:
+            name = each.get("capability") if isinstance(each, dict) else None
+            if isinstance(name, str) and name in _KNOWN:
+                self.capabilities[name] = each.get("state") is True
+
+    @property
+    def is_other_use(self) -> bool:
+        """Whether what `migrate` begins now is no migration: a snapshot of a running guest, or COLO."""
+        return any(self.capabilities.get(name) for name in _OTHER_USES)
+
+    def throttle_steps(self) -> int:
+        """Return after how many steps auto-converge has slowed the guest down as far as it will."""
+        return 1 + max(0, -(-(self.throttle_max - self.throttle_initial) // self.throttle_increment))
+
+
+def read_object(text: str) -> dict[str, Any]:
+    """Read a JSON object; what is none, or was cut by its probe, is empty."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _whole(given: dict[str, Any], name: str, most: int) -> int | None:
+    value = given.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most else None

@@ -1,0 +1,73 @@
+"""How long it will still take."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.core.trend import Trend
+
+MIB = 1 << 20
+SECOND = 1_000_000_000
+
+
+def eta(*pending: float, threshold: float | None = 10, bandwidth: float | None = 32, later_s: float = 0) -> object:
+    """Ask after boundaries of these MiB, a second apart; threshold in MiB, bandwidth in MiB/s."""
+    trend = Trend()
+    for second, each in enumerate(pending):
+        trend.boundary(second * SECOND, round(each * MIB))
+    return trend.eta_seconds(
+        round((len(pending) - 1 + later_s) * SECOND),
+        threshold=None if threshold is None else round(threshold * MIB),
+        bandwidth=None if bandwidth is None else bandwidth * MIB,
+    )
+
+
+@pytest.mark.parametrize(
+    ("pending", "expected"),
+    [
+        ((), None),
+        ((80,), None),
+        ((80, 64), None),
+        ((47, 47, 47), None),
+        ((80, 60, 70), None),
+        ((80, 79, 78), None),
+        ((80, 8), (0, 8 / 32)),
+        ((80, 40, 20), (10 / 32 + 0 + 5 / 32, None)),
+        ((80, 64, 32), (22 / 32 + 6 / 32 + 8 / 32, None)),
+    ],
+)
+def test_an_eta_needs_rounds_that_shrink(
+    pending: tuple[float, ...], expected: tuple[float, float | None] | None
+) -> None:
+    """At least as long as the best of the last ratios would take, at most as the worst, and a round more."""
+    answer = eta(*pending)
+    if expected is None:
+        assert answer is None
+        return
+    assert isinstance(answer, tuple)
+    low, high = answer
+    assert low == pytest.approx(expected[0], abs=0.001)
+    assert low <= high
+
+
+def test_time_passes_and_the_eta_with_it() -> None:
+    """It is from now, and never negative."""
+    now, later, much_later = (eta(80, 60, 45, later_s=seconds) for seconds in (0, 0.5, 900))
+    assert isinstance(now, tuple)
+    assert isinstance(later, tuple)
+    assert [each - 0.5 for each in now] == pytest.approx(list(later))
+    assert much_later == (0, 0)
+
+
+@pytest.mark.parametrize(("threshold", "bandwidth"), [(None, 32.0), (10.0, None), (0.0, 32.0), (10.0, 0.0)])
+def test_without_a_threshold_or_a_bandwidth_nothing_is_foreseen(
+    threshold: float | None, bandwidth: float | None
+) -> None:
+    """None, and not for ever."""
+    assert eta(80, 60, 45, threshold=threshold, bandwidth=bandwidth) is None
+
+
+def test_what_would_take_hundreds_of_rounds_is_not_foreseen() -> None:
+    """A slow trend from far above says nothing of its end."""
+    assert eta(1e9, 0.968e9, 0.937e9, threshold=0.001) is None
+    assert eta(1e9, 0.5e9, 0.484e9, threshold=0.001) is None
