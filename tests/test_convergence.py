@@ -57,6 +57,7 @@ def turns_out(boundaries: Boundaries, threshold: float, *, rules: Rules | None =
             None,
         ),
         ("a saw-tooth whose low points do not", every(5, *[60, 20] * 9), 9.6, 46),
+        ("a guest that is busy again after it was calm", every(1, 40, 40, 30, 20, 12, *[40] * 20, 9), 9.6, None),
         ("below the threshold", every(1, *[9] * 99), 9.6, None),
         ("no threshold known: as long as near it", every(2, *[47] * 99), 0, 61),
         ("one better boundary starts the clock again", every(2, *[47] * 2, 44, *[44] * 9), 9.6, 9),

@@ -7,14 +7,16 @@ The rule, as a person can follow it:
 
 1. A boundary is *progress* when less is pending than at the last progress, by 4 % or more.
 2. A migration is stalled when no boundary was progress for 40 s, and three boundaries or more say so.
-3. It is stalled sooner when its boundaries are *level*: all within 2 % of one another, and the last no more than 0.5 %
-   below the first. The further they are above the threshold, the less time it takes to be certain: 21 s at twice the
-   threshold, 9 s at two and a half times, 5 s at three times, and never less than 4 s. That is 21 s over (times - 1)².
+3. It is stalled sooner when its boundaries are *level*: all within 2 % of one another, the last no more than 0.5 %
+   below the first, and none before was better by 4 %, as the low points of a saw-tooth are. The further they are above
+   the threshold, the less time it takes to be certain: 21 s at twice the threshold, 9 s at two and a half times, 5 s at
+   three times, and never less than 4 s. That is 21 s over (times - 1)².
 4. It is given more time when it is nearly there: 60 s where the least pending is within 1.2 times the threshold.
 5. A boundary is judged when a bandwidth window ended after it: the threshold printed before it is a stale one. And the
    threshold it is held against is the best of late, half forgotten after 42 s, so that a network that dips for some
    seconds does not make of a migration that would fit one that is far above.
-6. Every step of auto-converge starts the clock again, and as long as there are steps left nothing is judged by rule 3.
+6. Every step of auto-converge starts the clock again, up to the last; as long as there are steps left nothing is judged
+   by rule 3.
 7. A stall is over when there is progress, or as soon as the threshold rises above what is pending.
 
 Rules 1 and 2 are KubeVirt's VEP 248 (remaining at least 0.96 of the best that is older than 40 s), with the best of the
@@ -171,6 +173,8 @@ class Convergence:
     def _is_level(self) -> bool:
         run, rules = self._run, self._rules
         if run is None or run.boundaries < rules.boundaries or self._is_easing or not self._peak:
+            return False
+        if self._least < run.low * (1 - rules.progress_ratio):
             return False
         times = run.low / self._peak
         if times <= rules.near_ratio:

@@ -111,6 +111,8 @@ class Judge:
 
     def throttled(self, at_ns: int, *, steps: int, ratio: float | None) -> None:
         """Note a step of auto-converge: the count of them, and how far the guest is slowed where that is printed."""
+        if self._is_throttled_max:
+            return  # QEMU goes on to print what changes nothing any more
         reached = steps >= self._parameters.throttle_steps()
         if ratio is not None:
             reached = round(100 * ratio) >= self._parameters.throttle_max
