@@ -113,6 +113,10 @@ class Qemu:
         spelled = {key.replace("_", "-"): value for key, value in arguments.items()}
         return self._loop.run(self._monitor.execute(name, spelled))
 
+    def execute(self, command: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON QEMU gives
+        """Give a QMP command as it is."""
+        return self._loop.run(self._monitor.execute(command["execute"], command.get("arguments")))
+
     def query(self) -> dict[str, Any]:
         """Ask QEMU what it thinks of its migration."""
         answer: dict[str, Any] = self.command("query-migrate")

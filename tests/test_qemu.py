@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from exporter.cli import main
-from tests.qemu import Qemu
+from tests.qemu import Qemu, wait_for
 
 _MIB = 1 << 20
 
@@ -68,6 +68,34 @@ def test_a_migration_that_is_stuck_until_its_bandwidth_is_lifted(
     assert outgoing["transferred_bytes"] == pytest.approx(truth["ram"]["precopy-bytes"], rel=1e-4)
     assert outgoing["rounds"][2]["pending_at_start_bytes"] == pytest.approx(47 * _MIB, rel=0.01)
     _agrees(outgoing, truth)
+
+
+@pytest.mark.parametrize("option", ["max-bandwidth", "downtime-limit"])
+def test_what_is_advised_ends_it(pair: Pair, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A stuck migration's own log says what to set; QEMU is given exactly that, and ends by itself."""
+    source, _ = pair(47)
+    source.migrate()
+
+    def stalled() -> dict[str, Any]:
+        (migration,) = _report(source, capsys)
+        verdict: dict[str, Any] = migration["verdict"]
+        return verdict
+
+    wait_for(lambda: stalled()["reason"] is not None, 30, "it is called stalled")
+    verdict = stalled()
+    (command,) = [
+        json.loads(each.partition("QMP: ")[2]) for each in verdict["advice"] if option in each.partition("QMP: ")[2]
+    ]
+    source.execute(command)
+    truth = source.wait_until("completed")
+    (migration,) = _report(source, capsys)
+
+    assert (verdict["converging"], verdict["reason"]) == (False, "bandwidth_cap")
+    assert verdict["required_downtime_seconds"] == pytest.approx(1.5, rel=0.1)
+    assert migration["stalls"][-1]["end_seconds"] is not None
+    assert migration["result"] == "completed"
+    limit_ms = command["arguments"].get("downtime-limit", 300)
+    assert truth["downtime"] < limit_ms * 1.5
 
 
 def test_post_copy(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
