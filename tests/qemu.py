@@ -15,7 +15,10 @@ from typing import Any, Final
 from qemu.qmp import QMPClient
 
 _MIB: Final = 1 << 20
+_PAGES_PER_MIB: Final = 256
 _ORIGIN: Final = 0x7C00
+#: As the BIOS leaves the PC's timer: 1,193,182 Hz / 65,536.
+_TICKS_PER_SECOND: Final = 18.2
 #: A flat 32-bit code segment and a flat data segment.
 _CODE, _DATA = 0x00CF9A000000FFFF, 0x00CF92000000FFFF
 
@@ -33,31 +36,48 @@ TRACE: Final = (
 )  # fmt: skip
 
 
-def boot_sector(working_set_mib: int) -> bytes:
+def boot_sector(working_set_mib: int, pages_per_tick: int = 0) -> bytes:
     """Assemble a boot sector that increments one byte of every page of a range, for ever.
 
     It enters protected mode and walks from 1 MiB to 1 MiB + `working_set_mib`; 0 makes a guest that halts.
+    With `pages_per_tick` it walks once as fast as it can, and then so many pages a tick of the PC's timer.
     """
     if working_set_mib == 0:
-        code = b"\xe6\xe9\xf4\xeb\xfd"  # a byte to the debug console; hlt; jmp back
-    else:
-        enter = b"\xfa\x31\xc0\x8e\xd8\xe4\x92\x0c\x02\xe6\x92"  # cli; ds = 0; A20 by port 0x92
-        load = b"\x0f\x01\x16" + b"\0\0"  # lgdt, its address to be filled in
-        switch = b"\x0f\x20\xc0\x66\x83\xc8\x01\x0f\x22\xc0"  # cr0 |= 1
-        protected = _ORIGIN + len(enter + load + switch) + 5
-        jump = b"\xea" + struct.pack("<HH", protected, 8)
-        segment = b"\x66\xb8\x10\x00\x8e\xd8"  # ds = the data segment
-        start = b"\xbf" + struct.pack("<I", _MIB)  # edi = 1 MiB
-        touch = b"\xfe\x07\x81\xc7" + struct.pack("<I", 4096)  # inc byte [edi]; edi += 4096
-        compare = b"\x81\xff" + struct.pack("<I", (1 + working_set_mib) * _MIB)
-        again = b"\x72" + struct.pack("b", -len(touch + compare) - 2)
-        tell = b"\xe6\xe9"  # a byte to the debug console: every page was written once more
-        forever = b"\xeb" + struct.pack("b", -len(start + touch + compare + again + tell) - 2)
-        before = enter + load + switch + jump + segment + start + touch + compare + again + tell + forever
-        table = (len(before) + 7) & ~7
-        descriptor = _ORIGIN + table + 24
-        code = before.replace(load, load[:3] + struct.pack("<H", descriptor), 1).ljust(table, b"\0")
-        code += struct.pack("<QQQHI", 0, _CODE, _DATA, 23, _ORIGIN + table)
+        return _sector(b"\xe6\xe9\xf4\xeb\xfd")  # a byte to the debug console; hlt; jmp back
+    enter = b"\xfa\x31\xc0\x8e\xd8\xe4\x92\x0c\x02\xe6\x92"  # cli; ds = 0; A20 by port 0x92
+    load = b"\x0f\x01\x16" + b"\0\0"  # lgdt, its address to be filled in
+    switch = b"\x0f\x20\xc0\x66\x83\xc8\x01\x0f\x22\xc0"  # cr0 |= 1
+    protected = _ORIGIN + len(enter + load + switch) + 5
+    jump = b"\xea" + struct.pack("<HH", protected, 8)
+    segment = b"\x66\xb8\x10\x00\x8e\xd8"  # ds = the data segment
+    load_interrupts = b"\x0f\x01\x1d" + b"\0\0\0\0"  # lidt, its address to be filled in
+    timer = pace = b""
+    if pages_per_tick:
+        stack = b"\x8e\xd0\xbc" + struct.pack("<I", _ORIGIN)  # ss = the data segment; esp = below this code
+        only = b"\xb0\xfe\xe6\x21"  # no interrupt but the timer's
+        first = b"\xb9" + struct.pack("<I", working_set_mib * _PAGES_PER_MIB)  # ecx = all pages
+        timer = stack + load_interrupts + only + first + b"\xfb"  # sti
+        wait = b"\xf4\xb9" + struct.pack("<I", pages_per_tick)  # hlt; ecx = pages of a tick
+        pace = b"\x49\x75" + struct.pack("b", len(wait)) + wait  # ecx -= 1; unless it is 0 skip the wait
+    start = b"\xbf" + struct.pack("<I", _MIB)  # edi = 1 MiB
+    touch = b"\xfe\x07\x81\xc7" + struct.pack("<I", 4096)  # inc byte [edi]; edi += 4096
+    compare = b"\x81\xff" + struct.pack("<I", (1 + working_set_mib) * _MIB)
+    again = b"\x72" + struct.pack("b", -len(touch + pace + compare) - 2)
+    tell = b"\xe6\xe9"  # a byte to the debug console: every page was written once more
+    forever = b"\xeb" + struct.pack("b", -len(start + touch + pace + compare + again + tell) - 2)
+    code = enter + load + switch + jump + segment + timer + start + touch + pace + compare + again + tell + forever
+    segments = (len(code) + 7) & ~7
+    tick, gate = segments + 32, segments + 40
+    code = code.replace(load, load[:3] + struct.pack("<H", _ORIGIN + segments + 24), 1)
+    code = code.replace(load_interrupts, load_interrupts[:3] + struct.pack("<I", _ORIGIN + gate + 8), 1)
+    code = code.ljust(segments, b"\0") + struct.pack("<QQQHI", 0, _CODE, _DATA, 23, _ORIGIN + segments)
+    code = code.ljust(tick, b"\0") + b"\x50\xb0\x20\xe6\x20\x58\xcf"  # the timer is heard: eax kept; end of interrupt
+    # The table of interrupts begins before it, for the timer's is number 8 and the only one.
+    code = code.ljust(gate, b"\0") + struct.pack("<HHHH", _ORIGIN + tick, 8, 0x8E00, 0)
+    return _sector(code + struct.pack("<HI", 71, _ORIGIN + gate - 64))
+
+
+def _sector(code: bytes) -> bytes:
     return code.ljust(510, b"\0") + b"\x55\xaa"
 
 
@@ -67,6 +87,7 @@ class Qemu:
     Args:
         name: The guest's name.
         directory: For its sockets, its image and its log.
+        dirty_mib_per_second: How fast its guest dirties its working set, to within a twentieth; 0 is without a limit.
         binary: Which QEMU.
         incoming: Whether it waits for a migration, at `directory/migration.sock`.
     """
@@ -77,6 +98,7 @@ class Qemu:
         directory: Path,
         *,
         working_set_mib: int,
+        dirty_mib_per_second: float = 0,
         incoming: bool = False,
         binary: str = "qemu-system-x86_64",
         trace: tuple[str, ...] = TRACE,
@@ -84,7 +106,9 @@ class Qemu:
     ) -> None:
         self.log = directory / f"{name}.log"
         image = directory / f"{name}.img"
-        image.write_bytes(boot_sector(working_set_mib))
+        image.write_bytes(
+            boot_sector(working_set_mib, round(dirty_mib_per_second * _PAGES_PER_MIB / _TICKS_PER_SECOND))
+        )
         console = directory / f"{name}.console"
         monitor = directory / f"{name}.qmp"
         self._loop = asyncio.Runner()
