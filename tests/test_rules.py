@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +45,7 @@ METRICS: Final = {
 }
 RECORDED: Final = {rule["record"] for rule in _rules("recording.yml", "fallback.yml") if "record" in rule}
 #: Of labels with a closed set, what they can be.
-VALUES: Final = {
+VALUES: Final[Mapping[str, Collection[str]]] = {
     "reason": set(StallReason),
     "result": set(Result),
     "phase": set(PhaseName),
