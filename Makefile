@@ -20,7 +20,7 @@ PIP_COMPILE = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test usdt lint types contracts format golden lock clean
+.PHONY: help demo test usdt lint types contracts format golden dashboards lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ usdt: $(VENV)/.test ## run the shipped bpftrace probe on a QEMU that has USDT, a
 golden: $(VENV)/.test ## renew the golden files; review their diff
 	$(BIN)/python -m pytest --update-golden
 
+dashboards: $(VENV)/.run ## write Grafana's dashboards anew from their source in grafana/
+	$(BIN)/python -m grafana
+
 lock: $(LOCK_VENV)/.made ## renew the locked versions
 	$(PIP_COMPILE) --all-build-deps --output-file=requirements/run.txt pyproject.toml
 	$(PIP_COMPILE) --extra=test --constraint=requirements/run.txt --output-file=requirements/test.txt pyproject.toml
@@ -62,7 +65,7 @@ lock: $(LOCK_VENV)/.made ## renew the locked versions
 clean: ## remove all that was made here
 	rm -rf $(VENV) $(LOCK_VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache
-	find exporter tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find exporter grafana tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: each stands for a step done, and is older than what the step depends on when it has to be done again.
 

@@ -12,6 +12,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,13 +35,16 @@ class Prometheus:
     """A running Prometheus, and questions to it; while it starts it knows nothing."""
 
     def __init__(self, address: str) -> None:
-        self._url = f"http://{address}/api/v1"
+        self.url = f"http://{address}"
 
     def ask(self, path: str, **parameters: str) -> list[dict[str, Any]]:
-        """Ask its API for a list of what it has."""
+        """Ask its API for a list of what it has; a question that it refuses is a mistake of the test's."""
         try:
-            with urllib.request.urlopen(f"{self._url}/{path}?{urllib.parse.urlencode(parameters)}") as answer:
+            with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}") as answer:
                 data = json.loads(answer.read())["data"]
+        except urllib.error.HTTPError as error:
+            assert error.code == HTTPStatus.SERVICE_UNAVAILABLE, f"{parameters}: {error.read().decode()}"
+            return []
         except urllib.error.URLError:
             return []
         result: list[dict[str, Any]] = data["result"] if isinstance(data, dict) else data
@@ -50,6 +54,10 @@ class Prometheus:
         """Return the value of the first sample, None where there is none."""
         samples = self.ask("query", query=query)
         return float(samples[0]["value"][1]) if samples else None
+
+    def over_time(self, query: str, start: float, end: float) -> list[dict[str, Any]]:
+        """Return the series between two times, a value a second."""
+        return self.ask("query_range", query=query, start=str(start), end=str(end), step="1")
 
 
 class Webhook(Receiver):
@@ -74,7 +82,7 @@ def scraping(directory: Path, target: str, alertmanager: str | None = None) -> I
         target: HOST:PORT.
         alertmanager: HOST:PORT, None for a Prometheus that tells nobody.
     """
-    address = _free_address()
+    address = free_address()
     config = yaml.safe_load((CONFIG / "prometheus.yml").read_text())
     config["global"] = dict.fromkeys(config["global"], "1s")
     config["rule_files"] = [str(CONFIG / name) for name in config["rule_files"]]
@@ -90,7 +98,7 @@ def scraping(directory: Path, target: str, alertmanager: str | None = None) -> I
 @contextmanager
 def delivering(directory: Path, webhook: str) -> Iterator[str]:
     """Run an Alertmanager that delivers to a URL within a second; give its HOST:PORT."""
-    address = _free_address()
+    address = free_address()
     config = yaml.safe_load((CONFIG / "alertmanager.yml").read_text())
     for route in (config["route"], *config["route"]["routes"]):
         route.update(group_wait="0s", group_interval="1s")
@@ -115,6 +123,7 @@ def _process(directory: Path, command: str, *arguments: str) -> Iterator[None]:
         process.wait(timeout=20)
 
 
-def _free_address() -> str:
+def free_address() -> str:
+    """Find HOST:PORT for a program that cannot say which port it took."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return f"127.0.0.1:{taken.getsockname()[1]}"
