@@ -20,7 +20,7 @@ PIP_COMPILE = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test usdt lint types contracts format golden dashboards reference lock clean
+.PHONY: help demo test usdt overhead lint types contracts format golden dashboards reference lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ format: $(VENV)/.test ## format the code, and mend what the linter can mend safe
 
 usdt: $(VENV)/.test ## run the shipped bpftrace probe on a QEMU that has USDT, as root: make usdt QEMU=/path/to/it
 	QEMU='$(QEMU)' $(BIN)/python -m pytest tests/usdt.py
+
+overhead: $(VENV)/.test ## measure what tracing costs the QEMU that is installed
+	$(BIN)/python -m tests.overhead
 
 golden: $(VENV)/.test ## renew the golden files; review their diff
 	$(BIN)/python -m pytest --update-golden
