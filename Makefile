@@ -20,7 +20,7 @@ PIP_COMPILE = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test usdt overhead lint types contracts format golden dashboards reference lock clean
+.PHONY: help demo test usdt overhead lint types contracts format golden dashboards reference pictures lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,9 @@ dashboards: $(VENV)/.run ## write Grafana's dashboards anew from their source in
 
 reference: $(VENV)/.run ## write the reference of the metrics anew from their list
 	$(BIN)/python -m exporter.sinks.reference >exporter/sinks/METRICS.md
+
+pictures: $(VENV)/.test ## photograph the demo for the README; needs Chromium and Prometheus, look at what comes out
+	$(BIN)/python -m tests.pictures
 
 lock: $(LOCK_VENV)/.made ## renew the locked versions
 	$(PIP_COMPILE) --all-build-deps --output-file=requirements/run.txt pyproject.toml

@@ -18,7 +18,7 @@ import compose_spec
 import pytest
 import yaml
 
-from tests.daemon import running
+from tests.demo import migrating
 from tests.prometheus import need
 from tests.receiver import Receiver, receiving
 
@@ -136,26 +136,12 @@ def test_the_collectors_pipelines_are_of_what_it_declares() -> None:
 
 def test_the_demo_shows_migrations_as_they_go_on(tmp_path: Path) -> None:
     """The daemon of the compose file, in the places of this machine: both machines migrate, now, and their traces leave."""
-    with receiving(Receiver()) as receiver:
-        config = (DEPLOY / "demo" / "exporter.yml").read_text(encoding="utf-8")
-        for there, here in {
-            "[python,": f"[{sys.executable},",
-            "- python\n": f"- {sys.executable}\n",
-            "/demo/": f"{DEPLOY}/demo/",
-            "/recordings/": f"{ROOT}/tests/data/",
-            "http://jaeger:4318": receiver.url,
-        }.items():
-            assert there in config
-            config = config.replace(there, here)
-        (tmp_path / "exporter.yml").write_text(config)
-        with running(tmp_path, f"--config.file={tmp_path}/exporter.yml") as daemon:
-            daemon.wait_until(
-                lambda: (daemon.metric("qemu_migration_round", vm="web-42") or 0) >= 2, "round 2 of web-42"
-            )
-            daemon.wait_until(
-                lambda: bool(daemon.metric("qemu_migration_last_result", result="failed", vm="db-7")), "db-7 has failed"
-            )
-            daemon.wait_until(lambda: "iterate" in {span.name for span in receiver.spans}, "a round is in a trace")
+    with receiving(Receiver()) as receiver, migrating(tmp_path, receiver.url) as daemon:
+        daemon.wait_until(lambda: (daemon.metric("qemu_migration_round", vm="web-42") or 0) >= 2, "round 2 of web-42")
+        daemon.wait_until(
+            lambda: bool(daemon.metric("qemu_migration_last_result", result="failed", vm="db-7")), "db-7 has failed"
+        )
+        daemon.wait_until(lambda: "iterate" in {span.name for span in receiver.spans}, "a round is in a trace")
 
-            assert time.time() - (daemon.metric("qemu_migration_start_timestamp_seconds", vm="web-42") or 0) < 60
-            assert daemon.metric("qemu_migration_active", vm="web-42") == 1
+        assert time.time() - (daemon.metric("qemu_migration_start_timestamp_seconds", vm="web-42") or 0) < 60
+        assert daemon.metric("qemu_migration_active", vm="web-42") == 1

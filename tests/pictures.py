@@ -1,0 +1,57 @@
+"""Make the pictures of the README, by `make pictures`: a browser looks at the demo and at a Prometheus that scraped it.
+
+Needs Chromium (Debian: chromium) and Prometheus. Look at what comes out before committing it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode
+
+from tests.demo import migrating
+from tests.prometheus import scraping
+from tests.qemu import wait_for
+from tests.receiver import Receiver, receiving
+
+_ROOT: Final = Path(__file__).parents[1]
+_PICTURES: Final = _ROOT / "deploy" / "pictures"
+_FLAGS: Final = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+)  # fmt: skip
+
+#: Of config/rules/recording.yml: how many times the downtime limit it would take to stop the guest now.
+_RATIO: Final = "vm:qemu_migration_required_downtime_per_limit:ratio"
+
+
+def _photograph(url: str, name: str, size: str) -> None:
+    """Let a browser draw a page for seven seconds."""
+    picture = _PICTURES / f"{name}.png"
+    subprocess.run(
+        ["chromium", *_FLAGS, f"--window-size={size}", "--timeout=7000", f"--screenshot={picture}", url],
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+
+
+def _main() -> None:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        receiving(Receiver()) as receiver,
+        migrating(Path(name), receiver.url) as daemon,
+        scraping(Path(name), daemon.url.removeprefix("http://")) as prometheus,
+    ):
+        ended = 'qemu_migrations_finished_total{side="source",result="completed"}'
+        wait_for(lambda: (prometheus.value(ended) or 0) >= 5, 180, "some migrations completed")
+        wait_for(lambda: (daemon.metric("qemu_migration_round", vm="web-42") or 0) < 5, 60, "web-42 began anew")
+        _photograph(daemon.url, "landing-page", "1000,656")
+        graph = {"g0.expr": _RATIO, "g0.tab": "0", "g0.range_input": "3m", "g0.step_input": "1"}
+        _photograph(f"{prometheus.url}/graph?{urlencode(graph)}", "prometheus", "1000,830")
+
+
+if __name__ == "__main__":
+    _main()
