@@ -43,8 +43,9 @@ class Prometheus:
             with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}") as answer:
                 data = json.loads(answer.read())["data"]
         except urllib.error.HTTPError as error:
-            assert error.code == HTTPStatus.SERVICE_UNAVAILABLE, f"{parameters}: {error.read().decode()}"
-            return []
+            if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
+                return []
+            raise AssertionError(f"{parameters}: {error.read().decode()}") from error
         except urllib.error.URLError:
             return []
         result: list[dict[str, Any]] = data["result"] if isinstance(data, dict) else data

@@ -31,7 +31,6 @@ _documents = pytest.mark.parametrize("path", _DOCUMENTS, ids=lambda path: str(pa
 
 _METRICS = {metric.name: metric for metric in (*MIGRATION, *EXPORTER)}
 _RULES = sorted((ROOT / "config" / "rules").glob("*.yml"))
-_RUNBOOKS = ROOT / "config" / "runbooks"
 
 
 def _named(pattern: str, path: Path) -> set[str]:
@@ -122,7 +121,7 @@ def test_a_flag_that_is_named_exists(path: Path) -> None:
             assert set(re.findall(r"--[a-z][a-z.-]*[a-z]", command)) <= flags, line
 
 
-# Dashboards, rules, runbooks
+# Dashboards and alerts; that alerts and runbooks match is in tests/test_rules.py
 
 
 def test_every_dashboard_is_documented() -> None:
@@ -136,11 +135,6 @@ def test_every_dashboard_is_documented() -> None:
 def test_a_dashboard_that_is_linked_exists(path: Path) -> None:
     """By its uid: alerts and dashboards lead to dashboards."""
     assert _named(r"/d/(qemu-[\w-]+)", path) <= {dashboard.uid for dashboard in DASHBOARDS.values()}
-
-
-def test_every_alert_has_its_runbook_and_every_runbook_its_alert() -> None:
-    """A file of the alert's name."""
-    assert _rules("alert") == {path.stem for path in _RUNBOOKS.glob("QemuMigration*.md")}
 
 
 @_documents
