@@ -153,6 +153,19 @@ def test_a_file_that_is_linked_exists(path: Path) -> None:
         assert (path.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("folder", ["config", "deploy", "grafana"])
+def test_what_is_shipped_for_operators_is_listed(folder: str) -> None:
+    """In the README of its folder: each file by a link to it, or to the folder or the README it is in."""
+    readme = ROOT / folder / "README.md"
+    linked = {(readme.parent / target).resolve() for target in _named(r"\]\(([^)#:]+?)\)", readme)}
+    covered = linked | {target.parent for target in linked if target.name == "README.md" and target != readme}
+
+    for path in (path for path in _DOCUMENTS if readme.parent in path.parents and path != readme):
+        if path.suffix != ".py" or folder != "grafana":
+            assert covered & {path, *path.parents} - {ROOT, readme.parent}, path
+    assert readme.parent not in linked
+
+
 def test_every_target_of_make_is_explained() -> None:
     """`make` alone lists them all."""
     makefile = ROOT / "Makefile"
