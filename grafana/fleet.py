@@ -21,7 +21,7 @@ _NOW: Final = Row(
         ),
         stat("Running", "Outgoing migrations that run now.", "sum(qemu_migration_active)", "none"),
         stat(
-            "Not converging",
+            "Stalled",
             "Migrations that do not get nearer to their end (qemu_migration_stalled). Any is one too many.",
             "sum(qemu_migration_stalled)",
             "none",
@@ -155,7 +155,7 @@ _OUTCOMES: Final = Row(
     "Verdicts and outcomes",
     [
         graph(
-            "Not converging, by reason",
+            "Stalled, by reason",
             "How many migrations are stalled for which reason (qemu_migration_stall_reason).",
             [Query("sum by (reason) (qemu_migration_stall_reason)", "{{reason}}")],
             "none",

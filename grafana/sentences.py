@@ -36,13 +36,21 @@ _TRACE: Final = f'* on ({_PER_VM}) group_left (trace_id) qemu_migration_info{{si
 
 _VERDICT: Final = (
     f'label_replace(label_replace(count_values by ({_PER_VM}) ("with_verdict", qemu_migration_stalled),'
-    ' "with_verdict", "gets nearer to its end", "with_verdict", "0"), "with_verdict", "DOES NOT CONVERGE", "with_verdict", "1")'
+    ' "with_verdict", "gets nearer to its end", "with_verdict", "0"), "with_verdict", "IS STALLED", "with_verdict", "1")'
 )
 
-#: 1 for one that does not converge, 0 for one that does.
+#: The reason in parentheses, and nothing where there is none.
+_REASON: Final = (
+    f"0 * (max by ({_PER_VM}, with_reason) (label_replace(qemu_migration_stall_reason == 1,"
+    ' "with_reason", " ($1)", "reason", "(.+)"))'
+    f" or on ({_PER_VM}) qemu_migration_active)"
+)
+
+#: 1 for one that is stalled, 0 for one that is not.
 RUNNING: Final = Query(
     f"((qemu_migration_stalled and on ({_PER_VM}) qemu_migration_active == 1)"
-    f" + on ({_PER_VM}) group_left (with_verdict) 0 * {_VERDICT} "
+    f" + on ({_PER_VM}) group_left (with_verdict) 0 * {_VERDICT}"
+    f" + on ({_PER_VM}) group_left (with_reason) {_REASON} "
     + _with(
         {
             "round": "qemu_migration_round",
@@ -56,7 +64,7 @@ RUNNING: Final = Query(
         }
     )
     + f") {_TRACE}",
-    "{{vm}} {{with_verdict}}: round {{with_round}}, {{with_pending}} MiB pending, at best {{with_best}} in round {{with_best_round}};"
+    "{{vm}} {{with_verdict}}{{with_reason}}: round {{with_round}}, {{with_pending}} MiB pending, at best {{with_best}} in round {{with_best_round}};"
     " sends {{with_sent}} MiB/s while {{with_dirtied}} MiB/s are dirtied again;"
     " needs {{with_needs}} s of downtime, the limit is {{with_limit}} s.",
     instant=True,
@@ -80,5 +88,5 @@ ENDED: Final = Query(
 
 
 def worst(query: Query, number: int) -> Query:
-    """Keep so many, those that do not converge first."""
+    """Keep so many, those that are stalled first."""
     return Query(f"topk({number}, {query.expr})", query.legend, instant=query.instant)

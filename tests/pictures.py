@@ -27,11 +27,11 @@ _FLAGS: Final = (
 _RATIO: Final = "vm:qemu_migration_required_downtime_per_limit:ratio"
 
 
-def _photograph(url: str, name: str, size: str) -> None:
-    """Let a browser draw a page for seven seconds."""
+def _photograph(url: str, name: str, size: str, *, seconds: int) -> None:
+    """Let a browser draw a page for so long."""
     picture = _PICTURES / f"{name}.png"
     subprocess.run(
-        ["chromium", *_FLAGS, f"--window-size={size}", "--timeout=7000", f"--screenshot={picture}", url],
+        ["chromium", *_FLAGS, f"--window-size={size}", f"--timeout={seconds}000", f"--screenshot={picture}", url],
         capture_output=True,
         check=True,
         timeout=60,
@@ -47,10 +47,10 @@ def _main() -> None:
     ):
         ended = 'qemu_migrations_finished_total{side="source",result="completed"}'
         wait_for(lambda: (prometheus.value(ended) or 0) >= 5, 180, "some migrations completed")
-        wait_for(lambda: (daemon.metric("qemu_migration_round", vm="web-42") or 0) < 5, 60, "web-42 began anew")
-        _photograph(daemon.url, "landing-page", "1000,656")
+        wait_for(lambda: daemon.metric("qemu_migration_stalled", vm="web-42") == 1, 60, "web-42 is stalled")
+        _photograph(daemon.url, "landing-page", "1000,760", seconds=3)
         graph = {"g0.expr": _RATIO, "g0.tab": "0", "g0.range_input": "3m", "g0.step_input": "1"}
-        _photograph(f"{prometheus.url}/graph?{urlencode(graph)}", "prometheus", "1000,830")
+        _photograph(f"{prometheus.url}/graph?{urlencode(graph)}", "prometheus", "1000,830", seconds=10)
 
 
 if __name__ == "__main__":
