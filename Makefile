@@ -61,8 +61,9 @@ golden: $(VENV)/.test ## renew the golden files; review their diff
 dashboards: $(VENV)/.run ## write Grafana's dashboards anew from their source in grafana/
 	$(BIN)/python -m grafana
 
-reference: $(VENV)/.run ## write the reference of the metrics anew from their list
+reference: $(VENV)/.run ## write the references of metrics and span attributes anew from their lists
 	$(BIN)/python -m exporter.sinks.reference >exporter/sinks/METRICS.md
+	$(BIN)/python -m exporter.sinks.attributes_reference >exporter/sinks/ATTRIBUTES.md
 
 pictures: $(VENV)/.test ## photograph the demo for the README; needs Chromium and Prometheus, look at what comes out
 	$(BIN)/python -m tests.pictures

@@ -134,7 +134,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--web.listen-address", dest="listen_address", type=_address, metavar="ADDR", help="HOST:PORT to serve on")
     add("--web.config.file", dest="web_config_file", metavar="FILE", help="TLS and users, as for any other exporter")
     add("--web.telemetry-path", dest="telemetry_path", type=_path, metavar="PATH", help="where the metrics are")
-    add("--otlp.endpoint", dest="otlp_endpoint", metavar="URL", help="where to send spans over OTLP/HTTP")
+    add("--otlp.endpoint", dest="otlp_endpoint", metavar="URL", help="where to send spans by OTLP")
     add("--state.file", dest="state_file", metavar="FILE", help="where to remember open migrations over a restart")
 
 
@@ -148,7 +148,7 @@ def _add_replay_arguments(parser: argparse.ArgumentParser) -> None:
         "--otlp.endpoint",
         dest="otlp_endpoint",
         metavar="URL",
-        help="send the spans over OTLP/HTTP, such as http://localhost:4318 (default: what OTEL_ variables say)",
+        help="send the spans by OTLP, such as http://localhost:4318 (default: what OTEL_ variables say)",
     )
     add(
         "--web.listen-address",

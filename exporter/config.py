@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -24,8 +24,8 @@ from exporter.core.waits import Limits
 #: 60 series a virtual machine: 1,000 of them are one host's worth, and a scrape of some 15 MB.
 DEFAULT_MAX_VMS: Final = 1_000
 
-#: Some 20 MB of spans: an hour of one stuck migration, or a minute of a host that is emptied.
-DEFAULT_QUEUE_SPANS: Final = 16_384
+#: Some 300,000 spans: days of one stuck migration, or an hour of a host that is emptied.
+DEFAULT_SPOOL_BYTES: Final = 64 * 1024 * 1024
 
 _MEANINGS: Final = meanings()
 _DURATION: Final = r"[0-9]+(\.[0-9]+)?[smhd]"
@@ -276,15 +276,28 @@ class WebConfig(_Section):
 
 
 class SpansConfig(_Section):
-    """Where spans go.
+    """Where spans go, and how many.
 
     Attributes:
-        otlp_endpoint: Of OTLP over HTTP; default what OTEL_ variables say, else nowhere.
-        queue: Spans that wait at most; more are dropped and counted.
+        otlp_endpoint: Of OTLP; default what OTEL_ variables say, else nowhere.
+        otlp_protocol: How it is spoken; default what OTEL_ variables say, else http/protobuf.
+        queue: Spans that wait in memory at most; more are dropped and counted. Default what OTEL_ variables say, else
+            16384.
+        spool_directory: Where spans wait for a receiver that is away, over a restart too; nowhere if left out.
+        spool_max_bytes: How much may wait there; the oldest are dropped for more, and counted.
+        max_rounds: More rounds of a migration than this are no spans of their own, but one each minute.
+        max_devices: More devices of a downtime than this are one span together.
+        max_spans: More bitmap syncs, devices and markers of a migration than this are left out and counted.
     """
 
     otlp_endpoint: str | None = None
-    queue: Annotated[int, Field(ge=512)] = DEFAULT_QUEUE_SPANS
+    otlp_protocol: Literal["http/protobuf", "grpc"] | None = None
+    queue: Annotated[int, Field(ge=512)] | None = None
+    spool_directory: str | None = None
+    spool_max_bytes: Annotated[int, Field(ge=1024 * 1024)] = DEFAULT_SPOOL_BYTES
+    max_rounds: Annotated[int, Field(ge=0)] = 500
+    max_devices: Annotated[int, Field(ge=0)] = 256
+    max_spans: Annotated[int, Field(ge=0)] = 5_000
 
 
 class Config(_Section):

@@ -36,6 +36,8 @@ _TICK_SECONDS: Final = 1.0
 
 #: A crash costs at most this much of reading again; the spans made anew have the same ids.
 _SAVE_SECONDS: Final = 5.0
+#: While spans wait in memory the state of before is better: they are made again from there. But only for so long.
+_SAVE_WAITING_SECONDS: Final = 60.0
 
 #: systemd waits 90 s for a service to stop; a receiver that is slow gets a small part of that.
 _FLUSH_SECONDS: Final = 5.0
@@ -152,8 +154,12 @@ class Daemon:
         behind = [config for config, source in self._sources.items() if source.pending]
         running = self.streams.tick(now_ns, behind)
         self._parts.board.look(running)
+        if self._parts.spans is not None:
+            self._parts.spans.tick(now_ns)
         self._parts.metrics.expire(now_ns, round(self._config.metrics.retention_seconds * _NS_PER_SECOND))
-        if self.streams.is_dirty and now - self._saved >= _SAVE_SECONDS:
+        delivery = self._parts.delivery
+        due_seconds = _SAVE_SECONDS if delivery is None or delivery.is_settled else _SAVE_WAITING_SECONDS
+        if self.streams.is_dirty and now - self._saved >= due_seconds:
             self._saved = now
             self.streams.save()
         up = sum(1 for _, is_up in self.streams.all() if is_up)

@@ -24,9 +24,13 @@ from exporter.report import text
 from exporter.report.document import document
 from exporter.report.summary import StreamSummary
 from exporter.sinks import Sink
-from exporter.sinks.delivery import Delivery, OtlpJsonWriter, otlp_http
+from exporter.sinks.batches import Limits
+from exporter.sinks.delivery import PATIENCE_SECONDS, Delivery
+from exporter.sinks.fates import EXPORTED
 from exporter.sinks.health import Health
 from exporter.sinks.metrics import MetricsSink
+from exporter.sinks.otlp import OtlpError, otlp
+from exporter.sinks.otlpjson import OtlpJsonWriter
 from exporter.sinks.spans import SpansSink
 from exporter.sources.processes import guest_of
 from exporter.sources.recording import DamagedError, Recording, SourceError, tell_apart, vm_name
@@ -75,6 +79,9 @@ class Replay:
                 self._open_spans(stack)
                 registry = self._registry()
                 server = self._serve(stack, registry)
+            except OtlpError as error:
+                _complain(str(error))
+                return 1
             except OSError as error:
                 _complain(f"{error.filename or options.listen_address}: {error.strerror or error}")
                 return 1
@@ -98,11 +105,15 @@ class Replay:
             path = Path(options.spans_out)
             out = stack.enter_context(path.open("w", encoding="utf-8"))
             deliveries.append(Delivery(OtlpJsonWriter(out)))
-        over_http = otlp_http(options.otlp_endpoint)
-        if over_http is not None:
-            deliveries.append(Delivery(over_http))
+        spans = options.config.spans
+        exporter = otlp(options.otlp_endpoint, spans.otlp_protocol, PATIENCE_SECONDS)
+        if exporter is not None:
+            deliveries.append(Delivery(exporter))
         if deliveries:
-            self._spans = SpansSink(deliveries)
+            self._spans = SpansSink(
+                deliveries,
+                limits=Limits(max_rounds=spans.max_rounds, max_devices=spans.max_devices, max_spans=spans.max_spans),
+            )
             self._sinks.append(self._spans)
 
     def _registry(self) -> CollectorRegistry:
@@ -204,7 +215,8 @@ class Replay:
             self._problem(f"{path}: {error.strerror or error}")
 
     def _status(self) -> int:
-        failed = self._spans.counts()["failed", "undeliverable"] if self._spans is not None else 0
+        counts = self._spans.counts() if self._spans is not None else {}
+        failed = sum(spans for fate, spans in counts.items() if fate != EXPORTED)
         if failed:
             self._problem(f"{failed} spans were not delivered; replaying again is harmless, it makes the same spans")
         malformed = sum(stream.counts.malformed for stream in self._streams)

@@ -18,12 +18,14 @@ from exporter.core.model import Migration, Result
 from exporter.daemon import Daemon
 from exporter.report.document import migration_document
 from exporter.report.verdict import running_sentence, sentence
+from exporter.sinks.batches import Limits
 from exporter.sinks.board import Board
-from exporter.sinks.delivery import otlp_http
 from exporter.sinks.health import Health
-from exporter.sinks.live import LiveDelivery
+from exporter.sinks.live import LiveDelivery, Pace
 from exporter.sinks.metrics import MetricsSink
+from exporter.sinks.otlp import OtlpError, otlp
 from exporter.sinks.spans import SpansSink
+from exporter.sinks.spool import Spool
 from exporter.streams import Parts
 from exporter.web import MigrationView, Offer, Page, Server, StreamView
 
@@ -32,7 +34,14 @@ logger = logging.getLogger(__name__)
 
 def run(config: Config, reload: Callable[[], Config]) -> int:
     """Follow live streams until SIGTERM or SIGINT; return the exit status."""
-    parts = _parts(config)
+    try:
+        parts = _parts(config)
+    except OtlpError as error:
+        logger.error("%s", error)  # noqa: TRY400 - no bug of ours
+        return 1
+    except OSError as error:
+        logger.error("%s cannot be used: %s", config.spans.spool_directory, error.strerror)  # noqa: TRY400
+        return 1
     daemon = Daemon(config, parts, reload=reload)
     registry = CollectorRegistry(auto_describe=True)
     registry.register(parts.metrics)
@@ -66,11 +75,25 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
 
 def _parts(config: Config) -> Parts:
     metrics, board = MetricsSink(max_vms=config.metrics.max_vms), Board()
-    exporter = otlp_http(config.spans.otlp_endpoint, timeout=None)
+    spans = config.spans
+    exporter = otlp(spans.otlp_endpoint, spans.otlp_protocol)
     if exporter is None:
         return Parts(metrics, board)
-    delivery = LiveDelivery(exporter, queue_spans=config.spans.queue)
-    return Parts(metrics, board, SpansSink([delivery], _host()), delivery)
+    spool = None
+    if spans.spool_directory is not None:
+        spool = Spool(Path(spans.spool_directory), max_bytes=spans.spool_max_bytes)
+        spool.open()
+    delivery = LiveDelivery(exporter, pace=Pace.of(spans.queue), spool=spool)
+    return Parts(
+        metrics,
+        board,
+        SpansSink(
+            [delivery],
+            _host(),
+            Limits(max_rounds=spans.max_rounds, max_devices=spans.max_devices, max_spans=spans.max_spans),
+        ),
+        delivery,
+    )
 
 
 def _host() -> Mapping[str, str]:

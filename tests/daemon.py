@@ -48,12 +48,12 @@ class Daemon:
         migrations: list[dict[str, Any]] = json.loads(self.get("/api/v1/migrations"))["data"]["migrations"]
         return migrations
 
-    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+    def wait_until(self, condition: Callable[[], bool], what: str, seconds: float = 15) -> None:
         """Poll until something is so."""
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + seconds
         while not condition():
             assert self.process.poll() is None, f"ended before {what}: {self.log}"
-            assert time.monotonic() < deadline, f"not within 15 s: {what}: {self.log}"
+            assert time.monotonic() < deadline, f"not within {seconds} s: {what}: {self.log}"
             time.sleep(0.02)
 
     def stop(self, number: int = signal.SIGTERM) -> int:

@@ -19,7 +19,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests.receiver import Receiver
+from tests.receiver import Answer, Receiver
 
 CONFIG: Final = Path(__file__).parents[1] / "config"
 
@@ -68,10 +68,10 @@ class Webhook(Receiver):
         super().__init__()
         self.alerts: list[dict[str, Any]] = []
 
-    def handle(self, path: str, headers: dict[str, str], body: bytes) -> int:  # noqa: ARG002 - as its kind
+    def handle(self, path: str, headers: dict[str, str], body: bytes) -> Answer:  # noqa: ARG002 - as its kind
         """Take one notification."""
         self.alerts += json.loads(body)["alerts"]
-        return 200
+        return Answer(200)
 
 
 @contextmanager

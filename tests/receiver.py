@@ -1,56 +1,82 @@
-"""A real OTLP/HTTP receiver, as slow and as unfriendly as a test wants it."""
+"""A receiver of OTLP over HTTP: it keeps what it gets, and answers as it is told to."""
 
 from __future__ import annotations
 
+import gzip
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
-class Receiver:
-    """Spans that came in, and how to answer: `answer` is called for each request and returns the HTTP status."""
+@dataclass(frozen=True)
+class Answer:
+    """What to answer to a request."""
 
-    def __init__(self, answer: Callable[[], int] = lambda: 200) -> None:
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Receiver:
+    """Spans that came in, and how to answer: `answer` is called for each request and returns the HTTP status, or more.
+
+    Names of headers are in lower case.
+    """
+
+    def __init__(self, answer: Callable[[], int | Answer] = lambda: 200) -> None:
         self.spans: list[Span] = []
+        self.resources: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.url = ""
-        self._answer = answer
+        self.answer = answer
 
-    def handle(self, path: str, headers: dict[str, str], body: bytes) -> int:
+    def handle(self, path: str, headers: dict[str, str], body: bytes) -> Answer:
         """Take one request."""
         self.paths.append(path)
         self.headers.append(headers)
-        status = self._answer()
-        if status == 200:
-            request = ExportTraceServiceRequest.FromString(body)
+        answer = self.answer()
+        answer = answer if isinstance(answer, Answer) else Answer(answer)
+        if answer.status == 200:
+            plain = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
+            request = ExportTraceServiceRequest.FromString(plain)
             for resource_spans in request.resource_spans:
+                pairs = resource_spans.resource.attributes
+                self.resources.append({pair.key: pair.value.string_value for pair in pairs})
                 for scope_spans in resource_spans.scope_spans:
                     self.spans.extend(scope_spans.spans)
-        return status
+        return answer
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the spans that came."""
+        return {span.name for span in self.spans}
 
 
 @contextmanager
-def receiving(receiver: Receiver) -> Iterator[Receiver]:
-    """Listen on a free port of the loopback address."""
+def receiving(receiver: Receiver, port: int = 0) -> Iterator[Receiver]:
+    """Listen on the loopback address, on a free port unless one is given."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            status = receiver.handle(self.path, dict(self.headers), body)
-            self.send_response(status)
-            self.send_header("Retry-After", "0")
-            self.send_header("Content-Length", "0")
+            answer = receiver.handle(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+            self.send_response(answer.status)
+            for name, value in {"Retry-After": "0", "Content-Length": str(len(answer.body)), **answer.headers}.items():
+                self.send_header(name, value)
             self.end_headers()
+            self.wfile.write(answer.body)
 
         def log_message(self, *args: object) -> None:
             """Keep the tests' output clean."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     receiver.url = f"http://127.0.0.1:{server.server_address[1]}"

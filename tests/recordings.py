@@ -22,8 +22,9 @@ from exporter.core.stream import Stream
 from exporter.report import text
 from exporter.report.document import document
 from exporter.report.summary import StreamSummary
-from exporter.sinks.delivery import Delivery, OtlpJsonWriter
+from exporter.sinks.delivery import Delivery
 from exporter.sinks.metrics import MetricsSink
+from exporter.sinks.otlpjson import OtlpJsonWriter
 from exporter.sinks.spans import SpansSink
 
 DATA = Path(__file__).parent / "data"
@@ -142,4 +143,7 @@ def _attributes(span: dict[str, Any]) -> str:
         for each in span.get("attributes", [])
         if each["key"] != "code.stacktrace"
     ]
+    for link in span.get("links", []):
+        (relation,) = link["attributes"]
+        pairs.append(f"-> {relation['value']['stringValue']} {link['traceId'][:8]}")
     return "".join(f"  {pair}" for pair in pairs)

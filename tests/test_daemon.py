@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from exporter.cli import main
+from exporter.sinks.spool import Spool
 from tests.daemon import running
 from tests.receiver import Receiver, receiving
 from tests.recordings import DATA, as_of_now
@@ -125,6 +126,36 @@ def test_a_restart_in_the_middle_loses_nothing(
 
         assert _spans(receiver.spans) == undisturbed
         assert ("interrupted" in {span.name for span in receiver.spans}) == (number == signal.SIGTERM)
+
+
+def test_spans_that_waited_in_memory_when_it_was_killed_are_made_again(
+    tmp_path: Path, undisturbed: dict[tuple[bytes, bytes], bytes]
+) -> None:
+    """While a receiver takes none, no state is kept that says they were told."""
+    log, other, state = tmp_path / "db-7.log", tmp_path / "web-42.log", tmp_path / "state"
+    with receiving(Receiver()) as receiver:
+        arguments = (f"--source={tmp_path}/*.log", f"--state.file={state}", f"--otlp.endpoint={receiver.url}")
+        log.touch()
+        with running(tmp_path, *arguments) as daemon:
+            _append(log, b"a line of another kind\n")
+            _append(other, IDLE)
+            daemon.wait_until(lambda: "migrate" in receiver.names and state.exists(), "the state is kept")
+
+            receiver.answer = lambda: 503
+            asked = len(receiver.paths)
+            _append(log, NONCONVERGING[: len(NONCONVERGING) // 2])
+            # Six requests are an attempt; before the fourth there are pauses of 5 s and more, and a state is due.
+            daemon.wait_until(lambda: len(receiver.paths) > asked + 3 * 6, "the outage lasts", 30)
+            daemon.stop(signal.SIGKILL)
+
+        receiver.answer = lambda: 200
+        receiver.spans.clear()
+        _append(log, NONCONVERGING[len(NONCONVERGING) // 2 :])
+        with running(tmp_path, *arguments) as daemon:
+            daemon.wait_until(lambda: "migrate" in receiver.names, "the trace is whole")
+            assert daemon.stop() == 0
+
+        assert _spans(receiver.spans) == undisturbed
 
 
 def test_a_state_file_that_is_nonsense_is_ignored_with_a_word(tmp_path: Path) -> None:
@@ -277,3 +308,20 @@ def test_an_address_that_is_taken_is_told_at_once(tmp_path: Path, capsys: pytest
     assert status == 1
     assert f"{address} cannot be listened on: Address already in use" in complaint
     assert "Traceback" not in complaint
+
+
+def test_a_spool_that_cannot_be_used_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is something else in its place, or another program has it: a message and status 1, no traceback."""
+    (tmp_path / "file").touch()
+    taken = Spool(tmp_path / "taken", max_bytes=1 << 20)
+    taken.open()
+    for name, reason in (("file", "File exists"), ("taken", "another exporter has it")):
+        config = tmp_path / "exporter.yml"
+        config.write_text(f"spans: {{otlp_endpoint: 'http://127.0.0.1:1', spool_directory: {tmp_path}/{name}}}\n")
+
+        status = main(["run", f"--config.file={config}", f"--source={tmp_path}/x.log"])
+
+        complaint = capsys.readouterr().err
+        assert status == 1
+        assert f"{tmp_path}/{name} cannot be used: {reason}" in complaint
+        assert "Traceback" not in complaint

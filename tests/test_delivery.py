@@ -5,15 +5,26 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanContext
 
 from exporter.core.stream import Stream
-from exporter.sinks.delivery import Delivery, OtlpJsonWriter, otlp_http
+from exporter.sinks.delivery import Delivery
+from exporter.sinks.fates import EXPORTED, FATES, REFUSED, UNREACHABLE
+from exporter.sinks.otlp import otlp
+from exporter.sinks.otlpjson import OtlpJsonWriter
 from exporter.sinks.spans import SpansSink
-from tests.receiver import Receiver, receiving
+from tests.receiver import Answer, Receiver, receiving
 from tests.recordings import DATA
 
 
@@ -29,12 +40,15 @@ class _Scripted(SpanExporter):
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
 
+_SPAN = ReadableSpan(
+    "iterate", context=SpanContext(1, 2, is_remote=False), resource=Resource({}), start_time=1, end_time=2
+)
 _OK, _NO = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
 
 
 def _deliver(spans: int, delivery: Delivery) -> None:
     for _ in range(spans):
-        delivery.on_end(ReadableSpan("iterate"))
+        delivery.on_end(_SPAN)
     delivery.shutdown()
 
 
@@ -46,7 +60,7 @@ def test_spans_leave_in_batches_and_the_rest_at_the_end() -> None:
     _deliver(1_100, delivery)
 
     assert exporter.batches == [512, 512, 76]
-    assert delivery.counts() == {("exported", ""): 1_100, ("failed", "undeliverable"): 0}
+    assert delivery.counts() == {EXPORTED: 1_100, REFUSED: 0, UNREACHABLE: 0}
 
 
 def test_nothing_is_sent_when_there_is_nothing() -> None:
@@ -66,7 +80,7 @@ def test_a_batch_that_fails_is_sent_again() -> None:
     _deliver(10, delivery)
 
     assert exporter.batches == [10, 10, 10]
-    assert delivery.counts()["exported", ""] == 10
+    assert delivery.counts()[EXPORTED] == 10
 
 
 def test_after_a_batch_that_cannot_be_delivered_the_rest_is_counted_and_not_tried() -> None:
@@ -77,7 +91,7 @@ def test_after_a_batch_that_cannot_be_delivered_the_rest_is_counted_and_not_trie
     _deliver(1_000, delivery)
 
     assert exporter.batches == [512, 512]
-    assert delivery.counts() == {("exported", ""): 0, ("failed", "undeliverable"): 1_000}
+    assert delivery.counts() == {EXPORTED: 0, REFUSED: 0, UNREACHABLE: 1_000}
     assert not delivery.force_flush()
 
 
@@ -85,7 +99,7 @@ def test_flushing_sends_what_is_there() -> None:
     """The SDK's flush reaches the exporter."""
     exporter = _Scripted(_OK)
     delivery = Delivery(exporter)
-    delivery.on_end(ReadableSpan("iterate"))
+    delivery.on_end(_SPAN)
 
     assert delivery.force_flush()
     assert exporter.batches == [1]
@@ -121,47 +135,37 @@ def test_a_receiver_gets_every_span_though_it_refuses_at_first(monkeypatch: pyte
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_TIMEOUT", raising=False)
     answers = iter([503, 503])
     with receiving(Receiver(lambda: next(answers, 200))) as receiver:
-        exporter = otlp_http(receiver.url)
+        exporter = otlp(receiver.url)
         assert exporter is not None
 
         sink = _spans_of("qemu-7.2-log-nonconverging.log", 30, Delivery(exporter))
 
-        assert sink.counts() == {("exported", ""): len(receiver.spans), ("failed", "undeliverable"): 0}
+        assert sink.counts() == {**dict.fromkeys(FATES, 0), EXPORTED: len(receiver.spans)}
         assert [span.name for span in receiver.spans].count("migrate") == 30
         assert len({(span.trace_id, span.span_id) for span in receiver.spans}) == len(receiver.spans) > 1_500
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "path"),
-    [("", "/v1/traces"), ("/", "/v1/traces"), ("/v1/traces", "/v1/traces"), ("/otlp/v1/traces", "/otlp/v1/traces")],
-)
-def test_an_endpoint_without_a_path_gets_the_standard_one(endpoint: str, path: str) -> None:
-    """The base URL is enough, and a path of one's own is taken as it is."""
-    with receiving(Receiver()) as receiver:
-        exporter = otlp_http(receiver.url + endpoint)
+def test_spans_that_a_receiver_refuses_are_counted_and_the_next_are_tried() -> None:
+    """It is this batch that it will not have; some of a batch may be rejected too."""
+    partial = ExportTraceServiceResponse(partial_success=ExportTracePartialSuccess(rejected_spans=3))
+    answers = iter([Answer(400), Answer(200, partial.SerializeToString()), Answer(200)])
+    with receiving(Receiver(lambda: next(answers))) as receiver:
+        exporter = otlp(receiver.url)
         assert exporter is not None
-        _spans_of("qemu-7.2-log-refused.log", 1, Delivery(exporter))
+        delivery = Delivery(exporter)
+        _deliver(1_200, delivery)
 
-        assert receiver.paths == [path]
-
-
-def test_the_otel_variables_name_endpoint_and_headers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Operators set their collectors up once, by OpenTelemetry's own variables."""
-    with receiving(Receiver()) as receiver:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=blue")
-        exporter = otlp_http(None)
-        assert exporter is not None
-        _spans_of("qemu-7.2-log-refused.log", 1, Delivery(exporter))
-
-        assert receiver.paths == ["/v1/traces"]
-        assert receiver.headers[0]["x-tenant"] == "blue"
+        assert delivery.counts() == {EXPORTED: 512 - 3 + 176, REFUSED: 512 + 3, UNREACHABLE: 0}
 
 
-def test_nothing_is_exported_unless_somebody_named_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No flag and no variable: no connection. OTEL_SDK_DISABLED overrules both."""
-    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
-    assert otlp_http(None) is None
+def test_a_disk_that_is_full_is_told_once_and_the_spans_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """No traceback, and the replay goes on to its report."""
+    with Path("/dev/full").open("w", encoding="utf-8") as out:
+        delivery = Delivery(OtlpJsonWriter(out))
+        _spans_of("qemu-7.2-log-nonconverging.log", 30, delivery)
 
-    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
-    assert otlp_http("http://127.0.0.1:4318") is None
+        assert delivery.counts()[EXPORTED] == 0
+        assert delivery.counts()[UNREACHABLE] > 1_500
+        assert [record.message for record in caplog.records] == ["the spans were not written: No space left on device"]
+        with suppress(OSError):
+            out.close()

@@ -15,6 +15,7 @@ from exporter.core.changes import Ended
 from exporter.core.stream import Stream
 from exporter.report import text
 from exporter.report.summary import StreamSummary
+from tests.core_helpers import made
 from tests.recordings import RECORDINGS, SMALL, Recording, run, tree
 
 Check = Callable[[str, str], None]
@@ -30,6 +31,12 @@ def test_a_recording_gives_its_golden_report_metrics_and_spans(recording: Record
     assert_golden(f"{recording.name}/metrics.prom", output.metrics)
     assert_golden(f"{recording.name}/spans.txt", tree(output.all_spans))
     assert_golden(f"{recording.name}/spans.jsonl", output.spans)
+
+
+@pytest.mark.parametrize("name", ["7.2-two-attempts", "7.2-pre-switchover", "8.2-completed", "9.2-postcopy"])
+def test_a_log_written_after_qemus_sources_gives_its_golden_spans(name: str, assert_golden: Check) -> None:
+    """What no recording has: a retry, the wait before the switchover, QEMU's own checkpoints of the downtime."""
+    assert_golden(f"made-{name}/spans.txt", tree(run([made(name)], vm="web-42").all_spans))
 
 
 @pytest.mark.parametrize("recording", SMALL, ids=lambda each: each.name)

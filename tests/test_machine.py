@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.core.changes import Change, DeviceFinished, PhaseEnded, RoundEnded, Surprised, SyncFinished
+from exporter.core.changes import (
+    Change,
+    DeviceFinished,
+    DowntimePartEnded,
+    PhaseEnded,
+    RoundEnded,
+    Surprised,
+    SyncFinished,
+)
 from exporter.core.events import FunctionCalled
 from exporter.core.machine import Machine
 from exporter.core.model import ClockKind, Mode, PhaseName, Result, SurpriseKind
@@ -304,6 +312,81 @@ def test_devices_are_those_saved_in_the_switchover() -> None:
     """
     reading = follow(SETUP + device + "savevm_state_complete_precopy\n" + device)
     assert ["cpu"] == [each.device.name for each in reading.of(DeviceFinished)]
+
+
+@pytest.mark.parametrize(
+    ("events", "parts"),
+    [
+        # 8.2 and later
+        (
+            """
+            migration_thread_low_pending 0
+            vmstate_downtime_checkpoint src-downtime-start
+            vmstate_downtime_checkpoint src-vm-stopped
+            migration_completion_vm_stop ret 0
+            savevm_section_start ram, section_id 2
+            savevm_section_end ram, section_id 2 -> 0
+            vmstate_downtime_checkpoint src-iterable-saved
+            """,
+            [("stop", 7, 8), ("ram", 10, 11)],
+        ),
+        # The sections are not enabled
+        (
+            """
+            migration_thread_low_pending 0
+            vmstate_downtime_checkpoint src-downtime-start
+            vmstate_downtime_checkpoint src-vm-stopped
+            migrate_set_state new state device
+            +20 vmstate_downtime_checkpoint src-iterable-saved
+            """,
+            [("stop", 7, 8), ("ram", 9, 30)],
+        ),
+        ("migration_thread_low_pending 0\n+20 vmstate_downtime_save type=iterable idstr=ram instance_id=0 downtime=9000",
+         [("ram", 17, 26)]),
+        # To 6.0: the mark after the stop; with pause-before-switchover, a state
+        ("migration_thread_low_pending 0\nsavevm_state_complete_precopy", [("stop", 5, 6)]),
+        ("migration_thread_low_pending 0\nmigrate_set_state new state pre-switchover", [("stop", 5, 6)]),
+        # Not in the switchover
+        ("vmstate_downtime_checkpoint src-iterable-saved", []),
+        ("savevm_section_start ram, section_id 2\nsavevm_section_end ram, section_id 2 -> 1", []),
+    ],
+)  # fmt: skip
+def test_the_downtime_is_a_stop_and_rams_last_pass_and_the_devices(
+    events: str, parts: list[tuple[str, float, float]]
+) -> None:
+    """As far as the marks of the release tell it."""
+    told = [change.part for change in follow(SETUP + events).of(DowntimePartEnded)]
+    assert parts == [
+        (each.name, (each.start_ns - EPOCH_NS) / NS_PER_MS, (each.end_ns - EPOCH_NS) / NS_PER_MS) for each in told
+    ]
+
+
+def test_a_clock_that_does_not_tell_time_tells_no_parts_of_the_downtime() -> None:
+    """None is better than one of 0 seconds."""
+    names = ("savevm_state_header", "migration_thread_setup_complete", "migration_thread_low_pending")
+    lines = "".join(f"{name} \n" for name in (*names, "savevm_state_complete_precopy"))
+    assert [] == read(lines).of(DowntimePartEnded)
+
+
+def test_all_devices_are_told_before_the_switchover_ends() -> None:
+    """The last one too, which QEMU's own measure might have followed."""
+    changes = follow(
+        SETUP
+        + """
+        savevm_state_complete_precopy
+        savevm_section_start cpu, section_id 5
+        vmstate_save cpu, cpu
+        savevm_section_end cpu, section_id 5 -> 0
+        migrate_set_state new state completed
+        """
+    ).changes
+    ends = [
+        type(change)
+        for change in changes
+        if isinstance(change, DeviceFinished)
+        or (isinstance(change, PhaseEnded) and change.phase.name is PhaseName.COMPLETE_PRECOPY)
+    ]
+    assert [DeviceFinished, PhaseEnded] == ends
 
 
 # States

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from exporter.core.changes import Change, Ended, Resumed, Started
+from exporter.core.changes import Change, Ended, Resumed, RoundEnded, Started
 from exporter.core.model import ClockKind
 from exporter.core.stream import Snapshot, Stream
 from exporter.sinks.metrics import MetricsSink
@@ -53,6 +53,9 @@ def test_what_goes_on_is_said_once() -> None:
     assert [type(change) for change in first if isinstance(change, Started)] == [Started]
     resumed = [change for change in second if isinstance(change, Started | Resumed)]
     assert [type(change) for change in resumed] == [Resumed]
+    told = [change.round for change in first if isinstance(change, RoundEnded)]
+    assert [change.rounds for change in resumed if isinstance(change, Resumed)] == [tuple(told)]
+    assert len(told) > 2
 
 
 def test_counters_begin_at_0_again_and_do_not_count_twice() -> None:

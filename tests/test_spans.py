@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from exporter.core.stream import Stream
-from exporter.sinks.delivery import Delivery, OtlpJsonWriter
+from exporter.sinks.delivery import Delivery
+from exporter.sinks.otlpjson import OtlpJsonWriter
 from exporter.sinks.spans import SpansSink
 from tests.recordings import DATA, run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exporter.core.events import DeviceDowntime, DeviceSaved, Mark, SectionEnded, SectionStarted
-from exporter.core.model import Device
+from exporter.core.model import Device, DowntimePart, DowntimePartName
 from exporter.core.switchover import LOW_PENDING_RANK, RANKS, WORST_RANK, Switchover
 
 
@@ -16,6 +16,11 @@ def section(
         devices += switchover.device_saved(start_ns, DeviceSaved(None, None, idstr, vmsd))
     switchover.section_ended(end_ns, SectionEnded(None, None, idstr, number), timed=True)
     return devices
+
+
+def part(name: DowntimePartName, start_ns: int, end_ns: int) -> DowntimePart:
+    """Make a part of the downtime."""
+    return DowntimePart(name=name, start_ns=start_ns, end_ns=end_ns)
 
 
 def downtime(idstr: str, us: int | None, instance: int = 0) -> DeviceDowntime:
@@ -53,8 +58,11 @@ def test_a_device_is_its_section() -> None:
 def test_ram_is_no_device() -> None:
     """Its last pass is what the downtime is spent on, and not a device's state."""
     switchover = Switchover()
-    section(switchover, "ram", 10, 30)
-    switchover.section_ended(40, SectionEnded(None, None, "ram", 2), timed=True)
+    switchover.section_started(10, SectionStarted(None, None, "ram", 2))
+    assert [part(DowntimePartName.RAM, 10, 30)] == switchover.section_ended(
+        30, SectionEnded(None, None, "ram", 2), timed=True
+    )
+    assert [] == switchover.section_ended(40, SectionEnded(None, None, "ram", 2), timed=True)
     assert [] == switchover.devices
 
 
@@ -119,3 +127,39 @@ def test_a_wait_ends_once() -> None:
     switchover.wait_begins(5)
     assert 5 == switchover.wait_ends()
     assert None is switchover.wait_ends()
+
+
+def test_the_stop_goes_from_the_start_of_the_downtime_to_the_first_mark_of_a_guest_that_stands_still() -> None:
+    """QEMU prints two of them since 8.2; where nothing came before the mark, the stop's length is not known."""
+    switchover = Switchover()
+    switchover.may_begin(10, LOW_PENDING_RANK)
+    assert [part(DowntimePartName.STOP, 10, 25)] == switchover.stopped(25)
+    assert [] == switchover.stopped(26)
+
+    assert [] == Switchover().stopped(25)
+    assert [] == Switchover(start_ns=25).stopped(25)
+
+
+def test_without_sections_rams_last_pass_is_qemus_measure_or_else_what_lies_between_its_checkpoints() -> None:
+    """One of them, once; devices' measures and a RAM that was skipped tell nothing."""
+    switchover = Switchover(start_ns=10_000)
+    assert [] == switchover.iterable_saved(20_000)
+    switchover.stopped(30_000)
+    measures = [downtime("cpu", 5), downtime("ram", None), downtime("ram", 0), downtime("ram", 12), downtime("ram", 9)]
+    told = [switchover.ram_downtime(50_000, each) for each in measures]
+    assert [[], [], [], [part(DowntimePartName.RAM, 38_000, 50_000)], []] == told
+    assert [] == switchover.iterable_saved(51_000)
+
+    other = Switchover(start_ns=10_000)
+    other.stopped(30_000)
+    other.stopped(31_000)
+    assert [part(DowntimePartName.RAM, 31_000, 51_000)] == other.iterable_saved(51_000)
+
+
+def test_where_there_are_sections_nothing_else_tells_of_ram() -> None:
+    """They are printed for RAM, too."""
+    switchover = Switchover(start_ns=10_000)
+    switchover.stopped(30_000)
+    section(switchover, "cpu", 31_000, 32_000)
+    assert [] == switchover.iterable_saved(51_000)
+    assert [] == switchover.ram_downtime(51_000, downtime("ram", 12))

@@ -127,6 +127,27 @@ def test_setup_again_is_another_attempt() -> None:
     assert [SurpriseKind.RESTARTED] == reading.surprises
 
 
+@pytest.mark.parametrize(
+    ("before", "is_retry"),
+    [
+        (RUNNING + "migrate_set_state new state failed\n", True),
+        (RUNNING + "migrate_set_state new state cancelled\n", True),
+        ("M migrate_set_state new state setup\nM migrate_set_state new state failed\n", True),
+        (RUNNING, True),
+        (COMPLETED, False),
+        (
+            "migration_socket_incoming_accepted\nmigrate_set_state new state active\nmigrate_set_state new state failed\n",
+            False,
+        ),
+    ],
+)
+def test_an_attempt_after_one_that_did_not_complete_is_a_retry(before: str, *, is_retry: bool) -> None:
+    """Of the same end: what came in before was another thing."""
+    first, second = follow(before + COMPLETED).migrations
+    assert (first.identity.trace_id if is_retry else None) == second.identity.retry_of
+    assert None is first.identity.retry_of
+
+
 def test_a_header_again_is_another_attempt_where_there_are_no_states() -> None:
     """Where there are, it means nothing."""
     stateless = "savevm_state_header\nmigration_thread_setup_complete\n"

@@ -168,7 +168,7 @@ EXAMPLES: list[tuple[str, str, Event]] = [
     ("2.0..", "vmstate_save slirp, (old)", DeviceSaved(NS, T, "slirp", "(old)")),
     ("8.2..", "vmstate_downtime_checkpoint src-downtime-start", mark(Mark.DOWNTIME_START)),
     ("8.2..", "vmstate_downtime_checkpoint src-vm-stopped", mark(Mark.VM_STOPPED)),
-    ("8.2..", "vmstate_downtime_checkpoint src-iterable-saved", mark(Mark.OUTGOING)),
+    ("8.2..", "vmstate_downtime_checkpoint src-iterable-saved", mark(Mark.ITERABLE_SAVED)),
     ("8.2..", "vmstate_downtime_checkpoint src-non-iterable-saved", mark(Mark.OUTGOING)),
     ("8.2..", "vmstate_downtime_checkpoint src-downtime-end", mark(Mark.DOWNTIME_END)),
     ("8.2..", "vmstate_downtime_checkpoint dst-precopy-bh-vm-started", mark(Mark.DESTINATION)),

@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporter.core.model import Device, Identity, Migration, Phase, Progress, Round, Stall, SurpriseKind, Sync
+from exporter.core.model import (
+    Device,
+    DowntimePart,
+    Identity,
+    Migration,
+    Phase,
+    Progress,
+    Round,
+    Stall,
+    SurpriseKind,
+    Sync,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +30,14 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A migration that began before this program did goes on; its beginning, and all up to here, was told then."""
+    """A migration that began before this program did goes on; its beginning, and all up to here, was told then.
+
+    `rounds` are those that were told.
+    """
 
     identity: Identity
     progress: Progress
+    rounds: tuple[Round, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +78,14 @@ class DeviceFinished:
 
     trace_id: str
     device: Device
+
+
+@dataclass(frozen=True, slots=True)
+class DowntimePartEnded:
+    """A part of the downtime that is no device's ended."""
+
+    trace_id: str
+    part: DowntimePart
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +137,7 @@ Change = (
     | RoundEnded
     | SyncFinished
     | DeviceFinished
+    | DowntimePartEnded
     | PreSwitchoverEnded
     | Stalled
     | StallCleared

@@ -33,6 +33,8 @@ class Mark(StrEnum):
     POSTCOPY_SET_RUN = "postcopy_set_run"
     VM_STOPPED = "vm_stopped"
     COMPLETE = "complete"
+    #: What could be sent while the guest ran, RAM above all, is sent to its end; the devices come next.
+    ITERABLE_SAVED = "iterable_saved"
     DOWNTIME_END = "downtime_end"
     POSTCOPY_START = "postcopy_start"
     POSTCOPY_REQUEST = "postcopy_request"

@@ -13,6 +13,7 @@ from exporter.core import states
 from exporter.core.changes import (
     Change,
     DeviceFinished,
+    DowntimePartEnded,
     Ended,
     PhaseEnded,
     PreSwitchoverEnded,
@@ -43,12 +44,14 @@ from exporter.core.judge import Judge, Policy
 from exporter.core.model import (
     ClockKind,
     Device,
+    DowntimePart,
     Identity,
     Migration,
     Mode,
     Phase,
     PhaseName,
     Progress,
+    Round,
     Side,
     SurpriseKind,
 )
@@ -68,6 +71,7 @@ class Machine:
 
     Attributes:
         side: Which end of it this QEMU is, None as long as nothing told.
+        retry_of: The trace id of the attempt before, if that did not complete.
         outcome: Its end, after which more events may still belong to it.
         changes: What happened since `take` was last called.
     """
@@ -89,6 +93,7 @@ class Machine:
     ) -> None:
         self.trace_id = trace_id
         self.side: Side | None = None
+        self.retry_of: str | None = None
         self.outcome = Outcome()
         self.changes: list[Change] = []
         self.sync_stacktrace: tuple[str, ...] = ()
@@ -174,7 +179,13 @@ class Machine:
             start_ns=self.start_ns,
             partial=self.partial,
             stacktrace=self._stacktrace,
+            retry_of=self.retry_of,
         )
+
+    @property
+    def rounds_told(self) -> tuple[Round, ...]:
+        """The rounds that ended and were told."""
+        return tuple(self._iteration.finished)
 
     def apply(self, event: Event, at_ns: int) -> None:
         """Take one event that belongs to this migration, at a time that never goes back."""
@@ -259,9 +270,11 @@ class Machine:
             self._active_ns = at_ns
         elif state == "pre-switchover":
             self._complete(at_ns, WORST_RANK)
+            self._parts_ended(self._switchover.stopped(at_ns))
             self._switchover.wait_begins(at_ns)
         elif state == "device":
             self._complete(at_ns, RANKS[Mark.COMPLETE])
+            self._parts_ended(self._switchover.stopped(at_ns))
             self.outcome.completing = True
         elif state == "postcopy-active":
             self._mode = Mode.POSTCOPY
@@ -283,6 +296,8 @@ class Machine:
 
     def _leave(self, at_ns: int | None) -> None:
         if self._phase is not None and at_ns is not None:
+            if self._phase is PhaseName.COMPLETE_PRECOPY:
+                self._devices_finished(self._switchover.flush())
             phase = Phase(name=self._phase, start_ns=self._phase_ns, end_ns=at_ns)
             self._phases.append(phase)
             self._emit(PhaseEnded(self.trace_id, phase))
@@ -330,6 +345,8 @@ class Machine:
 
     def _stopping(self, at_ns: int, event: Marked) -> None:
         self._complete(at_ns, RANKS[event.mark])
+        if event.mark in {Mark.VM_STOPPED, Mark.COMPLETE}:
+            self._parts_ended(self._switchover.stopped(at_ns))
         if event.mark is Mark.COMPLETE:
             self.outcome.completing = True
 
@@ -422,11 +439,21 @@ class Machine:
 
     def _section_ended(self, at_ns: int, event: SectionEnded) -> None:
         if self._phase is PhaseName.COMPLETE_PRECOPY:
-            self._switchover.section_ended(at_ns, event, timed=self._timed)
+            self._parts_ended(self._switchover.section_ended(at_ns, event, timed=self._timed))
 
     def _device_downtime(self, at_ns: int, event: DeviceDowntime) -> None:
         if self._phase is PhaseName.COMPLETE_PRECOPY:
             self._devices_finished(self._switchover.device_downtime(at_ns, event))
+            self._parts_ended(self._switchover.ram_downtime(at_ns, event))
+
+    def _iterable_saved(self, at_ns: int, _event: Marked) -> None:
+        if self._phase is PhaseName.COMPLETE_PRECOPY:
+            self._parts_ended(self._switchover.iterable_saved(at_ns))
+
+    def _parts_ended(self, parts: list[DowntimePart]) -> None:
+        """Tell parts of the downtime, unless the clock does not know how long they took."""
+        for part in parts if self._timed else ():
+            self._emit(DowntimePartEnded(self.trace_id, part))
 
     def _devices_finished(self, devices: list[Device]) -> None:
         for device in devices:
@@ -580,6 +607,7 @@ _MARK_HANDLERS: Final[Mapping[Mark, Callable[[Machine, int, Marked], None]]] = {
     Mark.THROTTLE: Machine._throttled,
     Mark.THROTTLE_SYNC: Machine._throttle_syncs,
     **dict.fromkeys(RANKS, Machine._stopping),
+    Mark.ITERABLE_SAVED: Machine._iterable_saved,
     Mark.DOWNTIME_END: Machine._downtime_end,
     Mark.POSTCOPY_START: Machine._postcopy_start,
     Mark.POSTCOPY_REQUEST: Machine._postcopy_request,

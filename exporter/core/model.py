@@ -43,6 +43,15 @@ class PhaseName(StrEnum):
     CLEANUP = "cleanup"
 
 
+class DowntimePartName(StrEnum):
+    """What the downtime is spent on beside the devices, in its order."""
+
+    #: The CPUs are paused and the disks flushed.
+    STOP = "stop"
+    #: RAM is sent for the last time, the final bitmap sync included.
+    RAM = "ram"
+
+
 class ClockKind(StrEnum):
     """Where a stream's times come from."""
 
@@ -102,6 +111,8 @@ class Identity:
         side: None where nothing in the stream tells.
         partial: The stream was joined after the migration's beginning.
         stacktrace: The backtrace of the probe that began it, if one was printed.
+        retry_of: The trace id of the attempt before, of the same virtual machine in the same stream, if that did not
+            complete.
     """
 
     trace_id: str
@@ -113,6 +124,7 @@ class Identity:
     start_ns: int
     partial: bool = False
     stacktrace: tuple[str, ...] = ()
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +207,15 @@ class Device:
     instance: int | None
     start_ns: int
     duration_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DowntimePart:
+    """What else took part of the downtime."""
+
+    name: DowntimePartName
+    start_ns: int
+    end_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

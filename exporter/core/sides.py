@@ -11,8 +11,9 @@ from exporter.core.model import Side
 #: A snapshot (`savevm`) prints none of these, though it writes the same header, sections and devices, and goes from
 #: state `setup` to `completed`: qemu_savevm_state(), migration/savevm.c.
 _SOURCE_MARKS: Final = frozenset(
-    {Mark.OUTGOING, Mark.SETUP_COMPLETE, Mark.DOWNTIME_START, Mark.VM_STOPPED, Mark.DOWNTIME_END, Mark.POSTCOPY_START,
-     Mark.POSTCOPY_SET_RUN, Mark.POSTCOPY_REQUEST, Mark.THROTTLE, Mark.FAILING, Mark.POSTCOPY_RESUMED, Mark.AFTER_LOOP}
+    {Mark.OUTGOING, Mark.SETUP_COMPLETE, Mark.DOWNTIME_START, Mark.VM_STOPPED, Mark.ITERABLE_SAVED, Mark.DOWNTIME_END,
+     Mark.POSTCOPY_START, Mark.POSTCOPY_SET_RUN, Mark.POSTCOPY_REQUEST, Mark.THROTTLE, Mark.FAILING,
+     Mark.POSTCOPY_RESUMED, Mark.AFTER_LOOP}
 )  # fmt: skip
 _SOURCE_EVENTS: Final = (Pending, Transferred, LowPending, PostcopyRequests)
 _DESTINATION_MARKS: Final = frozenset({Mark.INCOMING, Mark.DESTINATION})

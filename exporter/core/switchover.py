@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from exporter.core.events import DeviceDowntime, DeviceSaved, Mark, SectionEnded, SectionStarted
-from exporter.core.model import Device
+from exporter.core.model import Device, DowntimePart, DowntimePartName
 
 #: Best first. src-downtime-start (8.2 and later) is QEMU's own; migration_completion_vm_stop is printed after the
 #: guest stopped, its disks flushed. Source: migration_completion(), postcopy_start() in migration/migration.c.
@@ -51,11 +51,30 @@ class Switchover:
     _open: bool = False
     _sections_seen: bool = False
     _pre_switchover_ns: int | None = None
+    #: When the last thing before saving happened; None while the guest runs.
+    _saving_ns: int | None = None
+    _ram_told: bool = False
 
     def may_begin(self, at_ns: int, rank: int) -> None:
         """Note a candidate for the start of the downtime; the first of the best rank counts."""
         if rank < self._rank:
             self._rank, self.start_ns = rank, at_ns
+
+    def stopped(self, at_ns: int) -> list[DowntimePart]:
+        """Note that the guest stands still, from a mark that only comes after that; return the stop, the first time.
+
+        QEMU says so since 6.1 (migration_completion_vm_stop); before, the next mark is savevm_state_complete.
+        """
+        is_first, self._saving_ns = self._saving_ns is None, at_ns
+        if not is_first or self.start_ns is None or self.start_ns >= at_ns:
+            return []
+        return [DowntimePart(name=DowntimePartName.STOP, start_ns=self.start_ns, end_ns=at_ns)]
+
+    def iterable_saved(self, at_ns: int) -> list[DowntimePart]:
+        """Note that all but the devices is sent; return RAM's last pass if nothing else tells how long that took."""
+        if self._sections_seen or self._saving_ns is None:
+            return []
+        return self._ram(self._saving_ns, at_ns)
 
     def wait_begins(self, at_ns: int) -> None:
         """Note that QEMU waits for `migrate-continue` (state pre-switchover)."""
@@ -88,12 +107,26 @@ class Switchover:
         self._add(at_ns, event.idstr, event.vmsd_name, None)
         return finished
 
-    def section_ended(self, at_ns: int, event: SectionEnded, *, timed: bool) -> None:
-        """Note the end of a section; QEMU's own measure of its device may follow in the next line."""
+    def section_ended(self, at_ns: int, event: SectionEnded, *, timed: bool) -> list[DowntimePart]:
+        """Note the end of a section; return RAM's last pass if it was that.
+
+        QEMU's own measure of its device may follow in the next line.
+        """
         section, self._section = self._section, None
-        if section is not None and section.saves_device:
-            paired = timed and section.section_id == event.section_id
+        if section is None:
+            return []
+        paired = timed and section.section_id == event.section_id
+        if section.saves_device:
             self._add(section.start_ns, section.idstr, section.vmsd_name, at_ns - section.start_ns if paired else None)
+        elif paired and section.idstr == _RAM:
+            return self._ram(section.start_ns, at_ns)
+        return []
+
+    def ram_downtime(self, at_ns: int, event: DeviceDowntime) -> list[DowntimePart]:
+        """Return RAM's last pass by QEMU's own measure, where no section says when that began."""
+        if event.idstr != _RAM or not event.downtime_us or self._sections_seen:
+            return []
+        return self._ram(max(at_ns - event.downtime_us * 1_000, self.start_ns or 0), at_ns)
 
     def device_downtime(self, at_ns: int, event: DeviceDowntime) -> list[Device]:
         """Take QEMU's own measure of a device; return the devices that are finished by it.
@@ -110,6 +143,10 @@ class Switchover:
             self.devices[-1] = replace(self.devices[-1], instance=event.instance_id)
             finished += self.flush()
         return finished
+
+    def _ram(self, start_ns: int, end_ns: int) -> list[DowntimePart]:
+        was_told, self._ram_told = self._ram_told, True
+        return [] if was_told else [DowntimePart(name=DowntimePartName.RAM, start_ns=start_ns, end_ns=end_ns)]
 
     def _add(self, start_ns: int, idstr: str | None, vmsd_name: str | None, duration_ns: int | None) -> None:
         self.devices.append(

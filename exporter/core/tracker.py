@@ -20,7 +20,7 @@ from exporter.core.events import (
 )
 from exporter.core.judge import Policy
 from exporter.core.machine import DEFAULT_PAGE_SIZE_BYTES, Machine
-from exporter.core.model import ClockKind, Migration, Side, SurpriseKind
+from exporter.core.model import ClockKind, Migration, Result, Side, SurpriseKind
 from exporter.core.parameters import Parameters, read_object
 from exporter.core.states import RESULTS, SOURCE_ONLY
 
@@ -62,6 +62,8 @@ class Tracker:
         self._clock = clock
         self._page_size = page_size
         self._machine: Machine | None = None
+        #: The side and the trace id of the last attempt, if that did not complete.
+        self._failed: tuple[Side | None, str] | None = None
         self._started = False
         self._began_by_active = False
         self._ordinal = 0
@@ -114,7 +116,8 @@ class Tracker:
         """Say which migration is open, after this tracker was restored from a snapshot."""
         if self._machine is None or not self._started:
             return []
-        return [Resumed(self._machine.identity, self._machine.progress_now())]
+        machine = self._machine
+        return [Resumed(machine.identity, machine.progress_now(), machine.rounds_told)]
 
     def progress(self) -> list[Change]:
         """Return the numbers of the running migration if they changed."""
@@ -234,9 +237,14 @@ class Tracker:
                 return []
             # A destination says `active` first (to 8.1); for a source it means that the beginning is missing.
             machine.partial = machine.partial or (self._began_by_active and machine.side is Side.SOURCE)
-            self._started = True
-            machine.changes.insert(0, Started(machine.identity))
+            self._start(machine)
         return machine.take()
+
+    def _start(self, machine: Machine) -> None:
+        self._started = True
+        if self._failed is not None and self._failed[0] in {machine.side, None}:
+            machine.retry_of = self._failed[1]
+        machine.changes.insert(0, Started(machine.identity))
 
     def _finish(self, machine: Machine) -> list[Change]:
         self._machine = None
@@ -245,6 +253,8 @@ class Tracker:
                 return []
             if self._began_by_active:
                 machine.side = Side.DESTINATION  # a source would have said `setup` first
-            machine.changes.insert(0, Started(machine.identity))
+            self._start(machine)
         self._started = False
+        completed = machine.outcome.result()[0] is Result.COMPLETED
+        self._failed = None if completed else (machine.side, machine.trace_id)
         return machine.finish()

@@ -139,7 +139,7 @@ ROWS: tuple[Row, ...] = (
     Row("vmstate_save", "2.0..", "%s, %s", DeviceSaved, "idstr vmsd_name"),
     Row("vmstate_downtime_checkpoint", "8.2..", "src-downtime-start", Mark.DOWNTIME_START),
     Row("vmstate_downtime_checkpoint", "8.2..", "src-vm-stopped", Mark.VM_STOPPED),
-    Row("vmstate_downtime_checkpoint", "8.2..", "src-iterable-saved", Mark.OUTGOING),
+    Row("vmstate_downtime_checkpoint", "8.2..", "src-iterable-saved", Mark.ITERABLE_SAVED),
     Row("vmstate_downtime_checkpoint", "8.2..", "src-non-iterable-saved", Mark.OUTGOING),
     Row("vmstate_downtime_checkpoint", "8.2..", "src-downtime-end", Mark.DOWNTIME_END),
     Row("vmstate_downtime_checkpoint", "8.2..", "dst-%s", Mark.DESTINATION, "_"),

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 import exporter
 from exporter.core.model import SurpriseKind
 from exporter.core.stream import Stream
+from exporter.sinks.fates import Counts, total
 from exporter.sinks.names import EXPORTER, Families
 
 _PREFIX: Final = "qemu_migration_exporter_"
@@ -20,8 +21,8 @@ _PREFIX: Final = "qemu_migration_exporter_"
 class SpanCounts(Protocol):
     """How many spans had which fate."""
 
-    def counts(self) -> dict[tuple[str, str], int]:
-        """Return spans by (outcome, reason), every pair there can be."""
+    def counts(self) -> Counts:
+        """Return how many spans had which fate, every fate there can be."""
         ...
 
 
@@ -59,7 +60,7 @@ class Health(Collector):
         families.counter(f"{_PREFIX}series_limited_total", [], self._limited())
         for stream, up in self._streams():
             _collect_stream(families, stream, up=up)
-        for (outcome, reason), number in (self._spans.counts() if self._spans else {}).items():
+        for (outcome, reason), number in (self._spans.counts() if self._spans else total([])).items():
             families.counter(f"{_PREFIX}spans_total", [outcome, reason], number)
         return families.all
 

@@ -8,12 +8,16 @@ from enum import StrEnum
 from typing import Final
 
 from exporter.core.model import Mode, PhaseName, Result, Side, StallReason, SurpriseKind
+from exporter.sinks.fates import FATES
 from exporter.sinks.names import EXPORTER, MIGRATION, Metric
 
 
 def _values(kind: type[StrEnum]) -> str:
     return " ".join(f"`{value}`" for value in kind)
 
+
+#: Why a span was not delivered; the README has a sentence for each.
+_REASONS: Final = " ".join(f"`{reason}`" for _, reason in FATES if reason)
 
 #: What each label can be.
 LABELS: Final = {
@@ -22,7 +26,7 @@ LABELS: Final = {
     "outcome": "of a line `event` `noise` `malformed`; of a span `exported` `dropped` `failed`",
     "phase": _values(PhaseName),
     "python": "the version of Python",
-    "reason": f"of a stall {_values(StallReason)}; of a span why it was not delivered, else empty",
+    "reason": f"of a stall {_values(StallReason)}; of a span {_REASONS}, else empty",
     "result": _values(Result),
     "side": _values(Side),
     "stream": "the source's path, or what stands for it",
