@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import struct
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, Final, NamedTuple
 
 from exporter.core.events import Event, Mark, Marked, StateNumbered, StateSet, SyncEnded
@@ -154,6 +154,15 @@ def _pattern(row_format: str) -> tuple[bytes, list[Callable[[bytes], Any]]]:
     return pattern, converters
 
 
+@cache
+def _layouts(rows: tuple[Row, ...]) -> Mapping[bytes, Sequence[_Layout]]:
+    """Make the layouts of a vocabulary ready, once for all streams."""
+    layouts: dict[bytes, list[_Layout]] = {}
+    for row in rows:
+        layouts.setdefault(row.name.encode(), []).append(_Layout(row))
+    return layouts
+
+
 class Decoder:
     """Decode the events of one QEMU, and learn its age from the layouts it uses.
 
@@ -162,12 +171,15 @@ class Decoder:
     """
 
     def __init__(self, rows: tuple[Row, ...] = ROWS) -> None:
-        self._layouts: dict[bytes, list[_Layout]] = {}
-        for row in rows:
-            self._layouts.setdefault(row.name.encode(), []).append(_Layout(row))
+        self._layouts = _layouts(rows)
         self._sorted_names = sorted(self._layouts)
         self._since = (2, 0)
         self._until = (99, 0)
+
+    @property
+    def names(self) -> Collection[bytes]:
+        """The names of all events in the vocabulary."""
+        return self._layouts.keys()
 
     def knows(self, name: bytes) -> bool:
         """Say whether an event of this name is in the vocabulary."""

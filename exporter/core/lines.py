@@ -22,10 +22,33 @@ class LineSplitter:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take bytes; return the lines they complete."""
-        lines = chunk.split(b"\n")
-        lines[0] = self._tail + lines[0]
+        first, block = self.take(chunk)
+        return first + self.split(block)
+
+    def take(self, chunk: bytes) -> tuple[list[bytes], bytes]:
+        """Take bytes; return the line whose end came, if one did, and all whole lines behind it in one block.
+
+        A block begins with the newline in front of its lines, and each of them ends with its own.
+        """
+        first, last = chunk.find(b"\n"), chunk.rfind(b"\n")
         # One byte more than the limit keeps the tail recognisable as over-long when its newline comes.
-        self._tail = lines.pop()[: self._max_line_bytes + 1]
+        tail_bytes = self._max_line_bytes + 1
+        if first < 0:
+            self._tail = (self._tail + chunk)[:tail_bytes]
+            return [], b""
+        line = self._cut(self._tail + chunk[:first])
+        self._tail = chunk[last + 1 : last + 1 + tail_bytes]
+        return [line], chunk[first : last + 1]
+
+    def split(self, block: bytes) -> list[bytes]:
+        """Return all lines of a block."""
+        lines = block.split(b"\n")[1:-1]
+        if b"\r" in block or (len(block) > self._max_line_bytes and max(map(len, lines)) > self._max_line_bytes):
+            return self.cut(lines)
+        return lines
+
+    def cut(self, lines: list[bytes]) -> list[bytes]:
+        """Return lines as they count: without a carriage return at their end, and none too long."""
         return [self._cut(line) for line in lines]
 
     @property

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from exporter.core.decoder import Decoder, Parsed
 from exporter.core.formats import probes, qemu_log, systemtap
+from exporter.core.sieve import Sieve
 
 
 class Format(Protocol):
@@ -19,6 +20,8 @@ class Format(Protocol):
     per_cpu: bool
     #: The process that spoke in the line parsed last, where the format tells.
     process: int | None
+    #: Keeps at least the lines that are no noise.
+    sieve: Sieve
 
     def parse(self, line: bytes) -> Parsed:
         """Read one line: an event, noise (None) or `Malformed`. Never raises."""
@@ -38,3 +41,8 @@ FORMATS: Final[Mapping[str, Callable[[Decoder], Format]]] = {
 def recognise(line: bytes, decoder: Decoder) -> str | None:
     """Name the format of a stream by one of its lines, or None where the line does not tell."""
     return probes.recognise(line, decoder) or systemtap.recognise(line, decoder) or qemu_log.recognise(line, decoder)
+
+
+def undecided(decoder: Decoder) -> Sieve:
+    """Make the sieve of a stream whose format is not known yet: what it drops is noise in all of them."""
+    return Sieve(*qemu_log.telling(decoder), *probes.telling(decoder), *systemtap.telling(decoder))

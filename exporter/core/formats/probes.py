@@ -16,6 +16,7 @@ from typing import Final
 from exporter.core.decoder import MALFORMED, Decoder, Malformed, Parsed
 from exporter.core.events import Anchored
 from exporter.core.formats import prose
+from exporter.core.sieve import Sieve, any_of
 
 _PREFIX: Final = rb"(\d{1,20})(?:/(\d{1,10}))?@(\d{6,20}) "
 _PREFIXED: Final = re.compile(_PREFIX)
@@ -43,6 +44,12 @@ def recognise(line: bytes, decoder: Decoder) -> str | None:
     return "probe" if match[2] or len(match[3]) < _EPOCH_DIGITS else "systemtap-log"
 
 
+def telling(decoder: Decoder) -> tuple[bytes, ...]:
+    """Write what a line has somewhere in it that is no noise: a time and a name, an anchor, or what is no event."""
+    name = any_of(decoder.names)
+    return rb"@\d+ " + name, prose.COLON, rb"\n(?:anchor|" + prose.torn_end(decoder) + rb")"
+
+
 class Probes:
     """Read the output of one run of a probe."""
 
@@ -52,6 +59,7 @@ class Probes:
     def __init__(self, decoder: Decoder, name: str) -> None:
         self.name = name
         self.process: int | None = None
+        self.sieve = Sieve(*telling(decoder))
         self._decoder = decoder
         self._processes: set[int] = set()
 

@@ -17,6 +17,15 @@ _LOST: Final = re.compile(
     rb"|WARNING: There were (\d{1,18}) transport failures.*"
 )
 
+#: Where a line may be an error report or a warning.
+COLON: Final = rb":(?= )"
+
+
+def torn_end(decoder: Decoder) -> bytes:
+    """Write a pattern that matches behind the newline of what may be a torn name, or say that events were lost."""
+    letters = {bytes([letter]) for name in (*decoder.names, b"events\r") for letter in name}
+    return rb"(?<=[" + b"".join(map(re.escape, sorted(letters))) + rb"]\n)"
+
 
 def parse(line: bytes, decoder: Decoder) -> Parsed:
     """Read a line in which no format found an event."""

@@ -16,6 +16,7 @@ from typing import Final
 from exporter.core.decoder import MALFORMED, Decoder, Malformed, Parsed
 from exporter.core.events import ErrorReported, Event
 from exporter.core.formats import prose
+from exporter.core.sieve import Sieve, any_of
 
 _PREFIX: Final = rb"(?:(\d{1,10})@(\d{1,11})\.(\d{6}):|(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?Z )"
 _EVENT: Final = re.compile(_PREFIX + rb"?([A-Za-z_]\w*)(?: (.*))?", re.DOTALL)
@@ -32,6 +33,16 @@ def recognise(line: bytes, decoder: Decoder) -> str | None:
     return "qemu-log" if match[1] or match[4] else "qemu-log-bare"
 
 
+def telling(decoder: Decoder) -> tuple[bytes, ...]:
+    """Write what a line has somewhere in it that is no noise.
+
+    A name stands at the line's beginning or behind the time in front of it, also where a line is glued to another. The
+    colon of an ISO time, which a digit follows, stands for what comes behind its `Z`.
+    """
+    name = any_of(decoder.names)
+    return rb":(?:[ \d]|" + name + rb")", rb"\n(?:" + name + rb"|" + prose.torn_end(decoder) + rb")"
+
+
 class QemuLog:
     """Read the lines of one log."""
 
@@ -41,6 +52,7 @@ class QemuLog:
         self.name = "qemu-log" if timed else "qemu-log-bare"
         self.timed = timed
         self.process: int | None = None  # the number in front is a thread's
+        self.sieve = Sieve(*telling(decoder))
         self._decoder = decoder
         self._second_text = b""
         self._second_ns = 0

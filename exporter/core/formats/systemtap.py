@@ -17,11 +17,13 @@ from typing import Any, Final
 from exporter.core.decoder import MALFORMED, Decoder, Malformed, Parsed, bandwidth_of
 from exporter.core.events import BacktraceFrame, Event, FunctionCalled
 from exporter.core.formats import prose
+from exporter.core.sieve import Sieve, any_of
 
 _MARK: Final = re.compile(rb'process\("[^"]*"\)\.(?:mark|provider\("\w+"\)\.mark)\("(\w+)"\)\s*')
 _MARK_START: Final = b'process("'
 _FRAME: Final = re.compile(rb"\s*(0x[0-9a-f]+(?: : .*)?)", re.DOTALL)
-_NAMED: Final = re.compile(rb"(?:(?:enter|end|exit|leave|return) )?([A-Za-z_]\w*)(?: (.*))?", re.DOTALL)
+_BEFORE_NAME: Final = (b"enter", b"end", b"exit", b"leave", b"return")
+_NAMED: Final = re.compile(rb"(?:(?:" + b"|".join(_BEFORE_NAME) + rb") )?([A-Za-z_]\w*)(?: (.*))?", re.DOTALL)
 _PAIR: Final = re.compile(rb"(\w+)[:=](\S*)")
 
 #: Functions of QEMU that people probe beside its marks. `migrate_fd_connect` is `migration_connect` since 10.2.
@@ -81,6 +83,16 @@ def recognise(line: bytes, decoder: Decoder) -> str | None:
     return "systemtap" if pairs and isinstance(decoder.decode(name, arguments, None, None), Malformed) else None
 
 
+def telling(decoder: Decoder) -> tuple[bytes, ...]:
+    """Write what a line has somewhere in it that is no noise. A mark, whole or torn, begins with a p."""
+    beginnings = any_of([b"p", b" ", *_BEFORE_NAME, *FUNCTIONS, *decoder.names])
+    return (
+        rb'"' + any_of(decoder.names),
+        prose.COLON,
+        rb"\n(?:" + beginnings + rb"|" + prose.torn_end(decoder) + rb")",
+    )
+
+
 class SystemTap:
     """Read the lines of one script's output."""
 
@@ -90,6 +102,8 @@ class SystemTap:
 
     def __init__(self, decoder: Decoder) -> None:
         self.process: int | None = None
+        # What makes noise here are marks that nobody asks for.
+        self.sieve = Sieve(rb'\n(?!\Z|process\("[^"\n]*"\)\.mark\("(?!' + any_of(decoder.names) + rb')\w+"\)\n)')
         self._decoder = decoder
 
     def parse(self, line: bytes) -> Parsed:
