@@ -62,6 +62,10 @@ from exporter.core.switchover import LOW_PENDING_RANK, RANKS, WORST_RANK, Switch
 
 DEFAULT_PAGE_SIZE_BYTES: Final = 4096
 
+#: Enumerations' members are slow to look up in their class, and these are asked for by what comes with every slice.
+_ITERATE: Final = PhaseName.ITERATE
+_COMPLETE_PRECOPY: Final = PhaseName.COMPLETE_PRECOPY
+
 #: savevm_send_ping's number that ends the switch to post-copy, postcopy_start() in migration/migration.c.
 _POSTCOPY_PING: Final = 4
 
@@ -74,6 +78,7 @@ class Machine:
         retry_of: The trace id of the attempt before, if that did not complete.
         outcome: Its end, after which more events may still belong to it.
         changes: What happened since `take` was last called.
+        last_ns: When the last event came that belongs to it.
     """
 
     def __init__(
@@ -106,7 +111,7 @@ class Machine:
         self._clock = clock
         self._stacktrace = stacktrace
         self._timed = clock is not ClockKind.RECONSTRUCTED
-        self._last_ns = start_ns
+        self.last_ns = start_ns
         self._end_ns = start_ns
         self._touched = False
 
@@ -151,11 +156,6 @@ class Machine:
     # What the tracker asks
 
     @property
-    def last_ns(self) -> int:
-        """When the last event came that belongs to it."""
-        return self._last_ns
-
-    @property
     def has_left_setup(self) -> bool:
         """Whether setup is over, so that another header is another migration's."""
         return self._phase not in {None, PhaseName.SETUP}
@@ -189,12 +189,12 @@ class Machine:
 
     def apply(self, event: Event, at_ns: int) -> None:
         """Take one event that belongs to this migration, at a time that never goes back."""
-        self._last_ns = at_ns
+        self.last_ns = at_ns
         self._touched = True
         if self.side is None:
             self._learn_side(event, at_ns)
-        handler = _HANDLERS.get(type(event))
         pending = self._iteration.pending
+        handler = _MARK_HANDLERS.get(event.mark) if type(event) is Marked else _HANDLERS.get(type(event))
         if handler is not None:
             handler(self, at_ns, event)
         if self.side is Side.SOURCE and self.outcome.at_ns is None:
@@ -212,6 +212,8 @@ class Machine:
 
     def take(self) -> list[Change]:
         """Return what happened since this was last asked."""
+        if not self.changes:
+            return []
         changes = self.changes.copy()
         self.changes.clear()
         return changes
@@ -230,7 +232,7 @@ class Machine:
         self._iteration.close()
         self._devices_finished(self._switchover.flush())
         if self.outcome.at_ns is None:
-            self._end_ns = max(self._last_ns, self._judge.told_ns)
+            self._end_ns = max(self.last_ns, self._judge.told_ns)
         return [
             *self.take(),
             Progressed(self.trace_id, self.progress_now()),
@@ -408,7 +410,7 @@ class Machine:
         self._judge.pending_seen(at_ns, size, is_boundary=is_boundary)
 
     def _iterated(self, at_ns: int, event: Marked) -> None:
-        if self._phase is PhaseName.ITERATE or self._mode is Mode.POSTCOPY:
+        if self._phase is _ITERATE or self._mode is Mode.POSTCOPY:
             self._iterating(at_ns, event)
         self._iteration.slice_seen()
 
@@ -419,7 +421,7 @@ class Machine:
 
     def _sync_started(self, at_ns: int, event: Marked) -> None:
         on_thread = event.thread is None or self._thread is None or event.thread == self._thread
-        begins_round = self._phase is PhaseName.ITERATE and on_thread and not self._throttle_sync
+        begins_round = self._phase is _ITERATE and on_thread and not self._throttle_sync
         self._throttle_sync = False
         stacktrace, self.sync_stacktrace = self.sync_stacktrace, ()
         self._iteration.sync_started(at_ns, phase=self._phase, begins_round=begins_round, stacktrace=stacktrace)
@@ -430,19 +432,19 @@ class Machine:
     # Devices, throttle, errors
 
     def _section_started(self, at_ns: int, event: SectionStarted) -> None:
-        if self._phase is PhaseName.COMPLETE_PRECOPY:
+        if self._phase is _COMPLETE_PRECOPY:
             self._devices_finished(self._switchover.section_started(at_ns, event))
 
     def _device_saved(self, at_ns: int, event: DeviceSaved) -> None:
-        if self._phase is PhaseName.COMPLETE_PRECOPY:
+        if self._phase is _COMPLETE_PRECOPY:
             self._devices_finished(self._switchover.device_saved(at_ns, event))
 
     def _section_ended(self, at_ns: int, event: SectionEnded) -> None:
-        if self._phase is PhaseName.COMPLETE_PRECOPY:
+        if self._phase is _COMPLETE_PRECOPY:
             self._parts_ended(self._switchover.section_ended(at_ns, event, timed=self._timed))
 
     def _device_downtime(self, at_ns: int, event: DeviceDowntime) -> None:
-        if self._phase is PhaseName.COMPLETE_PRECOPY:
+        if self._phase is _COMPLETE_PRECOPY:
             self._devices_finished(self._switchover.device_downtime(at_ns, event))
             self._parts_ended(self._switchover.ram_downtime(at_ns, event))
 
@@ -491,11 +493,6 @@ class Machine:
 
     def _error_reported(self, _at_ns: int, event: ErrorReported) -> None:
         self.outcome.error_reported(event.text)
-
-    def _marked(self, at_ns: int, event: Marked) -> None:
-        handler = _MARK_HANDLERS.get(event.mark)
-        if handler is not None:
-            handler(self, at_ns, event)
 
     def _surprise(self, kind: SurpriseKind, detail: str) -> None:
         self._emit(Surprised(kind, detail))
@@ -583,7 +580,6 @@ def _moves(event: Event) -> bool:
 
 #: Handlers by type and by mark: a dictionary, because this runs for every line that means anything.
 _HANDLERS: Final[Mapping[type, Callable[[Machine, int, Any], None]]] = {
-    Marked: Machine._marked,
     StateSet: Machine._state_set,
     Pending: Machine._pending_seen,
     Transferred: Machine._transferred_seen,
@@ -599,7 +595,7 @@ _HANDLERS: Final[Mapping[type, Callable[[Machine, int, Any], None]]] = {
     ErrorSet: Machine._error_set,
     ErrorReported: Machine._error_reported,
 }
-_MARK_HANDLERS: Final[Mapping[Mark, Callable[[Machine, int, Marked], None]]] = {
+_MARK_HANDLERS: Final[Mapping[Mark, Callable[[Machine, int, Any], None]]] = {
     Mark.HEADER: Machine._header,
     Mark.SETUP_COMPLETE: Machine._setup_complete,
     Mark.ITERATE: Machine._iterated,

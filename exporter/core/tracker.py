@@ -40,6 +40,10 @@ _MIDDLE_EVENTS: Final = (Pending, Transferred, LowPending)
 _MIDDLE_MARKS: Final = frozenset({Mark.SETUP_COMPLETE, Mark.POSTCOPY_START, Mark.DOWNTIME_START})
 _MIDDLE_STATES: Final = (SOURCE_ONLY - set(RESULTS)) | {"postcopy-active", "postcopy-paused", "active"}
 
+#: Enumerations' members are slow to look up in their class, and these are asked of every event.
+_HEADER: Final = Mark.HEADER
+_SYNC_START: Final = Mark.SYNC_START
+
 _MAX_FRAMES: Final = 64
 
 
@@ -77,20 +81,28 @@ class Tracker:
 
     def apply(self, event: Event, at_ns: int, line: bytes) -> list[Change]:
         """Take one event; `line` is the raw line that said it, for the trace id of what it may begin."""
-        if isinstance(event, BacktraceFrame | FunctionCalled | QmpCommand):
+        if isinstance(event, (BacktraceFrame, FunctionCalled, QmpCommand)):
             self._note(event)
             return []
         changes = self.tick(at_ns)
-        if isinstance(event, StateSet) and event.state is not None:
+        if type(event) is StateSet and event.state is not None:
             self._states_enabled = True
-        if self._begins(event):
-            changes += self._begin(event, at_ns, line)
         machine = self._machine
+        # Of an event in the middle of a migration, which nearly all are, only these two can begin another.
+        if (
+            machine is None
+            or machine.outcome.at_ns is not None
+            or type(event) is StateSet
+            or (type(event) is Marked and event.mark is _HEADER)
+        ) and self._begins(event):
+            changes += self._begin(event, at_ns, line)
+            machine = self._machine
         if machine is not None:
-            if isinstance(event, Marked) and event.mark is Mark.SYNC_START:
+            if type(event) is Marked and event.mark is _SYNC_START:
                 machine.sync_stacktrace = self._take_frames("migration_bitmap_sync")
             machine.apply(event, at_ns)
-            changes += self._drain(machine)
+            if machine.changes or not self._started:
+                changes += self._drain(machine)
         return changes
 
     def tick(self, now_ns: int) -> list[Change]:
@@ -177,9 +189,9 @@ class Tracker:
         machine = self._machine
         if machine is not None and machine.outcome.at_ns is None:
             # The beginning again is another attempt, unless nothing has happened since the first one.
-            if isinstance(event, StateSet):
+            if type(event) is StateSet:
                 return event.state == "setup" and machine.outcome.state not in {None, "setup"}
-            is_header = isinstance(event, Marked) and event.mark is Mark.HEADER
+            is_header = type(event) is Marked and event.mark is _HEADER
             return is_header and not self._states_enabled and machine.has_left_setup
         match event:
             case StateSet(state="setup"):
