@@ -5,6 +5,7 @@ No clock of this machine is read here: arrival times and the start of a recordin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Final, NamedTuple, Protocol
 
@@ -22,6 +23,11 @@ _REORDERING_NS: Final = 500_000_000
 _MAX_HELD_EVENTS: Final = 10_000
 
 _NS_PER_MS: Final = 1_000_000
+
+#: Enumerations' members are slow to look up in their class, and this is asked of every line.
+_ITERATE: Final = Mark.ITERATE
+
+_NOTHING: Final = ()
 
 
 class Line(NamedTuple):
@@ -42,7 +48,7 @@ class Clock(Protocol):
         """Lines that were older than one before them."""
         ...
 
-    def place(self, line: Line, arrival_ns: int) -> list[tuple[Line, int]]:
+    def place(self, line: Line, arrival_ns: int) -> Sequence[tuple[Line, int]]:
         """Take a line that came at `arrival_ns`; return the lines whose time is certain now, in order."""
         ...
 
@@ -63,7 +69,7 @@ class StreamClock:
         self.jumps_back = 0
         self._last_ns: int | None = None
 
-    def place(self, line: Line, arrival_ns: int) -> list[tuple[Line, int]]:
+    def place(self, line: Line, arrival_ns: int) -> Sequence[tuple[Line, int]]:
         """Give the line at once; an event without a time happened with the one before it."""
         event_ns = line.event.at_ns
         if self.kind is ClockKind.ARRIVAL or (event_ns is None and self._last_ns is None):
@@ -114,7 +120,7 @@ class OrderingClock:
         """Lines that came too late to be put in order."""
         return self._order.jumps_back
 
-    def place(self, line: Line, arrival_ns: int) -> list[tuple[Line, int]]:
+    def place(self, line: Line, arrival_ns: int) -> Sequence[tuple[Line, int]]:
         """Take the line, and give those that none can come before any more."""
         if isinstance(line.event, Anchored):
             released = self._release(0)  # another run of the probe: its clock may have begun anew
@@ -160,14 +166,19 @@ class ReconstructedClock:
     def __init__(self, start_ns: int) -> None:
         self._now_ns = start_ns
         self._held: list[Line] = []
+        self._slice_ends: list[int] = []  # how many lines are held up to each slice, it included
 
-    def place(self, line: Line, arrival_ns: int) -> list[tuple[Line, int]]:  # noqa: ARG002 - the protocol's signature
+    def place(self, line: Line, arrival_ns: int) -> Sequence[tuple[Line, int]]:  # noqa: ARG002 - the protocol's signature
         """Take the line, and give those of a window once it is over."""
-        self._held.append(line)
-        event = line.event
-        if isinstance(event, Transferred) and event.time_spent_ms is not None:
+        held = self._held
+        held.append(line)
+        event = line[0]
+        if type(event) is Marked:
+            if event.mark is _ITERATE:
+                self._slice_ends.append(len(held))
+        elif isinstance(event, Transferred) and event.time_spent_ms is not None:
             return self._release(event.time_spent_ms * _NS_PER_MS)
-        return self._release(0) if len(self._held) > _MAX_HELD_EVENTS else []
+        return self._release(0) if len(held) > _MAX_HELD_EVENTS else _NOTHING
 
     def tick(self, now_ns: int) -> list[tuple[Line, int]]:  # noqa: ARG002 - the protocol's signature
         """Wait for the window's end: time passes here only when a line says so."""
@@ -179,20 +190,14 @@ class ReconstructedClock:
 
     def _release(self, window_ns: int) -> list[tuple[Line, int]]:
         held, self._held = self._held, []
-        slices = max(1, sum(1 for line in held if _is_slice(line.event)))
+        ends, self._slice_ends = self._slice_ends, []
         released: list[tuple[Line, int]] = []
-        passed = 0
         at_ns = self._now_ns
-        for line in held:
-            released.append((line, at_ns))
-            if _is_slice(line.event):
-                passed += 1
-                at_ns = self._now_ns + window_ns * passed // slices
+        for passed, end in enumerate(ends, start=1):
+            released += [(line, at_ns) for line in held[len(released) : end]]
+            at_ns = self._now_ns + window_ns * passed // len(ends)
+        released += [(line, at_ns) for line in held[len(released) :]]
         self._now_ns += window_ns
         if window_ns:
             released[-1] = (held[-1], self._now_ns)
         return released
-
-
-def _is_slice(event: Event) -> bool:
-    return isinstance(event, Marked) and event.mark is Mark.ITERATE

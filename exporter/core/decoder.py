@@ -154,13 +154,27 @@ def _pattern(row_format: str) -> tuple[bytes, list[Callable[[bytes], Any]]]:
     return pattern, converters
 
 
+_Kinds = Sequence[tuple[Callable[..., Event], Mapping[str, None]]]
+
+
 @cache
-def _layouts(rows: tuple[Row, ...]) -> Mapping[bytes, Sequence[_Layout]]:
+def _meanings(layouts: tuple[_Layout, ...]) -> tuple[Mark | None, _Kinds, tuple[int, int], tuple[int, int]]:
+    """Sum up what the layouts of a name may mean: a mark, else the kinds with their fields in order; and since when."""
+    meanings = [layout.row.meaning for layout in layouts]
+    mark = None
+    if isinstance(meanings[0], Mark):
+        mark = meanings[0] if len(set(meanings)) == 1 else Mark.OTHER
+    kinds = [(each, dict.fromkeys(field_names(each))) for each in meanings if not isinstance(each, Mark)]
+    return mark, kinds, min(each.since for each in layouts), max(each.until for each in layouts)
+
+
+@cache
+def _layouts(rows: tuple[Row, ...]) -> Mapping[bytes, tuple[_Layout, ...]]:
     """Make the layouts of a vocabulary ready, once for all streams."""
     layouts: dict[bytes, list[_Layout]] = {}
     for row in rows:
         layouts.setdefault(row.name.encode(), []).append(_Layout(row))
-    return layouts
+    return {name: tuple(each) for name, each in layouts.items()}
 
 
 class Decoder:
@@ -168,6 +182,10 @@ class Decoder:
 
     A few values mean different things in different releases and look alike; the versions of
     all layouts seen so far narrow down which release this is.
+
+    Attributes:
+        known_texts: For formats to remember events by the text that says them, where no time or number makes each one
+            another. Forgotten whenever more is known of the release.
     """
 
     def __init__(self, rows: tuple[Row, ...] = ROWS) -> None:
@@ -175,6 +193,7 @@ class Decoder:
         self._sorted_names = sorted(self._layouts)
         self._since = (2, 0)
         self._until = (99, 0)
+        self.known_texts: dict[bytes, Event] = {}
 
     @property
     def names(self) -> Collection[bytes]:
@@ -193,15 +212,14 @@ class Decoder:
         layouts = self._layouts.get(name)
         if layouts is None:
             return None
-        meanings = [layout.row.meaning for layout in layouts]
+        mark, kinds, since, until = _meanings(layouts)
         event: Event
-        if isinstance(meanings[0], Mark):
-            event = Marked(None, None, meanings[0] if len(set(meanings)) == 1 else Mark.OTHER)
+        if mark is not None:
+            event = Marked(None, None, mark)
         else:
-            kinds = [meaning for meaning in meanings if not isinstance(meaning, Mark)]
-            kind = next((each for each in kinds if values.keys() <= set(field_names(each))), kinds[0])
-            event = kind(None, None, *(values.get(field) for field in field_names(kind)))
-        return self._dated(event, min(each.since for each in layouts), max(each.until for each in layouts))
+            kind, fields = next((each for each in kinds if values.keys() <= each[1].keys()), kinds[0])
+            event = kind(None, None, *map(values.get, fields))
+        return self._dated(event, since, until)
 
     def is_torn_name(self, text: bytes) -> bool:
         """Say whether this is the beginning, and no more, of a name in the vocabulary."""
@@ -233,9 +251,11 @@ class Decoder:
         self._since, self._until = releases
 
     def _dated(self, event: Event, since: tuple[int, int], until: tuple[int, int]) -> Event:
-        since, until = max(self._since, since), min(self._until, until)
-        if since <= until:  # a vendor's backport may contradict; what was learnt first stays
-            self._since, self._until = since, until
+        if since > self._since or until < self._until:
+            since, until = max(self._since, since), min(self._until, until)
+            if since <= until:  # a vendor's backport may contradict; what was learnt first stays
+                self._since, self._until = since, until
+                self.known_texts.clear()
         match event:
             case StateNumbered(at_ns=at_ns, thread=thread, number=number):
                 return StateSet(at_ns, thread, self._state_name(number))

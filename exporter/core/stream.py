@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from exporter.core.changes import Change, Surprised
 from exporter.core.clock import Clock, Line, OrderingClock, ReconstructedClock, StreamClock
-from exporter.core.decoder import Decoder, Malformed
+from exporter.core.decoder import Decoder, Malformed, Parsed
 from exporter.core.events import ErrorReported, Event, LinesLost
 from exporter.core.formats import FORMATS, Format, recognise, undecided
 from exporter.core.judge import Policy
@@ -53,6 +53,9 @@ Namer = Callable[[int], tuple[str | None, str | None]]
 
 #: More processes than any host runs QEMUs at once; the idle ones are forgotten first.
 MAX_PROCESSES: Final = 4_096
+
+#: Makes a `Line` at half the price of its constructor.
+_line: Final = tuple.__new__
 
 #: How often, by the stream's own time, silent processes are looked at: an end lingers for ten times that.
 _TICK_NS: Final = 100_000_000
@@ -101,6 +104,7 @@ class Stream:
         self._format: Format | None = FORMATS[format_name](self._decoder) if format_name else None
         # Until a line tells, only what all formats share is read: error reports, torn names, noise.
         self._guess = FORMATS["qemu-log-bare"](self._decoder)
+        self._parse = self._format.parse if self._format else self._recognise
         self._clock: Clock | None = None
         self._trackers: dict[int | None, Tracker] = {}
         self._last_line: bytes | None = None
@@ -143,7 +147,7 @@ class Stream:
         """Take the end of the stream; return what it ends."""
         changes = self._take(self._lines.close(), now_ns)
         if self._clock is not None:
-            changes += self._place(self._clock.close())
+            self._place(self._clock.close(), changes)
         for tracker in self._trackers.values():
             changes += tracker.close()
         return self._counted(changes)
@@ -152,7 +156,8 @@ class Stream:
         """Let time pass, for a stream that is followed live: give what waited for it, and end what it ends."""
         if self._clock is None:
             return []
-        changes = self._place(self._clock.tick(now_ns))
+        changes: list[Change] = []
+        self._place(self._clock.tick(now_ns), changes)
         changes += self._tick(now_ns)
         for tracker in self._trackers.values():
             changes += tracker.progress()
@@ -185,6 +190,7 @@ class Stream:
         self._decoder.restore(snapshot.releases)
         if snapshot.format_name is not None:
             self._format = FORMATS[snapshot.format_name](self._decoder)
+            self._parse = self._format.parse
         self._clock = snapshot.clock
         self._trackers = snapshot.trackers
         self._last_line = snapshot.last_line
@@ -196,49 +202,57 @@ class Stream:
         return self._counted([Surprised(kind, detail)])
 
     def _take(self, lines: list[bytes], now_ns: int) -> list[Change]:
+        """Read lines and count them. A chatty stream spends its time here: what can be done once is not done a line."""
         changes: list[Change] = []
+        noise = malformed = 0
         for line in lines:
-            event = self._event(line)
-            if event is not None:
-                changes += self._apply(event, line, now_ns)
+            parsed = self._parse(line)
+            if parsed is None:
+                noise += 1
+            elif isinstance(parsed, Malformed):
+                malformed += 1
+                if parsed.salvaged is not None:
+                    self._apply(parsed.salvaged, line, now_ns, changes)
+            else:
+                self._apply(parsed, line, now_ns, changes)
+        counts = self.counts
+        counts.lines += len(lines)
+        counts.events += len(lines) - noise - malformed
+        counts.noise += noise
+        counts.malformed += malformed
         for tracker in self._trackers.values():
             changes += tracker.progress()
         return self._counted(changes)
 
-    def _event(self, line: bytes) -> Event | None:
-        """Read and count one line."""
-        counts = self.counts
-        counts.lines += 1
-        if self._format is None:
-            name = recognise(line, self._decoder)
-            if name is not None:
-                self._format = FORMATS[name](self._decoder)
-        parsed = (self._format or self._guess).parse(line)
-        if parsed is None:
-            counts.noise += 1
-            return None
-        if isinstance(parsed, Malformed):
-            counts.malformed += 1
-            return parsed.salvaged
-        counts.events += 1
-        return parsed
+    def _recognise(self, line: bytes) -> Parsed:
+        """Read a line of a stream whose format is not known yet, and of the first that tells."""
+        name = recognise(line, self._decoder)
+        if name is None:
+            return self._guess.parse(line)
+        self._format = FORMATS[name](self._decoder)
+        self._parse = self._format.parse
+        return self._parse(line)
 
-    def _apply(self, event: Event, line: bytes, now_ns: int) -> list[Change]:
-        if self._clock is None and isinstance(event, LinesLost):
-            return self._lines_lost(event)
-        if self._format is None or (self._clock is None and self._format.timed and _is_undated_report(event)):
-            return []  # an error report before anything else: when it came is not when it happened
-        if self._format.timed and event.at_ns is not None and line == self._last_line:
-            return [Surprised(SurpriseKind.DUPLICATE, "the same line twice")]
+    def _apply(self, event: Event, line: bytes, now_ns: int, changes: list[Change]) -> None:
+        """Place an event in time, and add to `changes` what those mean whose time is certain now."""
+        clock, form = self._clock, self._format
+        if clock is None or form is None:
+            if clock is None and isinstance(event, LinesLost):
+                changes += self._lines_lost(event)
+                return
+            if form is None or (form.timed and _is_undated_report(event)):
+                return  # an error report before anything else: when it came is not when it happened
+            clock = self._clock = self._make_clock(form)
+        if form.timed and line == self._last_line and event.at_ns is not None:
+            changes.append(Surprised(SurpriseKind.DUPLICATE, "the same line twice"))
+            return
         self._last_line = line
-        if self._clock is None:
-            self._clock = self._make_clock(self._format)
-        jumps_back = self._clock.jumps_back
-        arrival_ns = now_ns or self._start_ns
-        changes = self._place(self._clock.place(Line(event, line, self._format.process), arrival_ns))
-        if self._clock.jumps_back > jumps_back:
+        jumps_back = clock.jumps_back
+        placed = clock.place(_line(Line, (event, line, form.process)), now_ns or self._start_ns)
+        if placed:
+            self._place(placed, changes)
+        if clock.jumps_back > jumps_back:
             changes.append(Surprised(SurpriseKind.CLOCK_BACKWARD, "a line is older than the one before it"))
-        return changes
 
     def _make_clock(self, stream_format: Format) -> Clock:
         if stream_format.per_cpu:
@@ -246,20 +260,21 @@ class Stream:
         kind = self.clock_kind
         return ReconstructedClock(self._start_ns) if kind is ClockKind.RECONSTRUCTED else StreamClock(kind)
 
-    def _place(self, lines: list[tuple[Line, int]]) -> list[Change]:
-        changes: list[Change] = []
+    def _place(self, lines: Sequence[tuple[Line, int]], changes: list[Change]) -> None:
+        """Add to `changes` what lines mean whose time is certain."""
         for (event, raw, process), at_ns in lines:
-            self.last_event_ns = at_ns
-            changes += self._tick(at_ns)
-            if isinstance(event, LinesLost):
+            if at_ns - self._ticked_ns >= _TICK_NS:
+                changes += self._tick(at_ns)
+            if type(event) is LinesLost:
                 changes += self._lines_lost(event)
                 continue
-            of_process = self._tracker(process)
+            of_process = self._trackers.get(process) or self._tracker(process)
             if of_process is None:
                 changes.append(Surprised(SurpriseKind.TOO_MANY_PROCESSES, f"process {process}"))
             else:
                 changes += of_process.apply(event, at_ns, raw)
-        return changes
+        if lines:
+            self.last_event_ns = lines[-1][1]
 
     def _tick(self, now_ns: int) -> list[Change]:
         """End what time alone ends, of processes that say nothing more too; however the lines came in chunks."""

@@ -60,6 +60,9 @@ _KEYS: Final[Mapping[bytes, Mapping[str, str]]] = {
 _PENDING_KEYS: Final = _KEYS[b"migrate_pending"]
 _SAME_KEYS: Final = {b"migrate_pending_estimate": _PENDING_KEYS, b"migrate_pending_exact": _PENDING_KEYS}
 
+#: Lines of marks that are known by heart; QEMU has fewer marks that concern a migration.
+_MAX_KNOWN: Final = 512
+
 #: A sign and the digits of 64 bits.
 _MAX_DIGITS: Final = 21
 
@@ -105,12 +108,16 @@ class SystemTap:
         # What makes noise here are marks that nobody asks for.
         self.sieve = Sieve(rb'\n(?!\Z|process\("[^"\n]*"\)\.mark\("(?!' + any_of(decoder.names) + rb')\w+"\)\n)')
         self._decoder = decoder
+        self._known = decoder.known_texts
 
     def parse(self, line: bytes) -> Parsed:
         """Read one line, see `exporter.core.formats.Format`."""
+        known = self._known.get(line)
+        if known is not None:
+            return known
         mark = _MARK.fullmatch(line)
         if mark is not None:
-            return self._decoder.make(mark[1], {})
+            return self._marked(mark[1], line)
         if line.startswith(b" "):
             frame = _FRAME.fullmatch(line)
             return BacktraceFrame(None, None, frame[1].decode("utf-8", "replace")) if frame else None
@@ -122,6 +129,12 @@ class SystemTap:
             if self._decoder.knows(name):
                 return self._printed(name, arguments or b"", line)
         return self._torn(line)
+
+    def _marked(self, name: bytes, line: bytes) -> Event | None:
+        event = self._decoder.make(name, {})
+        if event is not None and len(self._known) < _MAX_KNOWN:
+            self._known[line] = event
+        return event
 
     def _printed(self, name: bytes, arguments: bytes, line: bytes) -> Parsed:
         parsed = self._decoder.decode(name, arguments, None, None)
@@ -150,15 +163,22 @@ def _whole(text: str) -> int:
 
 def _values(name: bytes, arguments: bytes) -> dict[str, Any] | None:
     """Read `key:value` pairs; None where no key is known or a value is not readable."""
-    keys = _KEYS.get(name) or _SAME_KEYS.get(name, {})
+    fields = _FIELDS.get(name, {})
     values: dict[str, Any] = {}
     for key, value in _PAIR.findall(arguments):
-        field = keys.get(key.decode())
+        field = fields.get(key)
         if field is not None:
             try:
-                values[field] = _READERS.get(field, _whole)(value.decode("utf-8", "replace"))
+                values[field[0]] = field[1](value.decode("utf-8", "replace"))
             except ValueError:
                 return None
-    if values.get("state", "").isdecimal():
+    if "state" in values and values["state"].isdecimal():
         values["number"] = _whole(values.pop("state"))  # up to 2.10 the state is a number
     return values or None
+
+
+#: Key as printed → field of the event and how it is read, by the event's name.
+_FIELDS: Final[Mapping[bytes, Mapping[bytes, tuple[str, Callable[[str], Any]]]]] = {
+    name: {key.encode(): (field, _READERS.get(field, _whole)) for key, field in keys.items()}
+    for name, keys in {**_KEYS, **_SAME_KEYS}.items()
+}
