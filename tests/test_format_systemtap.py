@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from exporter.core.decoder import MALFORMED, Decoder, Malformed, Parsed
 from exporter.core.events import (
@@ -195,3 +197,33 @@ def test_an_output_that_lost_its_newlines_is_one_malformed_line() -> None:
 def test_a_script_is_recognised_by_what_qemu_does_not_print(line: bytes, name: str | None) -> None:
     """A mark, a function's arguments, or an event's arguments as `key:value`."""
     assert name == recognise(line, Decoder())
+
+
+#: What scripts print of events, with keys that are known and others, and values that are numbers and others.
+printed = st.tuples(
+    st.sampled_from(
+        ["migrate_pending", "migrate_transferred", "migrate_set_state", "migration_bitmap_sync_end", "migrate_error",
+         "savevm_section_end", "vmstate_downtime_save", "migrate_fd_cancel"]
+    ),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["size", "pending", "max", "time_spent", "bandwidth", "state", "dirty", "id", "val", "type"]),
+            st.sampled_from([":", "="]),
+            st.sampled_from(["0", "671830016", "4680821656496752412", "active", "", "-1", "9" * 30, "a:3", "\u0663"]),
+            st.sampled_from([" ", " ", "  ", ", "]),
+        ),
+        max_size=4,
+    ).map(lambda pairs: "".join(key + sign + value + end for key, sign, value, end in pairs).strip()),
+).map(" ".join)  # fmt: skip
+
+
+@settings(max_examples=400)
+@given(lines=st.lists(printed, max_size=12))
+def test_what_was_printed_before_does_not_matter(lines: list[str]) -> None:
+    """How a script prints an event is learnt from its first line; any line is read as if it were the first."""
+    decoder = Decoder()
+    script = SystemTap(decoder)
+    for line in lines:
+        alone = Decoder()
+        alone.restore(decoder.releases)
+        assert SystemTap(alone).parse(line.encode()) == script.parse(line.encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import cache, partial
 from typing import Any, Final, NamedTuple
 
@@ -154,18 +154,25 @@ def _pattern(row_format: str) -> tuple[bytes, list[Callable[[bytes], Any]]]:
     return pattern, converters
 
 
-_Kinds = Sequence[tuple[Callable[..., Event], Mapping[str, None]]]
+class _Kind(NamedTuple):
+    """What to make of a name's arguments where they are given by name: a mark, else a kind with its fields in order."""
+
+    mark: Mark | None
+    kind: Callable[..., Event]
+    fields: tuple[str, ...]
+    since: tuple[int, int]
+    until: tuple[int, int]
 
 
 @cache
-def _meanings(layouts: tuple[_Layout, ...]) -> tuple[Mark | None, _Kinds, tuple[int, int], tuple[int, int]]:
-    """Sum up what the layouts of a name may mean: a mark, else the kinds with their fields in order; and since when."""
+def _kind(layouts: tuple[_Layout, ...], given: tuple[str, ...]) -> _Kind:
     meanings = [layout.row.meaning for layout in layouts]
-    mark = None
+    since, until = min(each.since for each in layouts), max(each.until for each in layouts)
     if isinstance(meanings[0], Mark):
-        mark = meanings[0] if len(set(meanings)) == 1 else Mark.OTHER
-    kinds = [(each, dict.fromkeys(field_names(each))) for each in meanings if not isinstance(each, Mark)]
-    return mark, kinds, min(each.since for each in layouts), max(each.until for each in layouts)
+        return _Kind(meanings[0] if len(set(meanings)) == 1 else Mark.OTHER, Marked, (), since, until)
+    kinds = [meaning for meaning in meanings if not isinstance(meaning, Mark)]
+    kind = next((each for each in kinds if set(given) <= set(field_names(each))), kinds[0])
+    return _Kind(None, kind, field_names(kind), since, until)
 
 
 @cache
@@ -200,6 +207,16 @@ class Decoder:
         """The names of all events in the vocabulary."""
         return self._layouts.keys()
 
+    def kind_of(self, name: bytes, given: Collection[str]) -> tuple[Callable[..., Event], tuple[str, ...]] | None:
+        """Return the kind of event that `make` makes of these arguments, and its fields in their order.
+
+        None where that may change: where the release decides it, or QEMU itself may begin arguments with `key=value`.
+        """
+        layouts = self._layouts[name]
+        mark, kind, fields, _, _ = _kind(layouts, tuple(given))
+        qemus_own = any(re.match(r"\w+[:=]|%", layout.row.format) for layout in layouts)
+        return None if qemus_own or mark is not None or kind in {StateNumbered, SyncEnded, StateSet} else (kind, fields)
+
     def knows(self, name: bytes) -> bool:
         """Say whether an event of this name is in the vocabulary."""
         return name in self._layouts
@@ -212,13 +229,8 @@ class Decoder:
         layouts = self._layouts.get(name)
         if layouts is None:
             return None
-        mark, kinds, since, until = _meanings(layouts)
-        event: Event
-        if mark is not None:
-            event = Marked(None, None, mark)
-        else:
-            kind, fields = next((each for each in kinds if values.keys() <= each[1].keys()), kinds[0])
-            event = kind(None, None, *map(values.get, fields))
+        mark, kind, fields, since, until = _kind(layouts, tuple(values))
+        event = kind(None, None, *map(values.get, fields)) if mark is None else Marked(None, None, mark)
         return self._dated(event, since, until)
 
     def is_torn_name(self, text: bytes) -> bool:
@@ -256,13 +268,11 @@ class Decoder:
             if since <= until:  # a vendor's backport may contradict; what was learnt first stays
                 self._since, self._until = since, until
                 self.known_texts.clear()
-        match event:
-            case StateNumbered(at_ns=at_ns, thread=thread, number=number):
-                return StateSet(at_ns, thread, self._state_name(number))
-            case SyncEnded() if self._until <= _CUMULATIVE_SINCE:
-                return event._replace(cumulative=False)
-            case _:
-                return event
+        if isinstance(event, StateNumbered):
+            return StateSet(event.at_ns, event.thread, self._state_name(event.number))
+        if isinstance(event, SyncEnded) and self._until <= _CUMULATIVE_SINCE:
+            return event._replace(cumulative=False)
+        return event
 
     def _state_name(self, number: int | None) -> str | None:
         names = _STATES_TO_2_4 if self._until < (2, 5) else _STATES_TO_2_10

@@ -25,6 +25,7 @@ _FRAME: Final = re.compile(rb"\s*(0x[0-9a-f]+(?: : .*)?)", re.DOTALL)
 _BEFORE_NAME: Final = (b"enter", b"end", b"exit", b"leave", b"return")
 _NAMED: Final = re.compile(rb"(?:(?:" + b"|".join(_BEFORE_NAME) + rb") )?([A-Za-z_]\w*)(?: (.*))?", re.DOTALL)
 _PAIR: Final = re.compile(rb"(\w+)[:=](\S*)")
+_PAIRS: Final = re.compile(rb"\w+[:=]\S*(?: \w+[:=]\S*)*")
 
 #: Functions of QEMU that people probe beside its marks. `migrate_fd_connect` is `migration_connect` since 10.2.
 FUNCTIONS: Final = frozenset(
@@ -66,9 +67,21 @@ _MAX_KNOWN: Final = 512
 #: A sign and the digits of 64 bits.
 _MAX_DIGITS: Final = 21
 
+
+def _whole(printed: bytes) -> int:
+    if len(printed) > _MAX_DIGITS:
+        raise ValueError(printed)
+    return int(printed)
+
+
+def _text(printed: bytes) -> str:
+    return printed.decode("utf-8", "replace")
+
+
 #: How the fields that are not whole numbers are read.
-_READERS: Final[Mapping[str, Callable[[str], Any]]] = {
-    "bandwidth": bandwidth_of, "state": str, "text": str, "idstr": str, "vmsd_name": str, "kind": str,
+_READERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
+    "bandwidth": lambda printed: bandwidth_of(_text(printed)),
+    "state": _text, "text": _text, "idstr": _text, "vmsd_name": _text, "kind": _text,
 }  # fmt: skip
 
 
@@ -109,12 +122,17 @@ class SystemTap:
         self.sieve = Sieve(rb'\n(?!\Z|process\("[^"\n]*"\)\.mark\("(?!' + any_of(decoder.names) + rb')\w+"\)\n)')
         self._decoder = decoder
         self._known = decoder.known_texts
+        self._printfs: dict[bytes, _Printf | None] = {}
 
     def parse(self, line: bytes) -> Parsed:
         """Read one line, see `exporter.core.formats.Format`."""
         known = self._known.get(line)
         if known is not None:
             return known
+        name, _, arguments = line.partition(b" ")
+        printf = self._printfs.get(name)
+        if printf is not None and (event := printf.event(arguments)) is not None:
+            return event
         mark = _MARK.fullmatch(line)
         if mark is not None:
             return self._marked(mark[1], line)
@@ -141,7 +159,12 @@ class SystemTap:
         if not isinstance(parsed, Malformed):
             return parsed
         values = _values(name, arguments)
-        return self._decoder.make(name, values) if values else self._torn(line) or MALFORMED
+        if values is None:
+            return self._torn(line) or MALFORMED
+        if name not in self._printfs and _PAIRS.fullmatch(arguments):
+            lasting = self._decoder.kind_of(name, values)
+            self._printfs[name] = _Printf(name, arguments, *lasting) if lasting is not None else None
+        return self._decoder.make(name, values)
 
     def _torn(self, line: bytes) -> Parsed:
         if line and _MARK_START.startswith(line[: len(_MARK_START)]):
@@ -155,30 +178,52 @@ class SystemTap:
         return self._decoder.make(mark[1], {}) if mark else None
 
 
-def _whole(text: str) -> int:
-    if len(text) > _MAX_DIGITS:
-        raise ValueError(text)
-    return int(text)
+class _Printf:
+    """What a script's author had printed of one event, learnt from a line of it: the next ones differ in the values.
+
+    Args:
+        name: The event's name.
+        arguments: Pairs, and nothing else.
+        kind, fields: What the event is, and the fields of that in their order.
+    """
+
+    def __init__(self, name: bytes, arguments: bytes, kind: Callable[..., Event], fields: tuple[str, ...]) -> None:
+        pairs = _PAIR.findall(arguments)
+        self._match = re.compile(b" ".join(re.escape(key) + rb"[:=](\S*)" for key, _ in pairs)).fullmatch
+        self._kind = kind
+        printed = {_FIELDS[name][key][0]: group for group, (key, _) in enumerate(pairs) if key in _FIELDS[name]}
+        self._reads = [(printed[each], _READERS.get(each, _whole)) if each in printed else None for each in fields]
+
+    def event(self, arguments: bytes) -> Event | None:
+        """Make the event; None where these arguments were printed in another way, or say no number."""
+        match = self._match(arguments)
+        if match is None:
+            return None
+        groups = match.groups()
+        try:
+            return self._kind(None, None, *[each and each[1](groups[each[0]]) for each in self._reads])
+        except ValueError:
+            return None
 
 
 def _values(name: bytes, arguments: bytes) -> dict[str, Any] | None:
     """Read `key:value` pairs; None where no key is known or a value is not readable."""
     fields = _FIELDS.get(name, {})
     values: dict[str, Any] = {}
-    for key, value in _PAIR.findall(arguments):
-        field = fields.get(key)
-        if field is not None:
-            try:
-                values[field[0]] = field[1](value.decode("utf-8", "replace"))
-            except ValueError:
-                return None
-    if "state" in values and values["state"].isdecimal():
-        values["number"] = _whole(values.pop("state"))  # up to 2.10 the state is a number
+    try:
+        for key, value in _PAIR.findall(arguments):
+            field = fields.get(key)
+            if field is not None:
+                values[field[0]] = field[1](value)
+        if values.get("state", "").isdecimal():
+            values["number"] = _whole(values.pop("state").encode())  # up to 2.10 the state is a number
+    except ValueError:
+        return None
     return values or None
 
 
 #: Key as printed → field of the event and how it is read, by the event's name.
-_FIELDS: Final[Mapping[bytes, Mapping[bytes, tuple[str, Callable[[str], Any]]]]] = {
+_FIELDS: Final[Mapping[bytes, Mapping[bytes, tuple[str, Callable[[bytes], Any]]]]] = {
     name: {key.encode(): (field, _READERS.get(field, _whole)) for key, field in keys.items()}
     for name, keys in {**_KEYS, **_SAME_KEYS}.items()
 }
