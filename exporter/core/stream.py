@@ -310,7 +310,7 @@ class Stream:
 
     def _counted(self, changes: list[Change]) -> list[Change]:
         for change in changes:
-            if isinstance(change, Surprised):
+            if type(change) is Surprised:
                 self.counts.surprises[change.kind] += 1
         return changes
 

@@ -84,7 +84,9 @@ class Tracker:
         if isinstance(event, (BacktraceFrame, FunctionCalled, QmpCommand)):
             self._note(event)
             return []
-        changes = self.tick(at_ns)
+        machine = self._machine
+        # Where no time has passed since the last event, none can have run out; without times that is often so.
+        changes = [] if machine is not None and machine.last_ns == at_ns else self.tick(at_ns)
         if type(event) is StateSet and event.state is not None:
             self._states_enabled = True
         machine = self._machine
