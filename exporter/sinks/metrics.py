@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client.metrics_core import Metric as PrometheusMetric
 from prometheus_client.registry import Collector
@@ -114,41 +114,39 @@ class MetricsSink(Collector):
         """Take changes, see `exporter.sinks.Sink`."""
         with self._lock:
             for change in changes:
-                match change:
-                    case Started():
-                        self._start(change.identity)
-                        self._count_start(change.identity)
-                    case Resumed():
-                        self._start(change.identity)
-                        self._resume(change.identity, change.progress)
-                    case Progressed():
-                        self._progress(change)
-                    case Ended():
-                        self._end(change.migration)
-                    case RoundEnded() if change.round.end_ns is not None:
-                        self._observe(
-                            "qemu_migration_round_duration_seconds",
-                            change.trace_id,
-                            change.round.end_ns - change.round.start_ns,
-                            ids.round_span(change.trace_id, change.round.number),
-                        )
-                    case SyncFinished() if change.sync.end_ns is not None:
-                        self._observe(
-                            "qemu_migration_bitmap_sync_duration_seconds",
-                            change.trace_id,
-                            change.sync.end_ns - change.sync.start_ns,
-                            ids.sync_span(change.trace_id, change.sync.number),
-                        )
-                    case PhaseEnded() if change.phase.end_ns is not None:
-                        self._observe(
-                            "qemu_migration_phase_duration_seconds",
-                            change.trace_id,
-                            change.phase.end_ns - change.phase.start_ns,
-                            _phase_span(change.trace_id, change.phase.name),
-                            change.phase.name,
-                        )
-                    case _:
-                        pass
+                handler = _HANDLERS.get(type(change))
+                if handler is not None:
+                    handler(self, change)
+
+    def _started_change(self, change: Started) -> None:
+        self._start(change.identity)
+        self._count_start(change.identity)
+
+    def _resumed_change(self, change: Resumed) -> None:
+        self._start(change.identity)
+        self._resume(change.identity, change.progress)
+
+    def _ended_change(self, change: Ended) -> None:
+        self._end(change.migration)
+
+    def _round_ended(self, change: RoundEnded) -> None:
+        if change.round.end_ns is not None:
+            duration_ns = change.round.end_ns - change.round.start_ns
+            span = ids.round_span(change.trace_id, change.round.number)
+            self._observe("qemu_migration_round_duration_seconds", change.trace_id, duration_ns, span)
+
+    def _sync_finished(self, change: SyncFinished) -> None:
+        if change.sync.end_ns is not None:
+            duration_ns = change.sync.end_ns - change.sync.start_ns
+            span = ids.sync_span(change.trace_id, change.sync.number)
+            self._observe("qemu_migration_bitmap_sync_duration_seconds", change.trace_id, duration_ns, span)
+
+    def _phase_ended(self, change: PhaseEnded) -> None:
+        if change.phase.end_ns is not None:
+            duration_ns = change.phase.end_ns - change.phase.start_ns
+            span = _phase_span(change.trace_id, change.phase.name)
+            name = "qemu_migration_phase_duration_seconds"
+            self._observe(name, change.trace_id, duration_ns, span, change.phase.name)
 
     def _start(self, identity: Identity) -> None:
         self._identities[identity.trace_id] = identity
@@ -266,6 +264,18 @@ class MetricsSink(Collector):
 
     def _count(self, families: Families, name: str, labels: list[str], value: float) -> None:
         families.counter(name, labels, value, self._exemplars.get((name, *labels)))
+
+
+#: What is done with each kind of change; of the devices and waits of a downtime there are no metrics.
+_HANDLERS: Final[Mapping[type, Callable[[MetricsSink, Any], None]]] = {
+    Started: MetricsSink._started_change,
+    Resumed: MetricsSink._resumed_change,
+    Progressed: MetricsSink._progress,
+    Ended: MetricsSink._ended_change,
+    RoundEnded: MetricsSink._round_ended,
+    SyncFinished: MetricsSink._sync_finished,
+    PhaseEnded: MetricsSink._phase_ended,
+}
 
 
 def _collect_vm(families: Families, name: str, vm: _Vm) -> None:
