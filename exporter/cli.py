@@ -15,9 +15,6 @@ from typing import NoReturn
 import exporter
 from exporter import config, logs
 from exporter.core.formats import FORMATS
-from exporter.probes import ProbeError, bpftrace_script, log_advice, systemtap_script
-from exporter.replay import Options, Replay
-from exporter.run import run
 from exporter.sources.recording import SourceError
 from exporter.web import AddressError, parse_address, parse_path
 from exporter.yamlfile import ConfigError
@@ -42,16 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         match arguments.command:
             case "run":
-                return run(_run_config(arguments), lambda: _run_config(arguments))
+                return _run(arguments)
             case "check":
                 sys.stdout.write(config.dump(config.load(arguments.file)))
                 return 0
             case "probe":
-                sys.stdout.write(_probe(arguments.kind, arguments.qemu))
-                return 0
+                return _probe(arguments.kind, arguments.qemu)
             case _:
-                return Replay(_replay_options(arguments)).run()
-    except (ConfigError, ProbeError, SourceError) as error:
+                return _replay(arguments)
+    except (ConfigError, SourceError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
@@ -62,12 +58,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _probe(kind: str, binary: Path | None) -> str:
-    if kind == "log":
-        return log_advice(binary)
-    if binary is None:
-        raise ProbeError(f"probe {kind}: expected --qemu=BINARY, the QEMU to make the probe for")
-    return bpftrace_script(binary) if kind == "bpftrace" else systemtap_script(binary)
+# A command imports what it needs itself: a daemon that runs for months has no use for what lays out reports, reads
+# binaries or draws a bar, nor a script for a server.
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from exporter.run import run  # noqa: PLC0415 - see above
+
+    return run(_run_config(arguments), lambda: _run_config(arguments))
+
+
+def _probe(kind: str, binary: Path | None) -> int:
+    from exporter.probes import ProbeError, bpftrace_script, log_advice, systemtap_script  # noqa: PLC0415 - see above
+
+    try:
+        if kind == "log":
+            script = log_advice(binary)
+        elif binary is None:
+            raise ProbeError(f"probe {kind}: expected --qemu=BINARY, the QEMU to make the probe for")  # noqa: TRY301
+        else:
+            script = bpftrace_script(binary) if kind == "bpftrace" else systemtap_script(binary)
+    except ProbeError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(script)
+    return 0
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:
@@ -203,8 +218,10 @@ def _state_directory_file() -> str | None:
     return f"{directory}/state" if directory else None
 
 
-def _replay_options(arguments: argparse.Namespace) -> Options:
-    return Options(
+def _replay(arguments: argparse.Namespace) -> int:
+    from exporter.replay import Options, Replay  # noqa: PLC0415 - see above
+
+    options = Options(
         files=arguments.files,
         report=arguments.report,
         metrics_out=arguments.metrics_out,
@@ -218,6 +235,7 @@ def _replay_options(arguments: argparse.Namespace) -> Options:
         strict=arguments.strict,
         config=config.load(arguments.config_file) if arguments.config_file else config.Config(),
     )
+    return Replay(options).run()
 
 
 def _address(text: str) -> str:

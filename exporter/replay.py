@@ -183,7 +183,8 @@ class Replay:
         self._apply(changes)
 
     def _apply(self, changes: list[Change]) -> None:
-        self._migrations += [change.migration for change in changes if isinstance(change, Ended)]
+        if self._options.report != "none":  # else nobody asks for them, and a long recording has many
+            self._migrations += [change.migration for change in changes if isinstance(change, Ended)]
         for sink in self._sinks:
             sink.apply(changes)
 
