@@ -1,9 +1,11 @@
 # Everything runs from .venv, made here from the locked versions in requirements/.
 #   make demo PORT=9999   another port
+#   make bench LINES=100000   a quick look
 #   make test PYTHON=python3.13   another Python, after `make clean`
 
 PYTHON = python3
 PORT = 9871
+LINES = 1000000
 RECORDING = tests/data/qemu-7.2-log-nonconverging.log
 
 VENV = .venv
@@ -20,7 +22,7 @@ PIP_COMPILE = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test usdt overhead lint types contracts format golden dashboards reference pictures lock clean
+.PHONY: help demo test bench usdt overhead lint types contracts format golden dashboards reference pictures lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +50,9 @@ contracts: $(VENV)/.test ## check who imports whom
 format: $(VENV)/.test ## format the code, and mend what the linter can mend safely
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+bench: $(VENV)/.test ## measure speed, memory and lateness beside mtail; a quarter of an hour, on a quiet machine
+	$(BIN)/python -m tests.bench $(LINES)
 
 usdt: $(VENV)/.test ## run the shipped bpftrace probe on a QEMU that has USDT, as root: make usdt QEMU=/path/to/it
 	QEMU='$(QEMU)' $(BIN)/python -m pytest tests/usdt.py
