@@ -48,15 +48,16 @@ class Limits:
     pre_switchover: float = 10.0
     postcopy_paused: float = 0.0
 
-    def of(self, reason: StallReason) -> float:
-        """Return the limit of a reason."""
-        return {
+    def by_reason(self) -> Mapping[StallReason, int]:
+        """Return the limits in nanoseconds."""
+        seconds = {
             StallReason.NO_THROUGHPUT: self.no_throughput,
             StallReason.BLOCKED_SETUP: self.setup,
             StallReason.BLOCKED_WAIT_UNPLUG: self.wait_unplug,
             StallReason.BLOCKED_PRE_SWITCHOVER: self.pre_switchover,
             StallReason.POSTCOPY_PAUSED: self.postcopy_paused,
-        }[reason]
+        }
+        return {reason: round(limit * _NS) for reason, limit in seconds.items()}
 
 
 class Wait(NamedTuple):
@@ -73,12 +74,14 @@ class Wait(NamedTuple):
 
 
 class Waits:
-    """Follow what a migration waits for."""
+    """Follow what a migration waits for. It is asked at every event, of which nearly all change nothing."""
 
     def __init__(self, limits: Limits, at_ns: int) -> None:
-        self._limits = limits
+        self._limits = limits.by_reason()
+        self._seen: tuple[str | None, PhaseName | None, bool] | None = None
         self._reason: StallReason | None = None
         self._since_ns = at_ns
+        self._deadline_ns: int | None = None
 
     def see(self, at_ns: int, *, state: str | None, phase: PhaseName | None, sends: bool, moved: bool) -> None:
         """Note where the migration stands, in QEMU's word for its state and in our phase.
@@ -86,16 +89,21 @@ class Waits:
         It `sends` if it was ever seen to: a stream may have nothing but states, and be silent for that. It `moved` if
         something happened just now that brings it on.
         """
-        reason = _reason(state, phase, sends=sends)
+        reason = self._reason
+        seen = (state, phase, sends)
+        if seen != self._seen:
+            self._seen = seen
+            reason = _reason(state, phase, sends=sends)
         if reason is not self._reason or (moved and reason is StallReason.NO_THROUGHPUT):
             self._reason, self._since_ns = reason, at_ns
+            self._deadline_ns = None if reason is None else at_ns + self._limits[reason]
 
     def due(self, now_ns: int) -> Wait | None:
         """Return the wait that is too long by now."""
-        if self._reason is None:
+        deadline_ns = self._deadline_ns
+        if deadline_ns is None or now_ns < deadline_ns or self._reason is None:
             return None
-        deadline_ns = self._since_ns + round(self._limits.of(self._reason) * _NS)
-        return Wait(self._reason, self._since_ns, deadline_ns) if now_ns >= deadline_ns else None
+        return Wait(self._reason, self._since_ns, deadline_ns)
 
 
 def _reason(state: str | None, phase: PhaseName | None, *, sends: bool) -> StallReason | None:
