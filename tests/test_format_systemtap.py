@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.core.decoder import MALFORMED, Decoder, Malformed, Parsed
@@ -218,6 +218,7 @@ printed = st.tuples(
 
 
 @settings(max_examples=400)
+@example(lines=["migrate_pending size:1 max:2", "migrate_pending size:active max:2", "migrate_pending size:3 max:4"])
 @given(lines=st.lists(printed, max_size=12))
 def test_what_was_printed_before_does_not_matter(lines: list[str]) -> None:
     """How a script prints an event is learnt from its first line; any line is read as if it were the first."""
