@@ -131,9 +131,11 @@ class Judge:
         """Note where the migration stands after an event, see `Waits.see`."""
         iteration = self._iteration
         sends = iteration.slices > 0 or iteration.pending is not None or iteration.transferred is not None
+        waits = self._waits
         self._now_ns = at_ns
-        self._waits.see(at_ns, state=state, phase=phase, sends=sends, moved=moved)
-        self.tick(at_ns)
+        waits.see(at_ns, state=state, phase=phase, sends=sends, moved=moved)
+        if self._stall is not None or (waits.deadline_ns is not None and waits.deadline_ns <= at_ns):
+            self.tick(at_ns)
 
     def tick(self, now_ns: int) -> bool:
         """Let time pass; say whether that changed anything."""

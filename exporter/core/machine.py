@@ -65,6 +65,7 @@ DEFAULT_PAGE_SIZE_BYTES: Final = 4096
 #: Enumerations' members are slow to look up in their class, and these are asked for by what comes with every slice.
 _ITERATE: Final = PhaseName.ITERATE
 _COMPLETE_PRECOPY: Final = PhaseName.COMPLETE_PRECOPY
+_SOURCE: Final = Side.SOURCE
 
 #: savevm_send_ping's number that ends the switch to post-copy, postcopy_start() in migration/migration.c.
 _POSTCOPY_PING: Final = 4
@@ -194,16 +195,21 @@ class Machine:
         if self.side is None:
             self._learn_side(event, at_ns)
         pending = self._iteration.pending
-        handler = _MARK_HANDLERS.get(event.mark) if type(event) is Marked else _HANDLERS.get(type(event))
+        if type(event) is Marked:
+            handler, moves = _MARK_HANDLERS.get(event.mark), event.mark in _MOVING_MARKS
+        else:
+            handler, moves = _HANDLERS.get(type(event)), type(event) in _MOVING_TYPES
+            if type(event) is Transferred:
+                moves = bool(event.transferred)
         if handler is not None:
             handler(self, at_ns, event)
-        if self.side is Side.SOURCE and self.outcome.at_ns is None:
-            moved = self._iteration.pending != pending or _moves(event)
+        if self.side is _SOURCE and self.outcome.at_ns is None:
+            moved = moves or self._iteration.pending != pending
             self._judge.see(at_ns, state=self.outcome.state, phase=self._phase, moved=moved)
 
     def tick(self, now_ns: int) -> None:
         """Let time pass, in which nothing was said."""
-        if self.side is Side.SOURCE and self.outcome.at_ns is None and self._judge.tick(now_ns):
+        if self.side is _SOURCE and self.outcome.at_ns is None and self._judge.tick(now_ns):
             self._touched = True
 
     def limit_set(self, seconds: float) -> None:
@@ -568,14 +574,6 @@ _MOVING_TYPES: Final = frozenset(
 _MOVING_MARKS: Final = frozenset(
     {Mark.SETUP_COMPLETE, Mark.SYNC_START, *RANKS, Mark.DOWNTIME_END, Mark.POSTCOPY_START, Mark.POSTCOPY_REQUEST}
 )
-
-
-def _moves(event: Event) -> bool:
-    if isinstance(event, Transferred):
-        return bool(event.transferred)
-    if isinstance(event, Marked):
-        return event.mark in _MOVING_MARKS
-    return type(event) in _MOVING_TYPES
 
 
 #: Handlers by type and by mark: a dictionary, because this runs for every line that means anything.

@@ -74,14 +74,18 @@ class Wait(NamedTuple):
 
 
 class Waits:
-    """Follow what a migration waits for. It is asked at every event, of which nearly all change nothing."""
+    """Follow what a migration waits for. It is asked at every event, of which nearly all change nothing.
+
+    Attributes:
+        deadline_ns: When the present wait becomes too long; None while there is none.
+    """
 
     def __init__(self, limits: Limits, at_ns: int) -> None:
         self._limits = limits.by_reason()
         self._seen: tuple[str | None, PhaseName | None, bool] | None = None
         self._reason: StallReason | None = None
         self._since_ns = at_ns
-        self._deadline_ns: int | None = None
+        self.deadline_ns: int | None = None
 
     def see(self, at_ns: int, *, state: str | None, phase: PhaseName | None, sends: bool, moved: bool) -> None:
         """Note where the migration stands, in QEMU's word for its state and in our phase.
@@ -96,11 +100,11 @@ class Waits:
             reason = _reason(state, phase, sends=sends)
         if reason is not self._reason or (moved and reason is StallReason.NO_THROUGHPUT):
             self._reason, self._since_ns = reason, at_ns
-            self._deadline_ns = None if reason is None else at_ns + self._limits[reason]
+            self.deadline_ns = None if reason is None else at_ns + self._limits[reason]
 
     def due(self, now_ns: int) -> Wait | None:
         """Return the wait that is too long by now."""
-        deadline_ns = self._deadline_ns
+        deadline_ns = self.deadline_ns
         if deadline_ns is None or now_ns < deadline_ns or self._reason is None:
             return None
         return Wait(self._reason, self._since_ns, deadline_ns)
