@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -26,16 +27,22 @@ _NOISE_TIMES: Final = 3
 
 
 def repeated(recording: Path, lines: int, directory: Path) -> tuple[Path, int]:
-    """Write a recording over and over until it has about so many lines; return where, and how many they are."""
+    """Write a recording over and over, each time later, until it has about so many lines; return where, and how many."""
     data = recording.read_bytes()
     if recording.suffix == ".gz":
         data = gzip.decompress(data)
     times = max(1, round(lines / data.count(b"\n")))
+    seconds = [int(each) for each in re.findall(rb"^\d+@(\d+)\.", data, re.MULTILINE)] or [0]
+    period = max(seconds) - min(seconds) + 60
     path = directory / "repeated.log"
     with path.open("wb") as out:
-        for _ in range(times):
-            out.write(data)
+        for number in range(times):
+            out.write(_later(data, number * period))
     return path, times * data.count(b"\n")
+
+
+def _later(data: bytes, seconds: int) -> bytes:
+    return re.sub(rb"^(\d+@)(\d+)", lambda each: b"%s%d" % (each[1], int(each[2]) + seconds), data, flags=re.MULTILINE)
 
 
 def rates(lines: int, directory: Path, *, times: int) -> Iterator[Row]:
