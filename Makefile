@@ -57,8 +57,8 @@ bench: $(VENV)/.test ## measure speed, memory and lateness beside mtail; a quart
 usdt: $(VENV)/.test ## run the shipped bpftrace probe on a QEMU that has USDT, as root: make usdt QEMU=/path/to/it
 	QEMU='$(QEMU)' $(BIN)/python -m pytest tests/usdt.py
 
-overhead: $(VENV)/.test ## measure what tracing costs the QEMU that is installed
-	$(BIN)/python -m tests.overhead
+overhead: $(VENV)/.test ## measure what tracing costs; QEMU=/path/to/it, as root, for bpftrace on one that has USDT
+	$(if $(QEMU),QEMU='$(QEMU)' )$(BIN)/python -m tests.overhead
 
 golden: $(VENV)/.test ## renew the golden files; review their diff
 	$(BIN)/python -m pytest --update-golden
