@@ -27,7 +27,7 @@ def said(event: Event, raw: bytes = b"") -> Line:
 
 def placed(clock: Clock, events: Sequence[Event], arrival_ns: int = 99) -> list[tuple[Event, int]]:
     """Put events through a clock to its end; return them in the order they came out, with their times."""
-    lines = [timed for event in events for timed in clock.place(said(event), arrival_ns)] + clock.close()
+    lines = [*clock.place([said(event) for event in events], arrival_ns), *clock.close()]
     return [(line.event, at_ns) for line, at_ns in lines]
 
 
@@ -50,7 +50,7 @@ def window(time_spent_ms: int | None) -> Transferred:
 def test_a_probes_clock_never_goes_back(times: list[int | None], expected: list[int], jumps: int) -> None:
     """A line without time happened with the one before it; one that is much older is counted."""
     clock = StreamClock(ClockKind.PROBE)
-    assert expected == [placed_ns for ns in times for _, placed_ns in clock.place(said(at(ns)), 99)]
+    assert expected == [placed_ns for ns in times for _, placed_ns in clock.place([said(at(ns))], 99)]
     assert jumps == clock.jumps_back
     assert [] == clock.close()
 
@@ -59,8 +59,8 @@ def test_an_arrival_is_when_a_line_came() -> None:
     """Whatever the line says."""
     clock = StreamClock(ClockKind.ARRIVAL)
     dated, undated = Line(at(1), b"line", 7), Line(at(None), b"line", 7)
-    assert [(dated, 99)] == clock.place(dated, 99)
-    assert [(undated, 99)] == clock.place(undated, 98)
+    assert [(dated, 99)] == clock.place([dated], 99)
+    assert [(undated, 99)] == clock.place([undated], 98)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_only_time_spent_moves_a_reconstructed_clock(events: list[Event], expect
 def test_a_reconstructed_clock_does_not_wait_for_ever() -> None:
     """Where no window ever ends, events are given out all the same, and memory is bounded."""
     clock = ReconstructedClock(0)
-    assert 10_001 == sum(len(clock.place(said(OTHER), 0)) for _ in range(10_001))
+    assert 10_001 == sum(len(clock.place([said(OTHER)], 0)) for _ in range(10_001))
     assert [] == clock.close()
 
 
@@ -119,9 +119,9 @@ def test_a_line_is_given_once_none_can_come_before_it() -> None:
     """Half a second after it, by the lines' own time; until then it is held, and kept with what was said of it."""
     clock = OrderingClock(monotonic=False)
     first = Line(at(MS), b"first", 7)
-    assert [] == clock.place(first, 99)
-    assert [] == clock.place(said(at(500 * MS)), 99)
-    assert [(first, MS)] == clock.place(said(at(501 * MS)), 99)
+    assert [] == clock.place([first], 99)
+    assert [] == clock.place([said(at(500 * MS))], 99)
+    assert [(first, MS)] == clock.place([said(at(501 * MS))], 99)
     assert [(said(at(500 * MS)), 500 * MS), (said(at(501 * MS)), 501 * MS)] == clock.close()
     assert [] == clock.close()
 
@@ -168,8 +168,8 @@ def test_another_run_of_the_probe_begins_anew(second: Anchored, expected_ms: lis
     """Nothing of the run before is waited for, the new anchor counts, and times never go back."""
     clock = OrderingClock(monotonic=True)
     before: list[Event] = [anchor(0, WALL), at(200 * MS), at(100 * MS)]
-    assert [] == [timed for event in before for timed in clock.place(said(event), 99)]
-    released = [at_ns for _, at_ns in clock.place(said(second), 99)]
+    assert [] == [timed for event in before for timed in clock.place([said(event)], 99)]
+    released = [at_ns for _, at_ns in clock.place([said(second)], 99)]
     after = times(clock, [at(second.at_ns + 20 * MS), at(second.at_ns + 10 * MS)])
     assert [WALL + ms * MS for ms in expected_ms] == released + after
     assert jumps == clock.jumps_back
@@ -192,6 +192,6 @@ def test_a_line_without_time_stays_with_the_newest() -> None:
 def test_no_more_than_ten_thousand_lines_are_held() -> None:
     """However many there are in half a second: the oldest leave."""
     clock = OrderingClock(monotonic=False)
-    assert 0 == sum(len(clock.place(said(at(ns)), 99)) for ns in range(10_000))
-    assert [(said(at(0)), 0)] == clock.place(said(at(10_000)), 99)
+    assert 0 == sum(len(clock.place([said(at(ns))], 99)) for ns in range(10_000))
+    assert [(said(at(0)), 0)] == clock.place([said(at(10_000))], 99)
     assert 10_000 == len(clock.close())

@@ -295,6 +295,21 @@ def test_a_surprise_from_outside_is_counted_too() -> None:
     assert {SurpriseKind.DAMAGED: 1} == stream.counts.surprises
 
 
+def test_what_the_last_line_says_is_counted_once() -> None:
+    """The last line may come without its newline, and then only the end of the stream makes a line of it."""
+    events = "migrate_set_state new state setup\nmigration_thread_setup_complete\nmigrate_set_state new state napping"
+    reading = read(log_lines(events).rstrip("\n"))
+    assert [SurpriseKind.UNKNOWN_STATE] == reading.surprises
+    assert {SurpriseKind.UNKNOWN_STATE: 1} == reading.counts.surprises
+
+
+def test_every_line_that_is_older_is_counted() -> None:
+    """However many of them one newer line lets out: here the wall's clock went back between two runs of a probe."""
+    run = probe_lines({7: made("8.0-completed")})
+    reading = read(ANCHOR + run + b"anchor %d %d\n" % (UPTIME_NS, EPOCH_NS - 3_600 * 1_000_000_000) + run)
+    assert run.count(b"\n") == reading.counts.surprises[SurpriseKind.CLOCK_BACKWARD]
+
+
 def test_bytes_that_are_no_lines_at_all() -> None:
     """A compressed file that nobody unpacked is noise."""
     reading = read(bytes(range(256)) * 100)

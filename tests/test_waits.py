@@ -26,13 +26,10 @@ SECOND = 1_000_000_000
     ],
 )
 def test_each_wait_has_its_limit(state: str | None, phase: PhaseName, reason: StallReason, limit: float) -> None:
-    """Whenever somebody looks, it became too long at the same time."""
+    """From the event on that says what it waits for."""
     waits = Waits(Limits(), 0)
-    waits.see(5 * SECOND, state=state, phase=phase, sends=True, moved=True)
-    deadline_ns = round((5 + limit) * SECOND)
-    if limit:
-        assert waits.due(deadline_ns - 1) is None
-    assert waits.due(deadline_ns) == waits.due(deadline_ns + 99) == Wait(reason, 5 * SECOND, deadline_ns)
+    waits.stands(5 * SECOND, state=state, phase=phase, sends=True)
+    assert waits.present == Wait(reason, 5 * SECOND, round((5 + limit) * SECOND))
 
 
 @pytest.mark.parametrize(
@@ -49,18 +46,25 @@ def test_each_wait_has_its_limit(state: str | None, phase: PhaseName, reason: St
 def test_what_is_no_wait(state: str | None, phase: PhaseName | None, *, sends: bool) -> None:
     """An end that was asked for, and a silence that means nothing."""
     waits = Waits(Limits(), 0)
-    waits.see(0, state=state, phase=phase, sends=sends, moved=True)
-    assert waits.due(9_999 * SECOND) is None
+    waits.stands(0, state=state, phase=phase, sends=sends)
+    assert waits.present is None
 
 
 def test_whatever_moves_starts_the_silence_again() -> None:
     """But not the wait for somebody: QEMU may say what it likes meanwhile."""
     waits = Waits(Limits(), 0)
-    for second in (0, 20, 40):
-        waits.see(second * SECOND, state="active", phase=PhaseName.ITERATE, sends=True, moved=second != 20)
-    assert waits.due(69 * SECOND) is None
-    assert waits.due(70 * SECOND) is not None
+    waits.stands(0, state="active", phase=PhaseName.ITERATE, sends=True)
+    waits.moved_ns = 40 * SECOND
+    assert waits.present == Wait(StallReason.NO_THROUGHPUT, 40 * SECOND, 70 * SECOND)
 
-    for second in (70, 79):
-        waits.see(second * SECOND, state="pre-switchover", phase=PhaseName.COMPLETE_PRECOPY, sends=True, moved=True)
-    assert waits.due(80 * SECOND) == Wait(StallReason.BLOCKED_PRE_SWITCHOVER, 70 * SECOND, 80 * SECOND)
+    waits.stands(70 * SECOND, state="pre-switchover", phase=PhaseName.COMPLETE_PRECOPY, sends=True)
+    waits.moved_ns = 79 * SECOND
+    assert waits.present == Wait(StallReason.BLOCKED_PRE_SWITCHOVER, 70 * SECOND, 80 * SECOND)
+
+
+def test_a_wait_goes_on_while_the_reason_is_the_same() -> None:
+    """Another state or another phase that waits for the same has waited since the first."""
+    waits = Waits(Limits(), 0)
+    for second, state in ((3, "postcopy-paused"), (5, "postcopy-recover-setup"), (9, "postcopy-recover")):
+        waits.stands(second * SECOND, state=state, phase=PhaseName.POSTCOPY, sends=True)
+        assert waits.present == Wait(StallReason.POSTCOPY_PAUSED, 3 * SECOND, 3 * SECOND)

@@ -27,8 +27,6 @@ _NS_PER_MS: Final = 1_000_000
 #: Enumerations' members are slow to look up in their class, and this is asked of every line.
 _ITERATE: Final = Mark.ITERATE
 
-_NOTHING: Final = ()
-
 
 class Line(NamedTuple):
     """An event, the raw line that said it, and the process that spoke, where the format tells."""
@@ -48,8 +46,8 @@ class Clock(Protocol):
         """Lines that were older than one before them."""
         ...
 
-    def place(self, line: Line, arrival_ns: int) -> Sequence[tuple[Line, int]]:
-        """Take a line that came at `arrival_ns`; return the lines whose time is certain now, in order."""
+    def place(self, lines: Sequence[Line], arrival_ns: int) -> Sequence[tuple[Line, int]]:
+        """Take lines that came at `arrival_ns`; return the lines whose time is certain now, in order."""
         ...
 
     def tick(self, now_ns: int) -> list[tuple[Line, int]]:
@@ -69,14 +67,17 @@ class StreamClock:
         self.jumps_back = 0
         self._last_ns: int | None = None
 
-    def place(self, line: Line, arrival_ns: int) -> Sequence[tuple[Line, int]]:
-        """Give the line at once; an event without a time happened with the one before it."""
-        event_ns = line.event.at_ns
-        if self.kind is ClockKind.ARRIVAL or (event_ns is None and self._last_ns is None):
-            at_ns = arrival_ns
-        else:
-            at_ns = event_ns if event_ns is not None else self._last_ns or 0
-        return [(line, self.advance(at_ns))]
+    def place(self, lines: Sequence[Line], arrival_ns: int) -> Sequence[tuple[Line, int]]:
+        """Give the lines at once; an event without a time happened with the one before it."""
+        if self.kind is ClockKind.ARRIVAL:
+            return [(line, self.advance(arrival_ns)) for line in lines]
+        placed = []
+        for line in lines:
+            event_ns = line.event.at_ns
+            if event_ns is None:
+                event_ns = arrival_ns if self._last_ns is None else self._last_ns
+            placed.append((line, self.advance(event_ns)))
+        return placed
 
     def advance(self, at_ns: int) -> int:
         """Move to `at_ns`, or stay where that is in the past, and count it; return the time it is."""
@@ -120,23 +121,28 @@ class OrderingClock:
         """Lines that came too late to be put in order."""
         return self._order.jumps_back
 
-    def place(self, line: Line, arrival_ns: int) -> Sequence[tuple[Line, int]]:
-        """Take the line, and give those that none can come before any more."""
-        if isinstance(line.event, Anchored):
-            released = self._release(0)  # another run of the probe: its clock may have begun anew
-            self._offset_ns = line.event.wall_ns - line.event.at_ns if self._monotonic else 0
-            self._newest_ns = line.event.wall_ns
-            return released
-        at_ns = line.event.at_ns
-        if at_ns is None:
-            at_ns = self._newest_ns
-        elif self._offset_ns is None:
-            self._offset_ns = arrival_ns - at_ns
-        at_ns += (self._offset_ns or 0) if line.event.at_ns is not None else 0
-        self._newest_ns = max(self._newest_ns, at_ns)
-        self._number += 1
-        heappush(self._held, (at_ns, self._number, line))
-        return self._release(_MAX_HELD_EVENTS, until_ns=self._newest_ns - _REORDERING_NS)
+    def place(self, lines: Sequence[Line], arrival_ns: int) -> Sequence[tuple[Line, int]]:
+        """Take the lines, and give those that none can come before any more, however many came at once."""
+        placed: list[tuple[Line, int]] = []
+        for line in lines:
+            event = line.event
+            if type(event) is Anchored:
+                placed += self._release(0)  # another run of the probe: its clock may have begun anew
+                self._offset_ns = event.wall_ns - event.at_ns if self._monotonic else 0
+                self._newest_ns = event.wall_ns
+                continue
+            at_ns = event.at_ns
+            if at_ns is None:
+                at_ns = self._newest_ns
+            else:
+                if self._offset_ns is None:
+                    self._offset_ns = arrival_ns - at_ns
+                at_ns += self._offset_ns
+            self._newest_ns = max(self._newest_ns, at_ns)
+            self._number += 1
+            heappush(self._held, (at_ns, self._number, line))
+            placed += self._release(_MAX_HELD_EVENTS, until_ns=self._newest_ns - _REORDERING_NS)
+        return placed
 
     def tick(self, now_ns: int) -> list[tuple[Line, int]]:
         """Give what no line can come before any more."""
@@ -168,17 +174,20 @@ class ReconstructedClock:
         self._held: list[Line] = []
         self._slice_ends: list[int] = []  # how many lines are held up to each slice, it included
 
-    def place(self, line: Line, arrival_ns: int) -> Sequence[tuple[Line, int]]:  # noqa: ARG002 - the protocol's signature
-        """Take the line, and give those of a window once it is over."""
-        held = self._held
-        held.append(line)
-        event = line[0]
-        if type(event) is Marked:
-            if event.mark is _ITERATE:
-                self._slice_ends.append(len(held))
-        elif isinstance(event, Transferred) and event.time_spent_ms is not None:
-            return self._release(event.time_spent_ms * _NS_PER_MS)
-        return self._release(0) if len(held) > _MAX_HELD_EVENTS else _NOTHING
+    def place(self, lines: Sequence[Line], arrival_ns: int) -> Sequence[tuple[Line, int]]:  # noqa: ARG002 - the protocol's signature
+        """Take the lines, and give those of a window once it is over."""
+        placed: list[tuple[Line, int]] = []
+        for line in lines:
+            self._held.append(line)
+            event = line.event
+            if type(event) is Marked:
+                if event.mark is _ITERATE:
+                    self._slice_ends.append(len(self._held))
+            elif type(event) is Transferred and event.time_spent_ms is not None:
+                placed += self._release(event.time_spent_ms * _NS_PER_MS)
+            if len(self._held) > _MAX_HELD_EVENTS:
+                placed += self._release(0)
+        return placed
 
     def tick(self, now_ns: int) -> list[tuple[Line, int]]:  # noqa: ARG002 - the protocol's signature
         """Wait for the window's end: time passes here only when a line says so."""

@@ -191,8 +191,9 @@ class Decoder:
     all layouts seen so far narrow down which release this is.
 
     Attributes:
-        known_texts: For formats to remember events by the text that says them, where no time or number makes each one
-            another. Forgotten whenever more is known of the release.
+        known_texts: Events by the line that says them, where no time and no number makes each one another. A format
+            remembers them here, and whoever has a line looks here first. Forgotten whenever more is known of the
+            release.
     """
 
     def __init__(self, rows: tuple[Row, ...] = ROWS) -> None:

@@ -27,6 +27,7 @@ class Iteration:
     """Follow the rounds of one migration and what they are judged by.
 
     Attributes:
+        sends: Whether it was ever seen to send: a stream may have nothing but states.
         pending, threshold, ram: Bytes, as in `exporter.core.model.Progress`.
         bandwidth: Bytes per second of the last window.
         transferred: Bytes of all windows, None before the first.
@@ -37,6 +38,7 @@ class Iteration:
     """
 
     def __init__(self, trace_id: str, emit: Callable[[Change], None], *, page_size: int, joined: bool) -> None:
+        self.sends = False
         self.pending: int | None = None
         self.threshold: int | None = None
         self.ram: int | None = None
@@ -80,6 +82,7 @@ class Iteration:
 
         `postcopy` of them may be sent after the switchover.
         """
+        self.sends = True
         self.pending = size
         self.may_postcopy |= bool(postcopy)
         if self.ram is None and not self._joined:
@@ -93,6 +96,7 @@ class Iteration:
 
     def slice_seen(self) -> None:
         """Note a `savevm_state_iterate`."""
+        self.sends = True
         self.slices += 1
         self._rounds.iterate()
         self._release_opening_sync()
@@ -101,6 +105,7 @@ class Iteration:
         """Note the end of a bandwidth window."""
         if event.transferred is None:
             return
+        self.sends = True
         self.transferred = (self.transferred or 0) + event.transferred
         if event.bandwidth is not None and isfinite(event.bandwidth):
             self.bandwidth = float(event.bandwidth) * 1_000

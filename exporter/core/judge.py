@@ -15,7 +15,10 @@ from exporter.core.iteration import Iteration
 from exporter.core.model import Advice, PhaseName, Stall, StallReason, Verdict
 from exporter.core.parameters import Parameters
 from exporter.core.trend import Trend
-from exporter.core.waits import Limits, Waits
+from exporter.core.waits import Limits, Wait, Waits
+
+#: Later than any time that a stream can give.
+NEVER_NS: Final = 2**80
 
 _MS_PER_SECOND: Final = 1_000
 
@@ -35,6 +38,7 @@ class Judge:
     """Judge one migration.
 
     Attributes:
+        due_ns: Before this time, a tick changes nothing.
         stalls: Those that are over, and the one that holds.
         progress_ns: When the migration last got nearer to its end.
         told_ns: When something of it was last told, which may be in the middle of a silence.
@@ -48,9 +52,11 @@ class Judge:
         emit: Callable[[Change], None],
         *,
         iteration: Iteration,
+        waits: Waits,
         parameters: Parameters,
-        policy: Policy,
+        rules: Rules,
     ) -> None:
+        self.due_ns = NEVER_NS
         self.stalls: list[Stall] = []
         self.progress_ns = self.told_ns = start_ns
         self._trace_id = trace_id
@@ -58,16 +64,15 @@ class Judge:
         self._emit = emit
         self._iteration = iteration
         self._parameters = parameters
-        self._convergence = Convergence(policy.rules)
+        self._convergence = Convergence(rules)
         self._trend = Trend()
-        self._waits = Waits(policy.limits, start_ns)
+        self._waits = waits
         self._bandwidth = Bandwidth()
         self._switchover_bandwidth: float | None = None
         self._is_throttled = self._is_throttled_max = False
         self._rounds_are_over = False
         self._stall: Stall | None = None
         self._number = 0
-        self._now_ns = start_ns
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out whom to tell: that is no state."""
@@ -127,22 +132,21 @@ class Judge:
 
     # What is silent
 
-    def see(self, at_ns: int, *, state: str | None, phase: PhaseName | None, moved: bool) -> None:
-        """Note where the migration stands after an event, see `Waits.see`."""
-        iteration = self._iteration
-        sends = iteration.slices > 0 or iteration.pending is not None or iteration.transferred is not None
-        waits = self._waits
-        self._now_ns = at_ns
-        waits.see(at_ns, state=state, phase=phase, sends=sends, moved=moved)
-        if self._stall is not None or (waits.deadline_ns is not None and waits.deadline_ns <= at_ns):
-            self.tick(at_ns)
+    def stands(self, at_ns: int, *, state: str | None, phase: PhaseName | None, sends: bool) -> None:
+        """Note where the migration stands after an event, see `Waits.stands`."""
+        self._waits.stands(at_ns, state=state, phase=phase, sends=sends)
+        self.tick(at_ns)
 
     def tick(self, now_ns: int) -> bool:
         """Let time pass; say whether that changed anything."""
-        wait = self._waits.due(now_ns)
+        changed = self._wait_is(self._waits.present, now_ns)
+        self._note_due()
+        return changed
+
+    def _wait_is(self, wait: Wait | None, now_ns: int) -> bool:
         stall = self._stall
-        waited = stall is not None and stall.reason not in OF_ROUNDS
-        if wait is None:
+        if wait is None or now_ns < wait.deadline_ns:
+            waited = stall is not None and stall.reason not in OF_ROUNDS
             if waited:
                 self._clear(now_ns)
             return waited
@@ -152,17 +156,24 @@ class Judge:
         self._begin(wait.reason, since_ns=wait.since_ns, at_ns=wait.deadline_ns)
         return True
 
+    def _note_due(self) -> None:
+        """Reckon when to look at the time again. What moves meanwhile puts a deadline off, and nothing brings it on."""
+        wait = self._waits.present
+        is_waiting = self._stall is not None and self._stall.reason not in OF_ROUNDS
+        self.due_ns = 0 if is_waiting else NEVER_NS if wait is None else wait.deadline_ns
+
     # What it comes to
 
-    def verdict(self, *, converged: bool, is_over: bool) -> Verdict:
+    def verdict(self, now_ns: int, *, converged: bool, is_over: bool) -> Verdict:
         """Say how it stands, or stood when all was over.
 
         Args:
+            now_ns: When it stands so.
             converged: It came to the switchover by itself.
             is_over: There is an outcome. What would have ended the last stall is still worth knowing then.
         """
         stall, convergence = self._stall, self._convergence
-        eta = None if stall is not None or self._rounds_are_over else self._eta()
+        eta = None if stall is not None or self._rounds_are_over else self._eta(now_ns)
         last = self.stalls[-1] if is_over and self.stalls else None
         required_downtime, required_bandwidth = self._required()
         return Verdict(
@@ -193,9 +204,9 @@ class Judge:
         downtime = pending / bandwidth if pending is not None and bandwidth else None
         return downtime, pending / limit if pending is not None and limit else None
 
-    def _eta(self) -> tuple[float, float] | None:
+    def _eta(self, now_ns: int) -> tuple[float, float] | None:
         return self._trend.eta_seconds(
-            self._now_ns, threshold=self._iteration.threshold, bandwidth=self._bandwidth.bytes_per_second
+            now_ns, threshold=self._iteration.threshold, bandwidth=self._bandwidth.bytes_per_second
         )
 
     def _advice(self, reason: StallReason) -> tuple[Advice, ...]:

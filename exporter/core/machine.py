@@ -59,6 +59,7 @@ from exporter.core.outcome import Outcome
 from exporter.core.parameters import Parameters
 from exporter.core.sides import side_of
 from exporter.core.switchover import LOW_PENDING_RANK, RANKS, WORST_RANK, Switchover
+from exporter.core.waits import Waits
 
 DEFAULT_PAGE_SIZE_BYTES: Final = 4096
 
@@ -80,6 +81,7 @@ class Machine:
         outcome: Its end, after which more events may still belong to it.
         changes: What happened since `take` was last called.
         last_ns: When the last event came that belongs to it.
+        due_ns: Before this time, a tick changes nothing; 0 once it may be over.
     """
 
     def __init__(
@@ -113,8 +115,10 @@ class Machine:
         self._stacktrace = stacktrace
         self._timed = clock is not ClockKind.RECONSTRUCTED
         self.last_ns = start_ns
+        self.due_ns = 0
         self._end_ns = start_ns
         self._touched = False
+        self._standing: tuple[object, ...] = ()
 
         self._mode = Mode.PRECOPY
         self._phase: PhaseName | None = None
@@ -128,14 +132,17 @@ class Machine:
         self._cleanup_ns: int | None = None
 
         self._iteration = Iteration(trace_id, self._emit, page_size=page_size, joined=partial)
+        policy = policy or Policy()
+        self._waits = Waits(policy.limits, start_ns)
         self._judge = Judge(
             trace_id,
             vm,
             start_ns,
             self._emit,
             iteration=self._iteration,
+            waits=self._waits,
             parameters=parameters or Parameters(),
-            policy=policy or Policy(),
+            rules=policy.rules,
         )
         self._throttle_sync = False
         self._switchover = Switchover()
@@ -194,23 +201,32 @@ class Machine:
         self._touched = True
         if self.side is None:
             self._learn_side(event, at_ns)
-        pending = self._iteration.pending
-        if type(event) is Marked:
-            handler, moves = _MARK_HANDLERS.get(event.mark), event.mark in _MOVING_MARKS
-        else:
-            handler, moves = _HANDLERS.get(type(event)), type(event) in _MOVING_TYPES
-            if type(event) is Transferred:
-                moves = bool(event.transferred)
+        key = event.mark if type(event) is Marked else type(event)
+        if key in _MOVING:
+            self._waits.moved_ns = at_ns
+        handler = _HANDLERS.get(key)
         if handler is not None:
             handler(self, at_ns, event)
-        if self.side is _SOURCE and self.outcome.at_ns is None:
-            moved = moves or self._iteration.pending != pending
-            self._judge.see(at_ns, state=self.outcome.state, phase=self._phase, moved=moved)
+        standing = (self.side, self.outcome.state, self.outcome.left_loop_ns, self._phase, self._iteration.sends)
+        if standing != self._standing or self.due_ns <= at_ns:
+            self._standing = standing
+            self._stands(at_ns)
 
     def tick(self, now_ns: int) -> None:
         """Let time pass, in which nothing was said."""
         if self.side is _SOURCE and self.outcome.at_ns is None and self._judge.tick(now_ns):
             self._touched = True
+        self._note_due()
+
+    def _stands(self, at_ns: int) -> None:
+        """Let it be judged where this migration stands now; once it is over there is nothing to judge."""
+        if self.side is _SOURCE and self.outcome.at_ns is None:
+            self._judge.stands(at_ns, state=self.outcome.state, phase=self._phase, sends=self._iteration.sends)
+        self._note_due()
+
+    def _note_due(self) -> None:
+        may_be_over = self.outcome.at_ns is not None or self.outcome.left_loop_ns is not None
+        self.due_ns = 0 if may_be_over else self._judge.due_ns
 
     def limit_set(self, seconds: float) -> None:
         """Note the downtime limit that a QMP command set; a bandwidth window's own says more."""
@@ -412,6 +428,8 @@ class Machine:
             self._pending_is(at_ns, event.size, event.postcopy)
 
     def _pending_is(self, at_ns: int, size: int, postcopy: int | None = None) -> None:
+        if size != self._iteration.pending:
+            self._waits.moved_ns = at_ns
         is_boundary = self._iteration.pending_seen(size, postcopy=postcopy)
         self._judge.pending_seen(at_ns, size, is_boundary=is_boundary)
 
@@ -421,6 +439,8 @@ class Machine:
         self._iteration.slice_seen()
 
     def _transferred_seen(self, at_ns: int, event: Transferred) -> None:
+        if event.transferred:
+            self._waits.moved_ns = at_ns
         self._iteration.window_seen(at_ns, event)
         if self._phase is PhaseName.ITERATE:
             self._judge.window_seen(at_ns, event)
@@ -528,7 +548,9 @@ class Machine:
             postcopy_requests=None if requests_unknown else self._postcopy_requests,
             last_progress_ns=self._judge.progress_ns,
             verdict=self._judge.verdict(
-                converged=self._mode is Mode.PRECOPY and self.outcome.completing, is_over=self.outcome.at_ns is not None
+                self.last_ns,
+                converged=self._mode is Mode.PRECOPY and self.outcome.completing,
+                is_over=self.outcome.at_ns is not None,
             ),
         )
 
@@ -565,19 +587,17 @@ class Machine:
 
 
 #: What shows that data moves, beside pending bytes that change and windows that are not empty.
-_MOVING_TYPES: Final = frozenset(
+_MOVING: Final[frozenset[type | Mark]] = frozenset(
     {
         StateSet, SyncEnded, LowPending, SectionStarted, SectionEnded, DeviceSaved, DeviceDowntime, Pinged,
-        PostcopyRequests,
+        PostcopyRequests, Mark.SETUP_COMPLETE, Mark.SYNC_START, *RANKS, Mark.DOWNTIME_END, Mark.POSTCOPY_START,
+        Mark.POSTCOPY_REQUEST,
     }
 )  # fmt: skip
-_MOVING_MARKS: Final = frozenset(
-    {Mark.SETUP_COMPLETE, Mark.SYNC_START, *RANKS, Mark.DOWNTIME_END, Mark.POSTCOPY_START, Mark.POSTCOPY_REQUEST}
-)
 
 
 #: Handlers by type and by mark: a dictionary, because this runs for every line that means anything.
-_HANDLERS: Final[Mapping[type, Callable[[Machine, int, Any], None]]] = {
+_HANDLERS: Final[Mapping[type | Mark, Callable[[Machine, int, Any], None]]] = {
     StateSet: Machine._state_set,
     Pending: Machine._pending_seen,
     Transferred: Machine._transferred_seen,
@@ -592,8 +612,6 @@ _HANDLERS: Final[Mapping[type, Callable[[Machine, int, Any], None]]] = {
     ThrottleSet: Machine._throttle_set,
     ErrorSet: Machine._error_set,
     ErrorReported: Machine._error_reported,
-}
-_MARK_HANDLERS: Final[Mapping[Mark, Callable[[Machine, int, Any], None]]] = {
     Mark.HEADER: Machine._header,
     Mark.SETUP_COMPLETE: Machine._setup_complete,
     Mark.ITERATE: Machine._iterated,

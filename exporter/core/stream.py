@@ -107,6 +107,7 @@ class Stream:
         self._parse = self._format.parse if self._format else self._recognise
         self._clock: Clock | None = None
         self._trackers: dict[int | None, Tracker] = {}
+        self._jumps_back = 0
         self._last_line: bytes | None = None
         self._ticked_ns = 0
         self._undecided = undecided(self._decoder)
@@ -125,7 +126,7 @@ class Stream:
     def feed(self, chunk: bytes, now_ns: int = 0) -> list[Change]:
         """Take bytes, which came at `now_ns`; return what they mean."""
         first, block = self._lines.take(chunk)
-        return self._take(first + self._kept(block), now_ns)
+        return self._counted(self._take(first + self._kept(block), now_ns))
 
     def _kept(self, block: bytes) -> list[bytes]:
         """Cut a block into lines; where lines are noise for the most part, count it in bulk and leave it out."""
@@ -192,6 +193,7 @@ class Stream:
             self._format = FORMATS[snapshot.format_name](self._decoder)
             self._parse = self._format.parse
         self._clock = snapshot.clock
+        self._jumps_back = 0 if snapshot.clock is None else snapshot.clock.jumps_back
         self._trackers = snapshot.trackers
         self._last_line = snapshot.last_line
         self.last_event_ns = snapshot.last_event_ns
@@ -202,27 +204,55 @@ class Stream:
         return self._counted([Surprised(kind, detail)])
 
     def _take(self, lines: list[bytes], now_ns: int) -> list[Change]:
-        """Read lines and count them. A chatty stream spends its time here: what can be done once is not done a line."""
+        """Read lines, place them in time and say what they mean."""
         changes: list[Change] = []
-        noise = malformed = 0
+        first = 0
+        while self._clock is None and first < len(lines):
+            # One by one, as long as it may turn out with each how the next one is to be read.
+            self._place(self._dated(lines[first : first + 1], now_ns, changes), changes)
+            first += 1
+        self._place(self._dated(lines[first:], now_ns, changes), changes)
+        for tracker in self._trackers.values():
+            changes += tracker.progress()
+        return changes
+
+    def _dated(self, lines: list[bytes], now_ns: int, changes: list[Change]) -> Sequence[tuple[Line, int]]:
+        """Read lines and count them; return those whose time is certain now.
+
+        A chatty stream spends its time here: what can be done once is not done a line.
+        """
+        events: list[Line] = []
+        noise = malformed = duplicates = 0
+        known, last_line = self._decoder.known_texts, self._last_line
         for line in lines:
-            parsed = self._parse(line)
+            parsed = known.get(line) or self._parse(line)
             if parsed is None:
                 noise += 1
-            elif isinstance(parsed, Malformed):
+                continue
+            if isinstance(parsed, Malformed):
                 malformed += 1
-                if parsed.salvaged is not None:
-                    self._apply(parsed.salvaged, line, now_ns, changes)
+                event = parsed.salvaged
+                if event is None:
+                    continue
             else:
-                self._apply(parsed, line, now_ns, changes)
+                event = parsed
+            if event.at_ns is not None and line == last_line:
+                duplicates += 1
+                continue
+            last_line = line
+            form = self._format
+            events.append(_line(Line, (event, line, None if form is None else form.process)))
         counts = self.counts
         counts.lines += len(lines)
         counts.events += len(lines) - noise - malformed
         counts.noise += noise
         counts.malformed += malformed
-        for tracker in self._trackers.values():
-            changes += tracker.progress()
-        return self._counted(changes)
+        clock = self._clock or self._begin(events, changes)
+        if clock is None:
+            return ()
+        self._last_line = last_line
+        changes += [Surprised(SurpriseKind.DUPLICATE, "the same line twice")] * duplicates
+        return clock.place(events, now_ns or self._start_ns)
 
     def _recognise(self, line: bytes) -> Parsed:
         """Read a line of a stream whose format is not known yet, and of the first that tells."""
@@ -233,26 +263,16 @@ class Stream:
         self._parse = self._format.parse
         return self._parse(line)
 
-    def _apply(self, event: Event, line: bytes, now_ns: int, changes: list[Change]) -> None:
-        """Place an event in time, and add to `changes` what those mean whose time is certain now."""
-        clock, form = self._clock, self._format
-        if clock is None or form is None:
-            if clock is None and isinstance(event, LinesLost):
+    def _begin(self, events: list[Line], changes: list[Change]) -> Clock | None:
+        """Begin the clock with the stream's first event, if this is one that says how the stream tells time."""
+        form = self._format
+        for event, _, _ in events:
+            if isinstance(event, LinesLost):
                 changes += self._lines_lost(event)
-                return
-            if form is None or (form.timed and _is_undated_report(event)):
-                return  # an error report before anything else: when it came is not when it happened
-            clock = self._clock = self._make_clock(form)
-        if form.timed and line == self._last_line and event.at_ns is not None:
-            changes.append(Surprised(SurpriseKind.DUPLICATE, "the same line twice"))
-            return
-        self._last_line = line
-        jumps_back = clock.jumps_back
-        placed = clock.place(_line(Line, (event, line, form.process)), now_ns or self._start_ns)
-        if placed:
-            self._place(placed, changes)
-        if clock.jumps_back > jumps_back:
-            changes.append(Surprised(SurpriseKind.CLOCK_BACKWARD, "a line is older than the one before it"))
+            elif form is not None and not (form.timed and _is_undated_report(event)):
+                self._clock = self._make_clock(form)
+            # else an error report before anything else: when it came is not when it happened
+        return self._clock
 
     def _make_clock(self, stream_format: Format) -> Clock:
         if stream_format.per_cpu:
@@ -262,19 +282,26 @@ class Stream:
 
     def _place(self, lines: Sequence[tuple[Line, int]], changes: list[Change]) -> None:
         """Add to `changes` what lines mean whose time is certain."""
+        trackers = self._trackers
         for (event, raw, process), at_ns in lines:
             if at_ns - self._ticked_ns >= _TICK_NS:
                 changes += self._tick(at_ns)
             if type(event) is LinesLost:
                 changes += self._lines_lost(event)
                 continue
-            of_process = self._trackers.get(process) or self._tracker(process)
+            of_process = trackers.get(process)
+            if of_process is None:
+                of_process = self._tracker(process)
+                trackers = self._trackers
             if of_process is None:
                 changes.append(Surprised(SurpriseKind.TOO_MANY_PROCESSES, f"process {process}"))
             else:
                 changes += of_process.apply(event, at_ns, raw)
         if lines:
             self.last_event_ns = lines[-1][1]
+        if self._clock is not None:
+            older, self._jumps_back = self._clock.jumps_back - self._jumps_back, self._clock.jumps_back
+            changes += [Surprised(SurpriseKind.CLOCK_BACKWARD, "a line is older than the one before it")] * older
 
     def _tick(self, now_ns: int) -> list[Change]:
         """End what time alone ends, of processes that say nothing more too; however the lines came in chunks."""

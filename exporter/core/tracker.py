@@ -40,8 +40,13 @@ _MIDDLE_EVENTS: Final = (Pending, Transferred, LowPending)
 _MIDDLE_MARKS: Final = frozenset({Mark.SETUP_COMPLETE, Mark.POSTCOPY_START, Mark.DOWNTIME_START})
 _MIDDLE_STATES: Final = (SOURCE_ONLY - set(RESULTS)) | {"postcopy-active", "postcopy-paused", "active"}
 
-#: Enumerations' members are slow to look up in their class, and these are asked of every event.
-_HEADER: Final = Mark.HEADER
+#: What says something of a migration and is no part of it.
+_NOTES: Final = frozenset({BacktraceFrame, FunctionCalled, QmpCommand})
+
+#: What can begin another migration in the middle of one.
+_BEGINNINGS: Final = frozenset({StateSet, Mark.HEADER})
+
+#: Enumerations' members are slow to look up in their class, and this is asked of every event.
 _SYNC_START: Final = Mark.SYNC_START
 
 _MAX_FRAMES: Final = 64
@@ -81,30 +86,29 @@ class Tracker:
 
     def apply(self, event: Event, at_ns: int, line: bytes) -> list[Change]:
         """Take one event; `line` is the raw line that said it, for the trace id of what it may begin."""
-        if isinstance(event, (BacktraceFrame, FunctionCalled, QmpCommand)):
+        key = event.mark if type(event) is Marked else type(event)
+        if key in _NOTES:
             self._note(event)
             return []
+        changes = []
         machine = self._machine
-        # Where no time has passed since the last event, none can have run out; without times that is often so.
-        changes = [] if machine is not None and machine.last_ns == at_ns else self.tick(at_ns)
-        if type(event) is StateSet and event.state is not None:
-            self._states_enabled = True
-        machine = self._machine
-        # Of an event in the middle of a migration, which nearly all are, only these two can begin another.
-        if (
-            machine is None
-            or machine.outcome.at_ns is not None
-            or type(event) is StateSet
-            or (type(event) is Marked and event.mark is _HEADER)
-        ) and self._begins(event):
-            changes += self._begin(event, at_ns, line)
+        if machine is not None and (machine.due_ns <= at_ns or at_ns - machine.last_ns > SILENCE_NS):
+            changes = self.tick(at_ns)
             machine = self._machine
-        if machine is not None:
-            if type(event) is Marked and event.mark is _SYNC_START:
-                machine.sync_stacktrace = self._take_frames("migration_bitmap_sync")
-            machine.apply(event, at_ns)
-            if machine.changes or not self._started:
-                changes += self._drain(machine)
+        # In the middle of a migration, where nearly all events are, only few can begin another.
+        if machine is None or machine.outcome.at_ns is not None or key in _BEGINNINGS:
+            if type(event) is StateSet and event.state is not None:
+                self._states_enabled = True
+            if self._begins(event):
+                changes += self._begin(event, at_ns, line)
+            machine = self._machine
+            if machine is None:
+                return changes
+        if key is _SYNC_START:
+            machine.sync_stacktrace = self._take_frames("migration_bitmap_sync")
+        machine.apply(event, at_ns)
+        if machine.changes or not self._started:
+            changes += self._drain(machine)
         return changes
 
     def tick(self, now_ns: int) -> list[Change]:
@@ -158,7 +162,7 @@ class Tracker:
         self._machine.outcome.assume_end()
         return self._finish(self._machine)
 
-    def _note(self, event: BacktraceFrame | FunctionCalled | QmpCommand) -> None:
+    def _note(self, event: Event) -> None:
         match event:
             case FunctionCalled(function=function):
                 self._function = function
@@ -193,7 +197,7 @@ class Tracker:
             # The beginning again is another attempt, unless nothing has happened since the first one.
             if type(event) is StateSet:
                 return event.state == "setup" and machine.outcome.state not in {None, "setup"}
-            is_header = type(event) is Marked and event.mark is _HEADER
+            is_header = type(event) is Marked and event.mark is Mark.HEADER
             return is_header and not self._states_enabled and machine.has_left_setup
         match event:
             case StateSet(state="setup"):

@@ -61,11 +61,11 @@ class Limits:
 
 
 class Wait(NamedTuple):
-    """A wait that is longer than its limit.
+    """A wait.
 
     Attributes:
         since_ns: When it began.
-        deadline_ns: When it became too long.
+        deadline_ns: When it becomes too long.
     """
 
     reason: StallReason
@@ -74,40 +74,37 @@ class Wait(NamedTuple):
 
 
 class Waits:
-    """Follow what a migration waits for. It is asked at every event, of which nearly all change nothing.
+    """Follow what a migration waits for.
 
     Attributes:
-        deadline_ns: When the present wait becomes too long; None while there is none.
+        moved_ns: When something last happened that brings it on. Nearly every event does, so whoever sees one notes it
+            here, and what follows from that is reckoned when somebody asks.
     """
 
     def __init__(self, limits: Limits, at_ns: int) -> None:
+        self.moved_ns = at_ns
         self._limits = limits.by_reason()
-        self._seen: tuple[str | None, PhaseName | None, bool] | None = None
         self._reason: StallReason | None = None
         self._since_ns = at_ns
-        self.deadline_ns: int | None = None
 
-    def see(self, at_ns: int, *, state: str | None, phase: PhaseName | None, sends: bool, moved: bool) -> None:
-        """Note where the migration stands, in QEMU's word for its state and in our phase.
+    def stands(self, at_ns: int, *, state: str | None, phase: PhaseName | None, sends: bool) -> None:
+        """Note where the migration stands from now on, in QEMU's word for its state and in our phase.
 
-        It `sends` if it was ever seen to: a stream may have nothing but states, and be silent for that. It `moved` if
-        something happened just now that brings it on.
+        It `sends` if it was ever seen to: a stream may have nothing but states, and be silent for that.
         """
-        reason = self._reason
-        seen = (state, phase, sends)
-        if seen != self._seen:
-            self._seen = seen
-            reason = _reason(state, phase, sends=sends)
-        if reason is not self._reason or (moved and reason is StallReason.NO_THROUGHPUT):
+        reason = _reason(state, phase, sends=sends)
+        if reason is not self._reason:
             self._reason, self._since_ns = reason, at_ns
-            self.deadline_ns = None if reason is None else at_ns + self._limits[reason]
 
-    def due(self, now_ns: int) -> Wait | None:
-        """Return the wait that is too long by now."""
-        deadline_ns = self.deadline_ns
-        if deadline_ns is None or now_ns < deadline_ns or self._reason is None:
+    @property
+    def present(self) -> Wait | None:
+        """What it waits for, as long as nothing more happens."""
+        reason, since_ns = self._reason, self._since_ns
+        if reason is None:
             return None
-        return Wait(self._reason, self._since_ns, deadline_ns)
+        if reason is StallReason.NO_THROUGHPUT:
+            since_ns = max(since_ns, self.moved_ns)
+        return Wait(reason, since_ns, since_ns + self._limits[reason])
 
 
 def _reason(state: str | None, phase: PhaseName | None, *, sends: bool) -> StallReason | None:

@@ -126,9 +126,6 @@ class SystemTap:
 
     def parse(self, line: bytes) -> Parsed:
         """Read one line, see `exporter.core.formats.Format`."""
-        known = self._known.get(line)
-        if known is not None:
-            return known
         name, _, arguments = line.partition(b" ")
         printf = self._printfs.get(name)
         if printf is not None and (event := printf.event(arguments)) is not None:
