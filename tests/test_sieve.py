@@ -10,10 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.core.decoder import Decoder
+from exporter.core.events import Mark
 from exporter.core.formats import FORMATS, Format, recognise, undecided
 from exporter.core.lines import LineSplitter
-from exporter.core.sieve import Sieve, any_of
+from exporter.core.sieve import Sieve, any_of, none_of
 from exporter.core.stream import Stream
+from exporter.core.vocabulary import ROWS, Row
 from tests.core_helpers import MADE, SMALL, recording
 from tests.test_vocabulary import EXAMPLES
 
@@ -117,6 +119,8 @@ def test_recordings_lose_nothing(name: str) -> None:
     [
         ("qemu-log", b"9313@1795387133.875916:migration_transferred_bytes qemu_file 1 multifd 0 RDMA 0"),
         ("qemu-log", b"9313@1795387133.875916:source_return_path_thread_loop_top "),
+        ("qemu-log", b"2026-11-22T22:39:13.610586Z migration_transferred_bytes qemu_file 1 multifd 0 RDMA 0"),
+        ("qemu-log", b"2026-11-22T22:39:13Z multifd_send_fill 7"),
         ("qemu-log-bare", b"migration_transferred_bytes qemu_file 1 multifd 0 RDMA 0"),
         ("systemtap", b'process("/usr/libexec/qemu-kvm").mark("migration_transferred_bytes")'),
         ("systemtap-log", b"26734@1795387501145438123 migration_transferred_bytes qemu_file 1 multifd 0"),
@@ -145,3 +149,28 @@ def test_a_noisy_stream_counts_the_same(make: Callable[[bytes], bytes]) -> None:
 def test_any_of_matches_words_and_what_begins_with_them() -> None:
     """A word that another begins with is enough for both."""
     assert b"(?:ab(?:c|d)|x)" == any_of([b"abc", b"abd", b"x", b"xy"])
+
+
+@pytest.mark.parametrize(
+    ("others", "words", "pattern"),
+    [
+        ([b"abxy"], [b"abc", b"abd"], b"(?!abx)"),
+        ([b"xy"], [b"abc"], b"(?!x)"),
+        ([b"ab"], [b"abc"], b""),
+        ([b"abc"], [b"abc"], b""),
+        ([b"ax", b"bx"], [b"ab", b"bc"], b"(?!ax)(?!bx)"),
+        ([], [b"ab"], b""),
+    ],
+)
+def test_none_of_looks_at_no_more_than_tells_them_apart(
+    others: list[bytes], words: list[bytes], pattern: bytes
+) -> None:
+    """And at nothing of another that a word begins with, as of an event that a configuration added to the vocabulary."""
+    assert pattern == none_of(others, words)
+
+
+def test_an_event_that_a_configuration_wants_is_kept() -> None:
+    """Though QEMU prints a line of it for each page."""
+    line = b"9313@1795387133.875916:migration_transferred_bytes qemu_file 1 multifd 0 RDMA 0"
+    wanted = Row("migration_transferred_bytes", "8.1..", "qemu_file %u multifd %u RDMA %u", Mark.OTHER, "_ _ _")
+    assert [line] == FORMATS["qemu-log"](Decoder((*ROWS, wanted))).sieve.keep(b"\n" + line + b"\n")

@@ -6,7 +6,7 @@ A sieve must never drop what means something, and may keep noise: what it keeps 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 
 
@@ -28,6 +28,19 @@ class Sieve:
         starts = {block.rfind(b"\n", 0, at) + 1 for at in touched}
         starts -= {0, len(block)}  # what is in front of the first newline, and behind the last
         return [block[start : block.index(b"\n", start)] for start in sorted(starts)]
+
+
+def none_of(others: Iterable[bytes], words: Collection[bytes]) -> bytes:
+    """Write a pattern that holds where none of `others` begins, by as much of each as none of the words begins with."""
+    apart = [
+        next((other[:size] for size in range(1, len(other) + 1) if not _begins_any(other[:size], words)), b"")
+        for other in others
+    ]
+    return b"".join(b"(?!" + re.escape(each) + b")" for each in apart if each)
+
+
+def _begins_any(beginning: bytes, words: Iterable[bytes]) -> bool:
+    return any(word.startswith(beginning) for word in words)
 
 
 def any_of(words: Iterable[bytes]) -> bytes:

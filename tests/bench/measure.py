@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -22,20 +23,36 @@ MTAIL: Final = (
 
 
 class Cost(NamedTuple):
-    """What one run took: seconds of one core, user and system, and the most memory that was resident."""
+    """What a command took, of several runs.
+
+    Attributes:
+        cpu_seconds: Seconds of one core, user and system: the median.
+        spread: What the most is above the least, as a share of the median.
+        rss_mib: The most memory that was resident.
+    """
 
     cpu_seconds: float
+    spread: float
     rss_mib: float
 
 
-def run(*command: str, times: int = 1) -> Cost:
-    """Run a command, several times if the machine is not quiet, and return the least it took.
+def in_turn(commands: Mapping[str, Sequence[str]], *, times: int) -> dict[str, Cost]:
+    """Run commands one after the other, all of them so many times over: what disturbs one disturbs them all.
 
     Raises:
-        RuntimeError: It failed.
+        RuntimeError: One failed.
     """
-    costs = [_run(command) for _ in range(times)]
-    return Cost(min(cost.cpu_seconds for cost in costs), max(cost.rss_mib for cost in costs))
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    for _ in range(times):
+        for name, command in commands.items():
+            runs[name].append(_run(command))
+    return {name: _cost(each) for name, each in runs.items()}
+
+
+def _cost(runs: Sequence[tuple[float, float]]) -> Cost:
+    seconds = [cpu_seconds for cpu_seconds, _ in runs]
+    median = statistics.median(seconds)
+    return Cost(median, (max(seconds) - min(seconds)) / max(median, 1e-9), max(rss_mib for _, rss_mib in runs))
 
 
 #: A process counts as its own the memory of the one that started it, up to its exec: this one is small. It writes what
@@ -50,7 +67,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
-def _run(command: Sequence[str]) -> Cost:
+def _run(command: Sequence[str]) -> tuple[float, float]:
     # A program is measured as it is installed: its modules are compiled, and kept so.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, *command]
@@ -58,28 +75,28 @@ def _run(command: Sequence[str]) -> Cost:
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr[-500:]}")
     cpu_seconds, rss_mib = done.stdout.split()
-    return Cost(float(cpu_seconds), float(rss_mib))
+    return float(cpu_seconds), float(rss_mib)
 
 
-def replay(log: Path, *options: str, times: int = 1) -> Cost:
+def replay(log: Path, *options: str) -> Sequence[str]:
     """Replay a recording without a report."""
-    return run(COMMAND, "replay", "--report=none", *options, str(log), times=times)
+    return (COMMAND, "replay", "--report=none", *options, str(log))
 
 
-def mtail(log: Path, *, times: int = 1) -> Cost:
+def mtail(log: Path) -> Sequence[str]:
     """Let mtail make the metrics it can of a log, by the program beside this file."""
-    return run(*MTAIL, f"--logs={log}", times=times)
+    return (*MTAIL, f"--logs={log}")
 
 
-def for_line(log: Path, *, times: int = 1) -> Cost:
+def for_line(log: Path) -> Sequence[str]:
     """Count the lines in Python's own loop."""
     loop = "import sys\nlines = 0\nfor line in open(sys.argv[1], 'rb'):\n    lines += 1\n"
-    return run(sys.executable, "-c", loop, str(log), times=times)
+    return (sys.executable, "-c", loop, str(log))
 
 
-def wc(log: Path, *, times: int = 1) -> Cost:
+def wc(log: Path) -> Sequence[str]:
     """Count the lines in C."""
-    return run("wc", "-l", str(log), times=times)
+    return ("wc", "-l", str(log))
 
 
 def of_process(pid: int) -> tuple[float, float]:

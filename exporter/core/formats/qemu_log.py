@@ -16,13 +16,17 @@ from typing import Final
 from exporter.core.decoder import MALFORMED, Decoder, Malformed, Parsed
 from exporter.core.events import ErrorReported, Event
 from exporter.core.formats import prose
-from exporter.core.sieve import Sieve, any_of
+from exporter.core.sieve import Sieve, any_of, none_of
 
 _PREFIX: Final = rb"(?:(\d{1,10})@(\d{1,11})\.(\d{6}):|(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?Z )"
 _EVENT: Final = re.compile(_PREFIX + rb"?([A-Za-z_]\w*)(?: (.*))?", re.DOTALL)
 _PREFIXED: Final = re.compile(_PREFIX)
 #: The beginning of a line that was glued to the torn one before it.
 _GLUED: Final = re.compile(rb"\d{1,10}@\d{9,11}\.\d{6}:[A-Za-z_]")
+
+#: QEMU prints a line of it for each page and more (8.1 and later, migration/migration-stats.c): a sieve that looks at
+#: this one first is twice as fast.
+_CHATTY: Final = b"migration_transferred_bytes"
 
 
 def recognise(line: bytes, decoder: Decoder) -> str | None:
@@ -36,11 +40,12 @@ def recognise(line: bytes, decoder: Decoder) -> str | None:
 def telling(decoder: Decoder) -> tuple[bytes, ...]:
     """Write what a line has somewhere in it that is no noise.
 
-    A name stands at the line's beginning or behind the time in front of it, also where a line is glued to another. The
-    colon of an ISO time, which a digit follows, stands for what comes behind its `Z`.
+    A name stands at the line's beginning or behind the time in front of it, also where a line is glued to another.
     """
+    beginning = none_of([_CHATTY], decoder.names)
     name = any_of(decoder.names)
-    return rb":(?:[ \d]|" + name + rb")", rb"\n(?:" + name + rb"|" + prose.torn_end(decoder) + rb")"
+    behind_time = rb":" + beginning + rb"(?:" + name + rb"| |\d\d(?:\.\d{1,6})?Z " + beginning + name + rb")"
+    return behind_time, rb"\n(?:" + name + rb"|" + prose.torn_end(decoder) + rb")"
 
 
 class QemuLog:
