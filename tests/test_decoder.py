@@ -130,6 +130,42 @@ def test_strings_may_hold_anything() -> None:
     assert SectionStarted(None, None, "a, section_id 1, \N{REPLACEMENT CHARACTER}", 3) == event
 
 
+def test_what_is_said_again_differs_in_its_time_and_thread() -> None:
+    """And in nothing else, however often it is said, and whatever is said in between."""
+    decoder = Decoder()
+    for number in range(3):
+        for pending in range(600):
+            arguments = b"pending size %d max 9 (pre = 0 compat=0 post=0)" % pending
+            assert Pending(number, pending, pending, 9, 0) == decoder.decode(
+                b"migrate_pending", arguments, number, pending
+            )
+
+
+@pytest.mark.parametrize(
+    ("line", "before", "learnt_from", "after"),
+    [
+        (
+            "migration_bitmap_sync_end dirty_pages 7",
+            SyncEnded(None, None, 7, cumulative=True),
+            "savevm_state_begin ",
+            SyncEnded(None, None, 7, cumulative=False),
+        ),
+        (
+            "migrate_set_state new state 5",
+            StateSet(None, None, "postcopy-active"),
+            "savevm_state_complete ",
+            StateSet(None, None, "completed"),
+        ),
+    ],
+)
+def test_what_is_said_again_means_what_it_does_by_now(line: str, before: Event, learnt_from: str, after: Event) -> None:
+    """As soon as another line told which release this is."""
+    decoder = Decoder()
+    assert before == decode(decoder, line)
+    decode(decoder, learnt_from)
+    assert after == decode(decoder, line)
+
+
 def test_the_blank_after_a_name_may_be_gone() -> None:
     """QEMU prints one after the name of an event without arguments, and editors remove it."""
     for arguments in (b"", b" ", b"  "):

@@ -47,6 +47,12 @@ _CUMULATIVE_SINCE: Final = (2, 9)
 
 _DOUBLE_BITS_FROM: Final = 2**52
 
+#: Most lines say what a line shortly before them said, with another time.
+_MAX_KNOWN: Final = 512
+
+#: Makes an event at half the price of its constructor.
+_event: Final = tuple.__new__
+
 
 def _text(group: bytes) -> str:
     return group.decode("utf-8", "replace")
@@ -202,6 +208,7 @@ class Decoder:
         self._since = (2, 0)
         self._until = (99, 0)
         self.known_texts: dict[bytes, Event] = {}
+        self._known: dict[tuple[bytes, bytes], Event] = {}
 
     @property
     def names(self) -> Collection[bytes]:
@@ -245,13 +252,21 @@ class Decoder:
         Returns:
             The event, None for a name that is not in the vocabulary, or MALFORMED.
         """
+        said = name, arguments
+        known = self._known.get(said)
+        if known is not None:
+            return _event(known.__class__, (at_ns, thread, *known[2:]))
         layouts = self._layouts.get(name)
         if layouts is None:
             return None
         for layout in layouts:
             event = layout.event(arguments, at_ns, thread)
             if event is not None:
-                return self._dated(event, layout.since, layout.until)
+                event = self._dated(event, layout.since, layout.until)
+                if len(self._known) >= _MAX_KNOWN:
+                    self._known.clear()
+                self._known[said] = event
+                return event
         return MALFORMED
 
     @property
@@ -269,6 +284,7 @@ class Decoder:
             if since <= until:  # a vendor's backport may contradict; what was learnt first stays
                 self._since, self._until = since, until
                 self.known_texts.clear()
+                self._known.clear()
         if isinstance(event, StateNumbered):
             return StateSet(event.at_ns, event.thread, self._state_name(event.number))
         if isinstance(event, SyncEnded) and self._until <= _CUMULATIVE_SINCE:
