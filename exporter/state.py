@@ -6,15 +6,18 @@ others, so a state file that somebody else wrote can be nonsense, and no more th
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import os
 import pickle
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import exporter
+from exporter import core
 from exporter.core.stream import Snapshot
 from exporter.sources import Position
 
@@ -46,7 +49,7 @@ class _Unpickler(pickle.Unpickler):
 
 def save(path: Path, streams: Mapping[str, Remembered]) -> bool:
     """Write the state beside its place and move it there, so that a crash leaves the old one; say whether it worked."""
-    content = _MAGIC + pickle.dumps((exporter.__version__, dict(streams)), protocol=5)
+    content = _MAGIC + pickle.dumps((_build(), dict(streams)), protocol=5)
     if len(content) > _MAX_BYTES:
         logger.warning("the state is too large to be kept: %d bytes", len(content))
         return False
@@ -64,7 +67,7 @@ def save(path: Path, streams: Mapping[str, Remembered]) -> bool:
 
 
 def load(path: Path) -> dict[str, Remembered]:
-    """Read the state; one that is not there, is another version's or is damaged is empty, and the log says which."""
+    """Read the state; one that is not there, is another build's or is damaged is empty, and the log says which."""
     try:
         with path.open("rb") as state:
             content = state.read(_MAX_BYTES + 1)
@@ -77,14 +80,23 @@ def load(path: Path) -> dict[str, Remembered]:
         logger.warning("the state is ignored: %s is none", path)
         return {}
     try:
-        version, streams = _Unpickler(io.BytesIO(content[len(_MAGIC) :])).load()
+        build, streams = _Unpickler(io.BytesIO(content[len(_MAGIC) :])).load()
     except Exception as error:  # noqa: BLE001 - a damaged pickle may raise anything
         logger.warning("the state is ignored: %s is damaged: %s", path, error)
         return {}
-    if version != exporter.__version__:
-        logger.warning("the state is ignored: %s is of version %s", path, version)
+    if build != _build():
+        logger.warning("the state is ignored: %s is of another build, %s", path, build)
         return {}
     return _checked(streams)
+
+
+@cache
+def _build() -> str:
+    """Name what wrote a state: snapshots are the core's objects, and any change of the core may be one of theirs."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(core.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return f"{exporter.__version__}+{digest.hexdigest()[:12]}"
 
 
 def _checked(streams: object) -> dict[str, Remembered]:

@@ -1,0 +1,74 @@
+"""What a daemon finds of itself when it starts again: its state, or a word why there is none."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from exporter import state
+from exporter.sources import Position
+from tests.core_helpers import made, new_stream
+
+MAGIC = b"qemu-migration-exporter state\n"
+
+
+@pytest.fixture(name="kept")
+def _kept(tmp_path: Path) -> Path:
+    """Keep the state of a stream in the middle of a migration."""
+    path = tmp_path / "state"
+    stream = new_stream()
+    stream.feed(made("9.2-auto-converge")[:2_000])
+    assert state.save(path, {"guest.log": state.Remembered(Position(1, 2, 3), stream.snapshot())})
+    return path
+
+
+def test_what_was_kept_is_found_again(kept: Path) -> None:
+    """Where the file was read to, and which migrations were open there."""
+    remembered = state.load(kept)["guest.log"]
+
+    assert Position(1, 2, 3) == remembered.position
+    stream = new_stream()
+    stream.restore(remembered.snapshot)
+    assert 1 == len(stream.running())
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (MAGIC + pickle.dumps(("0.1.0", {})), "of another build, 0.1.0"),
+        (MAGIC + pickle.dumps(("0.0.9+0123456789ab", {})), "of another build, 0.0.9+0123456789ab"),
+        (MAGIC + pickle.dumps(("0.1.0", {}))[:-5], "is damaged"),
+        (MAGIC + pickle.dumps("one thing"), "is damaged"),
+        (MAGIC, "is damaged"),
+        (MAGIC + pickle.dumps(Path("x")), "has no place in a state file"),
+        (b"something else\n", "is none"),
+        (b"", "is none"),
+    ],
+    ids=[
+        "a release",
+        "another build",
+        "cut",
+        "another shape",
+        "empty",
+        "of a foreign class",
+        "another file",
+        "nothing",
+    ],
+)
+def test_what_is_no_state_of_this_build_is_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes, word: str
+) -> None:
+    """With a word in the log; the daemon begins anew."""
+    path = tmp_path / "state"
+    path.write_bytes(content)
+
+    assert {} == state.load(path)
+    assert word in caplog.text
+
+
+def test_a_first_start_has_no_state_and_no_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is wrong."""
+    assert {} == state.load(tmp_path / "state")
+    assert "" == caplog.text
