@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
+from typing import Any
 
 import pytest
 
 from exporter.addresses import trace_url
 from exporter.web import AddressError, Server, check_template, parse_address, parse_path
+from exporter.web.application import Application
+from exporter.web.settings import Settings
 from tests.web_helpers import get, offer, serving
 
 
@@ -160,6 +164,56 @@ def test_an_answer_under_way_is_finished_when_the_server_stops() -> None:
     client.join()
 
     assert answers == [1_000_000 + len('{"status": "success", "data": {"migrations": [{"vm": ""}]}}')]
+
+
+def test_who_asks_while_an_answer_is_made_shares_the_next() -> None:
+    """Twenty at once cost one, and each gets what is as new as its question: not the one that was begun before."""
+    begun, finish = threading.Event(), threading.Event()
+    made: list[int] = []
+
+    def migrations() -> list[dict[str, int]]:
+        made.append(len(made) + 1)
+        if len(made) == 1:
+            begun.set()
+            finish.wait(10)
+        return [{"vm": len(made)}]
+
+    application = Application(offer(migrations=migrations), Settings(None))
+
+    async def ask(*, gives_up: bool = False) -> int:
+        body = b""
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            nonlocal body
+            body += message.get("body", b"")
+
+        scope: dict[str, Any] = {
+            "method": "GET",
+            "path": "/api/v1/migrations",
+            "query_string": b"",
+            "headers": [],
+            "client": None,
+        }
+        task = asyncio.create_task(application(scope, asyncio.Queue[Any]().get, send))
+        if gives_up:
+            await asyncio.sleep(0)
+            task.cancel()
+        await task
+        return int(json.loads(body)["data"]["migrations"][0]["vm"]) if body else 0
+
+    async def everybody() -> list[int]:
+        first = asyncio.create_task(ask())
+        await asyncio.to_thread(begun.wait, 10)
+        others = [asyncio.create_task(ask(gives_up=number == 0)) for number in range(20)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        finish.set()
+        return [await first, *await asyncio.gather(*others)]
+
+    try:
+        assert [1, 0] + [2] * 19 == asyncio.run(everybody())
+    finally:
+        application.close()
 
 
 def test_a_server_that_was_never_started_can_be_stopped() -> None:
