@@ -188,7 +188,10 @@ class Streams:
             return
         self.is_dirty = True
         if followed.history is not None:
-            followed.history += changes
+            # A log may be long: what ended in it is forgotten as soon as it did. Surprises are counted by the stream.
+            followed.history += [change for change in changes if not isinstance(change, Surprised)]
+            if any(isinstance(change, Ended) for change in changes):
+                followed.history = _still_open(followed.history)
             return
         for change in changes:
             if isinstance(change, Started | Resumed | Ended):

@@ -31,6 +31,7 @@ def test_it_prints_every_figure() -> None:
         "with spans / (metrics + SDK)",
         "1 idle file: memory",
         "200 idle files: of a core",
+        "1,045 lines from before: peak memory",
         "OpenMetrics scrape, 2 migrations",
         "a line is in /metrics, 10,000 lines/s",
     ]

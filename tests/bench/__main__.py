@@ -39,6 +39,7 @@ def main(lines: int) -> int:
             show(rows)
         os.sched_setaffinity(0, cores)
         show(live.at_rest(directory, seconds=20 if serious else 1))
+        show(live.catching_up(directory, lines // 2))
         show(live.scrapes(directory, (10, 100, 1_000) if serious else (2,)))
         show(live.lateness(directory, samples=200 if serious else 3))
     return 0

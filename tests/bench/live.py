@@ -14,7 +14,7 @@ from typing import Final
 
 from tests.bench import measure
 from tests.bench.table import Row
-from tests.bench.throughput import LOG
+from tests.bench.throughput import LOG, repeated
 from tests.daemon import Daemon, running
 from tests.recordings import as_of_now
 
@@ -48,6 +48,19 @@ def at_rest(directory: Path, *, seconds: float) -> Iterator[Row]:
         yield Row(f"{files} idle file{plural}: memory", f"{rss_mib:.1f} MiB", "<= 60 MiB" if files == 1 else "")
         share = (after - before) / seconds
         yield Row(f"{files} idle file{plural}: of a core", f"{share:.2%}", "< 0.5 %" if files == 1 else "")
+
+
+def catching_up(directory: Path, lines: int) -> Iterator[Row]:
+    """Begin with a log that is there already: its migrations but the last are over."""
+    log = directory / "before.log"
+    count = repeated(LOG, lines, log)
+    began = time.monotonic()
+    with running(directory, f"--source={log}") as daemon:
+        seconds = time.monotonic() - began
+        peak_mib = measure.peak_of_process(daemon.process.pid)
+    log.unlink()
+    yield Row(f"{count:,} lines from before: ready after", f"{seconds:.1f} s")
+    yield Row(f"{count:,} lines from before: peak memory", f"{peak_mib:.0f} MiB", "<= 120 MiB")
 
 
 def scrapes(directory: Path, numbers: tuple[int, ...]) -> Iterator[Row]:

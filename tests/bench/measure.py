@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -105,3 +106,10 @@ def of_process(pid: int) -> tuple[float, float]:
     ticks = int(fields[11]) + int(fields[12])
     pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def peak_of_process(pid: int) -> float:
+    """Return the most MiB that a running process has had resident."""
+    peak = re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(encoding="ascii"), re.MULTILINE)
+    assert peak is not None
+    return int(peak[1]) / 1024
