@@ -20,8 +20,11 @@ class Format(Protocol):
     per_cpu: bool
     #: The process that spoke in the line parsed last, where the format tells.
     process: int | None
-    #: Keeps at least the lines that are no noise.
-    sieve: Sieve
+
+    @property
+    def sieve(self) -> Sieve:
+        """Keeps at least the lines that are no noise."""
+        ...
 
     def parse(self, line: bytes) -> Parsed:
         """Read one line: an event, noise (None) or `Malformed`. Never raises."""
