@@ -272,9 +272,9 @@ def test_what_a_stream_that_goes_mad_says_is_cut_to_size() -> None:
             savevm_state_iterate
             migration_thread_low_pending 0
             savevm_state_complete_precopy
-            savevm_section_start {"d" * 5_000}, section_id 5
-            vmstate_save {"d" * 5_000}, {"v" * 5_000}
-            savevm_section_end {"d" * 5_000}, section_id 5 -> 0
+            savevm_section_start {"d" * 256}, section_id 5
+            vmstate_save {"d" * 256}, {"v" * 5_000}
+            savevm_section_end {"d" * 256}, section_id 5 -> 0
             M migrate_fd_error error={"e" * 5_000}
             M migrate_set_state new state failed
             """

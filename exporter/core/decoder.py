@@ -93,8 +93,14 @@ CONVERSIONS: Final[Mapping[str, tuple[bytes, Callable[[bytes], Any]]]] = {
     "x": (rb"([0-9a-fA-F]{1,16})", _hexadecimal),
     "g": (rb"(-?\d{1,20}(?:\.\d{0,20})?(?:e[-+]?\d{1,3})?|-?inf|-?nan)", lambda group: bandwidth_of(group.decode())),
     "w": (rb"([\w-]+)", _text),
-    "s": (rb"(.*?)", _text),
+    "s": (rb"(.{0,256}?)", _text),
 }
+
+#: A text with something behind it is a name, which QEMU keeps in 256 bytes (idstr, ramblocks) or DNS in 255; were it of
+#: any length, a line of nothing but what comes behind it would be tried for minutes. The last one may be of any length,
+#: and is found by looking from the line's end.
+_TEXT: Final = CONVERSIONS["s"][0]
+_LAST_TEXT: Final = rb"((?:.*[^ ])?)"
 
 
 class _Layout:
@@ -157,6 +163,8 @@ def _pattern(row_format: str) -> tuple[bytes, list[Callable[[bytes], Any]]]:
             piece, convert = CONVERSIONS[conversion]
             pattern += piece
             converters.append(convert)
+    if pattern.endswith(_TEXT):
+        pattern = pattern.removesuffix(_TEXT) + _LAST_TEXT
     return pattern, converters
 
 

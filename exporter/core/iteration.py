@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from exporter.core.changes import Change, RoundEnded, Surprised, SyncFinished
 from exporter.core.dirtied import DirtyPeriod
@@ -14,6 +14,10 @@ from exporter.core.model import PhaseName, Round, SurpriseKind, Sync
 from exporter.core.rounds import Rounds
 
 _NS_PER_MS = 1_000_000
+
+#: Rounds that are remembered, 3 MB of them: hours of a migration that is stuck, at a round a second. Of more, the first
+#: and the last half are; what lies between them is told as it ends, and their numbers say that something is missing.
+MAX_ROUNDS: Final = 10_000
 
 
 class _OpenSync(NamedTuple):
@@ -34,7 +38,7 @@ class Iteration:
         downtime_limit_seconds: May be set from outside until a window tells it.
         dirty_bytes_per_second: How fast the guest dirtied memory in the last round of which that is known.
         may_postcopy: Whether memory was counted as what post-copy may send later, so that it is enabled.
-        finished: The rounds that are over.
+        finished: The rounds that are over, as far as they are remembered.
     """
 
     def __init__(self, trace_id: str, emit: Callable[[Change], None], *, page_size: int, joined: bool) -> None:
@@ -199,6 +203,8 @@ class Iteration:
 
     def _rounds_ended(self, rounds: list[Round]) -> None:
         self.finished += rounds
+        if len(self.finished) > MAX_ROUNDS:
+            del self.finished[MAX_ROUNDS // 4 : -MAX_ROUNDS // 2]
         for each in rounds:
             if each.dirty_bytes_per_second is not None:
                 self.dirty_bytes_per_second = each.dirty_bytes_per_second

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 
 from exporter.core.model import Round
 
+#: A window is 100 ms and a round takes a millisecond or more: of what waits longer the numbers do not come any more.
+_MAX_WAITING = 1_000
+
 
 @dataclass(slots=True)
 class _Draft:
@@ -147,7 +150,7 @@ class Rounds:
 
     def _complete(self) -> list[Round]:
         complete = []
-        while self._waiting and self._is_complete(self._waiting[0]):
+        while self._waiting and (len(self._waiting) > _MAX_WAITING or self._is_complete(self._waiting[0])):
             complete.append(self._waiting.pop(0).finished())
         return complete
 

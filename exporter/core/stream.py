@@ -52,7 +52,7 @@ class Snapshot:
 Namer = Callable[[int], tuple[str | None, str | None]]
 
 #: More processes than any host runs QEMUs at once; the idle ones are forgotten first.
-MAX_PROCESSES: Final = 4_096
+MAX_PROCESSES: Final = 1_024
 
 #: Makes a `Line` at half the price of its constructor.
 _line: Final = tuple.__new__
@@ -110,6 +110,7 @@ class Stream:
         self._jumps_back = 0
         self._last_line: bytes | None = None
         self._ticked_ns = 0
+        self._crowded_ns = -1
         self._undecided = undecided(self._decoder)
         self._noise_before = self._lines_before = 0
 
@@ -331,7 +332,9 @@ class Stream:
         return tracker
 
     def _has_room(self) -> bool:
-        if len(self._trackers) >= MAX_PROCESSES:
+        # Looked for once a tick, which is what makes processes idle: who invents a process a line pays for each look.
+        if len(self._trackers) >= MAX_PROCESSES and self._crowded_ns != self._ticked_ns:
+            self._crowded_ns = self._ticked_ns
             self._trackers = {process: each for process, each in self._trackers.items() if not each.is_idle}
         return len(self._trackers) < MAX_PROCESSES
 

@@ -25,6 +25,11 @@ RANKS: Final[Mapping[Mark, int]] = {
 LOW_PENDING_RANK: Final = 2
 WORST_RANK: Final = 5
 
+#: A machine has some hundreds of devices, and QEMU keeps their names in 256 bytes (SaveStateEntry.idstr). What is
+#: beyond is no machine's.
+_MAX_DEVICES: Final = 4_096
+_MAX_NAME: Final = 256
+
 #: RAM is not a device: its last pass is what the switchover sends, and its cost is the boundary's memory.
 _RAM: Final = "ram"
 
@@ -139,8 +144,7 @@ class Switchover:
             return self.flush()
         finished = self.flush()
         if not self._sections_seen and event.idstr != _RAM and duration_ns:
-            self._add(max(at_ns - duration_ns, self.start_ns or 0), event.idstr, None, duration_ns)
-            self.devices[-1] = replace(self.devices[-1], instance=event.instance_id)
+            self._add(max(at_ns - duration_ns, self.start_ns or 0), event.idstr, None, duration_ns, event.instance_id)
             finished += self.flush()
         return finished
 
@@ -148,13 +152,22 @@ class Switchover:
         was_told, self._ram_told = self._ram_told, True
         return [] if was_told else [DowntimePart(name=DowntimePartName.RAM, start_ns=start_ns, end_ns=end_ns)]
 
-    def _add(self, start_ns: int, idstr: str | None, vmsd_name: str | None, duration_ns: int | None) -> None:
+    def _add(
+        self,
+        start_ns: int,
+        idstr: str | None,
+        vmsd_name: str | None,
+        duration_ns: int | None,
+        instance: int | None = None,
+    ) -> None:
+        if len(self.devices) >= _MAX_DEVICES:
+            return
         self.devices.append(
             Device(
                 number=len(self.devices) + 1,
-                name=idstr,
-                vmsd_name=vmsd_name,
-                instance=None,
+                name=idstr and idstr[:_MAX_NAME],
+                vmsd_name=vmsd_name and vmsd_name[:_MAX_NAME],
+                instance=instance,
                 start_ns=start_ns,
                 duration_ns=duration_ns,
             )

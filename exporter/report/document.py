@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from exporter.core.model import Device, Migration, Phase, PhaseName, Round, Stall, Verdict
 from exporter.core.stream import Stream
+from exporter.report.quantities import moment_of
 
 Document = Mapping[str, Any]
 
@@ -72,9 +72,7 @@ def migration_document(migration: Migration) -> Document:
 
 def rfc3339(at_ns: int) -> str:
     """Write a time as RFC 3339, in UTC and to the microsecond."""
-    seconds, rest_ns = divmod(at_ns, 1_000_000_000)
-    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ns // 1_000)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return moment_of(at_ns).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _round(each: Round, start_ns: int) -> Document:

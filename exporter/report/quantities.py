@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 UNKNOWN: Final = "\N{EN DASH}"
@@ -12,6 +13,9 @@ GIB: Final = 1 << 30
 TIB: Final = 1 << 40
 
 _MAX_DECIMALS: Final = 3
+
+#: 9999-12-31T23:59:59.999999Z, the last moment that RFC 3339 can write.
+_MAX_NS: Final = 253_402_300_799_999_999_999
 
 #: Below these, one decimal would read as none at all.
 _LEAST_CELL: Final = 0.05
@@ -115,6 +119,12 @@ def plural(count: int, noun: str) -> str:
 def seconds_of(nanoseconds: int | None) -> float | None:
     """Turn the core's nanoseconds into seconds."""
     return None if nanoseconds is None else nanoseconds / 1e9
+
+
+def moment_of(at_ns: int) -> datetime:
+    """Return nanoseconds since 1970 as a date; a stream may claim any time, also one that no calendar has."""
+    seconds, rest_ns = divmod(min(max(at_ns, 0), _MAX_NS), 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ns // 1_000)
 
 
 def _bare(value: float) -> str:

@@ -203,7 +203,7 @@ def _post_copy(migration: Migration) -> list[Part]:
 
 def _sent(migration: Migration, *, rounds: bool = True) -> list[Part]:
     parts: list[Part] = []
-    count = len(migration.rounds)
+    count = migration.rounds[-1].number if migration.rounds else 0
     sent = migration.progress.transferred_bytes
     if sent is not None:
         parts.append(f"{size(sent)} sent" + (f" in {plural(count, 'round')}" if rounds and count else ""))

@@ -36,7 +36,7 @@ def summed_up(migration: Migration) -> dict[str, Value | None]:
         names.DOWNTIME: _seconds(migration.downtime_ns),
         names.DOWNTIME_LIMIT: progress.downtime_limit_seconds,
         **device_attributes(migration.devices),
-        names.ROUNDS: len(migration.rounds),
+        names.ROUNDS: migration.rounds[-1].number if migration.rounds else 0,
         names.BITMAP_SYNCS: progress.bitmap_syncs,
         names.ITERATIONS: progress.iterations,
         names.TRANSFERRED_BYTES: progress.transferred_bytes,

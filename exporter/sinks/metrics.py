@@ -152,8 +152,12 @@ class MetricsSink(Collector):
         self._identities[identity.trace_id] = identity
         side = _side(identity)
         if side is Side.DESTINATION:
-            self._newest[identity.vm, side.value] = (identity, None)
-            self._ended_incoming.discard((identity.vm, side.value))
+            key = identity.vm, side.value
+            if key in self._newest or len(self._newest) < self._max_vms:
+                self._newest[key] = (identity, None)
+                self._ended_incoming.discard(key)
+            else:
+                self.limited += 1
             return
         vm = self._vms.get(identity.vm)
         if vm is not None:
@@ -201,7 +205,8 @@ class MetricsSink(Collector):
         self._transferred[side] += sent - self._transferred_of.get(change.trace_id, 0)
         self._transferred_of[change.trace_id] = sent
         if side is Side.DESTINATION:
-            self._newest[identity.vm, side.value] = (identity, change.progress)
+            if (identity.vm, side.value) in self._newest:
+                self._newest[identity.vm, side.value] = (identity, change.progress)
         elif (vm := self._vms.get(identity.vm)) is not None and vm.identity.trace_id == change.trace_id:
             vm.progress = change.progress
 
@@ -213,7 +218,8 @@ class MetricsSink(Collector):
         self._finished[side, migration.result] += 1
         self._exemplars["qemu_migrations_finished_total", side, migration.result] = _exemplar(identity.trace_id, 1)
         if side is Side.DESTINATION:
-            self._ended_incoming.add((identity.vm, side.value))
+            if (identity.vm, side.value) in self._newest:
+                self._ended_incoming.add((identity.vm, side.value))
             return
         vm = self._vms.get(identity.vm)
         if vm is not None and vm.identity.trace_id == identity.trace_id:

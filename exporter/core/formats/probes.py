@@ -102,7 +102,7 @@ class Probes:
         if match is None:
             return None
         process, thread, at_ns, name, arguments = match.groups()
-        known = [each for each in self._processes if process.endswith(str(each).encode())]
+        known = [each for at in range(len(process)) if (each := int(process[at:])) in self._processes]
         parsed = self._decoder.decode(name, arguments or b"", int(at_ns), int(thread) if thread else None)
         if not known or parsed is None or isinstance(parsed, Malformed):
             return None

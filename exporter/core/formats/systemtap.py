@@ -24,7 +24,8 @@ _MARK_START: Final = b'process("'
 _FRAME: Final = re.compile(rb"\s*(0x[0-9a-f]+(?: : .*)?)", re.DOTALL)
 _BEFORE_NAME: Final = (b"enter", b"end", b"exit", b"leave", b"return")
 _NAMED: Final = re.compile(rb"(?:(?:" + b"|".join(_BEFORE_NAME) + rb") )?([A-Za-z_]\w*)(?: (.*))?", re.DOTALL)
-_PAIR: Final = re.compile(rb"(\w+)[:=](\S*)")
+#: A key is looked for at its beginning and taken whole, or a line of one long word would be tried from each letter on.
+_PAIR: Final = re.compile(rb"(?<!\w)(\w++)[:=](\S*)")
 _PAIRS: Final = re.compile(rb"\w+[:=]\S*(?: \w+[:=]\S*)*")
 
 #: Functions of QEMU that people probe beside its marks. `migrate_fd_connect` is `migration_connect` since 10.2.
