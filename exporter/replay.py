@@ -35,6 +35,7 @@ from exporter.sinks.spans import SpansSink
 from exporter.sources.processes import guest_of
 from exporter.sources.recording import DamagedError, Recording, SourceError, tell_apart, vm_name
 from exporter.web import Offer, Server
+from exporter.words import printable, readable
 
 #: A progress bar for less would only flicker.
 _PROGRESS_AFTER_SECONDS: Final = 1.0
@@ -144,9 +145,9 @@ class Replay:
             self._problem(str(error))
             return
         start_ns = options.start_ns if options.start_ns is not None else recording.modified_ns or time.time_ns()
-        vm, is_taken = tell_apart(options.vm or vm_name(name), [stream.vm for stream in self._streams])
+        vm, is_taken = tell_apart(readable(options.vm or vm_name(name)), [stream.vm for stream in self._streams])
         stream = Stream(
-            name,
+            readable(name),
             vm=vm,
             format_name=options.format_name,
             untimed=ClockKind.RECONSTRUCTED,
@@ -259,7 +260,7 @@ def _progress(recording: Recording) -> Iterator[Iterator[bytes]]:
         console=console,
         transient=True,
     )
-    task = bar.add_task(recording.name, total=recording.size)
+    task = bar.add_task(printable(recording.name), total=recording.size)
     began = time.monotonic()
     visible = False
 
@@ -303,5 +304,5 @@ def _complain(message: str) -> None:
 
 def _say(message: str) -> None:
     """Speak to the person at the terminal; standard output is for results."""
-    sys.stderr.write(f"{message}\n")
+    sys.stderr.write(f"{printable(message)}\n")
     sys.stderr.flush()

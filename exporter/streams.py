@@ -22,6 +22,7 @@ from exporter.sources import Data, Item, Lost, Position, Up
 from exporter.sources import Ended as StreamEnded
 from exporter.sources.processes import guest_of
 from exporter.sources.recording import tell_apart, vm_name
+from exporter.words import readable
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Streams:
 
     def problems(self) -> Mapping[str, str]:
         """Return why streams cannot be read, by name."""
-        return {name: each.problem for name, each in list(self._streams.items()) if not each.up}
+        return {each.stream.name: each.problem for each in list(self._streams.values()) if not each.up}
 
     def positions(self) -> Mapping[str, Position]:
         """Return where to go on in files that were followed before."""
@@ -159,7 +160,7 @@ class Streams:
             return followed
         vm, is_taken = tell_apart(source.vm or vm_name(name), [each.stream.vm for each in self._streams.values()])
         stream = Stream(
-            name,
+            readable(name),
             vm=vm,
             format_name=source.format,
             untimed=ClockKind.ARRIVAL,

@@ -22,13 +22,18 @@ _UUID = "2f1a4e8c-0d3b-4f6e-9a57-5d1c8b7e6f00"
         (["kvm", "-name", "debug-threads=on"], Guest(None, None)),
         (["bash"], Guest(None, None)),
         (["kvm", "-name"], Guest(None, None)),
+        (["kvm", "-name", "n" * 255], Guest("n" * 255, None)),
+        (["kvm", "-name", "n" * 256, "-uuid", _UUID], Guest(None, _UUID)),
+        (["kvm", "-name", "web-42", "-uuid", f"{_UUID} "], Guest("web-42", None)),
+        (["kvm", "-name", "web-42", "-uuid", "u" * 100_000], Guest("web-42", None)),
+        (["kvm", "-name", "w\udcff\udcfe"], Guest(r"w\xff\xfe", None)),
         ([], Guest(None, None)),
     ],
 )
 def test_a_guest_is_read_from_the_command_line(tmp_path: Path, arguments: list[str], expected: Guest) -> None:
     """As libvirt, Proxmox and people start QEMU."""
     (tmp_path / "4242").mkdir()
-    (tmp_path / "4242" / "cmdline").write_bytes(b"".join(argument.encode() + b"\0" for argument in arguments))
+    (tmp_path / "4242" / "cmdline").write_bytes(b"".join(os.fsencode(argument) + b"\0" for argument in arguments))
 
     assert guest_of(4242, tmp_path) == expected
 

@@ -10,6 +10,8 @@ from typing import Final, Literal
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.text import Text
 
+from exporter.words import printable
+
 BOLD: Final = "bold"
 DIM: Final = "dim"
 ACCENT: Final = "cyan"
@@ -28,7 +30,7 @@ Part = str | tuple[str, str]
 
 def literal(words: str, max_cells: int) -> str:
     """Make a tenant's words safe to print: what is not printable is escaped, the middle of what is long left out."""
-    safe = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in words)
+    safe = printable(words)
     if cell_len(safe) <= max_cells:
         return safe
     head = max_cells // 2

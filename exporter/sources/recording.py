@@ -13,6 +13,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
+from exporter.words import readable
+
 #: Large enough that a chunk costs nothing, small enough to keep a progress bar moving.
 _CHUNK_BYTES: Final = 256 * 1024
 
@@ -103,7 +105,7 @@ def vm_name(path: str) -> str:
     """Name a virtual machine by its recording: the file's name without directory and ending."""
     if path == "-":
         return "stdin"
-    name = Path(path).name.removesuffix(".gz")
+    name = Path(readable(path)).name.removesuffix(".gz")
     return _ENDING.sub("", name) or name
 
 

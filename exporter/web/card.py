@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from exporter.addresses import trace_url
 from exporter.core.model import Mode, PhaseName, Result, Side
-from exporter.report.quantities import UNKNOWN, duration, limit, plural, rate, seconds_of, size
+from exporter.report.quantities import UNKNOWN, duration, limit, moment_of, plural, rate, seconds_of, size
 from exporter.web.chart import Rounds, Share, rounds_of, share_of
 from exporter.web.view import MigrationView
+from exporter.words import printable
 
 MAX_NAME: Final = 64
 MAX_WORDS: Final = 600
@@ -102,14 +102,14 @@ def shown(words: str, most: int) -> str:
     """
     if len(words) > 2 * most:  # what is left out is not looked at
         words = f"{words[:most]}{words[-most:]}"
-    safe = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in words)
+    safe = printable(words)
     head = (most - 1) // 2
     return safe if len(safe) <= most else f"{safe[:head]}…{safe[head + 1 - most :]}"
 
 
 def clock(at_ns: int, form: str = "%H:%M:%S UTC") -> str:
     """Write a time of day, in UTC as logs and Prometheus have it."""
-    return datetime.fromtimestamp(at_ns // 1_000_000_000, UTC).strftime(form)
+    return moment_of(at_ns).strftime(form)
 
 
 def ago(at_ns: int, now_ns: int) -> str:
@@ -147,7 +147,7 @@ def _place(view: MigrationView) -> str:
     progress = view.progress
     phase = _PHASES[progress.phase] if progress.phase is not None else "starting"
     if view.result is not None:
-        rounds = [plural(len(view.rounds), "round")] if view.rounds else []
+        rounds = [plural(view.rounds[-1].number, "round")] if view.rounds else []
         return " · ".join([*rounds, *(["post-copy"] if progress.mode is Mode.POSTCOPY else [])])
     if progress.phase is not PhaseName.ITERATE or not progress.round:
         return phase
