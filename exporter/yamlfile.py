@@ -9,6 +9,8 @@ from typing import Any, Final, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from exporter.words import printable
+
 _Model = TypeVar("_Model", bound=BaseModel)
 _Place = tuple[int | str, ...]
 
@@ -22,7 +24,7 @@ class ConfigError(Exception):
 
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("\n".join(mistakes))
-        self.mistakes = mistakes
+        self.mistakes = [printable(each) for each in mistakes]
 
 
 def read(path: str, model: type[_Model]) -> _Model:
@@ -45,10 +47,14 @@ def read(path: str, model: type[_Model]) -> _Model:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError([f"{path}:{line}: {error.problem}"]) from error
+    except RecursionError as error:
+        raise ConfigError([f"{path}: is nested too deeply"]) from error
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError([f"{path}: {error}"]) from error
-    lines = dict(_lines(root, ())) if root is not None else {}
-    mistakes = [(line, f"{_dotted(place)}: the key stands here twice") for place, line in _duplicates(root, ())]
+        raise ConfigError([f"{path}: {' '.join(str(error).split())}"]) from error
+    except (LookupError, AttributeError) as error:  # the loader's own, of a value that is not what its tag says
+        raise ConfigError([f"{path}: a value is not of the type that it is tagged with"]) from error
+    lines = dict(_lines(root, (), set())) if root is not None else {}
+    mistakes = [(line, f"{_dotted(place)}: the key stands here twice") for place, line in _duplicates(root, (), set())]
     checked: _Model | None = None
     try:
         checked = model.model_validate({} if value is None else value, context={"directory": Path(path).parent})
@@ -89,25 +95,29 @@ def _dotted(place: _Place) -> str:
     return ".".join(map(str, place))
 
 
-def _lines(node: yaml.Node, place: _Place) -> Iterator[tuple[_Place, int]]:
-    """Say on which line each key and list item stands."""
+def _lines(node: yaml.Node, place: _Place, met: set[int]) -> Iterator[tuple[_Place, int]]:
+    """Say on which line each key and list item stands; what an alias repeats stands where it was first."""
     yield place, node.start_mark.line + 1
-    for step, child, line in _children(node):
-        yield from _lines(child, (*place, step))
+    for step, child, line in _children(node, met):
+        yield from _lines(child, (*place, step), met)
         yield (*place, step), line
 
 
-def _duplicates(node: yaml.Node | None, place: _Place) -> Iterator[tuple[_Place, int]]:
+def _duplicates(node: yaml.Node | None, place: _Place, met: set[int]) -> Iterator[tuple[_Place, int]]:
     """Find keys that stand in one mapping twice; YAML's loader silently takes the last."""
     seen: set[int | str] = set()
-    for step, child, line in _children(node):
+    for step, child, line in _children(node, met):
         if step in seen:
             yield (*place, step), line
         seen.add(step)
-        yield from _duplicates(child, (*place, step))
+        yield from _duplicates(child, (*place, step), met)
 
 
-def _children(node: yaml.Node | None) -> Iterator[tuple[int | str, yaml.Node, int]]:
+def _children(node: yaml.Node | None, met: set[int]) -> Iterator[tuple[int | str, yaml.Node, int]]:
+    """Give the children of a node once: aliases may make a million of twenty lines, or one its own child."""
+    if id(node) in met:
+        return
+    met.add(id(node))
     if isinstance(node, yaml.MappingNode):
         for key, child in node.value:
             yield str(key.value), child, key.start_mark.line + 1
