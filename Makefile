@@ -1,11 +1,14 @@
 # Everything runs from .venv, made here from the locked versions in requirements/.
 #   make demo PORT=9999   another port
 #   make bench LINES=100000   a quick look
+#   make fuzz SECONDS=3600   an hour each
 #   make test PYTHON=python3.13   another Python, after `make clean`
 
 PYTHON = python3
 PORT = 9871
 LINES = 1000000
+SECONDS = 600
+FINDS = .
 RECORDING = tests/data/qemu-7.2-log-nonconverging.log
 
 VENV = .venv
@@ -14,6 +17,8 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 # pip-tools works on pip's inside, so it has a place of its own.
 LOCK_VENV = .venv-lock
 PIP_TOOLS = pip-tools==7.6.2
+# As in pyproject.toml.
+ATHERIS_IS_FOR = python_version < "3.14" and platform_machine == "x86_64" and sys_platform == "linux"
 # Hashes come from the one index only, not from what a machine's pip also looks at. No host is written down.
 PIP_COMPILE = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null CUSTOM_COMPILE_COMMAND='make lock' \
 	$(LOCK_VENV)/bin/pip-compile --quiet --no-config --upgrade --resolver=backtracking --generate-hashes --allow-unsafe \
@@ -22,7 +27,7 @@ PIP_COMPILE = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test bench usdt overhead lint types contracts format golden dashboards reference pictures lock clean
+.PHONY: help demo test bench fuzz usdt overhead lint types contracts format golden dashboards reference pictures lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +59,10 @@ format: $(VENV)/.test ## format the code, and mend what the linter can mend safe
 bench: $(VENV)/.test ## measure speed, memory and lateness beside mtail; a quarter of an hour, on a quiet machine
 	$(BIN)/python -m tests.bench $(LINES)
 
+fuzz: $(VENV)/.test ## fuzz formats and state machine, SECONDS each; what is found is written to FINDS
+	$(BIN)/python -m tests.fuzz formats --seconds=$(SECONDS) --keep=$(FINDS)
+	$(BIN)/python -m tests.fuzz machine --seconds=$(SECONDS) --keep=$(FINDS)
+
 usdt: $(VENV)/.test ## run the shipped bpftrace probe on a QEMU that has USDT, as root: make usdt QEMU=/path/to/it
 	QEMU='$(QEMU)' $(BIN)/python -m pytest tests/usdt.py
 
@@ -76,6 +85,8 @@ pictures: $(VENV)/.test ## photograph the demo for the README; needs Chromium an
 lock: $(LOCK_VENV)/.made ## renew the locked versions
 	$(PIP_COMPILE) --all-build-deps --output-file=requirements/run.txt pyproject.toml
 	$(PIP_COMPILE) --extra=test --constraint=requirements/run.txt --output-file=requirements/test.txt pyproject.toml
+	@# pip-compile leaves out where a requirement of an extra applies.
+	sed -i '/^atheris==/s/ \\$$/ ; $(ATHERIS_IS_FOR) \\/' requirements/test.txt
 
 clean: ## remove all that was made here
 	rm -rf $(VENV) $(LOCK_VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache \

@@ -1,0 +1,1 @@
+"""A coverage-guided fuzzer over what reads streams: bytes that somebody else writes."""
