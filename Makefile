@@ -14,9 +14,11 @@ RECORDING = tests/data/qemu-7.2-log-nonconverging.log
 VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
-# pip-tools works on pip's inside, so it has a place of its own.
+# pip-tools works on pip's inside, and what audits is not to be audited with it: places of their own.
 LOCK_VENV = .venv-lock
 PIP_TOOLS = pip-tools==7.6.2
+AUDIT_VENV = .venv-audit
+PIP_AUDIT = pip-audit==2.10.1
 # As in pyproject.toml.
 ATHERIS_IS_FOR = python_version < "3.14" and platform_machine == "x86_64" and sys_platform == "linux"
 # Hashes come from the one index only, not from what a machine's pip also looks at. No host is written down.
@@ -27,7 +29,7 @@ PIP_COMPILE = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test bench fuzz usdt overhead lint types contracts format golden dashboards reference pictures lock clean
+.PHONY: help demo test bench fuzz usdt overhead lint types contracts format golden dashboards reference pictures audit lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +84,10 @@ reference: $(VENV)/.run ## write the references of metrics and span attributes a
 pictures: $(VENV)/.test ## photograph the demo for the README; needs Chromium and Prometheus, look at what comes out
 	$(BIN)/python -m tests.pictures
 
+audit: $(AUDIT_VENV)/.made ## ask osv.dev for known vulnerabilities of the locked versions; needs the network
+	$(AUDIT_VENV)/bin/pip-audit --strict --progress-spinner=off --disable-pip --require-hashes --vulnerability-service=osv \
+		$(AUDIT_FLAGS) --requirement=requirements/run.txt --requirement=requirements/test.txt
+
 lock: $(LOCK_VENV)/.made ## renew the locked versions
 	$(PIP_COMPILE) --all-build-deps --output-file=requirements/run.txt pyproject.toml
 	$(PIP_COMPILE) --extra=test --constraint=requirements/run.txt --output-file=requirements/test.txt pyproject.toml
@@ -89,7 +95,7 @@ lock: $(LOCK_VENV)/.made ## renew the locked versions
 	sed -i '/^atheris==/s/ \\$$/ ; $(ATHERIS_IS_FOR) \\/' requirements/test.txt
 
 clean: ## remove all that was made here
-	rm -rf $(VENV) $(LOCK_VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache \
+	rm -rf $(VENV) $(LOCK_VENV) $(AUDIT_VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache
 	find exporter grafana tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -117,4 +123,9 @@ $(VENV)/.test: requirements/test.txt $(VENV)/.run
 $(LOCK_VENV)/.made: Makefile
 	$(PYTHON) -m venv --clear $(LOCK_VENV)
 	$(LOCK_VENV)/bin/python -m pip --disable-pip-version-check --quiet install '$(PIP_TOOLS)'
+	@touch $@
+
+$(AUDIT_VENV)/.made: Makefile
+	$(PYTHON) -m venv --clear $(AUDIT_VENV)
+	$(AUDIT_VENV)/bin/python -m pip --disable-pip-version-check --quiet install '$(PIP_AUDIT)'
 	@touch $@

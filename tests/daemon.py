@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,12 +63,12 @@ class Daemon:
 
 
 @contextmanager
-def running(directory: Path, *arguments: str, **environment: str) -> Iterator[Daemon]:
-    """Run a daemon until the test is over."""
+def running(directory: Path, *arguments: str, under: Sequence[str] = (), **environment: str) -> Iterator[Daemon]:
+    """Run a daemon until the test is over; `under` is a command that runs it."""
     log = directory / f"daemon-{time.monotonic_ns()}.stderr"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "exporter", "run", "--web.listen-address=127.0.0.1:0", *arguments],
+            [*under, sys.executable, "-m", "exporter", "run", "--web.listen-address=127.0.0.1:0", *arguments],
             stdin=subprocess.DEVNULL,
             stderr=out,
             env={**os.environ, **environment},

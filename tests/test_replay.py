@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -237,6 +239,19 @@ def test_what_cannot_be_read_fails_and_the_rest_is_reported(
     assert status == 1
     assert complaint in captured.err
     assert [migration["result"] for migration in json.loads(captured.out)["migrations"]] == ["completed"]
+
+
+@pytest.mark.parametrize("content", [b"\0", b"m" * 99_999 + b"\n"], ids=["one line", "long lines"])
+def test_a_decompression_bomb_takes_no_memory(tmp_path: Path, content: bytes) -> None:
+    """Half a gigabyte in half a megabyte, read by a program that may have 150 MB of data."""
+    bomb = tmp_path / "bomb.log.gz"
+    bomb.write_bytes(gzip.compress(content * (4_000_000 // len(content))) * 125)
+    command = [sys.executable, "-m", "exporter", "replay", "--report=json", str(bomb)]
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -d 150000 && exec "$@"', "sh", *command], capture_output=True, text=True, check=True
+    )
+
+    assert json.loads(done.stdout)["streams"][0]["events"] == 0
 
 
 def test_an_output_that_cannot_be_written_fails_with_its_name(capsys: Capture, tmp_path: Path) -> None:
