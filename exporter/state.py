@@ -30,6 +30,7 @@ _MAGIC: Final = b"qemu-migration-exporter state\n"
 
 #: What a snapshot is made of, beside the core's own classes. None of these does anything.
 _HARMLESS: Final = frozenset({("builtins", "set"), ("builtins", "frozenset"), ("collections", "Counter")})
+_OURS: Final = frozenset({(__name__, "Remembered"), ("exporter.sources", "Position")})
 
 
 class Remembered(NamedTuple):
@@ -41,9 +42,13 @@ class Remembered(NamedTuple):
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - the base class says so
-        ours = module.startswith("exporter.core.") or (module, name) == ("exporter.sources", "Position")
-        if (ours or (module, name) in _HARMLESS or (module, name) == (__name__, "Remembered")) and "." not in name:
+        if (module, name) in _HARMLESS:
             return super().find_class(module, name)
+        if (module.startswith("exporter.core.") or (module, name) in _OURS) and "." not in name:
+            found = super().find_class(module, name)
+            # A module also has what it imported, its functions and __builtins__, which are good for much.
+            if isinstance(found, type) and found.__module__ == module:
+                return found
         raise pickle.UnpicklingError(f"{module}.{name} has no place in a state file")
 
 

@@ -72,3 +72,30 @@ def test_a_first_start_has_no_state_and_no_word(tmp_path: Path, caplog: pytest.L
     """Nothing is wrong."""
     assert {} == state.load(tmp_path / "state")
     assert "" == caplog.text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os\nsystem",
+        "builtins\neval",
+        "functools\npartial",
+        "exporter.core.decoder\npartial",
+        "exporter.core.parameters\njson",
+        "exporter.core.model\n__builtins__",
+        "exporter.core.model\n__loader__",
+        "exporter.core.ids\ntrace_id",
+        "exporter.core.formats.qemu_log\ndatetime",
+        "exporter.sources.command\nCommand",
+        "exporter.state\nsave",
+    ],
+)
+def test_a_state_that_somebody_else_made_calls_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """A pickle can name anything there is; here only the core's own classes, not what their modules hold beside them."""
+    path = tmp_path / "state"
+    path.write_bytes(MAGIC + f"c{name}\n(tR.".encode())
+
+    assert state.load(path) == {}
+    assert "has no place in a state file" in caplog.text
