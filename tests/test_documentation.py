@@ -153,6 +153,22 @@ def test_a_file_that_is_linked_exists(path: Path) -> None:
         assert (path.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("path", _MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_test_that_is_named_exists(path: Path) -> None:
+    """As `test_FILE.py::test_NAME`: what a document promises is shown."""
+    for file, test in re.findall(r"\b(test_\w+\.py)::(test_\w+)", path.read_text(encoding="utf-8")):
+        assert re.search(rf"^def {test}\(", (ROOT / "tests" / file).read_text(encoding="utf-8"), re.MULTILINE), test
+
+
+def test_every_line_of_the_threat_model_names_its_test() -> None:
+    """What stops an attacker is shown; what is trusted has a table without."""
+    tables = re.findall(r"^\| can \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
+    lines = [line for table in tables for line in table.splitlines()]
+
+    assert len(tables) == 3
+    assert [] == [line for line in lines if "::test_" not in line.split(" | ")[2]]
+
+
 @pytest.mark.parametrize("folder", ["config", "deploy", "grafana"])
 def test_what_is_shipped_for_operators_is_listed(folder: str) -> None:
     """In the README of its folder: each file by a link to it, or to the folder or the README it is in."""
