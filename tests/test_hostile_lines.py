@@ -143,6 +143,23 @@ def test_incoming_migrations_have_series_for_so_many_machines_and_the_rest_is_co
     assert 0 == len(_infos(sink))
 
 
+@pytest.mark.timeout(15)
+def test_time_that_moves_with_each_line_is_not_looked_at_in_each_process_each_time() -> None:
+    """A thousand open migrations and lines a second apart: each line looks at some of them, and all that end do."""
+    moving = Stream("probe", vm="probe")
+    changes = [change for chunk in _open_migrations(1_000) for change in moving.feed(chunk)]
+    lines = range(_at(10_000_000_000), _at(20_010_000_000_000), 1_000_000_000)
+    changes += moving.feed(b"".join(b"1@%d savevm_state_iterate\n" % each for each in lines))
+    assert 20_000 == len(lines)
+    assert 1_000 == len(moving.running())
+
+    changes += moving.feed(
+        b"".join(b"1@%d savevm_state_iterate\n" % _at(90_000_000_000_000 + each) for each in range(64))
+    )
+    changes += moving.feed(b"1@%d savevm_state_iterate\n" % _at(91_000_000_000_000))
+    assert [] == [each for each in moving.running() if each.identity.vm != "probe/1"]
+
+
 def _infos(sink: MetricsSink) -> list[dict[str, str]]:
     registry = CollectorRegistry(auto_describe=True)
     registry.register(sink)

@@ -60,6 +60,9 @@ _line: Final = tuple.__new__
 #: How often, by the stream's own time, silent processes are looked at: an end lingers for ten times that.
 _TICK_NS: Final = 100_000_000
 
+#: And how many of them for a line: of a thousand, all are looked at after 63 lines, if each of those moves the time.
+_TICKED_A_LINE: Final = 16
+
 
 class Stream:
     """Read one stream.
@@ -111,6 +114,7 @@ class Stream:
         self._last_line: bytes | None = None
         self._ticked_ns = 0
         self._crowded_ns = -1
+        self._overdue = 0
         self._undecided = undecided(self._decoder)
         self._noise_before = self._lines_before = 0
 
@@ -286,7 +290,9 @@ class Stream:
         trackers = self._trackers
         for (event, raw, process), at_ns in lines:
             if at_ns - self._ticked_ns >= _TICK_NS:
-                changes += self._tick(at_ns)
+                self._overdue += _TICKED_A_LINE
+                if self._overdue >= len(trackers):
+                    changes += self._tick(at_ns)
             if type(event) is LinesLost:
                 changes += self._lines_lost(event)
                 continue
@@ -308,7 +314,7 @@ class Stream:
         """End what time alone ends, of processes that say nothing more too; however the lines came in chunks."""
         if now_ns - self._ticked_ns < _TICK_NS:
             return []
-        self._ticked_ns = now_ns
+        self._ticked_ns, self._overdue = now_ns, 0
         return [change for tracker in self._trackers.values() for change in tracker.tick(now_ns)]
 
     def _lines_lost(self, event: LinesLost) -> list[Change]:
