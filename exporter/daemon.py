@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from exporter.config import Config, SourceConfig
+from exporter.failures import Part
 from exporter.notify import Notifier
 from exporter.sources import Item, Position, Source
 from exporter.sources.command import Command
@@ -53,6 +54,9 @@ class Daemon:
         parts: Where changes go.
         reload: Reads the configuration again; it may raise ConfigError.
         notifier: The service manager.
+
+    Raises:
+        OSError: There are no file descriptors even for a start.
     """
 
     def __init__(
@@ -66,7 +70,8 @@ class Daemon:
         self._config = config
         self._parts = parts
         self._reload = reload
-        self._notifier = notifier or Notifier()
+        self._failures = parts.failures
+        self._notifier = notifier or Notifier(failures=self._failures)
         self._selector = selectors.DefaultSelector()
         self._sources: dict[SourceConfig, Source] = {}
         self.streams = Streams(config, parts)
@@ -108,7 +113,8 @@ class Daemon:
             self._selector.register(woken, selectors.EVENT_READ, None)
             self._take_signals(waker)
             try:
-                self._open(self._config)
+                for each in self._config.sources:
+                    self._open(each)
             except SourceError:
                 signal.set_wakeup_fd(-1)
                 raise
@@ -153,10 +159,7 @@ class Daemon:
             self._take(source, partial(source.tick, now))
         behind = [config for config, source in self._sources.items() if source.pending]
         running = self.streams.tick(now_ns, behind)
-        self._parts.board.look(running)
-        if self._parts.spans is not None:
-            self._parts.spans.tick(now_ns)
-        self._parts.metrics.expire(now_ns, round(self._config.metrics.retention_seconds * _NS_PER_SECOND))
+        self._parts.tick(running, now_ns, round(self._config.metrics.retention_seconds * _NS_PER_SECOND))
         delivery = self._parts.delivery
         due_seconds = _SAVE_SECONDS if delivery is None or delivery.is_settled else _SAVE_WAITING_SECONDS
         if self.streams.is_dirty and now - self._saved >= due_seconds:
@@ -175,22 +178,34 @@ class Daemon:
         """Close in the reverse order of opening: what goes on after a restart is kept, what cannot go on is ended."""
         self._notifier.tell(STOPPING="1")
         self.streams.close(time.time_ns())
-        if self._parts.spans is not None:
-            self._parts.spans.interrupt(time.time_ns())
+        self._parts.interrupt(time.time_ns())
         if self._parts.delivery is not None:
             self._parts.delivery.stop(_FLUSH_SECONDS)
-        for source in self._sources.values():
-            source.close()
+        for config, source in self._sources.items():
+            self._close_source(config, source)
         self._selector.close()
+        self._notifier.close()
 
     # Sources
 
-    def _open(self, config: Config) -> None:
-        for each in config.sources:
-            if each not in self._sources:
-                source = _make_source(each, self.streams.positions())
-                self._sources[each] = source
-                self._selector.register(source.fileno(), selectors.EVENT_READ, source)
+    def _open(self, config: SourceConfig) -> None:
+        """Begin a source, unless it is read already.
+
+        Raises:
+            SourceError: It can never be read, or there is nothing left to read it with.
+        """
+        if config in self._sources:
+            return
+        try:
+            source = _make_source(config, self.streams.positions())
+        except OSError as error:  # EMFILE: of file descriptors, or of the user's inotify instances
+            raise SourceError(f"{_shown(config)}: {error.strerror}") from error
+        self._sources[config] = source
+        self._selector.register(source.fileno(), selectors.EVENT_READ, source)
+
+    def _close_source(self, config: SourceConfig, source: Source) -> None:
+        with self._failures.attempt(Part.SOURCE, "a source was not closed: %s", _shown(config)):
+            source.close()
 
     def _load_again(self) -> None:
         """Take a new configuration: sources that are in both stay as they are. A bad one changes nothing."""
@@ -207,32 +222,38 @@ class Daemon:
             for gone in [each for each in self._sources if each not in config.sources]:
                 source = self._sources.pop(gone)
                 self._selector.unregister(source.fileno())
-                source.close()
+                self._close_source(gone, source)
                 self.streams.drop(gone)
             self._config = self.streams.config = config
             self.streams.is_catching_up = True
-            try:
-                self._open(config)
-            except SourceError as error:
-                self.config_loaded = False
-                logger.error("a source cannot be read: %s", error)  # noqa: TRY400 - no bug of ours
+            for each in config.sources:
+                try:
+                    self._open(each)
+                except SourceError as error:
+                    self.config_loaded = False
+                    self._failures.note(Part.SOURCE, "a source cannot be read: %s", error)
             self._tick()
             logger.info("the configuration was read again: %d sources", len(self._sources))
 
     def _take(self, source: Source, read: Callable[[], list[Item]]) -> None:
         """Take what a source has to give; one that fails must not stop the others."""
         config = next(config for config, each in self._sources.items() if each is source)
-        try:
+        with self._failures.attempt(Part.SOURCE, "a source failed: %s", _shown(config)):
             self.streams.take(config, read())
-        except Exception:
-            logger.exception("a source failed: %s", config.model_dump(exclude_none=True))
 
 
 def _allow_many_files() -> None:
     """Raise the soft limit on open files to the hard one: a file that is followed stays open; select() is not used."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
+    try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError) as error:
+        logger.warning("the limit on open files stays as it was: %s", error)
+
+
+def _shown(config: SourceConfig) -> dict[str, object]:
+    """Show a source as it is configured."""
+    return config.model_dump(exclude_defaults=True)
 
 
 def _make_source(config: SourceConfig, resume: Mapping[str, Position]) -> Source:

@@ -9,31 +9,46 @@ import os
 import socket
 from collections.abc import Mapping
 
+from exporter.failures import Failures, Part
+
 
 class Notifier:
-    """A connection to the service manager, if there is one."""
+    """A connection to the service manager, if there is one.
 
-    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+    Its socket is opened at once: later there may be no file descriptor left, and a watchdog that hears nothing kills.
+
+    Raises:
+        OSError: There is no file descriptor even now.
+    """
+
+    def __init__(self, environment: Mapping[str, str] = os.environ, failures: Failures | None = None) -> None:
+        self._failures = failures or Failures()
         self._address = environment.get("NOTIFY_SOCKET", "")
         if self._address.startswith("@"):
             self._address = f"\0{self._address[1:]}"
-        try:
-            self._watchdog_seconds = int(environment.get("WATCHDOG_USEC", "0")) / 1e6
-        except ValueError:
-            self._watchdog_seconds = 0.0
-
-    @property
-    def interval_seconds(self) -> float | None:
-        """How often WATCHDOG=1 is due: twice in the time systemd waits for it; None where it does not wait."""
-        return self._watchdog_seconds / 2 or None
+        self._socket = (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if self._address else None
+        )
+        self._untold: dict[str, str] = {}
 
     def tell(self, **fields: str) -> None:
-        """Send fields such as `READY="1"`. A service manager that has gone is no reason to stop."""
-        if not self._address:
+        """Send fields such as `READY="1"`.
+
+        A service manager that is away or busy is no reason to stop or to wait: it is told the next time.
+        """
+        if self._socket is None:
             return
-        message = "\n".join(f"{key}={value}" for key, value in fields.items())
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as datagrams:
-            try:
-                datagrams.sendto(message.encode(), self._address)
-            except OSError:
-                self._address = ""
+        self._untold |= fields
+        message = "\n".join(f"{key}={value}" for key, value in self._untold.items())
+        try:
+            self._socket.sendto(message.encode(), self._address)
+        except OSError as error:
+            self._failures.note(Part.NOTIFY, "the service manager was not told: %s", error.strerror)
+        else:
+            self._untold.clear()
+
+    def close(self) -> None:
+        """Tell nothing more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from exporter.config import Config
 from exporter.core.model import Migration, Result
 from exporter.daemon import Daemon
+from exporter.failures import Failures
 from exporter.report.document import migration_document
 from exporter.report.verdict import running_sentence, sentence
 from exporter.sinks.batches import Limits
@@ -42,11 +43,21 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     except OSError as error:
         logger.error("%s cannot be used: %s", config.spans.spool_directory, error.strerror)  # noqa: TRY400
         return 1
-    daemon = Daemon(config, parts, reload=reload)
+    try:
+        daemon = Daemon(config, parts, reload=reload)
+    except OSError as error:
+        logger.error("the daemon cannot be started: %s", error.strerror)  # noqa: TRY400 - no bug of ours
+        return 1
     registry = CollectorRegistry(auto_describe=True)
     registry.register(parts.metrics)
     registry.register(
-        Health(daemon.streams.all, parts.spans, lambda: parts.metrics.limited, lambda: daemon.config_loaded)
+        Health(
+            daemon.streams.all,
+            parts.spans,
+            lambda: parts.metrics.limited,
+            lambda: daemon.config_loaded,
+            parts.failures,
+        )
     )
     try:
         server = Server(
@@ -60,6 +71,7 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
                 reload=_asker(daemon) if config.web.enable_reload else None,
             ),
             config_file=config.web.config_file,
+            failures=parts.failures,
         )
     except OSError as error:
         logger.error("%s cannot be listened on: %s", config.web.listen_address, error.strerror or error)  # noqa: TRY400
@@ -74,16 +86,16 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
 
 
 def _parts(config: Config) -> Parts:
-    metrics, board = MetricsSink(max_vms=config.metrics.max_vms), Board()
+    metrics, board, failures = MetricsSink(max_vms=config.metrics.max_vms), Board(), Failures()
     spans = config.spans
     exporter = otlp(spans.otlp_endpoint, spans.otlp_protocol)
     if exporter is None:
-        return Parts(metrics, board)
+        return Parts(metrics, board, failures=failures)
     spool = None
     if spans.spool_directory is not None:
-        spool = Spool(Path(spans.spool_directory), max_bytes=spans.spool_max_bytes)
+        spool = Spool(Path(spans.spool_directory), max_bytes=spans.spool_max_bytes, failures=failures)
         spool.open()
-    delivery = LiveDelivery(exporter, pace=Pace.of(spans.queue), spool=spool)
+    delivery = LiveDelivery(exporter, pace=Pace.of(spans.queue), spool=spool, failures=failures)
     return Parts(
         metrics,
         board,
@@ -93,6 +105,7 @@ def _parts(config: Config) -> Parts:
             Limits(max_rounds=spans.max_rounds, max_devices=spans.max_devices, max_spans=spans.max_spans),
         ),
         delivery,
+        failures,
     )
 
 

@@ -6,12 +6,13 @@ others, so a state file that somebody else wrote can be nonsense, and no more th
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
-import logging
 import os
 import pickle
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -19,9 +20,8 @@ from typing import Any, Final, NamedTuple
 import exporter
 from exporter import core
 from exporter.core.stream import Snapshot
+from exporter.failures import Failures, Part
 from exporter.sources import Position
-
-logger = logging.getLogger(__name__)
 
 #: A snapshot is some 10 KB a migration and round 200 bytes: this is a thousand of the longest.
 _MAX_BYTES: Final = 64 * 1024 * 1024
@@ -52,12 +52,15 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} has no place in a state file")
 
 
-def save(path: Path, streams: Mapping[str, Remembered]) -> bool:
-    """Write the state beside its place and move it there, so that a crash leaves the old one; say whether it worked."""
+def save(path: Path, streams: Mapping[str, Remembered]) -> None:
+    """Write the state beside its place and move it there, so that a crash leaves the old one.
+
+    Raises:
+        OSError: It was not kept; the old one is there still, and takes no more room than it did.
+    """
     content = _MAGIC + pickle.dumps((_build(), dict(streams)), protocol=5)
     if len(content) > _MAX_BYTES:
-        logger.warning("the state is too large to be kept: %d bytes", len(content))
-        return False
+        raise OSError(errno.EFBIG, f"it has {len(content)} bytes")
     unfinished = path.with_name(f"{path.name}.tmp")
     try:
         with unfinished.open("wb") as out:
@@ -65,34 +68,37 @@ def save(path: Path, streams: Mapping[str, Remembered]) -> bool:
             out.flush()
             os.fsync(out.fileno())
         unfinished.replace(path)
-    except OSError as error:
-        logger.warning("the state was not kept: %s: %s", path, error.strerror)
-        return False
-    return True
+    except OSError:
+        with suppress(OSError):  # where it cannot be written it may not be there, and whoever asked is told why
+            unfinished.unlink()
+        raise
 
 
-def load(path: Path) -> dict[str, Remembered]:
+def load(path: Path, failures: Failures) -> dict[str, Remembered]:
     """Read the state; one that is not there, is another build's or is damaged is empty, and the log says which."""
     try:
         with path.open("rb") as state:
             content = state.read(_MAX_BYTES + 1)
-    except FileNotFoundError:
+    except FileNotFoundError:  # as at the first start
         return {}
     except OSError as error:
-        logger.warning("the state was not read: %s: %s", path, error.strerror)
+        failures.note(Part.STATE, "the state was not read: %s: %s", path, error.strerror)
         return {}
     if len(content) > _MAX_BYTES or not content.startswith(_MAGIC):
-        logger.warning("the state is ignored: %s is none", path)
+        failures.note(Part.STATE, "the state is ignored: %s is none", path)
         return {}
     try:
         build, streams = _Unpickler(io.BytesIO(content[len(_MAGIC) :])).load()
     except Exception as error:  # noqa: BLE001 - a damaged pickle may raise anything
-        logger.warning("the state is ignored: %s is damaged: %s", path, error)
+        failures.note(Part.STATE, "the state is ignored: %s is damaged: %s", path, error)
         return {}
     if build != _build():
-        logger.warning("the state is ignored: %s is of another build, %s", path, build)
+        failures.note(Part.STATE, "the state is ignored: %s is of another build, %s", path, build)
         return {}
-    return _checked(streams)
+    if not _is_state(streams):
+        failures.note(Part.STATE, "the state is ignored: %s holds something else", path)
+        return {}
+    return dict(streams)
 
 
 @cache
@@ -104,7 +110,12 @@ def _build() -> str:
     return f"{exporter.__version__}+{digest.hexdigest()[:12]}"
 
 
-def _checked(streams: object) -> dict[str, Remembered]:
-    if not isinstance(streams, dict):
-        return {}
-    return {name: each for name, each in streams.items() if isinstance(name, str) and isinstance(each, Remembered)}
+def _is_state(streams: object) -> bool:
+    """Whether it has the form of one; what a snapshot holds is seen when a stream goes on with it."""
+    return isinstance(streams, dict) and all(
+        isinstance(name, str)
+        and isinstance(each, Remembered)
+        and isinstance(each.position, Position)
+        and all(isinstance(number, int) and number >= 0 for number in each.position)
+        for name, each in streams.items()
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from exporter import state
@@ -13,6 +14,7 @@ from exporter.config import Config, SourceConfig
 from exporter.core.changes import Change, Ended, Resumed, Started, Surprised
 from exporter.core.model import ClockKind, Migration, SurpriseKind
 from exporter.core.stream import Stream
+from exporter.failures import Attempt, Failures, Part
 from exporter.sinks import Sink
 from exporter.sinks.board import Board
 from exporter.sinks.live import LiveDelivery
@@ -22,6 +24,7 @@ from exporter.sources import Data, Item, Lost, Position, Up
 from exporter.sources import Ended as StreamEnded
 from exporter.sources.processes import guest_of
 from exporter.sources.recording import tell_apart, vm_name
+from exporter.streamtime import StreamTime
 from exporter.words import readable
 
 logger = logging.getLogger(__name__)
@@ -35,10 +38,39 @@ class Parts:
     board: Board
     spans: SpansSink | None = None
     delivery: LiveDelivery | None = None
+    failures: Failures = field(default_factory=Failures)
 
-    def sinks(self) -> list[Sink]:
-        """Return all of them."""
-        return [self.metrics, self.board, *([self.spans] if self.spans is not None else [])]
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Give changes to all of them; one that fails at a change goes on with the next, and stops no other."""
+        sinks: list[tuple[Part, Sink]] = [(Part.METRICS, self.metrics), (Part.PAGE, self.board)]
+        if self.spans is not None:
+            sinks.append((Part.SPANS, self.spans))
+        for part, sink in sinks:
+            left = iter(changes)
+            for _ in range(len(changes) + 1):  # each failure takes one at least
+                with self.failures.attempt(part, "a change is lost to the %s", part) as attempt:
+                    sink.apply(left)
+                if not attempt.failed:
+                    break
+
+    def tick(self, running: Sequence[Migration], now_ns: int, retention_ns: int) -> None:
+        """Let time pass in all of them; one that fails stops no other."""
+        steps: list[tuple[Part, Callable[[], None]]] = [
+            (Part.PAGE, partial(self.board.look, running)),
+            # By a clock that nobody sets: what ended is shown for so long, and no shorter.
+            (Part.METRICS, partial(self.metrics.expire, time.monotonic_ns(), retention_ns)),
+        ]
+        if self.spans is not None:
+            steps.append((Part.SPANS, partial(self.spans.tick, now_ns)))
+        for part, step in steps:
+            with self.failures.attempt(part, "the %s failed", part):
+                step()
+
+    def interrupt(self, now_ns: int) -> None:
+        """Mark the traces that are open."""
+        if self.spans is not None:
+            with self.failures.attempt(Part.SPANS, "open traces are not marked as interrupted"):
+                self.spans.interrupt(now_ns)
 
 
 @dataclass(slots=True)
@@ -47,6 +79,7 @@ class _Followed:
 
     stream: Stream
     source: SourceConfig
+    time: StreamTime = field(default_factory=StreamTime)
     position: Position | None = None
     up: bool = True
     problem: str = ""
@@ -54,6 +87,10 @@ class _Followed:
     history: list[Change] | None = None
     #: Whether it was said that nothing in it is a trace event.
     said_useless: bool = False
+
+    def now_ns(self, wall_ns: int) -> int:
+        """Say what time it is where its lines are dated."""
+        return self.time.now_ns(wall_ns, is_open=not self.stream.is_idle)
 
 
 class Streams:
@@ -71,8 +108,10 @@ class Streams:
         self.is_catching_up = True
         self.is_dirty = False
         self._parts = parts
+        self._failures = parts.failures
+        self._is_kept = True
         self._streams: dict[str, _Followed] = {}
-        self._remembered = state.load(Path(config.state_file)) if config.state_file else {}
+        self._remembered = state.load(Path(config.state_file), self._failures) if config.state_file else {}
 
     def all(self) -> list[tuple[Stream, bool]]:
         """Return the streams, and whether each can be read."""
@@ -87,25 +126,12 @@ class Streams:
         return {name: kept.position for name, kept in self._remembered.items()}
 
     def take(self, source: SourceConfig, items: Iterable[Item]) -> None:
-        """Take what a source gives."""
+        """Take what a source gives; a stream that fails at something stops no other."""
         for item in items:
-            match item:
-                case Data():
-                    followed = self._followed(source, item.stream)
-                    followed.up, followed.position = True, item.position
-                    self.is_dirty = True
-                    self._apply(followed, followed.stream.feed(item.data, time.time_ns()))
-                case Up():
-                    followed = self._followed(source, item.stream)
-                    followed.up, followed.problem = item.up, item.reason
-                    level, word = (logging.INFO, "up") if item.up else (logging.WARNING, "down")
-                    logger.log(level, "stream %s is %s%s", item.stream, word, item.reason and f": {item.reason}")
-                case Lost():
-                    followed = self._followed(source, item.stream)
-                    logger.warning("stream %s: %s", item.stream, item.detail)
-                    self._apply(followed, followed.stream.surprise(SurpriseKind.BYTES_LOST, item.detail))
-                case StreamEnded():
-                    self._end(item.stream)
+            with self._attempt(item.stream) as attempt:
+                self._take(source, item)
+            if attempt.failed:
+                self._begin_anew(item.stream, lost=isinstance(item, Data))
 
     def drop(self, source: SourceConfig) -> None:
         """End the streams of a source that is no longer read."""
@@ -118,10 +144,13 @@ class Streams:
         Of a source that is `behind`, lines are still unread: what they say was before now, so no time passes there.
         """
         running: list[Migration] = []
-        for followed in self._streams.values():
-            if not self.is_catching_up and followed.source not in behind:
-                self._apply(followed, followed.stream.tick(now_ns))
-            running += followed.stream.running()
+        for name, followed in self._streams.items():
+            with self._attempt(name) as attempt:
+                if not self.is_catching_up and followed.source not in behind:
+                    self._apply(followed, followed.stream.tick(followed.now_ns(now_ns)))
+                running += followed.stream.running()
+            if attempt.failed:
+                self._begin_anew(name, lost=False)
             _say_if_useless(followed)
         return running
 
@@ -142,24 +171,83 @@ class Streams:
         self.save()
 
     def save(self) -> None:
-        """Keep what has to be known to go on, if there is a place for it."""
-        self.is_dirty = False
-        if self.config.state_file is not None:
-            kept = {
-                name: state.Remembered(followed.position, followed.stream.snapshot())
-                for name, followed in self._streams.items()
-                # What is in a file from before is not told yet: after a restart it is read again.
-                if followed.position is not None and followed.history is None
-            }
+        """Keep what has to be known to go on, if there is a place for it; what was not kept is tried again."""
+        if self.config.state_file is None:
+            self.is_dirty = False
+            return
+        path = Path(self.config.state_file)
+        kept = {
+            name: state.Remembered(followed.position, followed.stream.snapshot())
+            for name, followed in self._streams.items()
+            # What is in a file from before is not told yet: after a restart it is read again.
+            if followed.position is not None and followed.history is None
+        }
+        with self._failures.attempt(Part.STATE, "the state was not kept: %s", path) as attempt:
             # What was remembered of files that have said nothing since is still true.
-            state.save(Path(self.config.state_file), {**self._remembered, **kept})
+            state.save(path, {**self._remembered, **kept})
+        if not (attempt.failed or self._is_kept):
+            logger.info("the state is kept again: %s", path)
+        self._is_kept = not attempt.failed
+        self.is_dirty = attempt.failed
+
+    def _attempt(self, name: str) -> Attempt:
+        return self._failures.attempt(Part.STREAM, "stream %s failed and begins anew", name)
+
+    def _take(self, source: SourceConfig, item: Item) -> None:
+        match item:
+            case Data():
+                followed = self._followed(source, item.stream)
+                followed.up, followed.position = True, item.position
+                self.is_dirty = True
+                self._apply(followed, followed.stream.feed(item.data, followed.now_ns(time.time_ns())))
+                if followed.stream.last_event_ns is not None and not self.is_catching_up:
+                    # A file may be read late; whatever else there is, what comes of it was said just now.
+                    followed.time.saw(followed.stream.last_event_ns, is_news=source.file is None)
+            case Up():
+                followed = self._followed(source, item.stream)
+                followed.up, followed.problem = item.up, item.reason
+                level, word = (logging.INFO, "up") if item.up else (logging.WARNING, "down")
+                logger.log(level, "stream %s is %s%s", item.stream, word, item.reason and f": {item.reason}")
+            case Lost():
+                followed = self._followed(source, item.stream)
+                logger.warning("stream %s: %s", item.stream, item.detail)
+                self._apply(followed, followed.stream.surprise(SurpriseKind.BYTES_LOST, item.detail))
+            case StreamEnded():
+                self._end(item.stream)
+
+    def _begin_anew(self, name: str, *, lost: bool) -> None:
+        """Forget what is known of a stream that failed, for that may be why; its lines go on, and so do its counts."""
+        followed = self._streams.get(name)
+        if followed is None:
+            return
+        failed, followed.stream = followed.stream, self._stream(name, followed.source, followed.stream.vm)
+        followed.stream.counts = failed.counts
+        if lost:
+            self._apply(followed, followed.stream.surprise(SurpriseKind.BYTES_LOST, "what it failed at"))
+        with self._failures.attempt(Part.STREAM, "stream %s: what was open is not ended", name):
+            self._apply(followed, failed.close(time.time_ns()))
 
     def _followed(self, source: SourceConfig, name: str) -> _Followed:
         followed = self._streams.get(name)
         if followed is not None:
             return followed
         vm, is_taken = tell_apart(source.vm or vm_name(name), [each.stream.vm for each in self._streams.values()])
-        stream = Stream(
+        stream = self._stream(name, source, vm)
+        kept = self._remembered.pop(name, None)
+        has_history = kept is None and source.file is not None and self.is_catching_up
+        followed = self._streams[name] = _Followed(stream, source, history=[] if has_history else None)
+        if is_taken and source.file is not None:
+            stream.surprise(SurpriseKind.DUPLICATE_VM, vm)
+        if kept is not None:
+            followed.position = kept.position
+            with self._failures.attempt(Part.STATE, "stream %s: what was kept of it is nonsense", name) as attempt:
+                self._apply(followed, stream.restore(kept.snapshot))
+            if attempt.failed:
+                followed.stream = self._stream(name, source, vm)
+        return followed
+
+    def _stream(self, name: str, source: SourceConfig, vm: str) -> Stream:
+        return Stream(
             readable(name),
             vm=vm,
             format_name=source.format,
@@ -169,15 +257,6 @@ class Streams:
             rows=self.config.rows(),
             policy=self.config.verdict.policy(),
         )
-        kept = self._remembered.pop(name, None)
-        has_history = kept is None and source.file is not None and self.is_catching_up
-        followed = self._streams[name] = _Followed(stream, source, history=[] if has_history else None)
-        if is_taken and source.file is not None:
-            stream.surprise(SurpriseKind.DUPLICATE_VM, vm)
-        if kept is not None:
-            followed.position = kept.position
-            self._apply(followed, stream.restore(kept.snapshot))
-        return followed
 
     def _end(self, name: str) -> None:
         followed = self._streams.pop(name, None)
@@ -197,11 +276,7 @@ class Streams:
         for change in changes:
             if isinstance(change, Started | Resumed | Ended):
                 _tell(change)
-        for sink in self._parts.sinks():
-            try:
-                sink.apply(changes)
-            except Exception:  # a sink that fails must not stop the others, nor the reading
-                logger.exception("%s failed", type(sink).__name__)
+        self._parts.apply(changes)
 
 
 def _say_if_useless(followed: _Followed) -> None:

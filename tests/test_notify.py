@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import socket
+from contextlib import closing, suppress
 from pathlib import Path
 
+from exporter.failures import Failures, Part
 from exporter.notify import Notifier
+
+
+def _notifying(address: str, failures: Failures | None = None) -> closing[Notifier]:
+    return closing(Notifier({"NOTIFY_SOCKET": address}, failures))
 
 
 def test_fields_go_to_the_service_managers_socket(tmp_path: Path) -> None:
     """One datagram, a field a line."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}).tell(READY="1", STATUS="3 streams")
+        with _notifying(str(tmp_path / "notify")) as notifier:
+            notifier.tell(READY="1", STATUS="3 streams")
 
         assert manager.recv(1000) == b"READY=1\nSTATUS=3 streams"
 
@@ -21,21 +28,51 @@ def test_an_abstract_socket_is_one_too() -> None:
     """Written with @ in front."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0qemu-migration-exporter-test")
-        Notifier({"NOTIFY_SOCKET": "@qemu-migration-exporter-test"}).tell(WATCHDOG="1")
+        with _notifying("@qemu-migration-exporter-test") as notifier:
+            notifier.tell(WATCHDOG="1")
 
         assert manager.recv(1000) == b"WATCHDOG=1"
 
 
-def test_without_systemd_or_after_it_nothing_happens(tmp_path: Path) -> None:
-    """No variable, or nobody listens."""
-    Notifier({}).tell(READY="1")
-    gone = Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")})
-    gone.tell(READY="1")
-    gone.tell(STOPPING="1")
+def test_without_systemd_nothing_happens() -> None:
+    """No variable, no socket."""
+    failures = Failures()
+    notifier = Notifier({}, failures)
+    notifier.tell(READY="1")
+    notifier.close()
+
+    assert failures.counts()[Part.NOTIFY] == 0
 
 
-def test_the_watchdog_is_due_twice_in_its_time() -> None:
-    """As sd_watchdog_enabled(3) advises; None where there is none."""
-    assert Notifier({"WATCHDOG_USEC": "30000000"}).interval_seconds == 15.0
-    assert Notifier({}).interval_seconds is None
-    assert Notifier({"WATCHDOG_USEC": "soon"}).interval_seconds is None
+def test_a_service_manager_that_was_away_is_told_when_it_is_back(tmp_path: Path) -> None:
+    """It is counted; READY, which is said once, is not lost."""
+    failures = Failures()
+    with _notifying(str(tmp_path / "notify"), failures) as notifier:
+        notifier.tell(READY="1", STATUS="1 stream")
+        assert failures.counts()[Part.NOTIFY] == 1
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(tmp_path / "notify"))
+            notifier.tell(STATUS="2 streams")
+
+            assert manager.recv(1000) == b"READY=1\nSTATUS=2 streams"
+
+
+def test_a_service_manager_that_does_not_listen_is_not_waited_for(tmp_path: Path) -> None:
+    """Its queue is full: nobody waits, and what was said last is told as soon as there is room."""
+    failures = Failures()
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        _notifying(str(tmp_path / "n"), failures) as notifier,
+    ):
+        manager.bind(str(tmp_path / "n"))
+        manager.settimeout(0)
+        number = 0
+        while not failures.counts()[Part.NOTIFY]:
+            number += 1
+            notifier.tell(STATUS=str(number))
+        with suppress(BlockingIOError):
+            while manager.recv(1000):
+                pass
+        notifier.tell(WATCHDOG="1")
+
+        assert manager.recv(1000) == f"STATUS={number}\nWATCHDOG=1".encode()

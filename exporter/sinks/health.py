@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 import exporter
 from exporter.core.model import SurpriseKind
 from exporter.core.stream import Stream
+from exporter.failures import Failures
 from exporter.sinks.fates import Counts, total
 from exporter.sinks.names import EXPORTER, Families
 
@@ -34,6 +35,7 @@ class Health(Collector):
         spans: The span sink, None where none was asked for.
         limited: Gives the number of virtual machines that were denied series.
         config_loaded: Says whether the configuration in force is the last one given.
+        failures: Counts what does not work.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class Health(Collector):
         spans: SpanCounts | None,
         limited: Callable[[], int],
         config_loaded: Callable[[], bool] = lambda: True,
+        failures: Failures | None = None,
     ) -> None:
         self._streams = streams
         self._spans = spans
         self._limited = limited
         self._config_loaded = config_loaded
+        self._failures = failures or Failures()
 
     def describe(self) -> list[PrometheusMetric]:
         """Name the families, see `exporter.sinks.metrics.MetricsSink.describe`."""
@@ -58,6 +62,8 @@ class Health(Collector):
         families.gauge(f"{_PREFIX}build_info", [exporter.__version__, platform.python_version()], 1)
         families.gauge(f"{_PREFIX}config_last_reload_successful", [], int(self._config_loaded()))
         families.counter(f"{_PREFIX}series_limited_total", [], self._limited())
+        for part, number in self._failures.counts().items():
+            families.counter(f"{_PREFIX}failures_total", [part.value], number)
         for stream, up in self._streams():
             _collect_stream(families, stream, up=up)
         for (outcome, reason), number in (self._spans.counts() if self._spans else total([])).items():

@@ -18,6 +18,7 @@ from typing import Final
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter
 
+from exporter.failures import Failures, Part
 from exporter.sinks.delivery import BATCH_SPANS
 from exporter.sinks.fates import EXPORTED, QUEUE_FULL, REFUSED, SHUTDOWN, CountingProcessor, Counts
 from exporter.sinks.otlp import Answer, Reception, ask
@@ -68,7 +69,15 @@ class LiveDelivery(CountingProcessor):
         spool: An open one, where spans wait for a receiver that is away.
     """
 
-    def __init__(self, exporter: SpanExporter, *, pace: Pace | None = None, spool: Spool | None = None) -> None:
+    def __init__(
+        self,
+        exporter: SpanExporter,
+        *,
+        pace: Pace | None = None,
+        spool: Spool | None = None,
+        failures: Failures | None = None,
+    ) -> None:
+        self._failures = failures or Failures()
         self._exporter = exporter
         self._pace = pace or Pace()
         self._spool = spool
@@ -77,7 +86,7 @@ class LiveDelivery(CountingProcessor):
         self._sending: Sequence[ReadableSpan] = ()
         self._taken_at = time.monotonic()
         self._counts: Counts = {EXPORTED: 0, REFUSED: 0, QUEUE_FULL: 0, SHUTDOWN: 0}
-        self._failures = 0
+        self._unanswered = 0
         self._resume_at = 0.0
         self._stopping = self._is_stopped = False
         #: Of the queue, and never held for long.
@@ -146,13 +155,13 @@ class LiveDelivery(CountingProcessor):
                 batch = self._take()
                 if self._stopping and not batch:
                     return
-            try:
+            # A thread that ends would end all export.
+            with self._failures.attempt(Part.SPANS, "%d spans were not delivered", len(batch)) as attempt:
                 if batch:
                     self._deliver(batch)
                 elif self._spool and not self._is_pausing:
                     self._deliver_stored(self._spool)
-            except Exception:  # a thread that ends would end all export
-                logger.exception("%d spans were not delivered", len(batch))
+            if attempt.failed:
                 self._settle(batch, Answer(Reception.REFUSED))
                 self._pause(0.0)
 
@@ -206,8 +215,13 @@ class LiveDelivery(CountingProcessor):
 
     def _deliver_stored(self, spool: Spool) -> None:
         """Send one batch that waited on disk."""
-        with self._disk:
-            batch = spool.first()
+        try:
+            with self._disk:
+                batch = spool.first()
+        except OSError as error:
+            self._failures.note(Part.SPOOL, "spans wait on disk for longer: %s: %s", error.filename, error.strerror)
+            self._resume_at = time.monotonic() + _MIN_PAUSE_SECONDS
+            return
         if batch is None:
             return
         is_settled = self._settle(batch.spans, ask(self._exporter, batch.spans))
@@ -233,18 +247,18 @@ class LiveDelivery(CountingProcessor):
             self._counts[REFUSED] += rejected
         if rejected:
             logger.warning("%d spans were refused", rejected)
-        if self._failures:
+        if self._unanswered:
             logger.info("the receiver answers again")
-        self._failures = 0
+        self._unanswered = 0
         return True
 
     def _pause(self, asked_seconds: float) -> None:
         """Leave the receiver alone for a while, longer each time: it may be many that ask it."""
-        if not self._failures:
+        if not self._unanswered:
             logger.warning("the receiver takes no spans; they wait %s", "on disk" if self._stores else "in memory")
-        pause = min(_MIN_PAUSE_SECONDS * 2**self._failures, _MAX_PAUSE_SECONDS)
+        pause = min(_MIN_PAUSE_SECONDS * 2**self._unanswered, _MAX_PAUSE_SECONDS)
         pause *= random.uniform(0.75, 1.25)  # noqa: S311 - it spreads attempts, and keeps no secret
-        self._failures = min(self._failures + 1, _MAX_FAILURES)
+        self._unanswered = min(self._unanswered + 1, _MAX_FAILURES)
         self._resume_at = time.monotonic() + max(pause, min(asked_seconds, _MAX_ASKED_SECONDS))
 
 

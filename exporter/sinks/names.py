@@ -239,6 +239,12 @@ EXPORTER: tuple[Metric, ...] = (
         "1 if the configuration in force is the last one given.",
     ),
     Metric(
+        "qemu_migration_exporter_failures_total",
+        "counter",
+        "What the exporter failed to do itself, by part; its log says what and why.",
+        ("part",),
+    ),
+    Metric(
         "qemu_migration_exporter_series_limited_total",
         "counter",
         "Virtual machines that got no series because there were too many.",

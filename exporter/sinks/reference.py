@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from exporter.core.model import Mode, PhaseName, Result, Side, StallReason, SurpriseKind
+from exporter.failures import Part
 from exporter.sinks.fates import FATES
 from exporter.sinks.names import EXPORTER, MIGRATION, Metric
 
@@ -24,6 +25,7 @@ LABELS: Final = {
     "kind": _values(SurpriseKind),
     "mode": _values(Mode),
     "outcome": "of a line `event` `noise` `malformed`; of a span `exported` `dropped` `failed`",
+    "part": _values(Part),
     "phase": _values(PhaseName),
     "python": "the version of Python",
     "reason": f"of a stall {_values(StallReason)}; of a span {_REASONS}, else empty",

@@ -5,6 +5,7 @@ It survives the program. One program at a time has a directory.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -17,6 +18,7 @@ from typing import Final, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from exporter.failures import Failures, Part
 from exporter.sinks.fates import SPOOL_DAMAGED, SPOOL_FULL, Counts, Fate
 from exporter.sinks.stored import StoredError, decode, encode
 
@@ -28,6 +30,9 @@ _NAME: Final = re.compile(r"(?P<place>\d{16})-(?P<spans>\d{1,6})\.otlp")
 
 #: What file systems have.
 _BLOCK_BYTES: Final = 4_096
+
+#: Reasons not to read a file that pass, and are none of the file's.
+_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES})
 
 
 class Batch(NamedTuple):
@@ -51,7 +56,8 @@ class Spool:
         is_failing: Whether the disk did not take the last batch.
     """
 
-    def __init__(self, directory: Path, *, max_bytes: int) -> None:
+    def __init__(self, directory: Path, *, max_bytes: int, failures: Failures | None = None) -> None:
+        self._failures = failures or Failures()
         self._directory = directory
         self._max_bytes = max_bytes
         self._files: OrderedDict[str, _File] = OrderedDict()
@@ -117,23 +123,31 @@ class Spool:
                 os.fsync(out.fileno())
             unfinished.rename(self._directory / name)
         except OSError as error:
-            if not self.is_failing:
-                logger.warning("spans wait in memory: %s: %s", self._directory, error.strerror)
+            self._failures.note(Part.SPOOL, "spans wait in memory: %s: %s", self._directory, error.strerror)
             self.is_failing = True
             _unlink(unfinished)
             return False
+        if self.is_failing:
+            logger.info("spans wait on disk again: %s", self._directory)
         self.is_failing = False
         self._next += 1
         self._add(name, _File(size, len(spans)))
         return True
 
     def first(self) -> Batch | None:
-        """Return the batch whose turn it is, None if none waits; what cannot be read is given up."""
+        """Return the batch whose turn it is, None if none waits; what cannot be read is given up.
+
+        Raises:
+            OSError: It cannot be read now; it stays, and another one is next.
+        """
         while self._files:
             name, file = next(iter(self._files.items()))
             try:
                 return Batch(name, _read(self._directory / name, file.spans))
             except (OSError, StoredError) as error:
+                if isinstance(error, OSError) and error.errno in _PASSING:
+                    self.defer(name)
+                    raise
                 logger.warning("%d spans are lost: %s cannot be read: %s", file.spans, self._directory / name, error)
                 self._give_up(name, SPOOL_DAMAGED)
         return None

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
+from exporter.failures import Failures, Part
 from exporter.web import page
 from exporter.web.auth import Decision, Doorkeeper
 from exporter.web.exposition import Exposition
@@ -70,7 +71,8 @@ class _Route(NamedTuple):
 class Application:
     """The ASGI application of the server."""
 
-    def __init__(self, offer: Offer, settings: Settings) -> None:
+    def __init__(self, offer: Offer, settings: Settings, failures: Failures) -> None:
+        self._failures = failures
         self._offer = offer
         self._settings = settings
         self._doorkeeper = Doorkeeper()
@@ -99,8 +101,10 @@ class Application:
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Answer a request; its body, if it has one, is not read."""
         del receive
+        answer = _text(500, "a mistake of the exporter's; its log says which")
         try:
-            answer = await self._answer(scope)
+            with self._failures.attempt(Part.WEB, "a request was not answered: %r", scope["path"]):
+                answer = await self._answer(scope)
         except asyncio.CancelledError:
             return  # the server stops; uvicorn would log this as an error of the application
         headers = {

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import uvicorn
 from uvicorn.server import ServerState
 
+from exporter.failures import Failures, Part
 from exporter.web.connection import Connection, Stage
 
 _log = logging.getLogger(__name__)
@@ -23,7 +24,6 @@ MAX_CONNECTIONS: Final = 256
 
 #: When the process has no file descriptor left, and no connection to give one back, accepting fails all the time.
 _PAUSE_SECONDS: Final = 0.1
-_SECONDS_BETWEEN_WARNINGS: Final = 60.0
 
 #: How long answers that are under way may take when the server stops.
 _GRACE_SECONDS: Final = 1.0
@@ -48,6 +48,7 @@ class Door:
     Args:
         config: Of uvicorn, with the application.
         terms: Asked at each connection, so that a new certificate is used from the next one on.
+        failures: Where it is counted what does not work.
         limits: Seconds for each stage of a connection, if not its own.
     """
 
@@ -55,19 +56,20 @@ class Door:
         self,
         config: uvicorn.Config,
         terms: Callable[[], Terms],
+        failures: Failures,
         *,
         max_connections: int = MAX_CONNECTIONS,
         limits: dict[Stage, float] | None = None,
     ) -> None:
         self._config = config
         self._terms = terms
+        self._failures = failures
         self._max_connections = max_connections
         self._limits = limits or {}
         self._state = ServerState()
         self._connections: set[Connection] = set()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
-        self._warned: float | None = None
         self._openings: set[asyncio.Future[Any]] = set()
 
     async def serve(self, listening: socket.socket) -> None:
@@ -79,18 +81,17 @@ class Door:
                 try:
                     client, _ = await loop.sock_accept(listening)
                 except OSError as error:
-                    self._warn(error)
+                    self._failures.note(
+                        Part.WEB, "cannot accept a connection, and closes the oldest silent one for it: %s", error
+                    )
                     await asyncio.sleep(0 if self._make_room() else _PAUSE_SECONDS)
                     continue
-                self._admit(client)
+                with self._failures.attempt(Part.WEB, "a connection was not served") as attempt:
+                    self._admit(client)
+                if attempt.failed:
+                    client.close()
         finally:
             await self._close()
-
-    def _warn(self, error: OSError) -> None:
-        now = asyncio.get_running_loop().time()
-        if self._warned is None or now - self._warned > _SECONDS_BETWEEN_WARNINGS:
-            self._warned = now
-            _log.warning("cannot accept a connection, and closes the oldest silent one for it: %s", error)
 
     def _admit(self, client: socket.socket) -> None:
         if len(self._connections) >= self._max_connections and not self._make_room():

@@ -12,6 +12,7 @@ import threading
 import uvicorn
 
 from exporter.addresses import parse_address
+from exporter.failures import Failures
 from exporter.web.application import Application, Offer
 from exporter.web.connection import KEEP_ALIVE_SECONDS, Stage
 from exporter.web.door import MAX_CONNECTIONS, Door, Terms
@@ -27,6 +28,7 @@ class Server:
         config_file: The web configuration file; None for plain HTTP without a login.
         max_connections: At once; when there are more, who has kept us waiting longest is dropped.
         limits: Seconds that a client may take for each stage of a connection, if not the stage's own.
+        failures: Where it is counted what does not work.
 
     Raises:
         AddressError: The address is none.
@@ -42,13 +44,15 @@ class Server:
         config_file: str | None = None,
         max_connections: int = MAX_CONNECTIONS,
         limits: dict[Stage, float] | None = None,
+        failures: Failures | None = None,
     ) -> None:
+        failures = failures or Failures()
         host, port = parse_address(address)
         self._settings = Settings(config_file)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # A queue for who connects faster than the loop turns.
         self._socket = socket.create_server((host, port), family=family, backlog=1_024)
-        self._application = Application(offer, self._settings)
+        self._application = Application(offer, self._settings, failures)
         config = uvicorn.Config(
             self._application,
             access_log=False,
@@ -62,7 +66,7 @@ class Server:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             ws="none",
         )
-        self._door = Door(config, self._terms, max_connections=max_connections, limits=limits)
+        self._door = Door(config, self._terms, failures, max_connections=max_connections, limits=limits)
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._accepting: asyncio.Task[None] | None = None
