@@ -11,6 +11,7 @@ from exporter.core.events import Anchored, Event, LinesLost, Mark, Marked, Trans
 from exporter.core.model import ClockKind
 
 MS = 1_000_000
+S = 1_000 * MS
 ITERATE = Marked(None, None, Mark.ITERATE)
 OTHER = Marked(None, None, Mark.OTHER)
 
@@ -44,15 +45,71 @@ def window(time_spent_ms: int | None) -> Transferred:
         ([5 * MS, None, 6 * MS], [5 * MS, 5 * MS, 6 * MS], 0),
         ([5 * MS, 4 * MS, 6 * MS], [5 * MS, 5 * MS, 6 * MS], 0),
         ([5 * MS, 3 * MS, 6 * MS], [5 * MS, 5 * MS, 6 * MS], 1),
+        ([20 * S, 10 * S, 11 * S, 15 * S], [20 * S, 20 * S, 21 * S, 25 * S], 1),
+        ([20 * S, 10 * S, None, 11 * S], [20 * S, 20 * S, 20 * S, 21 * S], 1),
+        ([20 * S, 10 * S, 9 * S, 11 * S], [20 * S, 20 * S, 20 * S, 21 * S], 2),
+        ([20 * S, 10 * S, 2 * S, 3 * S], [20 * S, 20 * S, 20 * S, 21 * S], 2),
+        ([20 * S, 10 * S, 11 * S, 22 * S, 23 * S], [20 * S, 20 * S, 21 * S, 22 * S, 23 * S], 1),
+        ([20 * S, 10 * S, 11 * S, 20 * S, 22 * S, 21 * S], [20 * S, 20 * S, 21 * S, 21 * S, 22 * S, 22 * S], 3),
     ],
-    ids=["in order", "no time yet", "no time", "threads overtake each other", "the clock was set back"],
+    ids=[
+        "in order",
+        "no time yet",
+        "no time",
+        "threads overtake each other",
+        "one is late",
+        "the clock was set back",
+        "and then there is no time",
+        "and then one is late",
+        "and then again",
+        "and then forward",
+        "and then nearly forward",
+    ],
 )
 def test_a_probes_clock_never_goes_back(times: list[int | None], expected: list[int], jumps: int) -> None:
-    """A line without time happened with the one before it; one that is much older is counted."""
+    """A line without time happened with the one before it; one that is much older is counted.
+
+    Where somebody has set the clock back, time goes on from there at the pace of the lines.
+    """
     clock = StreamClock(ClockKind.PROBE)
     assert expected == [placed_ns for ns in times for _, placed_ns in clock.place([said(at(ns))], 99)]
     assert jumps == clock.jumps_back
     assert [] == clock.close()
+
+
+def test_a_clock_that_was_set_back_is_right_again_when_nothing_is_open() -> None:
+    """A migration that begins then has the times of its lines, also if nothing was said between the two clocks."""
+    clock = StreamClock(ClockKind.PROBE)
+    placed(clock, [at(20 * S), at(10 * S)])
+    clock.settle(11 * S)
+    assert placed(clock, [at(11 * S)]) == [(at(11 * S), 11 * S)]
+
+    clock.settle(1 * S)
+    assert placed(clock, [at(2 * S)]) == [(at(2 * S), 2 * S)]
+
+    clock.settle(1 * S)  # no more than lines may differ from this machine's clock
+    assert placed(clock, [at(1 * S)]) == [(at(1 * S), 2 * S)]
+    assert clock.jumps_back == 2
+
+
+def test_lines_that_are_put_in_order_follow_a_clock_that_was_set_back() -> None:
+    """Once those held are given out."""
+    clock = OrderingClock(monotonic=False)
+    clock.place([said(at(20 * S))], 0)
+    clock.settle(10 * S)
+    assert [at_ns for _, at_ns in clock.tick(21 * S)] == [20 * S]
+
+    clock.settle(10 * S)
+    clock.place([said(at(10 * S))], 0)
+    assert [at_ns for _, at_ns in clock.tick(11 * S)] == [10 * S]
+    assert clock.jumps_back == 0
+
+
+def test_nobody_sets_a_reconstructed_clock() -> None:
+    """It goes on with its windows."""
+    clock = ReconstructedClock(5 * MS)
+    clock.settle(0)
+    assert placed(clock, [window(2)]) == [(window(2), 7 * MS)]
 
 
 def test_an_arrival_is_when_a_line_came() -> None:

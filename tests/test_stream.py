@@ -304,9 +304,9 @@ def test_what_the_last_line_says_is_counted_once() -> None:
 
 
 def test_every_line_that_is_older_is_counted() -> None:
-    """However many of them one newer line lets out: here the wall's clock went back between two runs of a probe."""
+    """However many of them one newer line lets out: here the wall's clock went back 3 s between two runs of a probe."""
     run = probe_lines({7: made("8.0-completed")})
-    reading = read(ANCHOR + run + b"anchor %d %d\n" % (UPTIME_NS, EPOCH_NS - 3_600 * 1_000_000_000) + run)
+    reading = read(ANCHOR + run + b"anchor %d %d\n" % (UPTIME_NS, EPOCH_NS - 3 * 1_000_000_000) + run)
     assert run.count(b"\n") == reading.counts.surprises[SurpriseKind.CLOCK_BACKWARD]
 
 

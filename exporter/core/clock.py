@@ -22,6 +22,9 @@ _REORDERING_NS: Final = 500_000_000
 #: probe makes more in half a second unless something is wrong.
 _MAX_HELD_EVENTS: Final = 10_000
 
+#: Further back than any line that is late: somebody has set the clock.
+_SET_BACK_NS: Final = 5_000_000_000
+
 _NS_PER_MS: Final = 1_000_000
 
 #: Enumerations' members are slow to look up in their class, and this is asked of every line.
@@ -54,18 +57,26 @@ class Clock(Protocol):
         """Return what need not wait any longer, now that it is so late."""
         ...
 
+    def settle(self, now_ns: int) -> None:
+        """Take the next line's time as it is: no migration is open, so a clock that was set back harms nobody."""
+        ...
+
     def close(self) -> list[tuple[Line, int]]:
         """Return what is still held back."""
         ...
 
 
 class StreamClock:
-    """The times that lines carry, or that of their arrival."""
+    """The times that lines carry, or that of their arrival.
+
+    When somebody sets the clock back, time goes on from where it was, and lines stay as far apart as they are.
+    """
 
     def __init__(self, kind: ClockKind) -> None:
         self.kind = kind
         self.jumps_back = 0
         self._last_ns: int | None = None
+        self._set_back_ns = 0
 
     def place(self, lines: Sequence[Line], arrival_ns: int) -> Sequence[tuple[Line, int]]:
         """Give the lines at once; an event without a time happened with the one before it."""
@@ -82,16 +93,36 @@ class StreamClock:
     def advance(self, at_ns: int) -> int:
         """Move to `at_ns`, or stay where that is in the past, and count it; return the time it is."""
         last_ns = self._last_ns
-        if last_ns is not None and at_ns < last_ns:
-            if last_ns - at_ns > _THREAD_JITTER_NS:
-                self.jumps_back += 1
-            return last_ns
+        if last_ns is not None and at_ns <= last_ns:
+            return self._go_on(at_ns, last_ns)
+        self._set_back_ns = 0
         self._last_ns = at_ns
         return at_ns
+
+    def _go_on(self, at_ns: int, last_ns: int) -> int:
+        """Find the time of a line that is not newer than the one before."""
+        if last_ns == at_ns:
+            return last_ns
+        if last_ns - at_ns <= _SET_BACK_NS:
+            self._set_back_ns = 0
+            self.jumps_back += last_ns - at_ns > _THREAD_JITTER_NS
+            return last_ns
+        at_ns += self._set_back_ns
+        if last_ns - at_ns > _SET_BACK_NS:
+            self._set_back_ns += last_ns - at_ns
+        self.jumps_back += last_ns - at_ns > _THREAD_JITTER_NS
+        self._last_ns = max(at_ns, last_ns)
+        return self._last_ns
 
     def tick(self, now_ns: int) -> list[tuple[Line, int]]:  # noqa: ARG002 - the protocol's signature
         """Hold nothing back."""
         return []
+
+    def settle(self, now_ns: int) -> None:
+        """Take the next line's time as it is, if the clock was set back, as far as can be seen from `now_ns`."""
+        if self._set_back_ns or (self._last_ns is not None and self._last_ns - now_ns > _SET_BACK_NS):
+            self._set_back_ns = 0
+            self._last_ns = None
 
     def close(self) -> list[tuple[Line, int]]:
         """Hold nothing back."""
@@ -148,6 +179,12 @@ class OrderingClock:
         """Give what no line can come before any more."""
         return self._release(_MAX_HELD_EVENTS, until_ns=now_ns - _REORDERING_NS)
 
+    def settle(self, now_ns: int) -> None:
+        """Take the next line's time as it is, unless some are held that it may have to be put among."""
+        if not self._held:
+            self._order.settle(now_ns)
+            self._newest_ns = min(self._newest_ns, now_ns)
+
     def close(self) -> list[tuple[Line, int]]:
         """Give what is left."""
         return self._release(0)
@@ -192,6 +229,9 @@ class ReconstructedClock:
     def tick(self, now_ns: int) -> list[tuple[Line, int]]:  # noqa: ARG002 - the protocol's signature
         """Wait for the window's end: time passes here only when a line says so."""
         return []
+
+    def settle(self, now_ns: int) -> None:
+        """Go on: nobody can set this clock."""
 
     def close(self) -> list[tuple[Line, int]]:
         """Give what no window will end any more."""

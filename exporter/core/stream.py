@@ -164,6 +164,9 @@ class Stream:
             return []
         changes: list[Change] = []
         self._place(self._clock.tick(now_ns), changes)
+        if self.is_idle:
+            self._clock.settle(now_ns)
+            self._ticked_ns = min(self._ticked_ns, now_ns)
         changes += self._tick(now_ns)
         for tracker in self._trackers.values():
             changes += tracker.progress()
