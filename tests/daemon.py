@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from exporter.failures import Part
+
 
 class Daemon:
     """A running daemon: its log, its address, its end."""
@@ -55,6 +57,10 @@ class Daemon:
             assert self.process.poll() is None, f"ended before {what}: {self.log}"
             assert time.monotonic() < deadline, f"not within {seconds} s: {what}: {self.log}"
             time.sleep(0.02)
+
+    def failures(self, part: Part) -> float:
+        """Scrape how often a part of it failed."""
+        return self.metric("qemu_migration_exporter_failures_total", part=part.value) or 0.0
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Stop it and return its status."""

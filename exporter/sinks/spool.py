@@ -13,6 +13,7 @@ import re
 import stat
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -125,7 +126,8 @@ class Spool:
         except OSError as error:
             self._failures.note(Part.SPOOL, "spans wait in memory: %s: %s", self._directory, error.strerror)
             self.is_failing = True
-            _unlink(unfinished)
+            with suppress(OSError):  # it may not be there, and why was told just now
+                unfinished.unlink()
             return False
         if self.is_failing:
             logger.info("spans wait on disk again: %s", self._directory)
