@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +16,7 @@ from exporter.streamtime import StreamTime
 from tests.daemon import Daemon, running
 from tests.prometheus import need
 from tests.recordings import DATA, as_of_now
+from tests.service_manager import managing
 
 HOUR_S = 3_600
 _LOG = (DATA / "qemu-7.2-log-nonconverging.log").read_bytes()
@@ -24,12 +24,12 @@ _PROBE = (DATA / "qemu-7.2-bpftrace-nonconverging.log").read_bytes()
 
 
 class Wall:
-    """The wall clock as one process sees it, by libfaketime; its monotonic clock is everybody's."""
+    """The wall clock as one process with threads sees it, by libfaketime; its monotonic clock is everybody's."""
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "offset"
         self.set(0)
-        (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+        (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
         self.environment = {
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
@@ -42,32 +42,6 @@ class Wall:
         unfinished = self._file.with_suffix(".new")
         unfinished.write_text(f"{seconds:+d}\n", encoding="ascii")
         unfinished.rename(self._file)
-
-
-class Ticks:
-    """What a service manager hears each time the daemon looks at its clocks."""
-
-    def __init__(self, path: Path, stack: ExitStack) -> None:
-        self.address = str(path)
-        self._socket = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-        self._socket.bind(self.address)
-        self._socket.settimeout(15)
-
-    def wait(self, number: int) -> None:
-        """Let so many more begin and end."""
-        self._socket.setblocking(False)  # noqa: FBT003 - the socket module's own
-        while self._has_more():
-            pass
-        self._socket.settimeout(15)
-        for _ in range(number):
-            while b"WATCHDOG=1" not in self._socket.recv(1000):
-                pass
-
-    def _has_more(self) -> bool:
-        try:
-            return bool(self._socket.recv(1000))
-        except BlockingIOError:
-            return False
 
 
 def _shifted(log: bytes, seconds: int) -> bytes:
@@ -110,12 +84,12 @@ def test_a_clock_that_is_set_ends_nothing_and_stalls_nothing(tmp_path: Path) -> 
     cut, probe_cut = dated.index(b"\n", len(dated) // 8) + 1, probed.index(b"\n", len(probed) // 4) + 1
     wall, open_ones = Wall(tmp_path), {"db-7", "probe/27371"}
     with ExitStack() as stack:
-        ticks = Ticks(tmp_path / "notify", stack)
+        manager = stack.enter_context(managing(tmp_path))
         daemon = stack.enter_context(
             running(
                 tmp_path,
                 *(f"--source={each}" for each in (log, fifo, other)),
-                NOTIFY_SOCKET=ticks.address,
+                NOTIFY_SOCKET=manager.address,
                 **wall.environment,
             )
         )
@@ -127,7 +101,7 @@ def test_a_clock_that_is_set_ends_nothing_and_stalls_nothing(tmp_path: Path) -> 
 
         for seconds in (-HOUR_S, HOUR_S):
             wall.set(seconds)
-            ticks.wait(2)
+            manager.wait_for(b"WATCHDOG=1", times=2)  # it has looked at its clocks
             assert _active(daemon) == open_ones, daemon.log
             assert "no_throughput" not in _reasons(daemon)
 

@@ -1,0 +1,37 @@
+"""A service manager such as systemd, as far as a daemon speaks to it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class ServiceManager:
+    """Hears what a daemon tells; `address` is what NOTIFY_SOCKET says."""
+
+    def __init__(self, listening: socket.socket, address: str) -> None:
+        self._listening = listening
+        self.address = address
+
+    def wait_for(self, field: bytes, *, times: int = 1) -> None:
+        """Wait until it is told so often from now on."""
+        self._listening.settimeout(0)
+        try:
+            while self._listening.recv(1000):
+                pass
+        except BlockingIOError:
+            self._listening.settimeout(15)
+        for _ in range(times):
+            while field not in self._listening.recv(1000):
+                pass
+
+
+@contextmanager
+def managing(directory: Path) -> Iterator[ServiceManager]:
+    """Listen until the test is over."""
+    address = str(directory / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(address)
+        yield ServiceManager(listening, address)
