@@ -34,8 +34,9 @@ def need(*commands: str) -> None:
 class Prometheus:
     """A running Prometheus, and questions to it; while it starts it knows nothing."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, process: subprocess.Popen[bytes]) -> None:
         self.url = f"http://{address}"
+        self.process = process
 
     def ask(self, path: str, **parameters: str) -> list[dict[str, Any]]:
         """Ask its API for a list of what it has; a question that it refuses is a mistake of the test's."""
@@ -92,8 +93,9 @@ def scraping(directory: Path, target: str, alertmanager: str | None = None) -> I
     path = directory / "prometheus.yml"
     path.write_text(yaml.safe_dump(config))
     arguments = ["--storage.tsdb.path", str(directory / "tsdb"), "--enable-feature=exemplar-storage"]
-    with _process(directory, "prometheus", f"--config.file={path}", f"--web.listen-address={address}", *arguments):
-        yield Prometheus(address)
+    started = _process(directory, "prometheus", f"--config.file={path}", f"--web.listen-address={address}", *arguments)
+    with started as process:
+        yield Prometheus(address, process)
 
 
 @contextmanager
@@ -114,11 +116,11 @@ def delivering(directory: Path, webhook: str) -> Iterator[str]:
 
 
 @contextmanager
-def _process(directory: Path, command: str, *arguments: str) -> Iterator[None]:
+def _process(directory: Path, command: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     with (directory / f"{command}.log").open("wb") as log:
         process = subprocess.Popen([command, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(timeout=20)
