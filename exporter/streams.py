@@ -8,12 +8,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from exporter import state
 from exporter.config import Config, SourceConfig
 from exporter.core.changes import Change, Ended, Resumed, Started, Surprised
 from exporter.core.model import ClockKind, Migration, SurpriseKind
-from exporter.core.stream import Stream
+from exporter.core.stream import Room, Stream
 from exporter.failures import Attempt, Failures, Part
 from exporter.sinks import Sink
 from exporter.sinks.board import Board
@@ -28,6 +29,9 @@ from exporter.streamtime import StreamTime
 from exporter.words import readable
 
 logger = logging.getLogger(__name__)
+
+#: Processes that all streams follow together: some 20 KB each while a migration is open, and more than a host has.
+_MAX_PROCESSES: Final = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ class Streams:
         self._parts = parts
         self._failures = parts.failures
         self._is_kept = True
+        self._room = Room(_MAX_PROCESSES)
         self._streams: dict[str, _Followed] = {}
         self._remembered = state.load(Path(config.state_file), self._failures) if config.state_file else {}
 
@@ -143,6 +148,7 @@ class Streams:
 
         Of a source that is `behind`, lines are still unread: what they say was before now, so no time passes there.
         """
+        self._make_room()
         running: list[Migration] = []
         for name, followed in self._streams.items():
             with self._attempt(name) as attempt:
@@ -189,6 +195,15 @@ class Streams:
             logger.info("the state is kept again: %s", path)
         self._is_kept = not attempt.failed
         self.is_dirty = attempt.failed
+
+    def _make_room(self) -> None:
+        """Reckon how many more processes may be followed; where it is few, forget those that do nothing."""
+        for is_last in (False, True):
+            self._room.left = _MAX_PROCESSES - sum(each.stream.processes for each in self._streams.values())
+            if self._room.left > _MAX_PROCESSES // 10 or is_last:
+                return
+            for followed in self._streams.values():
+                followed.stream.forget_idle()
 
     def _attempt(self, name: str) -> Attempt:
         return self._failures.attempt(Part.STREAM, "stream %s failed and begins anew", name)
@@ -256,6 +271,7 @@ class Streams:
             name_process=guest_of,
             rows=self.config.rows(),
             policy=self.config.verdict.policy(),
+            room=self._room,
         )
 
     def _end(self, name: str) -> None:

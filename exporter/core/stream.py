@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,14 @@ Namer = Callable[[int], tuple[str | None, str | None]]
 #: More processes than any host runs QEMUs at once; the idle ones are forgotten first.
 MAX_PROCESSES: Final = 1_024
 
+
+@dataclass(slots=True)
+class Room:
+    """How many more processes several streams may follow together; the machine that a log is of is always followed."""
+
+    left: int
+
+
 #: Makes a `Line` at half the price of its constructor.
 _line: Final = tuple.__new__
 
@@ -78,6 +87,7 @@ class Stream:
         name_process: Asked once for each process of a stream that tells processes apart.
         rows: The vocabulary.
         policy: What counts as stalled.
+        room: What this stream shares with others, None if it is alone.
     """
 
     def __init__(
@@ -92,6 +102,7 @@ class Stream:
         name_process: Namer | None = None,
         rows: tuple[Row, ...] = ROWS,
         policy: Policy | None = None,
+        room: Room | None = None,
     ) -> None:
         self.name = name
         self.vm = vm
@@ -102,6 +113,7 @@ class Stream:
         self._page_size = page_size
         self._name_process = name_process
         self._policy = policy or Policy()
+        self._room = room or Room(sys.maxsize)
         self._decoder = Decoder(rows)
         self._lines = LineSplitter()
         self._format: Format | None = FORMATS[format_name](self._decoder) if format_name else None
@@ -171,6 +183,15 @@ class Stream:
         for tracker in self._trackers.values():
             changes += tracker.progress()
         return self._counted(changes)
+
+    @property
+    def processes(self) -> int:
+        """How many processes are followed, those without an open migration included; the one of a log is none."""
+        return len(self._trackers) - (None in self._trackers)
+
+    def forget_idle(self) -> None:
+        """Follow the processes with an open migration only; the others begin as new ones."""
+        self._trackers = {process: each for process, each in self._trackers.items() if not each.is_idle}
 
     @property
     def is_idle(self) -> bool:
@@ -328,7 +349,8 @@ class Stream:
     def _tracker(self, process: int | None) -> Tracker | None:
         """Find who follows a process, None if there are too many processes to follow this one too."""
         tracker = self._trackers.get(process)
-        if tracker is None and self._has_room():
+        if tracker is None and (process is None or (self._room.left > 0 and self._has_room())):
+            self._room.left -= process is not None
             named, uuid = self._name_process(process) if self._name_process and process is not None else (None, None)
             tracker = self._trackers[process] = Tracker(
                 vm=named or (self.vm if process is None else f"{self.vm}/{process}"),
@@ -344,7 +366,7 @@ class Stream:
         # Looked for once a tick, which is what makes processes idle: who invents a process a line pays for each look.
         if len(self._trackers) >= MAX_PROCESSES and self._crowded_ns != self._ticked_ns:
             self._crowded_ns = self._ticked_ns
-            self._trackers = {process: each for process, each in self._trackers.items() if not each.is_idle}
+            self.forget_idle()
         return len(self._trackers) < MAX_PROCESSES
 
     def _counted(self, changes: list[Change]) -> list[Change]:
