@@ -67,7 +67,7 @@ def trace_url(template: str | None, trace_id: str) -> str | None:
         return None
     try:
         before, *others = check_template(template).split(TRACE_ID)
-    except AddressError:
+    except AddressError:  # the configuration has none: it was checked when it was read
         return None
     encoded = (quote(part, safe=_URL_CHARACTERS, errors="surrogateescape") for part in (before, *others))
     return quote(trace_id, safe="", errors="surrogateescape").join(encoded)

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, SourceError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # as asked
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # Whoever read our output has gone; keep the interpreter from complaining about it at exit.
@@ -280,7 +280,7 @@ def _rfc3339_ns(text: str) -> int:
 def _positive(text: str) -> float:
     try:
         number = float(text)
-    except ValueError:
+    except ValueError:  # which is as wrong as 0
         number = 0.0
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")

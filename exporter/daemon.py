@@ -109,7 +109,7 @@ class Daemon:
         waker, woken = socket.socketpair()
         woken.settimeout(0)
         waker.settimeout(0)
-        with waker, woken, suppress(KeyboardInterrupt):
+        with waker, woken, suppress(KeyboardInterrupt):  # before or after it is taken as a signal to stop
             self._selector.register(woken, selectors.EVENT_READ, None)
             self._take_signals(waker)
             try:
@@ -139,7 +139,7 @@ class Daemon:
         ready = self._selector.select(0 if busy or self.streams.is_catching_up else max(0.0, due))
         sources = [key.data for key, _ in ready if key.data is not None]
         if len(sources) < len(ready):
-            with suppress(BlockingIOError):
+            with suppress(BlockingIOError):  # a signal's byte was taken with another's
                 woken.recv(4096)
         sources += [source for source in self._sources.values() if source.pending and source not in sources]
         for source in sources:

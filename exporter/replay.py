@@ -294,7 +294,7 @@ def _wait_until_interrupted(url: str) -> None:
     try:
         while True:
             time.sleep(3600)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # as asked
         pass
 
 

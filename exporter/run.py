@@ -113,7 +113,7 @@ def _host() -> Mapping[str, str]:
     """Name the host, and the daemon on it by something that stays over restarts and updates: machine-id(5)."""
     try:
         machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError):  # not every machine has one; a name is as good until it is changed
         machine = socket.gethostname()
     instance = uuid.uuid5(uuid.NAMESPACE_OID, f"qemu-migration-exporter/{machine}")
     return {"host.name": os.uname().nodename, "service.instance.id": str(instance)}

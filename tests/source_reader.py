@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -83,3 +85,29 @@ class Reader:
     def lost(self) -> list[str]:
         """Return what was lost."""
         return [item.detail for item in self.items if isinstance(item, Lost)]
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Be nobody for a while, if this is root, whom no permission stops."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@contextmanager
+def as_root() -> Iterator[None]:
+    """Be who the tests were started by again, among what is done unprivileged."""
+    if os.getuid() != 0:
+        yield
+        return
+    os.seteuid(0)
+    try:
+        yield
+    finally:
+        os.seteuid(65534)

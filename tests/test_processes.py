@@ -43,6 +43,14 @@ def test_a_process_that_is_gone_has_no_name(tmp_path: Path) -> None:
     assert guest_of(4242, tmp_path) == Guest(None, None)
 
 
+def test_a_process_that_cannot_be_asked_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its virtual machine goes by its number, and somebody may want to know why."""
+    (tmp_path / "4242" / "cmdline").mkdir(parents=True)
+
+    assert guest_of(4242, tmp_path) == Guest(None, None)
+    assert caplog.messages == ["process 4242 cannot be named: Is a directory"]
+
+
 def test_a_real_process_is_asked_in_proc() -> None:
     """This one is no QEMU."""
     assert guest_of(os.getpid()) == Guest(None, None)

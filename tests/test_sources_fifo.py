@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from exporter.sources import Data, Ended, Up
 from exporter.sources.fifo import Fifo
 from exporter.sources.standard_input import StandardInput
-from tests.source_reader import Reader
+from tests.source_reader import Reader, as_root, unprivileged
 
 
 @pytest.fixture
@@ -81,6 +82,35 @@ def test_it_may_come_later_and_be_replaced(tmp_path: Path) -> None:
         Up(name, up=True, reason=""),
         b"two",
     ]
+
+
+def test_permissions_are_lost_and_regained() -> None:
+    """What is open is read on; that its path cannot be looked at any more is said once, and once that it can."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)  # pytest's own are root's alone
+        path = Path(directory, "private", "probe.fifo")
+        path.parent.mkdir()
+        os.mkfifo(path)
+        path.chmod(0o666)
+        with unprivileged(), Reader(Fifo(str(path))) as reader:
+            with as_root():
+                path.parent.chmod(0)
+            reader.tick()
+            reader.tick()
+            with as_root():
+                _write(path, b"one\n")
+            reader.settle()
+            with as_root():
+                path.chmod(0)
+                path.parent.chmod(0o755)
+            reader.tick()
+            with as_root():
+                _write(path, b"two\n")
+            reader.settle()
+    assert reader.data() == b"one\ntwo\n"
+    assert [each.up for each in reader.ups()] == [True, False, True]
+    assert reader.ups()[1].reason.startswith("Permission denied")
+    assert not reader.ended()
 
 
 def test_one_call_gives_a_bounded_amount(fifo: Path) -> None:

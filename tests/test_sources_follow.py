@@ -17,7 +17,7 @@ import exporter.sources.follow
 from exporter.sources import Data, Ended, Position, Up
 from exporter.sources.follow import Follow
 from exporter.sources.recording import SourceError
-from tests.source_reader import Reader
+from tests.source_reader import Reader, as_root, unprivileged
 
 # Appends LINES lines, rotating as virtlogd does every LINES / (ROTATIONS + 1) of them: backups numbered from 0, the
 # oldest overwritten, the new file opened after the renames. Writes are torn anywhere.
@@ -334,18 +334,6 @@ def test_resume_of_what_was_truncated_or_deleted(log: Path) -> None:
     assert third.ended() == [str(log)]
 
 
-@contextmanager
-def _unprivileged() -> Iterator[None]:
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
 @pytest.mark.parametrize("pattern", ["vm.log", "*.log"])
 def test_permission_is_lost_and_regained(pattern: str) -> None:
     """A file that may not be read is down, once and with the reason, and is read as soon as it may be."""
@@ -354,14 +342,14 @@ def test_permission_is_lost_and_regained(pattern: str) -> None:
         log = Path(directory, "vm.log")
         log.write_bytes(b"one\n")
         log.chmod(0)
-        with _unprivileged(), Reader(Follow(f"{directory}/{pattern}")) as reader:
+        with unprivileged(), Reader(Follow(f"{directory}/{pattern}")) as reader:
             reader.tick()
             reader.tick()
             assert reader.ups() == [Up(str(log), up=False, reason="Permission denied")]
-            with _root():
+            with as_root():
                 log.chmod(0o644)
             reader.tick()
-            with _root():
+            with as_root():
                 rotate(log)
                 log.chmod(0)
                 append(log, b"three\n")
@@ -369,24 +357,12 @@ def test_permission_is_lost_and_regained(pattern: str) -> None:
             reader.tick()
             assert reader.data() == b"one\ntwo\n"
             assert not reader.ups()[-1].up
-            with _root():
+            with as_root():
                 log.chmod(0o644)
             reader.tick()
     assert reader.data() == b"one\ntwo\nthree\n"
     assert [each.up for each in reader.ups()] == [False, True, False, True]
     assert not reader.lost()
-
-
-@contextmanager
-def _root() -> Iterator[None]:
-    if os.getuid() != 0:
-        yield
-        return
-    os.seteuid(0)
-    try:
-        yield
-    finally:
-        os.seteuid(65534)
 
 
 def test_what_is_no_file(log: Path) -> None:

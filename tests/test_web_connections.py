@@ -152,11 +152,19 @@ def test_an_answer_nobody_reads_is_thrown_away(stack: ExitStack) -> None:
         b"GET / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 5_000_000 + b"\r\n\r\n",
         b"\x16\x03\x01\x00\xa5\x01\x00" + b"\xff" * 200 + b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00" + b"\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 2,
+        b"\x17\x03\x03\x40\x00" + b"\xa5" * 0x4000,
     ],
 )
-def test_nonsense_is_answered_or_closed(stack: ExitStack, said: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """And is no line in the log for each that somebody sends."""
-    server = stack.enter_context(serving())
+def test_nonsense_is_answered_or_closed(
+    tls: tuple[str | None, ssl.SSLContext | None],
+    stack: ExitStack,
+    said: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And is no line in the log for each that somebody sends, as HTTP or where TLS begins."""
+    config_file, context = tls
+    server = stack.enter_context(serving(config_file=config_file, limits=SOON))
     connection = stack.enter_context(connect(server.url))
     try:
         connection.sendall(said)
@@ -164,8 +172,9 @@ def test_nonsense_is_answered_or_closed(stack: ExitStack, said: bytes, caplog: p
     except ConnectionError:
         answer = b""
 
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
-    assert get(f"{server.url}/metrics").status == 200
+    alert = b"\x15"
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400" if context is None else alert)
+    assert get(f"{server.url}/metrics", context=context).status == 200
     assert caplog.text == ""
 
 

@@ -66,7 +66,7 @@ def read_object(text: str) -> dict[str, Any]:
     """Read a JSON object; what is none, or was cut by its probe, is empty."""
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # what it would have told stays unknown
         return {}
     return value if isinstance(value, dict) else {}
 

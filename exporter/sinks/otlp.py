@@ -216,5 +216,5 @@ def _retry_after(text: str, now: float) -> float | None:
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except ValueError:
+    except ValueError:  # then our own pauses are good enough
         return None

@@ -147,9 +147,9 @@ class _Scan:
         for name in self._names:
             try:
                 still &= self._visit(name)
-            except FileNotFoundError:
+            except FileNotFoundError:  # there is none of this name, or it has another one now
                 continue
-            except OSError as error:
+            except OSError as error:  # told with what was found
                 self._errors[name] = error
         return still
 

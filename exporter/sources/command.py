@@ -203,7 +203,7 @@ class Command:
         """Read; None if there is nothing, empty at the end."""
         try:
             return os.read(pipe.fileno(), limit_bytes)
-        except BlockingIOError:
+        except BlockingIOError:  # nothing is there
             return None
         except OSError as error:
             self._items.append(Lost(self.name, str(error.strerror)))

@@ -91,7 +91,7 @@ class Fifo:
             return b""
         try:
             return os.read(self._fd, limit_bytes)
-        except BlockingIOError:
+        except BlockingIOError:  # nothing is there
             return b""
         except OSError as error:
             self._leave()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
+
+logger = logging.getLogger(__name__)
 
 _PROC: Final = Path("/proc")
 
@@ -31,7 +34,10 @@ def guest_of(process: int, proc: Path = _PROC) -> Guest:
     """Read the name and uuid of the virtual machine a process runs; both None where there are none, or no process."""
     try:
         arguments = (proc / str(process) / "cmdline").read_bytes().decode("utf-8", "backslashreplace").split("\0")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):  # it has ended, or never was
+        return Guest(None, None)
+    except OSError as error:
+        logger.warning("process %d cannot be named: %s", process, error.strerror)
         return Guest(None, None)
     following = dict(pairwise(arguments))
     uuid = following.get("-uuid", "")

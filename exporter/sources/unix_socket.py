@@ -132,7 +132,7 @@ class UnixSocket:
         """
         try:
             mode = self._path.lstat().st_mode
-        except FileNotFoundError:
+        except FileNotFoundError:  # there is room
             return
         if not stat.S_ISSOCK(mode):
             raise OSError(errno.EEXIST, "exists and is no socket")
@@ -146,7 +146,7 @@ class UnixSocket:
         for _ in range(_TURNS):
             try:
                 connection, _ = listening.accept()
-            except BlockingIOError:
+            except BlockingIOError:  # nobody else waits
                 return
             except OSError as error:
                 # EMFILE: the connection waits in the queue, and would keep the descriptor readable.
@@ -169,7 +169,7 @@ class UnixSocket:
         name, connection = self._connections[fd]
         try:
             data = connection.recv(_TURN_BYTES)
-        except BlockingIOError:
+        except BlockingIOError:  # nothing is there
             return
         except OSError as error:
             self._items.append(Lost(name, str(error.strerror)))

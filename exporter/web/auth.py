@@ -88,7 +88,7 @@ def parse(authorization: bytes | None) -> Credentials | None:
     try:
         user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
         return Credentials(user.decode(), password) if colon else None
-    except (binascii.Error, UnicodeDecodeError):
+    except (binascii.Error, UnicodeDecodeError):  # nobody's; who asked is told so
         return None
 
 

@@ -142,7 +142,7 @@ class Door:
             await asyncio.wait(self._state.tasks, timeout=_GRACE_SECONDS)
         for connection in list(self._connections):
             connection.leave()
-        with suppress(TimeoutError):
+        with suppress(TimeoutError):  # who has not read what was said by then is dropped below
             await asyncio.wait_for(self._is_empty.wait(), _FAREWELL_SECONDS)
         for connection in list(self._connections):
             connection.drop()

@@ -151,6 +151,6 @@ class Settings:
 def _signature(path: str) -> tuple[int, int, int] | None:
     try:
         status = Path(path).stat()
-    except OSError:
+    except OSError:  # whoever reads the file will say why
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino

@@ -200,7 +200,7 @@ class _Printf:
         groups = match.groups()
         try:
             return self._kind(None, None, *[each and each[1](groups[each[0]]) for each in self._reads])
-        except ValueError:
+        except ValueError:  # it is counted as malformed
             return None
 
 
@@ -215,7 +215,7 @@ def _values(name: bytes, arguments: bytes) -> dict[str, Any] | None:
                 values[field[0]] = field[1](value)
         if values.get("state", "").isdecimal():
             values["number"] = _whole(values.pop("state").encode())  # up to 2.10 the state is a number
-    except ValueError:
+    except ValueError:  # it is counted as malformed
         return None
     return values or None
 
