@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -141,7 +141,7 @@ class Streams:
     def drop(self, source: SourceConfig) -> None:
         """End the streams of a source that is no longer read."""
         for name in [name for name, followed in self._streams.items() if followed.source == source]:
-            self._end(name)
+            self._end(name, self._streams.pop(name), time.time_ns())
 
     def tick(self, now_ns: int, behind: Collection[SourceConfig] = ()) -> list[Migration]:
         """Let time pass in all streams; return the migrations that run.
@@ -164,16 +164,19 @@ class Streams:
         """Go on with what is open, now that all that was there is read, and forget what ended before."""
         self.is_catching_up = False
         self._remembered = {name: kept for name, kept in self._remembered.items() if Path(name).exists()}
-        for followed in self._streams.values():
+        for name, followed in self._streams.items():
             history, followed.history = followed.history, None
             if history is not None:
-                self._apply(followed, _still_open([*history, *followed.stream.tick(now_ns)]))
+                with self._attempt(name) as attempt:
+                    self._apply(followed, _still_open([*history, *followed.stream.tick(now_ns)]))
+                if attempt.failed:
+                    self._begin_anew(name, lost=False)
 
     def close(self, now_ns: int) -> None:
         """Keep what goes on after a restart, and end what cannot go on."""
-        for followed in self._streams.values():
+        for name, followed in self._streams.items():
             if followed.position is None or self.config.state_file is None:
-                self._apply(followed, followed.stream.close(now_ns))
+                self._end(name, followed, now_ns)
         self.save()
 
     def save(self) -> None:
@@ -228,7 +231,9 @@ class Streams:
                 logger.warning("stream %s: %s", item.stream, item.detail)
                 self._apply(followed, followed.stream.surprise(SurpriseKind.BYTES_LOST, item.detail))
             case StreamEnded():
-                self._end(item.stream)
+                ended = self._streams.pop(item.stream, None)
+                if ended is not None:
+                    self._end(item.stream, ended, time.time_ns())
 
     def _begin_anew(self, name: str, *, lost: bool) -> None:
         """Forget what is known of a stream that failed, for that may be why; its lines go on, and so do its counts."""
@@ -239,8 +244,7 @@ class Streams:
         followed.stream.counts = failed.counts
         if lost:
             self._apply(followed, followed.stream.surprise(SurpriseKind.BYTES_LOST, "what it failed at"))
-        with self._failures.attempt(Part.STREAM, "stream %s: what was open is not ended", name):
-            self._apply(followed, failed.close(time.time_ns()))
+        self._end(name, replace(followed, stream=failed), time.time_ns())
 
     def _followed(self, source: SourceConfig, name: str) -> _Followed:
         followed = self._streams.get(name)
@@ -274,10 +278,9 @@ class Streams:
             room=self._room,
         )
 
-    def _end(self, name: str) -> None:
-        followed = self._streams.pop(name, None)
-        if followed is not None:
-            self._apply(followed, followed.stream.close(time.time_ns()))
+    def _end(self, name: str, followed: _Followed, now_ns: int) -> None:
+        with self._failures.attempt(Part.STREAM, "stream %s: what was open is not ended", name):
+            self._apply(followed, followed.stream.close(now_ns))
 
     def _apply(self, followed: _Followed, changes: list[Change]) -> None:
         if not changes:

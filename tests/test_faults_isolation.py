@@ -84,7 +84,7 @@ def _snapshot(**nonsense: Any) -> Snapshot:  # noqa: ANN401 - nonsense of any ty
         (_snapshot(trackers={None: 5}), {Part.STATE: 1}, 0),
         (_snapshot(format_name="morse"), {Part.STATE: 1}, 0),
         (_snapshot(tail="text"), {Part.STREAM: 2}, 1),
-        (_snapshot(format_name="qemu-log", clock=5), {Part.STREAM: 2}, 1),
+        (_snapshot(format_name="qemu-log", clock=5), {Part.STATE: 1}, 0),
     ],
     ids=["nothing", "no trackers", "no format", "no bytes", "no clock"],
 )

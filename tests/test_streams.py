@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+import tracemalloc
 from pathlib import Path
 
 from exporter.config import Config, SourceConfig
@@ -58,6 +60,26 @@ def test_no_time_passes_while_what_was_there_before_is_read() -> None:
 
     assert [migration.identity.vm for migration in running] == ["db-7"]
     assert [(each.result, each.result_inferred) for each in board.recent] == [(Result.CANCELLED, False)]
+
+
+def _later(log: bytes, seconds: int) -> bytes:
+    return re.sub(rb"@(\d+)\.", lambda match: b"@%d." % (int(match[1]) + seconds), log)
+
+
+def test_a_log_of_years_takes_no_more_memory_than_one_of_a_day() -> None:
+    """Of what ended in it before it was opened nothing is kept."""
+    streams, board = _streams()
+    data = (DATA / "qemu-7.2-log-nonconverging.log").read_bytes()
+    kept = []
+    tracemalloc.start()
+    for number in range(15):
+        streams.take(_SOURCE, [Data(_NAME, _later(data, number * 3_600), None)])
+        kept.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    streams.caught_up(time.time_ns())
+
+    assert kept[-1] < kept[4] * 1.2
+    assert board.recent == ()
 
 
 def test_time_ends_what_waits_for_lines_that_do_not_come() -> None:
