@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
-import exporter
 from exporter import state
 from exporter.config import Config, SourceConfig
 from exporter.core.model import Result, Side, SurpriseKind
@@ -115,26 +112,6 @@ def test_a_stream_that_cannot_go_on_begins_anew_and_stops_no_other(
     surprises = {stream.name: stream.counts.surprises[SurpriseKind.BYTES_LOST] for stream, _ in streams.all()}
     assert surprises == {names[0]: lost, names[1]: 0}
     assert set(state.load(file, Failures())) == set(names)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        lambda name: {name: Remembered(Position(1, 2, -1), _snapshot())},
-        lambda name: {name: Remembered(Position("1", 2, 3), _snapshot())},  # type: ignore[arg-type]
-        lambda name: {name: Remembered((1, 2, 3), _snapshot())},  # type: ignore[arg-type]
-        lambda name: {name: Position(1, 2, 3)},
-        lambda name: {1: Remembered(Position(1, 2, 3), _snapshot()), name: 5},
-        lambda _: [1, 2, 3],
-    ],
-)
-def test_a_state_of_another_form_is_ignored(tmp_path: Path, content: Callable[[str], Any]) -> None:
-    """It is told and counted, whoever wrote it."""
-    file, failures = tmp_path / "state", Failures()
-    file.write_bytes(b"qemu-migration-exporter state\n" + pickle.dumps((exporter.__version__, content("/a.log"))))
-
-    assert state.load(file, failures) == {}
-    assert failures.counts()[Part.STATE] == 1
 
 
 def test_a_source_that_can_never_be_read_keeps_none_from_the_others(tmp_path: Path) -> None:

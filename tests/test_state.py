@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from exporter import state
+from exporter.failures import Failures, Part
 from exporter.sources import Position
 from tests.core_helpers import made, new_stream
 
@@ -20,13 +23,13 @@ def _kept(tmp_path: Path) -> Path:
     path = tmp_path / "state"
     stream = new_stream()
     stream.feed(made("9.2-auto-converge")[:2_000])
-    assert state.save(path, {"guest.log": state.Remembered(Position(1, 2, 3), stream.snapshot())})
+    state.save(path, {"guest.log": state.Remembered(Position(1, 2, 3), stream.snapshot())})
     return path
 
 
 def test_what_was_kept_is_found_again(kept: Path) -> None:
     """Where the file was read to, and which migrations were open there."""
-    remembered = state.load(kept)["guest.log"]
+    remembered = state.load(kept, Failures())["guest.log"]
 
     assert Position(1, 2, 3) == remembered.position
     stream = new_stream()
@@ -60,18 +63,45 @@ def test_what_was_kept_is_found_again(kept: Path) -> None:
 def test_what_is_no_state_of_this_build_is_ignored(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes, word: str
 ) -> None:
-    """With a word in the log; the daemon begins anew."""
-    path = tmp_path / "state"
+    """With a word in the log, and counted; the daemon begins anew."""
+    path, failures = tmp_path / "state", Failures()
     path.write_bytes(content)
 
-    assert {} == state.load(path)
+    assert {} == state.load(path, failures)
     assert word in caplog.text
+    assert 1 == failures.counts()[Part.STATE]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda name: {name: state.Remembered(Position(1, 2, -1), new_stream().snapshot())},
+        lambda name: {name: state.Remembered(Position("1", 2, 3), new_stream().snapshot())},  # type: ignore[arg-type]
+        lambda name: {name: state.Remembered((1, 2, 3), new_stream().snapshot())},  # type: ignore[arg-type]
+        lambda name: {name: Position(1, 2, 3)},
+        lambda name: {1: state.Remembered(Position(1, 2, 3), new_stream().snapshot()), name: 5},
+        lambda _: [1, 2, 3],
+    ],
+)
+def test_a_state_of_another_form_is_ignored(tmp_path: Path, content: Callable[[str], Any]) -> None:
+    """It is told and counted, whoever wrote it."""
+    file, failures = tmp_path / "state", Failures()
+    state.save(file, {})
+    magic, written = file.read_bytes().split(b"\n", 1)
+    build, _ = pickle.loads(written)  # noqa: S301 - it was written just now
+    file.write_bytes(magic + b"\n" + pickle.dumps((build, content("/a.log"))))
+
+    assert {} == state.load(file, failures)
+    assert 1 == failures.counts()[Part.STATE]
 
 
 def test_a_first_start_has_no_state_and_no_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is wrong."""
-    assert {} == state.load(tmp_path / "state")
+    failures = Failures()
+
+    assert {} == state.load(tmp_path / "state", failures)
     assert "" == caplog.text
+    assert 0 == failures.counts()[Part.STATE]
 
 
 @pytest.mark.parametrize(
@@ -97,5 +127,5 @@ def test_a_state_that_somebody_else_made_calls_nothing(
     path = tmp_path / "state"
     path.write_bytes(MAGIC + f"c{name}\n(tR.".encode())
 
-    assert state.load(path) == {}
+    assert state.load(path, Failures()) == {}
     assert "has no place in a state file" in caplog.text

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from exporter.addresses import trace_url
+from exporter.failures import Failures
 from exporter.web import AddressError, Server, check_template, parse_address, parse_path
 from exporter.web.application import Application
 from exporter.web.settings import Settings
@@ -178,7 +179,7 @@ def test_who_asks_while_an_answer_is_made_shares_the_next() -> None:
             finish.wait(10)
         return [{"vm": len(made)}]
 
-    application = Application(offer(migrations=migrations), Settings(None))
+    application = Application(offer(migrations=migrations), Settings(None), Failures())
 
     async def ask(*, gives_up: bool = False) -> int:
         body = b""
