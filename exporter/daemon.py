@@ -106,7 +106,10 @@ class Daemon:
             SourceError: The configuration names a source that can never be read.
         """
         _allow_many_files()
-        waker, woken = socket.socketpair()
+        try:
+            waker, woken = socket.socketpair()
+        except OSError as error:
+            raise SourceError(f"no source can be read: {error.strerror}") from error
         woken.settimeout(0)
         waker.settimeout(0)
         with waker, woken, suppress(KeyboardInterrupt):  # before or after it is taken as a signal to stop
@@ -199,7 +202,7 @@ class Daemon:
         try:
             source = _make_source(config, self.streams.positions())
         except OSError as error:  # EMFILE: of file descriptors, or of the user's inotify instances
-            raise SourceError(f"{_shown(config)}: {error.strerror}") from error
+            raise SourceError(f"{_shown(config)}: {error.strerror or error}") from error
         self._sources[config] = source
         self._selector.register(source.fileno(), selectors.EVENT_READ, source)
 

@@ -73,10 +73,10 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
             config_file=config.web.config_file,
             failures=parts.failures,
         )
+        server.start()
     except OSError as error:
         logger.error("%s cannot be listened on: %s", config.web.listen_address, error.strerror or error)  # noqa: TRY400
         return 1
-    server.start()
     logger.info("listening on %s", server.url)
     try:
         daemon.run()

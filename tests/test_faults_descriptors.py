@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -62,6 +64,25 @@ def test_a_daemon_without_descriptors_reads_on_and_serves_again(tmp_path: Path) 
         assert daemon.log.count("cannot accept a connection") == 1
         assert "Traceback" not in daemon.log
         assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("most", [6, 8])
+def test_a_daemon_that_cannot_even_start_says_so_and_ends(tmp_path: Path, most: int) -> None:
+    """There is no descriptor for its event loop, or for its sources: a message and status 1, for somebody to see."""
+    command = [
+        sys.executable,
+        "-m",
+        "exporter",
+        "run",
+        "--web.listen-address=127.0.0.1:0",
+        f"--source={tmp_path}/a.log",
+    ]
+    done = subprocess.run(
+        ["prlimit", f"--nofile={most}", *command], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert done.returncode == 1
+    assert "Too many open files" in done.stderr
 
 
 def test_spans_on_disk_that_cannot_be_opened_now_stay_there(tmp_path: Path) -> None:

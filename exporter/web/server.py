@@ -12,7 +12,7 @@ import threading
 import uvicorn
 
 from exporter.addresses import parse_address
-from exporter.failures import Failures
+from exporter.failures import Failures, Part
 from exporter.web.application import Application, Offer
 from exporter.web.connection import KEEP_ALIVE_SECONDS, Stage
 from exporter.web.door import MAX_CONNECTIONS, Door, Terms
@@ -70,12 +70,20 @@ class Server:
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._accepting: asyncio.Task[None] | None = None
+        self._failures = failures
         self._is_open = threading.Event()
+        self._problem: OSError | None = None
 
     def start(self) -> None:
-        """Answer from now on; connections made before wait."""
+        """Answer from now on; connections made before wait.
+
+        Raises:
+            OSError: There are not even file descriptors for an event loop.
+        """
         self._thread.start()
         self._is_open.wait()
+        if self._problem is not None:
+            raise self._problem
 
     @property
     def url(self) -> str:
@@ -97,8 +105,15 @@ class Server:
         return self._settings.terms
 
     def _run(self) -> None:
-        with asyncio.Runner() as runner:
-            runner.run(self._serve())
+        with self._failures.attempt(Part.WEB, "nothing is served"):
+            try:
+                with asyncio.Runner() as runner:
+                    runner.run(self._serve())
+            except OSError as error:
+                self._problem = error
+                raise
+            finally:
+                self._is_open.set()
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
