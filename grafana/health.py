@@ -126,6 +126,19 @@ _GIVEN: Final = Row(
             stacked=True,
         ),
         graph(
+            "Failures",
+            "What exporters failed to do themselves, by part: a disk that takes no state, a connection that was not accepted."
+            " Nothing else stops for it; the log of the exporter says what and why.",
+            [
+                Query(
+                    "sum by (part) (rate(qemu_migration_exporter_failures_total[$__rate_interval]))",
+                    "{{part}}",
+                )
+            ],
+            "cps",
+            stacked=True,
+        ),
+        graph(
             "Time of a scrape",
             "As Prometheus sees it. Thousands of virtual machines take longer; from a tenth of the interval on, lower metrics.max_vms.",
             [Query("scrape_duration_seconds", "{{instance}}")],
