@@ -34,6 +34,7 @@ def test_it_prints_every_figure() -> None:
         "1,045 lines from before: peak memory",
         "OpenMetrics scrape, 2 migrations",
         "a line is in /metrics, 10,000 lines/s",
+        "a line is in /metrics, beside a flood of another",
     ]
     assert [] == [row for row in wanted if not any(letter.isdigit() for letter in rows.get(row, ""))]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import subprocess
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ _DOCUMENTS = sorted(
 )
 _MARKDOWN = [path for path in _DOCUMENTS if path.suffix == ".md"]
 _documents = pytest.mark.parametrize("path", _DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+#: What the project promises, each promise with its test.
+_PROMISES = ("FAULTS.md", "SECURITY.md")
 
 _METRICS = {metric.name: metric for metric in (*MIGRATION, *EXPORTER)}
 _RULES = sorted((ROOT / "config" / "rules").glob("*.yml"))
@@ -153,20 +157,49 @@ def test_a_file_that_is_linked_exists(path: Path) -> None:
         assert (path.parent / target).exists(), target
 
 
+# Tests
+
+
 @pytest.mark.parametrize("path", _MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_test_that_is_named_exists(path: Path) -> None:
-    """As `test_FILE.py::test_NAME`: what a document promises is shown."""
-    for file, test in re.findall(r"\b(test_\w+\.py)::(test_\w+)", path.read_text(encoding="utf-8")):
-        assert re.search(rf"^def {test}\(", (ROOT / "tests" / file).read_text(encoding="utf-8"), re.MULTILINE), test
+    """As FILE::TEST, with or without the folder."""
+    for module, name in re.findall(r"\b(test_\w+\.py)::(\w+)", path.read_text(encoding="utf-8")):
+        assert name in _tests(ROOT / "tests" / module), f"{module}::{name}"
 
 
-def test_every_line_of_the_threat_model_names_its_test() -> None:
-    """What stops an attacker is shown; what is trusted has a table without."""
-    tables = re.findall(r"^\| can \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
-    lines = [line for table in tables for line in table.splitlines()]
+@pytest.mark.parametrize("name", _PROMISES)
+def test_every_promise_names_the_test_that_shows_it(name: str) -> None:
+    """In each line of each table with a column for it."""
+    promises = list(_promises(ROOT / name))
 
-    assert len(tables) == 3
-    assert [] == [line for line in lines if "::test_" not in line.split(" | ")[2]]
+    assert promises
+    assert [] == [promise for promise, shown in promises if "::" not in shown]
+
+
+def test_every_fault_that_is_tried_is_in_the_table() -> None:
+    """Of tests/test_faults_*.py."""
+    tried = {f"{path.name}::{name}" for path in (ROOT / "tests").glob("test_faults_*.py") for name in _tests(path)}
+    named = _named(r"\b(test_\w+\.py::\w+)", ROOT / "FAULTS.md")
+
+    assert tried <= named
+
+
+def _tests(path: Path) -> set[str]:
+    functions = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
+    return {function.name for function in functions if function.name.startswith("test_")}
+
+
+def _promises(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the first cell of each line of a table, and that of the column called `shown by`."""
+    column: int | None = None
+    for line in path.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        if "shown by" in cells:
+            column = cells.index("shown by")
+        elif not cells:
+            column = None
+        elif column is not None and set(cells[0]) != {"-"}:
+            yield cells[0], cells[column]
 
 
 @pytest.mark.parametrize("folder", ["config", "deploy", "grafana"])

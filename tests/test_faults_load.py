@@ -118,7 +118,7 @@ def test_a_hundred_scrapes_at_once_say_the_same(tmp_path: Path) -> None:
             answers = list(pool.map(lambda _: daemon.get("/metrics"), range(100)))
         seconds = time.monotonic() - began
 
-    assert {_active(answer) for answer in answers} == {tuple((f"vm-{number}", 1.0) for number in range(10))}
+    assert {_active(answer) for answer in set(answers)} == {tuple((f"vm-{number}", 1.0) for number in range(10))}
     print(f"100 scrapes of ten migrations at once: {seconds:.2f} s")  # noqa: T201
 
 

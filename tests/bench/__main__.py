@@ -42,6 +42,7 @@ def main(lines: int) -> int:
         show(live.catching_up(directory, lines // 2))
         show(live.scrapes(directory, (10, 100, 1_000) if serious else (2,)))
         show(live.lateness(directory, samples=200 if serious else 3))
+        show(live.beside_a_flood(directory, samples=100 if serious else 3))
     return 0
 
 
