@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from exporter.core.model import PhaseName, Result, StallReason
+from exporter.failures import Part
 from exporter.sinks.names import EXPORTER, MIGRATION
 from tests.prometheus import CONFIG, need
 
@@ -24,6 +25,7 @@ CONTRACT: Final = {
     "QemuMigrationPostcopyPaused", "QemuMigrationFailed", "QemuMigrationDowntimeHigh", "QemuMigrationStreamDown",
     "QemuMigrationProbeLinesUnparsed", "QemuMigrationSpansDropped",
 }  # fmt: skip
+OTHERS: Final = {"QemuMigrationExporterFailing"}
 FALLBACK: Final = {"QemuMigrationPendingNotFalling", "QemuMigrationNothingSent"}
 DASHBOARDS: Final = ("fleet", "one", "exporter")
 
@@ -46,6 +48,7 @@ METRICS: Final = {
 RECORDED: Final = {rule["record"] for rule in _rules("recording.yml", "fallback.yml") if "record" in rule}
 #: Of labels with a closed set, what they can be.
 VALUES: Final[Mapping[str, Collection[str]]] = {
+    "part": set(Part),
     "reason": set(StallReason),
     "result": set(Result),
     "phase": set(PhaseName),
@@ -83,7 +86,7 @@ def test_the_rules_do_what_their_unit_tests_say(path: Path) -> None:
 
 def test_the_alerts_are_those_that_the_contract_names() -> None:
     """No less and no more, and the second opinion beside them."""
-    assert {rule["alert"] for rule in _rules("alerts.yml")} == CONTRACT
+    assert {rule["alert"] for rule in _rules("alerts.yml")} == CONTRACT | OTHERS
     assert {rule["alert"] for rule in _rules("fallback.yml") if "alert" in rule} == FALLBACK
 
 
@@ -122,8 +125,8 @@ def test_an_alert_has_a_runbook(alert: dict[str, Any]) -> None:
 
 def test_there_is_no_runbook_without_its_alert() -> None:
     """What was renamed is renamed everywhere."""
-    assert {path.stem for path in RUNBOOKS.glob("*.md")} == CONTRACT | FALLBACK
-    assert {path.stem for path in UNIT_TESTS} == CONTRACT | FALLBACK | {"recording"}
+    assert {path.stem for path in RUNBOOKS.glob("*.md")} == CONTRACT | OTHERS | FALLBACK
+    assert {path.stem for path in UNIT_TESTS} == CONTRACT | OTHERS | FALLBACK | {"recording"}
 
 
 @pytest.mark.parametrize("name", ["alerts.yml", "fallback.yml"])
