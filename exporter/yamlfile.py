@@ -23,8 +23,8 @@ class ConfigError(Exception):
     """
 
     def __init__(self, mistakes: list[str]) -> None:
-        super().__init__("\n".join(mistakes))
         self.mistakes = [printable(each) for each in mistakes]
+        super().__init__("\n".join(self.mistakes))
 
 
 def read(path: str, model: type[_Model]) -> _Model:

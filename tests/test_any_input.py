@@ -64,7 +64,7 @@ def _check(path: Path, read: Callable[[str], object], content: bytes) -> object:
     try:
         return read(str(path))
     except ConfigError as error:
-        mistakes = error.mistakes
+        mistakes = str(error).split("\n")
     assert mistakes
     assert [] == [each for each in mistakes if not (each.isprintable() and each.startswith(f"{path}:"))]
     return None

@@ -23,13 +23,13 @@ def at(ns: int | None) -> Marked:
 
 def said(event: Event, raw: bytes = b"") -> Line:
     """Make a line of an event."""
-    return Line(event, raw)
+    return event, raw, None
 
 
 def placed(clock: Clock, events: Sequence[Event], arrival_ns: int = 99) -> list[tuple[Event, int]]:
     """Put events through a clock to its end; return them in the order they came out, with their times."""
     lines = [*clock.place([said(event) for event in events], arrival_ns), *clock.close()]
-    return [(line.event, at_ns) for line, at_ns in lines]
+    return [(line[0], at_ns) for line, at_ns in lines]
 
 
 def window(time_spent_ms: int | None) -> Transferred:
@@ -115,7 +115,7 @@ def test_nobody_sets_a_reconstructed_clock() -> None:
 def test_an_arrival_is_when_a_line_came() -> None:
     """Whatever the line says."""
     clock = StreamClock(ClockKind.ARRIVAL)
-    dated, undated = Line(at(1), b"line", 7), Line(at(None), b"line", 7)
+    dated, undated = (at(1), b"line", 7), (at(None), b"line", 7)
     assert [(dated, 99)] == clock.place([dated], 99)
     assert [(undated, 99)] == clock.place([undated], 98)
 
@@ -175,7 +175,7 @@ def test_lines_of_two_cpus_are_put_in_order() -> None:
 def test_a_line_is_given_once_none_can_come_before_it() -> None:
     """Half a second after it, by the lines' own time; until then it is held, and kept with what was said of it."""
     clock = OrderingClock(monotonic=False)
-    first = Line(at(MS), b"first", 7)
+    first = (at(MS), b"first", 7)
     assert [] == clock.place([first], 99)
     assert [] == clock.place([said(at(500 * MS))], 99)
     assert [(first, MS)] == clock.place([said(at(501 * MS))], 99)

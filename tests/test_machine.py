@@ -433,7 +433,7 @@ def machine() -> Machine:
 def test_events_that_are_no_migrations_change_nothing() -> None:
     """A function probe that came this way is not an error."""
     lone = machine()
-    lone.apply(FunctionCalled(None, None, "bitmap_set"), 7)
+    lone.apply(FunctionCalled(None, None, "bitmap_set"), FunctionCalled, 7)
     assert [] == lone.take()
 
 
@@ -441,7 +441,7 @@ def test_progress_is_given_once() -> None:
     """Until another event comes."""
     lone = machine()
     assert [] == lone.progress()
-    lone.apply(FunctionCalled(None, None, "bitmap_set"), 7)
+    lone.apply(FunctionCalled(None, None, "bitmap_set"), FunctionCalled, 7)
     assert 1 == len(lone.progress())
     assert [] == lone.progress()
 

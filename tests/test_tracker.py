@@ -36,6 +36,11 @@ def tracker(clock: ClockKind = ClockKind.PROBE) -> Tracker:
     return Tracker(vm="guest", stream="guest.log", clock=clock)
 
 
+def said(to: Tracker, event: Event, at_ns: int, line: bytes) -> list[Change]:
+    """Give a tracker one event; return what it means."""
+    return to.apply([((event, line, None), at_ns)])
+
+
 def state(name: str) -> StateSet:
     """Make a state's event."""
     return StateSet(None, None, name)
@@ -304,7 +309,7 @@ def test_time_alone_ends_a_migration() -> None:
     assert [] == lone.tick(0)
     changes: list[Change] = []
     for event in (mark(Mark.SETUP_COMPLETE), state("completed")):
-        changes += lone.apply(event, 5, b"")
+        changes += said(lone, event, 5, b"")
     assert [] == lone.tick(5 + LINGER_NS)
     assert [Result.COMPLETED] == [each.result for each in ended(lone.tick(6 + LINGER_NS))]
     assert [] == lone.close()
@@ -314,7 +319,7 @@ def test_a_terminal_state_that_does_not_come_was_lost() -> None:
     """Half a minute after the loop's end the outcome is inferred."""
     lone = tracker()
     for event in (mark(Mark.SETUP_COMPLETE), state("cancelling"), mark(Mark.AFTER_LOOP)):
-        lone.apply(event, 5, b"")
+        said(lone, event, 5, b"")
     assert [] == lone.tick(5 + LOST_OUTCOME_NS)
     (migration,) = ended(lone.tick(6 + LOST_OUTCOME_NS))
     assert (Result.CANCELLED, True, 5) == (migration.result, migration.result_inferred, migration.outcome_ns)
@@ -336,9 +341,9 @@ def test_numbers_are_told_only_of_a_migration_that_was() -> None:
     """What may yet turn out to be a snapshot has none."""
     lone = tracker()
     assert [] == lone.progress()
-    lone.apply(mark(Mark.HEADER), 5, b"")
+    said(lone, mark(Mark.HEADER), 5, b"")
     assert [] == lone.progress()
-    changes = lone.apply(mark(Mark.SETUP_COMPLETE), 6, b"")
+    changes = said(lone, mark(Mark.SETUP_COMPLETE), 6, b"")
     assert isinstance(changes[0], Started)
     assert [Progressed] == [type(change) for change in lone.progress()]
     assert [] == lone.progress()
@@ -353,7 +358,7 @@ def test_trace_ids_are_of_the_first_line_and_live_also_of_its_arrival() -> None:
     def trace(line: bytes, at_ns: int, clock: ClockKind) -> str:
         (started,) = (
             change
-            for change in tracker(clock).apply(Pending(None, None, 1, 0, None), at_ns, line)
+            for change in said(tracker(clock), Pending(None, None, 1, 0, None), at_ns, line)
             if isinstance(change, Started)
         )
         return started.identity.trace_id
@@ -373,8 +378,8 @@ def test_a_backtrace_is_of_the_function_before_it() -> None:
         FunctionCalled(None, None, "qmp_migrate"),
         *(BacktraceFrame(None, None, f"frame {number}") for number in range(70)),
     ]
-    assert [] == [change for event in events for change in lone.apply(event, 5, b"")]
-    (started,) = lone.apply(mark(Mark.HEADER), 6, b"")
+    assert [] == [change for event in events for change in said(lone, event, 5, b"")]
+    (started,) = said(lone, mark(Mark.HEADER), 6, b"")
     assert isinstance(started, Started)
     assert (64, "frame 0", Side.SOURCE) == (
         len(started.identity.stacktrace),
@@ -404,14 +409,14 @@ def test_the_monitor_tells_the_downtime_limit(arguments: str, limit: float | Non
     lone = tracker()
     command = QmpCommand(None, None, arguments, "migrate_set_parameters")
     for event in (command, mark(Mark.SETUP_COMPLETE)) if before else (mark(Mark.SETUP_COMPLETE), command):
-        lone.apply(event, 5, b"")
+        said(lone, event, 5, b"")
     (migration,) = ended(lone.close())
     assert limit == migration.progress.downtime_limit_seconds
 
 
 def test_a_command_of_a_script_may_have_no_arguments() -> None:
     """Its mark alone says nothing."""
-    assert [] == tracker().apply(QmpCommand(None, None, None, "migrate_set_parameters"), 5, b"")
+    assert [] == said(tracker(), QmpCommand(None, None, None, "migrate_set_parameters"), 5, b"")
 
 
 def capabilities(*each: tuple[str, bool]) -> str:
@@ -468,8 +473,8 @@ def test_a_capability_is_of_what_begins_after_it() -> None:
 def test_capabilities_that_were_cut_say_nothing(arguments: str) -> None:
     """A probe cuts strings, at 64 bytes some; what is not understood is not set."""
     lone = tracker()
-    lone.apply(QmpCommand(None, None, arguments, "migrate_set_capabilities"), 5, b"")
-    lone.apply(mark(Mark.SETUP_COMPLETE), 5, b"")
+    said(lone, QmpCommand(None, None, arguments, "migrate_set_capabilities"), 5, b"")
+    said(lone, mark(Mark.SETUP_COMPLETE), 5, b"")
     assert 1 == len(ended(lone.close()))
 
 
@@ -478,8 +483,8 @@ def test_a_capability_that_is_no_name_is_none(capability: object) -> None:
     """JSON may hold anything."""
     lone = tracker()
     arguments = json.dumps({"capabilities": [{"state": True, "capability": capability}]})
-    lone.apply(QmpCommand(None, None, arguments, "migrate_set_capabilities"), 5, b"")
-    lone.apply(mark(Mark.SETUP_COMPLETE), 5, b"")
+    said(lone, QmpCommand(None, None, arguments, "migrate_set_capabilities"), 5, b"")
+    said(lone, mark(Mark.SETUP_COMPLETE), 5, b"")
     assert 1 == len(ended(lone.close()))
 
 
@@ -487,7 +492,7 @@ def test_a_tracker_is_idle_while_nothing_is_open() -> None:
     """Also what may yet turn out to be a snapshot is open."""
     lone = tracker()
     idle = [lone.is_idle]
-    lone.apply(mark(Mark.HEADER), 5, b"")
+    said(lone, mark(Mark.HEADER), 5, b"")
     idle.append(lone.is_idle)
     lone.close()
     assert [True, False, True] == [*idle, lone.is_idle]
@@ -500,13 +505,13 @@ def test_lost_lines_are_of_what_is_open() -> None:
     (started,) = [
         change
         for event in (mark(Mark.HEADER), mark(Mark.SETUP_COMPLETE))
-        for change in lone.apply(event, 5, b"")
+        for change in said(lone, event, 5, b"")
         if isinstance(change, Started)
     ]
     lone.lines_lost()
-    (first,) = ended(lone.apply(state("completed"), 6, b"") + lone.tick(7 + LINGER_NS))
+    (first,) = ended(said(lone, state("completed"), 6, b"") + lone.tick(7 + LINGER_NS))
     assert (False, True) == (started.identity.partial, first.partial)
     for event in (state("setup"), mark(Mark.SETUP_COMPLETE), state("completed")):
-        lone.apply(event, 8 + LINGER_NS, b"")
+        said(lone, event, 8 + LINGER_NS, b"")
     (second,) = ended(lone.close())
     assert not second.partial

@@ -195,13 +195,15 @@ class Machine:
         """The rounds that ended and were told."""
         return tuple(self._iteration.finished)
 
-    def apply(self, event: Event, at_ns: int) -> None:
-        """Take one event that belongs to this migration, at a time that never goes back."""
+    def apply(self, event: Event, key: type | Mark, at_ns: int) -> None:
+        """Take one event that belongs to this migration, at a time that never goes back.
+
+        Its `key` is what it means: the mark of one that is nothing else, else its type.
+        """
         self.last_ns = at_ns
         self._touched = True
         if self.side is None:
             self._learn_side(event, at_ns)
-        key = event.mark if type(event) is Marked else type(event)
         if key in _MOVING:
             self._waits.moved_ns = at_ns
         handler = _HANDLERS.get(key)

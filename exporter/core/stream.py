@@ -17,7 +17,7 @@ from exporter.core.judge import Policy
 from exporter.core.lines import LineSplitter
 from exporter.core.machine import DEFAULT_PAGE_SIZE_BYTES
 from exporter.core.model import ClockKind, Migration, SurpriseKind
-from exporter.core.tracker import Tracker
+from exporter.core.tracker import Tracker, lost
 from exporter.core.vocabulary import ROWS, Row
 
 #: A sieve finds a line at the price of reading three: it pays where most are noise, in blocks of hundreds of lines.
@@ -62,9 +62,6 @@ class Room:
 
     left: int
 
-
-#: Makes a `Line` at half the price of its constructor.
-_line: Final = tuple.__new__
 
 #: How often, by the stream's own time, silent processes are looked at: an end lingers for ten times that.
 _TICK_NS: Final = 100_000_000
@@ -270,7 +267,7 @@ class Stream:
                 continue
             last_line = line
             form = self._format
-            events.append(_line(Line, (event, line, None if form is None else form.process)))
+            events.append((event, line, None if form is None else form.process))
         counts = self.counts
         counts.lines += len(lines)
         counts.events += len(lines) - noise - malformed
@@ -311,28 +308,33 @@ class Stream:
 
     def _place(self, lines: Sequence[tuple[Line, int]], changes: list[Change]) -> None:
         """Add to `changes` what lines mean whose time is certain."""
-        trackers = self._trackers
-        for (event, raw, process), at_ns in lines:
-            if at_ns - self._ticked_ns >= _TICK_NS:
-                self._overdue += _TICKED_A_LINE
-                if self._overdue >= len(trackers):
-                    changes += self._tick(at_ns)
-            if type(event) is LinesLost:
-                changes += self._lines_lost(event)
-                continue
-            of_process = trackers.get(process)
-            if of_process is None:
-                of_process = self._tracker(process)
-                trackers = self._trackers
-            if of_process is None:
-                changes.append(Surprised(SurpriseKind.TOO_MANY_PROCESSES, f"process {process}"))
-            else:
-                changes += of_process.apply(event, at_ns, raw)
         if lines:
             self.last_event_ns = lines[-1][1]
+            if isinstance(self._clock, OrderingClock):
+                for line in lines:
+                    changes += self._of_many(line)
+            else:
+                tracker = self._tracker(None)
+                assert tracker is not None  # noqa: S101 - the machine that a log is of is always followed
+                changes += tracker.apply(lines)
         if self._clock is not None:
             older, self._jumps_back = self._clock.jumps_back - self._jumps_back, self._clock.jumps_back
             changes += [Surprised(SurpriseKind.CLOCK_BACKWARD, "a line is older than the one before it")] * older
+
+    def _of_many(self, line: tuple[Line, int]) -> Sequence[Change]:
+        """Say what a line means where many processes may speak: it makes it later for the others too."""
+        (event, _, process), at_ns = line
+        changes: list[Change] = []
+        if at_ns - self._ticked_ns >= _TICK_NS:
+            self._overdue += _TICKED_A_LINE
+            if self._overdue >= len(self._trackers):
+                changes = self._tick(at_ns)
+        if type(event) is LinesLost:
+            return changes + self._lines_lost(event)
+        tracker = self._tracker(process)
+        if tracker is None:
+            return [*changes, Surprised(SurpriseKind.TOO_MANY_PROCESSES, f"process {process}")]
+        return changes + tracker.apply([line])
 
     def _tick(self, now_ns: int) -> list[Change]:
         """End what time alone ends, of processes that say nothing more too; however the lines came in chunks."""
@@ -342,9 +344,10 @@ class Stream:
         return [change for tracker in self._trackers.values() for change in tracker.tick(now_ns)]
 
     def _lines_lost(self, event: LinesLost) -> list[Change]:
+        """Note that lines are missing, of whatever processes."""
         for tracker in self._trackers.values():
             tracker.lines_lost()
-        return [Surprised(SurpriseKind.LINES_LOST, f"{event.lines} lines")]
+        return [lost(event)]
 
     def _tracker(self, process: int | None) -> Tracker | None:
         """Find who follows a process, None if there are too many processes to follow this one too."""

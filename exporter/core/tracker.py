@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from exporter.core import ids
 from exporter.core.changes import Change, Resumed, Started, Surprised
+from exporter.core.clock import Line
 from exporter.core.events import (
     BacktraceFrame,
     Event,
     FunctionCalled,
+    LinesLost,
     LowPending,
     Mark,
     Marked,
@@ -41,7 +44,7 @@ _MIDDLE_MARKS: Final = frozenset({Mark.SETUP_COMPLETE, Mark.POSTCOPY_START, Mark
 _MIDDLE_STATES: Final = (SOURCE_ONLY - set(RESULTS)) | {"postcopy-active", "postcopy-paused", "active"}
 
 #: What says something of a migration and is no part of it.
-_NOTES: Final = frozenset({BacktraceFrame, FunctionCalled, QmpCommand})
+_NOTES: Final = frozenset({BacktraceFrame, FunctionCalled, LinesLost, QmpCommand})
 
 #: What can begin another migration in the middle of one.
 _BEGINNINGS: Final = frozenset({StateSet, Mark.HEADER})
@@ -84,31 +87,32 @@ class Tracker:
         self._function: str | None = None
         self._frames: dict[str, list[str]] = {}
 
-    def apply(self, event: Event, at_ns: int, line: bytes) -> list[Change]:
-        """Take one event; `line` is the raw line that said it, for the trace id of what it may begin."""
-        key = event.mark if type(event) is Marked else type(event)
-        if key in _NOTES:
-            self._note(event)
-            return []
-        changes = []
+    def apply(self, lines: Iterable[tuple[Line, int]]) -> list[Change]:
+        """Take events, each with its time and with the line that said it, for the trace id of what it may begin."""
+        changes: list[Change] = []
         machine = self._machine
-        if machine is not None and (machine.due_ns <= at_ns or at_ns - machine.last_ns > SILENCE_NS):
-            changes = self.tick(at_ns)
-            machine = self._machine
-        # In the middle of a migration, where nearly all events are, only few can begin another.
-        if machine is None or machine.outcome.at_ns is not None or key in _BEGINNINGS:
-            if type(event) is StateSet and event.state is not None:
-                self._states_enabled = True
-            if self._begins(event):
-                changes += self._begin(event, at_ns, line)
-            machine = self._machine
-            if machine is None:
-                return changes
-        if key is _SYNC_START:
-            machine.sync_stacktrace = self._take_frames("migration_bitmap_sync")
-        machine.apply(event, at_ns)
-        if machine.changes or not self._started:
-            changes += self._drain(machine)
+        for (event, line, _), at_ns in lines:
+            key = event.mark if type(event) is Marked else type(event)
+            if key in _NOTES:
+                changes += self._note(event)
+                continue
+            if machine is not None and (machine.due_ns <= at_ns or at_ns - machine.last_ns > SILENCE_NS):
+                changes += self.tick(at_ns)
+                machine = self._machine
+            # In the middle of a migration, where nearly all events are, only few can begin another.
+            if machine is None or machine.outcome.at_ns is not None or key in _BEGINNINGS:
+                if type(event) is StateSet and event.state is not None:
+                    self._states_enabled = True
+                if self._begins(event):
+                    changes += self._begin(event, at_ns, line)
+                machine = self._machine
+                if machine is None:
+                    continue
+            if key is _SYNC_START:
+                machine.sync_stacktrace = self._take_frames("migration_bitmap_sync")
+            machine.apply(event, key, at_ns)
+            if machine.changes or not self._started:
+                changes += self._drain(machine)
         return changes
 
     def tick(self, now_ns: int) -> list[Change]:
@@ -162,8 +166,11 @@ class Tracker:
         self._machine.outcome.assume_end()
         return self._finish(self._machine)
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: Event) -> Sequence[Change]:
         match event:
+            case LinesLost():
+                self.lines_lost()
+                return [lost(event)]
             case FunctionCalled(function=function):
                 self._function = function
                 self._frames[function] = []
@@ -186,6 +193,7 @@ class Tracker:
                     self._announced = Side.SOURCE
             case _:
                 pass
+        return ()
 
     def _take_frames(self, function: str) -> tuple[str, ...]:
         return tuple(self._frames.pop(function, ()))
@@ -276,3 +284,8 @@ class Tracker:
         completed = machine.outcome.result()[0] is Result.COMPLETED
         self._failed = None if completed else (machine.side, machine.trace_id)
         return machine.finish()
+
+
+def lost(event: LinesLost) -> Surprised:
+    """Say that a probe dropped lines."""
+    return Surprised(SurpriseKind.LINES_LOST, f"{event.lines} lines")
