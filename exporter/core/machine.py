@@ -209,6 +209,8 @@ class Machine:
         handler = _HANDLERS.get(key)
         if handler is not None:
             handler(self, at_ns, event)
+        if key in _OF_SECTIONS and self.due_ns > at_ns:
+            return  # half of all lines, and no step from one phase or state to another
         standing = (self.side, self.outcome.state, self.outcome.left_loop_ns, self._phase, self._iteration.sends)
         if standing != self._standing or self.due_ns <= at_ns:
             self._standing = standing
@@ -270,6 +272,7 @@ class Machine:
         if side is Side.DESTINATION and self._header_seen:
             return  # no destination writes a header: a snapshot was saved, and now one is loaded
         self.side = side
+        self.due_ns = 0  # from now on it matters where it stands
         if self.side is Side.DESTINATION and self._phase is PhaseName.SETUP:
             # It said `setup` when it began to listen, maybe hours ago (8.2 and later).
             self._phase = None
@@ -587,6 +590,8 @@ class Machine:
             return []
         return [Phase(name=self._phase, start_ns=self._phase_ns, end_ns=None)]
 
+
+_OF_SECTIONS: Final[frozenset[type | Mark]] = frozenset({SectionStarted, SectionEnded, DeviceSaved})
 
 #: What shows that data moves, beside pending bytes that change and windows that are not empty.
 _MOVING: Final[frozenset[type | Mark]] = frozenset(

@@ -10,7 +10,7 @@ from typing import Final
 
 from exporter.core.changes import Change, Surprised
 from exporter.core.clock import Clock, Line, OrderingClock, ReconstructedClock, StreamClock
-from exporter.core.decoder import Decoder, Malformed, Parsed
+from exporter.core.decoder import Decoder, Malformed
 from exporter.core.events import ErrorReported, Event, LinesLost
 from exporter.core.formats import FORMATS, Format, recognise, undecided
 from exporter.core.judge import Policy
@@ -116,7 +116,6 @@ class Stream:
         self._format: Format | None = FORMATS[format_name](self._decoder) if format_name else None
         # Until a line tells, only what all formats share is read: error reports, torn names, noise.
         self._guess = FORMATS["qemu-log-bare"](self._decoder)
-        self._parse = self._format.parse if self._format else self._recognise
         self._clock: Clock | None = None
         self._trackers: dict[int | None, Tracker] = {}
         self._jumps_back = 0
@@ -217,7 +216,6 @@ class Stream:
         self._decoder.restore(snapshot.releases)
         if snapshot.format_name is not None:
             self._format = FORMATS[snapshot.format_name](self._decoder)
-            self._parse = self._format.parse
         self._clock = snapshot.clock
         self._jumps_back = 0 if snapshot.clock is None else snapshot.clock.jumps_back
         self._trackers = snapshot.trackers
@@ -249,25 +247,27 @@ class Stream:
         """
         events: list[Line] = []
         noise = malformed = duplicates = 0
-        known, last_line = self._decoder.known_texts, self._last_line
+        form = self._format or self._recognised(lines)
+        known, parse, last_line = self._decoder.known_texts, form.parse, self._last_line
         for line in lines:
-            parsed = known.get(line) or self._parse(line)
-            if parsed is None:
-                noise += 1
-                continue
-            if isinstance(parsed, Malformed):
-                malformed += 1
-                event = parsed.salvaged
-                if event is None:
+            event = known.get(line)
+            if event is None:
+                parsed = parse(line)
+                if parsed is None:
+                    noise += 1
                     continue
-            else:
-                event = parsed
+                if isinstance(parsed, Malformed):
+                    malformed += 1
+                    event = parsed.salvaged
+                    if event is None:
+                        continue
+                else:
+                    event = parsed
             if event.at_ns is not None and line == last_line:
                 duplicates += 1
                 continue
             last_line = line
-            form = self._format
-            events.append((event, line, None if form is None else form.process))
+            events.append((event, line, form.process))
         counts = self.counts
         counts.lines += len(lines)
         counts.events += len(lines) - noise - malformed
@@ -280,14 +280,13 @@ class Stream:
         changes += [Surprised(SurpriseKind.DUPLICATE, "the same line twice")] * duplicates
         return clock.place(events, now_ns or self._start_ns)
 
-    def _recognise(self, line: bytes) -> Parsed:
-        """Read a line of a stream whose format is not known yet, and of the first that tells."""
-        name = recognise(line, self._decoder)
-        if name is None:
-            return self._guess.parse(line)
-        self._format = FORMATS[name](self._decoder)
-        self._parse = self._format.parse
-        return self._parse(line)
+    def _recognised(self, lines: Sequence[bytes]) -> Format:
+        """Find out the format by a line, the first or none; until one tells, what all formats share is read."""
+        for line in lines:
+            name = recognise(line, self._decoder)
+            if name is not None:
+                self._format = FORMATS[name](self._decoder)
+        return self._format or self._guess
 
     def _begin(self, events: list[Line], changes: list[Change]) -> Clock | None:
         """Begin the clock with the stream's first event, if this is one that says how the stream tells time."""

@@ -49,8 +49,10 @@ _NOTES: Final = frozenset({BacktraceFrame, FunctionCalled, LinesLost, QmpCommand
 #: What can begin another migration in the middle of one.
 _BEGINNINGS: Final = frozenset({StateSet, Mark.HEADER})
 
-#: Enumerations' members are slow to look up in their class, and this is asked of every event.
 _SYNC_START: Final = Mark.SYNC_START
+
+#: What is not only the machine's: one question for each event, of which nearly none is.
+_SPECIAL: Final = frozenset({*_NOTES, *_BEGINNINGS, _SYNC_START})
 
 _MAX_FRAMES: Final = 64
 
@@ -93,14 +95,15 @@ class Tracker:
         machine = self._machine
         for (event, line, _), at_ns in lines:
             key = event.mark if type(event) is Marked else type(event)
-            if key in _NOTES:
+            is_special = key in _SPECIAL
+            if is_special and key in _NOTES:
                 changes += self._note(event)
                 continue
             if machine is not None and (machine.due_ns <= at_ns or at_ns - machine.last_ns > SILENCE_NS):
                 changes += self.tick(at_ns)
                 machine = self._machine
             # In the middle of a migration, where nearly all events are, only few can begin another.
-            if machine is None or machine.outcome.at_ns is not None or key in _BEGINNINGS:
+            if machine is None or machine.outcome.at_ns is not None or (is_special and key in _BEGINNINGS):
                 if type(event) is StateSet and event.state is not None:
                     self._states_enabled = True
                 if self._begins(event):
@@ -108,7 +111,7 @@ class Tracker:
                 machine = self._machine
                 if machine is None:
                     continue
-            if key is _SYNC_START:
+            if is_special and key is _SYNC_START:
                 machine.sync_stacktrace = self._take_frames("migration_bitmap_sync")
             machine.apply(event, key, at_ns)
             if machine.changes or not self._started:
