@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from exporter.core.clock import Clock, Line, OrderingClock, ReconstructedClock, StreamClock
-from exporter.core.events import Anchored, Event, LinesLost, Mark, Marked, Transferred
+from exporter.core.clock import Clock, OrderingClock, ReconstructedClock, StreamClock
+from exporter.core.events import Anchored, Event, Line, LinesLost, Mark, Marked, Transferred
 from exporter.core.model import ClockKind
 
 MS = 1_000_000

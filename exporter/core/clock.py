@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from itertools import repeat
 from typing import Final, Protocol
 
-from exporter.core.events import Anchored, Event, Mark, Marked, Transferred
+from exporter.core.events import Anchored, Line, Mark, Marked, Transferred
 from exporter.core.model import ClockKind
 
 #: Threads take the time of a line before the lock that orders the lines; more than this is another matter.
@@ -30,11 +30,6 @@ _NS_PER_MS: Final = 1_000_000
 
 #: Enumerations' members are slow to look up in their class, and this is asked of every line.
 _ITERATE: Final = Mark.ITERATE
-
-
-#: An event, the raw line that said it, and the process that spoke, where the format tells. A plain tuple costs a third
-#: of a named one, and there is one a line.
-Line = tuple[Event, bytes, int | None]
 
 
 class Clock(Protocol):

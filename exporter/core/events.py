@@ -284,3 +284,7 @@ Event = (
     | Anchored
     | LinesLost
 )
+
+#: An event, the raw line that said it, and the process that spoke, where the format tells. A plain tuple costs a third
+#: of a named one, and there is one a line.
+Line = tuple[Event, bytes, int | None]

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from exporter.core.changes import Change, Surprised
-from exporter.core.clock import Clock, Line, OrderingClock, ReconstructedClock, StreamClock
+from exporter.core.clock import Clock, OrderingClock, ReconstructedClock, StreamClock
 from exporter.core.decoder import Decoder, Malformed
-from exporter.core.events import ErrorReported, Event, LinesLost
+from exporter.core.events import ErrorReported, Event, Line, LinesLost
 from exporter.core.formats import FORMATS, Format, recognise, undecided
 from exporter.core.judge import Policy
 from exporter.core.lines import LineSplitter

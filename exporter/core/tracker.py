@@ -7,11 +7,11 @@ from typing import Final
 
 from exporter.core import ids
 from exporter.core.changes import Change, Resumed, Started, Surprised
-from exporter.core.clock import Line
 from exporter.core.events import (
     BacktraceFrame,
     Event,
     FunctionCalled,
+    Line,
     LinesLost,
     LowPending,
     Mark,
