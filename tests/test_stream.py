@@ -527,6 +527,15 @@ def test_lost_lines_make_the_open_migrations_partial(line: str) -> None:
     assert 0 == reading.counts.noise == reading.counts.malformed
 
 
+def test_lost_lines_of_a_script_are_its_only_machines() -> None:
+    """Where a stream is of one machine, what is open there is not whole; what comes after may be."""
+    data = recording("qemu-kvm-2.6-systemtap")
+    half = data.index(b"\n", len(data) // 2) + 1
+    reading = read(data[:half] + b"WARNING: Number of errors: 0, skipped probes: 7\n" + data[half:] + data)
+    assert [SurpriseKind.LINES_LOST] == reading.surprises
+    assert [True, False] == [each.partial for each in reading.migrations]
+
+
 @pytest.mark.parametrize("line", LOST)
 def test_lines_lost_before_anything_came_are_counted(line: str) -> None:
     """No migration is open, and no clock runs."""

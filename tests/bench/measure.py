@@ -7,7 +7,9 @@ import re
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,6 +23,10 @@ MTAIL: Final = (
     "--port=0",
     f"--progs={Path(__file__).with_name('migration.mtail')}",
 )
+
+
+#: How often it is looked how far a process has read; CPU seconds are counted in hundredths.
+_SAMPLED_SECONDS: Final = 0.01
 
 
 class Cost(NamedTuple):
@@ -77,6 +83,35 @@ def _run(command: Sequence[str]) -> tuple[float, float]:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr[-500:]}")
     cpu_seconds, rss_mib = done.stdout.split()
     return float(cpu_seconds), float(rss_mib)
+
+
+def along(command: Sequence[str], log: Path) -> list[tuple[int, float]]:
+    """Run a command that reads a file; return how many CPU seconds it had used at which of its bytes, as it went on.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    samples = [(0, 0.0)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        while process.poll() is None:
+            with suppress(OSError):  # it may end in between
+                at = _place_in(process.pid, log)
+                if at is not None:
+                    samples.append((at, of_process(process.pid)[0]))
+            time.sleep(_SAMPLED_SECONDS)
+        assert process.stderr is not None
+        if process.returncode != 0:
+            raise RuntimeError(f"{command[0]} ended with {process.returncode}: {process.stderr.read()[-500:]!r}")
+    return samples
+
+
+def _place_in(pid: int, log: Path) -> int | None:
+    """Say how far a process has read a file, by the kernel's own account; None if it has not opened it."""
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        if descriptor.readlink() == log:
+            account = Path(f"/proc/{pid}/fdinfo/{descriptor.name}").read_text(encoding="ascii")
+            return int(account.split()[1])
+    return None
 
 
 def replay(log: Path, *options: str) -> Sequence[str]:
