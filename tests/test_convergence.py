@@ -91,7 +91,7 @@ def test_a_dip_of_the_bandwidth_is_no_reason() -> None:
             convergence.boundary(second * SECOND, second, 8 * MIB)
             convergence.window(second * SECOND + SECOND // 2, threshold * MIB)
         told.append(convergence.judge())
-    assert True not in told
+    assert not any(told)
 
 
 def test_steps_of_auto_converge_start_the_clock_again() -> None:

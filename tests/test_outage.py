@@ -24,14 +24,13 @@ from exporter.sinks.fates import (
     SHUTDOWN,
     SPOOL_DAMAGED,
     SPOOL_FULL,
-    CountingProcessor,
-    Counts,
 )
 from exporter.sinks.live import LiveDelivery, Pace
 from exporter.sinks.otlp import otlp
 from exporter.sinks.spans import SpansSink
 from exporter.sinks.spool import Spool
 from exporter.sinks.stored import decode, encode
+from tests.kept_spans import KeptSpans
 from tests.qemu import wait_for
 from tests.receiver import Answer, Receiver, receiving
 from tests.recordings import SMALL
@@ -364,23 +363,10 @@ def test_opentelemetrys_variables_set_the_pace(
 def test_what_is_stored_is_what_would_have_been_sent() -> None:
     """Statuses, links, every type of attribute: the same request, byte by byte."""
     for recording in SMALL:
-        kept = _Kept()
+        kept = KeptSpans()
         sink = SpansSink([kept])
         stream = Stream("x", vm="web-42")
         sink.apply([*stream.feed(recording.data), *stream.close()])
 
         assert encode(decode(encode(kept.spans))) == encode(kept.spans)
         assert len(kept.spans) > 2
-
-
-class _Kept(CountingProcessor):
-    """Keeps the spans."""
-
-    def __init__(self) -> None:
-        self.spans: list[ReadableSpan] = []
-
-    def on_end(self, span: ReadableSpan) -> None:
-        self.spans.append(span)
-
-    def counts(self) -> Counts:
-        return {}

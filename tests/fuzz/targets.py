@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk.trace import ReadableSpan
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -25,11 +24,11 @@ from exporter.core.sieve import Sieve
 from exporter.core.stream import Snapshot, Stream
 from exporter.report.document import document
 from exporter.sinks.board import Board
-from exporter.sinks.fates import CountingProcessor, Counts
 from exporter.sinks.health import Health
 from exporter.sinks.metrics import MetricsSink
 from exporter.sinks.spans import SpansSink
 from tests.core_helpers import Reading
+from tests.kept_spans import KeptSpans
 from tests.test_properties import check
 
 _NAMES: Final = tuple(FORMATS)
@@ -86,19 +85,6 @@ def machine(data: bytes) -> None:
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {"formats": formats, "machine": machine}
 
 
-class _Spans(CountingProcessor):
-    """Keeps the spans, to have them encoded."""
-
-    def __init__(self) -> None:
-        self.spans: list[ReadableSpan] = []
-
-    def on_end(self, span: ReadableSpan) -> None:
-        self.spans.append(span)
-
-    def counts(self) -> Counts:
-        return {}
-
-
 class _Reader:
     """A stream and all that listens to it."""
 
@@ -110,7 +96,7 @@ class _Reader:
         self._stream = self._new_stream(name)
         self._changes: list[Change] = []
         self._resumed = False
-        self._metrics, self._board, self._delivery = MetricsSink(max_vms=3), Board(), _Spans()
+        self._metrics, self._board, self._delivery = MetricsSink(max_vms=3), Board(), KeptSpans()
         self._spans = SpansSink([self._delivery])
         self._registry = CollectorRegistry(auto_describe=True)
         self._registry.register(self._metrics)
