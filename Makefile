@@ -40,9 +40,9 @@ demo: $(VENV)/.run ## replay a shipped recording: its report, and its metrics on
 # pytest comes last, so that its summary is what one sees; the core's coverage speaks up only when it is not whole.
 test: lint types contracts ## run every check: lint, types, import contracts, tests, coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
-	@$(BIN)/coverage report --include='exporter/core/*' --fail-under=100 --format=total >$(VENV)/core-coverage \
+	@$(BIN)/coverage report --include='exporter/qemu_migration_exporter/core/*' --fail-under=100 --format=total >$(VENV)/core-coverage \
 		|| { echo 'Not every branch of the core is tested:'; \
-		$(BIN)/coverage report --include='exporter/core/*' --fail-under=100; }
+		$(BIN)/coverage report --include='exporter/qemu_migration_exporter/core/*' --fail-under=100; }
 
 lint: $(VENV)/.test ## check style and format
 	$(BIN)/ruff check
@@ -66,10 +66,10 @@ fuzz: $(VENV)/.test ## fuzz formats and state machine, SECONDS each; what is fou
 	$(BIN)/python -m tests.fuzz machine --seconds=$(SECONDS) --keep=$(FINDS)
 
 usdt: $(VENV)/.test ## run the shipped bpftrace probe on a QEMU that has USDT, as root: make usdt QEMU=/path/to/it
-	QEMU='$(QEMU)' $(BIN)/python -m pytest tests/usdt.py
+	QEMU='$(QEMU)' $(BIN)/python -m pytest tests/e2e/usdt.py
 
 overhead: $(VENV)/.test ## measure what tracing costs; QEMU=/path/to/it, as root, for bpftrace on one that has USDT
-	$(if $(QEMU),QEMU='$(QEMU)' )$(BIN)/python -m tests.overhead
+	$(if $(QEMU),QEMU='$(QEMU)' )$(BIN)/python -m tests.bench.overhead
 
 golden: $(VENV)/.test ## renew the golden files; review their diff
 	$(BIN)/python -m pytest --update-golden
@@ -78,11 +78,11 @@ dashboards: $(VENV)/.run ## write Grafana's dashboards anew from their source in
 	$(BIN)/python -m grafana
 
 reference: $(VENV)/.run ## write the references of metrics and span attributes anew from their lists
-	$(BIN)/python -m exporter.sinks.reference >exporter/sinks/METRICS.md
-	$(BIN)/python -m exporter.sinks.attributes_reference >exporter/sinks/ATTRIBUTES.md
+	$(BIN)/python -m tools.metrics_reference >docs/metrics.md
+	$(BIN)/python -m tools.attributes_reference >docs/attributes.md
 
 pictures: $(VENV)/.test ## photograph the demo for the README; needs Chromium and Prometheus, look at what comes out
-	$(BIN)/python -m tests.pictures
+	$(BIN)/python -m tests.project.pictures
 
 audit: $(AUDIT_VENV)/.made ## ask osv.dev for known vulnerabilities of the locked versions; needs the network
 	$(AUDIT_VENV)/bin/pip-audit --strict --progress-spinner=off --disable-pip --require-hashes --vulnerability-service=osv \
@@ -97,7 +97,7 @@ lock: $(LOCK_VENV)/.made ## renew the locked versions
 clean: ## remove all that was made here
 	rm -rf $(VENV) $(LOCK_VENV) $(AUDIT_VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache
-	find exporter grafana tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find exporter grafana tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: each stands for a step done, and is older than what the step depends on when it has to be done again.
 
@@ -110,7 +110,7 @@ $(VENV)/.made:
 	@touch $@
 
 # Editable: the code that runs is the code here.
-$(VENV)/.run: requirements/run.txt pyproject.toml exporter/__init__.py $(VENV)/.made
+$(VENV)/.run: requirements/run.txt pyproject.toml exporter/qemu_migration_exporter/__init__.py $(VENV)/.made
 	$(PIP) install --no-deps --require-hashes --requirement requirements/run.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@

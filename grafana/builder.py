@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from exporter.sinks.names import MIGRATION
+from qemu_migration_exporter.metrics.table import MIGRATION
 
 Json = dict[str, Any]
 

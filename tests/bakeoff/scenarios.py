@@ -11,12 +11,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from exporter.core.changes import Change, Ended, Progressed, Stalled
-from exporter.core.model import Migration, Progress, Stall, StallReason
-from exporter.core.stream import Stream
+from qemu_migration_exporter.core.changes import Change, MigrationEnded, Progressed, Stalled
+from qemu_migration_exporter.core.model import Migration, Progress, Stall, StallReason
+from qemu_migration_exporter.core.tracking.stream import Stream
+
 from tests.bakeoff.peers import Boundary, Observed
 from tests.bakeoff.precopy import Guest, Precopy
-from tests.core_helpers import DATA, recording
+from tests.support.core_helpers import recording
+from tests.support.paths import DATA
 
 _NS: Final = 1e9
 _DIRECTORY: Final = DATA / "bakeoff"
@@ -205,7 +207,7 @@ def outcome(case: Case) -> Outcome:
         if changes and isinstance(changes[-1], Progressed):
             told.append((stream.last_event_ns or 0, changes[-1].progress))
     changes += stream.close()
-    (migration,) = [change.migration for change in changes if isinstance(change, Ended)]
+    (migration,) = [change.migration for change in changes if isinstance(change, MigrationEnded)]
     start_ns = migration.identity.start_ns
     until_s = (migration.end_ns - start_ns) / _NS if case.changed_at_s is None else case.changed_at_s
     seen = [((at_ns - start_ns) / _NS, progress) for at_ns, progress in told]

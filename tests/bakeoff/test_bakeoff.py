@@ -12,9 +12,9 @@ import pytest
 from tests.bakeoff.peers import PEERS
 from tests.bakeoff.precopy import Guest, Precopy
 from tests.bakeoff.scenarios import Outcome, modelled, outcome, recorded
-from tests.core_helpers import DATA
+from tests.support.paths import ROOT
 
-_DOCUMENT: Final = DATA.parent.parent / "exporter" / "core" / "convergence.md"
+_DOCUMENT: Final = ROOT / "docs" / "convergence.md"
 _BEGIN, _END = "<!-- table -->\n", "<!-- end -->\n"
 _OURS: Final = "this program"
 _NONE: Final = "\N{EN DASH}"

@@ -15,9 +15,9 @@ from typing import Final
 from tests.bench import measure
 from tests.bench.table import Row
 from tests.bench.throughput import LOG, repeated
-from tests.daemon import Daemon, running
-from tests.flood import flooding
-from tests.recordings import as_of_now
+from tests.support.daemon import Daemon, running
+from tests.support.flood import flooding
+from tests.support.recordings import as_of_now
 
 _OPENMETRICS: Final = {"Accept": "application/openmetrics-text; version=1.0.0"}
 _BURST_SECONDS: Final = 0.01

@@ -16,8 +16,7 @@ from typing import Final
 
 from tests.bench import measure
 from tests.bench.table import Row
-
-DATA: Final = Path(__file__).parents[1] / "data"
+from tests.support.paths import DATA
 
 DENSE: Final = DATA / "qemu-kvm-2.6-systemtap.log"
 NOISE: Final = DATA / "qemu-10.0-log-nonconverging.log.gz"

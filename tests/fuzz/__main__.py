@@ -15,7 +15,7 @@ from pathlib import Path
 
 import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]  # no types; no wheel for each Python
 
-with atheris.instrument_imports(include=["exporter"]):
+with atheris.instrument_imports(include=["qemu_migration_exporter"]):
     from tests.fuzz import seeds
     from tests.fuzz.targets import TARGETS
 

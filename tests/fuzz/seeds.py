@@ -8,9 +8,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from exporter.core.vocabulary import ROWS
-from tests.core_helpers import RECORDINGS, recording
-from tests.test_properties import LOGS
+from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS
+
+from tests.property.test_properties import LOGS
+from tests.support.core_helpers import RECORDINGS, recording
 
 #: Lines of one event in a seed, which shows what it looks like and what comes around it.
 _OF_ONE_EVENT: Final = 3
@@ -54,7 +55,7 @@ def write(target: str, directory: Path) -> Path:
     for number, seed in enumerate(corpus()):
         for kind, head in enumerate(heads):
             (seeds / f"{number:03}-{kind}").write_bytes(head + seed)
-    words = {*_WORDS, *(row.name.encode() for row in ROWS)}
+    words = {*_WORDS, *(row.name.encode() for row in LAYOUTS)}
     quoted = ("".join(f"\\x{byte:02x}" for byte in word) for word in sorted(words))
     dictionary = directory / "words"
     dictionary.write_text("".join(f'"{each}"\n' for each in quoted))

@@ -14,22 +14,22 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Sample
+from qemu_migration_exporter.core.changes import Change
+from qemu_migration_exporter.core.model import ClockKind
+from qemu_migration_exporter.core.parsing.decoder import Decoder, Malformed
+from qemu_migration_exporter.core.parsing.formats import FORMATS, recognise, undecided
+from qemu_migration_exporter.core.parsing.line_splitter import MAX_LINE_BYTES
+from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter
+from qemu_migration_exporter.core.tracking.stream import Snapshot, Stream
+from qemu_migration_exporter.metrics.collector import MetricsSink
+from qemu_migration_exporter.metrics.self_collector import ExporterCollector
+from qemu_migration_exporter.present.document import document
+from qemu_migration_exporter.present.history import MigrationHistory
+from qemu_migration_exporter.tracing.spans import SpansSink
 
-from exporter.core.changes import Change
-from exporter.core.decoder import Decoder, Malformed
-from exporter.core.formats import FORMATS, recognise, undecided
-from exporter.core.lines import MAX_LINE_BYTES
-from exporter.core.model import ClockKind
-from exporter.core.sieve import Sieve
-from exporter.core.stream import Snapshot, Stream
-from exporter.report.document import document
-from exporter.sinks.board import Board
-from exporter.sinks.health import Health
-from exporter.sinks.metrics import MetricsSink
-from exporter.sinks.spans import SpansSink
-from tests.core_helpers import Reading
-from tests.kept_spans import KeptSpans
-from tests.test_properties import check
+from tests.property.test_properties import check
+from tests.support.core_helpers import Reading
+from tests.support.kept_spans import KeptSpans
 
 _NAMES: Final = tuple(FORMATS)
 
@@ -38,7 +38,7 @@ _NOW_NS: Final = 1_795_387_133_000_000_000
 
 
 #: By the name of their format, None for the one of a stream whose format is not known yet.
-_SIEVES: Final[Mapping[str | None, Sieve]] = {
+_SIEVES: Final[Mapping[str | None, LinePrefilter]] = {
     **{name: make(Decoder()).sieve for name, make in FORMATS.items()},
     None: undecided(Decoder()),
 }
@@ -96,11 +96,13 @@ class _Reader:
         self._stream = self._new_stream(name)
         self._changes: list[Change] = []
         self._resumed = False
-        self._metrics, self._board, self._delivery = MetricsSink(max_vms=3), Board(), KeptSpans()
+        self._metrics, self._board, self._delivery = MetricsSink(max_vms=3), MigrationHistory(), KeptSpans()
         self._spans = SpansSink([self._delivery])
         self._registry = CollectorRegistry(auto_describe=True)
         self._registry.register(self._metrics)
-        self._registry.register(Health(lambda: [(self._stream, True)], self._spans, lambda: self._metrics.limited))
+        self._registry.register(
+            ExporterCollector(lambda: [(self._stream, True)], self._spans, lambda: self._metrics.limited)
+        )
         self._before: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
         self._now_ns = _NOW_NS
 

@@ -1,0 +1,126 @@
+"""A YAML file that a model describes → its values, checked. Every mistake is found at once, each with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from qemu_migration_exporter.ops.sanitize import printable
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_Place = tuple[int | str, ...]
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used.
+
+    Attributes:
+        mistakes: One line each: file, line, key, what was expected and what was there.
+    """
+
+    def __init__(self, mistakes: list[str]) -> None:
+        self.mistakes = [printable(each) for each in mistakes]
+        super().__init__("\n".join(self.mistakes))
+
+
+def read(path: str, model: type[_Model]) -> _Model:
+    """Read and check a file; an empty one has every default.
+
+    The model is given the file's `directory` as context, for the paths in it. What it refuses as an error of the type
+    `secret` is not quoted.
+
+    Raises:
+        ConfigError: It cannot be read, is no YAML, or has mistakes; all of them are named.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise ConfigError([f"{path}: {reason}"]) from error
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        value = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError([f"{path}:{line}: {error.problem}"]) from error
+    except RecursionError as error:
+        raise ConfigError([f"{path}: is nested too deeply"]) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError([f"{path}: {' '.join(str(error).split())}"]) from error
+    except (LookupError, AttributeError) as error:  # the loader's own, of a value that is not what its tag says
+        raise ConfigError([f"{path}: a value is not of the type that it is tagged with"]) from error
+    lines = dict(_lines(root, (), set())) if root is not None else {}
+    mistakes = [(line, f"{_dotted(place)}: the key stands here twice") for place, line in _duplicates(root, (), set())]
+    checked: _Model | None = None
+    try:
+        checked = model.model_validate({} if value is None else value, context={"directory": Path(path).parent})
+    except ValidationError as error:
+        mistakes += [_mistake(lines, each) for each in error.errors()]
+    if mistakes or checked is None:
+        raise ConfigError([f"{path}:{line}: {mistake}" for line, mistake in sorted(mistakes)])
+    return checked
+
+
+#: Where pydantic's words are about Python.
+_PLAINLY: Final = {
+    "extra_forbidden": "unknown key",
+    "model_type": "expected keys with values",
+    "dict_type": "expected keys with values",
+    "list_type": "expected a list",
+    "string_type": "expected a text",
+    "bool_type": "expected true or false",
+    "missing": "the key is missing",
+    "string_pattern_mismatch": "expected a name of letters, digits and _",
+}
+
+
+def _mistake(lines: Mapping[_Place, int], error: Mapping[str, Any]) -> tuple[int, str]:
+    # A mapping's key that is no text is placed at `[key]`.
+    place: _Place = tuple(step for step in error["loc"] if step != "[key]")
+    problem = str(error["msg"]).removeprefix("Value error, ")
+    known = next((place[:end] for end in range(len(place), -1, -1) if place[:end] in lines), ())
+    problem = _PLAINLY.get(error["type"], problem[0].lower() + problem[1:])
+    given = error["input"]
+    is_shown = isinstance(given, str | int | float | bool) and problem != "unknown key" and error["type"] != "secret"
+    is_shown = is_shown and ", got " not in problem
+    where = f"{_dotted(place)}: " if place else ""
+    return lines.get(known, 1), f"{where}{problem}{f', got {given!r}' if is_shown else ''}"
+
+
+def _dotted(place: _Place) -> str:
+    return ".".join(map(str, place))
+
+
+def _lines(node: yaml.Node, place: _Place, met: set[int]) -> Iterator[tuple[_Place, int]]:
+    """Say on which line each key and list item stands; what an alias repeats stands where it was first."""
+    yield place, node.start_mark.line + 1
+    for step, child, line in _children(node, met):
+        yield from _lines(child, (*place, step), met)
+        yield (*place, step), line
+
+
+def _duplicates(node: yaml.Node | None, place: _Place, met: set[int]) -> Iterator[tuple[_Place, int]]:
+    """Find keys that stand in one mapping twice; YAML's loader silently takes the last."""
+    seen: set[int | str] = set()
+    for step, child, line in _children(node, met):
+        if step in seen:
+            yield (*place, step), line
+        seen.add(step)
+        yield from _duplicates(child, (*place, step), met)
+
+
+def _children(node: yaml.Node | None, met: set[int]) -> Iterator[tuple[int | str, yaml.Node, int]]:
+    """Give the children of a node once: aliases may make a million of twenty lines, or one its own child."""
+    if id(node) in met:
+        return
+    met.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        for key, child in node.value:
+            yield str(key.value), child, key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            yield index, child, child.start_mark.line + 1

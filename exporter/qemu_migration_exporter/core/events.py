@@ -1,0 +1,290 @@
+"""What a probe line can say, one type per kind of argument list.
+
+Every event starts with `at_ns`, nanoseconds since the Unix epoch by the probe's clock
+(None where the line carries no time), and `thread`, the number in front of the line
+(None without one). The number is a thread's id, not a process's: one migration speaks
+under several.
+
+An argument is None where the line does not give it, as when a SystemTap script prints the
+mark's name alone. Tuples rather than frozen dataclasses: an event is made per line,
+and a tuple costs a third of it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Signal(StrEnum):
+    """The meaning of an event whose name says everything."""
+
+    HEADER = "header"
+    SETUP_BEGIN = "setup_begin"
+    SETUP_COMPLETE = "setup_complete"
+    ITERATE = "iterate"
+    SYNC_START = "sync_start"
+    THROTTLE = "throttle"
+    #: The next bitmap sync comes from the throttle's own timer, in the middle of a pass.
+    THROTTLE_SYNC = "throttle_sync"
+    #: The five places that may begin the downtime, see `qemu_migration_exporter.core.tracking.switchover`.
+    DOWNTIME_START = "downtime_start"
+    VM_STOPPING = "vm_stopping"
+    POSTCOPY_SET_RUN = "postcopy_set_run"
+    VM_STOPPED = "vm_stopped"
+    COMPLETE = "complete"
+    #: What could be sent while the guest ran, RAM above all, is sent to its end; the devices come next.
+    ITERABLE_SAVED = "iterable_saved"
+    DOWNTIME_END = "downtime_end"
+    POSTCOPY_START = "postcopy_start"
+    POSTCOPY_REQUEST = "postcopy_request"
+    #: After a pause, over a new connection: the same migration.
+    POSTCOPY_RESUMED = "postcopy_resumed"
+    #: Something broke of which the migration fails; in post-copy it may pause instead, and go on.
+    FAILING = "failing"
+    AFTER_LOOP = "after_loop"
+    CLEANUP = "cleanup"
+    #: Asked for by somebody, but printed at every exit of QEMU too: never an outcome.
+    CANCEL = "cancel"
+    #: Says no more than that this QEMU sends a migration.
+    OUTGOING = "outgoing"
+    #: A migration comes in; the other one says no more than that one does.
+    INCOMING = "incoming"
+    DESTINATION = "destination"
+    #: Known, parsed, and of no consequence here.
+    OTHER = "other"
+
+
+class SignalEvent(NamedTuple):
+    """An event without arguments that matter."""
+
+    at_ns: int | None
+    thread: int | None
+    mark: Signal
+
+
+class StateSet(NamedTuple):
+    """The migration's status changed.
+
+    Source: migrate_set_state, migration/migration.c, 2.0 to 11.
+    """
+
+    at_ns: int | None
+    thread: int | None
+    state: str | None
+
+
+class StateNumbered(NamedTuple):
+    """The same, as QEMU printed it up to 2.10; the decoder turns it into a `StateSet`."""
+
+    at_ns: int | None
+    thread: int | None
+    number: int | None
+
+
+class Pending(NamedTuple):
+    """Bytes still to send, and the threshold where QEMU prints it beside them.
+
+    `postcopy` of them may be sent after the switchover, which is memory if post-copy is enabled (2.12 and later).
+
+    Source: migrate_pending (2.0 to 7.2), migrate_pending_estimate and _exact (8.0 to 11.0),
+    qemu_savevm_query_pending (11.1).
+    """
+
+    at_ns: int | None
+    thread: int | None
+    size: int | None
+    threshold: int | None
+    postcopy: int | None
+
+
+class Transferred(NamedTuple):
+    """One bandwidth window of at least 100 ms ended.
+
+    `transferred` is in bytes and counts this window alone, `bandwidth` and `switchover_bandwidth` are in bytes
+    per millisecond, `threshold` (max_size) is bandwidth times the downtime limit, in bytes.
+
+    Source: migrate_transferred, migration_update_counters() in migration/migration.c.
+    """
+
+    at_ns: int | None
+    thread: int | None
+    transferred: int | None
+    time_spent_ms: int | None
+    bandwidth: float | None
+    switchover_bandwidth: int | None
+    threshold: int | None
+
+
+class SyncEnded(NamedTuple):
+    """A dirty bitmap sync ended.
+
+    `cumulative` says that `dirty_pages` counts since QEMU last reset its period, one second
+    or more ago, and not this sync alone (since 2.9).
+
+    Source: migration_bitmap_sync_end, migration/ram.c (num_dirty_pages_period).
+    """
+
+    at_ns: int | None
+    thread: int | None
+    dirty_pages: int | None
+    cumulative: bool = True
+
+
+class LowPending(NamedTuple):
+    """Pending fell below the threshold: the iterate phase is over."""
+
+    at_ns: int | None
+    thread: int | None
+    pending: int | None
+
+
+class SectionStarted(NamedTuple):
+    """A section of the migration stream begins."""
+
+    at_ns: int | None
+    thread: int | None
+    idstr: str | None
+    section_id: int | None
+
+
+class SectionEnded(NamedTuple):
+    """A section of the migration stream ended."""
+
+    at_ns: int | None
+    thread: int | None
+    idstr: str | None
+    section_id: int | None
+
+
+class DeviceSaved(NamedTuple):
+    """A device's state is being saved, inside the open section."""
+
+    at_ns: int | None
+    thread: int | None
+    idstr: str | None
+    vmsd_name: str | None
+
+
+class DeviceDowntime(NamedTuple):
+    """What one device cost of the downtime, by QEMU's own clock, in microseconds.
+
+    Source: vmstate_downtime_save, migration/savevm.c, since 8.2. Printed for skipped devices too.
+    """
+
+    at_ns: int | None
+    thread: int | None
+    kind: str | None
+    idstr: str | None
+    instance_id: int | None
+    downtime_us: int | None
+
+
+class Pinged(NamedTuple):
+    """A ping went to the destination; number 4 ends the switch to post-copy."""
+
+    at_ns: int | None
+    thread: int | None
+    value: int | None
+
+
+class ThrottleSet(NamedTuple):
+    """The guest's CPUs are throttled by this percentage (since 9.2)."""
+
+    at_ns: int | None
+    thread: int | None
+    percentage: int | None
+
+
+class ErrorSet(NamedTuple):
+    """QEMU noted why the migration failed; None before 2.7."""
+
+    at_ns: int | None
+    thread: int | None
+    text: str | None
+
+
+class ErrorReported(NamedTuple):
+    """A line of QEMU's error_report(), not a trace event."""
+
+    at_ns: int | None
+    thread: int | None
+    text: str
+
+
+class QmpCommand(NamedTuple):
+    """A QMP command that concerns migration, with its arguments as JSON text (since 7.0)."""
+
+    at_ns: int | None
+    thread: int | None
+    arguments: str | None
+    name: str
+
+
+class FunctionCalled(NamedTuple):
+    """A function probe of a hand-written script fired."""
+
+    at_ns: int | None
+    thread: int | None
+    function: str
+
+
+class BacktraceFrame(NamedTuple):
+    """One line of the user-space backtrace behind the last function probe."""
+
+    at_ns: int | None
+    thread: int | None
+    frame: str
+
+
+class PostcopyRequests(NamedTuple):
+    """So many pages were asked for since this was last said: the probes shipped here count them themselves."""
+
+    at_ns: int | None
+    thread: int | None
+    requests: int | None
+
+
+class Anchored(NamedTuple):
+    """The probe's clock, `at_ns` here being monotonic, showed this when the wall's showed `wall_ns`."""
+
+    at_ns: int
+    thread: int | None
+    wall_ns: int
+
+
+class LinesLost(NamedTuple):
+    """The probe says that it dropped lines: bpftrace at once, SystemTap when it ends."""
+
+    at_ns: int | None
+    thread: int | None
+    lines: int
+
+
+Event = (
+    SignalEvent
+    | StateSet
+    | StateNumbered
+    | Pending
+    | Transferred
+    | SyncEnded
+    | LowPending
+    | SectionStarted
+    | SectionEnded
+    | DeviceSaved
+    | DeviceDowntime
+    | Pinged
+    | ThrottleSet
+    | ErrorSet
+    | ErrorReported
+    | QmpCommand
+    | FunctionCalled
+    | BacktraceFrame
+    | PostcopyRequests
+    | Anchored
+    | LinesLost
+)
+
+#: An event, the raw line that said it, and the process that spoke, where the format tells. A plain tuple costs a third
+#: of a named one, and there is one a line.
+Line = tuple[Event, bytes, int | None]

@@ -1,0 +1,1 @@
+"""From bytes to events: lines, prefilter, wire formats, decoder."""

@@ -1,0 +1,1 @@
+"""Stall detection: convergence, waits, ETA."""

@@ -1,0 +1,1 @@
+"""The time of each event on its stream."""

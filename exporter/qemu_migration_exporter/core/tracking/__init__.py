@@ -1,0 +1,1 @@
+"""From events to changes: one state machine per migration."""

@@ -1,0 +1,159 @@
+"""The rounds of a migration, and the bytes of each bandwidth window shared among them by time.
+
+A round is one pass over the dirty bitmap. It begins when setup is complete, or at a sync of the
+migration thread, and ends at the next such sync or when pending is low. What was sent in it is known only when
+the bandwidth window that reaches past its end is printed, up to 100 ms later, and what was dirtied in it when
+the sync that ended it has ended, so rounds wait here until both are in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from qemu_migration_exporter.core.model import Round
+
+#: A window is 100 ms and a round takes a millisecond or more: of what waits longer the numbers do not come any more.
+_MAX_WAITING = 1_000
+
+
+@dataclass(slots=True)
+class _Draft:
+    number: int
+    start_ns: int
+    end_ns: int | None = None
+    iterations: int = 0
+    #: Bytes, with a fraction: rounded once, when the round is given out.
+    transferred: float | None = None
+    pending_at_start: int | None = None
+    pending_at_end: int | None = None
+    dirtied: int | None = None
+    bandwidth: float | None = None
+    #: Whether the sync that ended it has yet to say what it found.
+    awaits_sync: bool = False
+
+    def finished(self) -> Round:
+        return Round(
+            number=self.number,
+            start_ns=self.start_ns,
+            end_ns=self.end_ns,
+            iterations=self.iterations,
+            transferred_bytes=None if self.transferred is None else round(self.transferred),
+            pending_at_start_bytes=self.pending_at_start,
+            pending_at_end_bytes=self.pending_at_end,
+            dirtied_bytes=self.dirtied,
+            bandwidth_bytes_per_second=self.bandwidth,
+        )
+
+
+@dataclass(slots=True)
+class Rounds:
+    """Follow the rounds of one migration."""
+
+    _count: int = 0
+    _current: _Draft | None = None
+    _waiting: list[_Draft] = field(default_factory=list)
+    _first_start_ns: int | None = None
+    _last_end_ns: int | None = None
+    _window_end_ns: int | None = None
+
+    @property
+    def number(self) -> int:
+        """The round that is open, else the last one; 0 before the first."""
+        return self._current.number if self._current else self._count
+
+    @property
+    def open_is_row(self) -> bool:
+        """Whether a round is open in which something was sent."""
+        return self._current is not None and self._current.iterations > 0
+
+    def begin(self, at_ns: int, *, by_sync: bool) -> list[Round]:
+        """End the open round, if there is one, and begin the next; return the rounds that are complete."""
+        ended = self.end(at_ns, by_sync=by_sync)
+        self._current = _Draft(self._count + 1, at_ns)
+        if self._first_start_ns is None:
+            self._first_start_ns = at_ns
+        self._last_end_ns = None
+        return ended
+
+    def pending(self, size: int) -> bool:
+        """Note pending bytes; say whether they are the first of the open round, a boundary."""
+        draft = self._current
+        if draft is None:
+            return False
+        if draft.pending_at_start is None:
+            draft.pending_at_start = size
+            return True
+        draft.pending_at_end = size
+        return False
+
+    def iterate(self) -> None:
+        """Note a slice of the open round."""
+        draft = self._current
+        if draft is not None:
+            draft.iterations += 1
+            self._count = draft.number
+
+    def end(self, at_ns: int, *, by_sync: bool) -> list[Round]:
+        """End the open round; return the rounds that are complete. One in which nothing was sent is forgotten."""
+        draft, self._current = self._current, None
+        if draft is not None:
+            self._last_end_ns = at_ns
+        if draft is not None and draft.iterations:
+            draft.end_ns = at_ns
+            draft.awaits_sync = by_sync
+            self._waiting.append(draft)
+        return self._complete()
+
+    def sync_ended(self, dirtied_bytes: int | None) -> list[Round]:
+        """Note what the sync that ended the last round found; return the rounds that are complete."""
+        if self._waiting and self._waiting[-1].awaits_sync:
+            draft = self._waiting[-1]
+            draft.awaits_sync = False
+            draft.dirtied = dirtied_bytes
+        return self._complete()
+
+    def window(
+        self, start_ns: int, end_ns: int, transferred: int, bandwidth_bytes_per_second: float | None
+    ) -> list[Round]:
+        """Share a bandwidth window's bytes among the rounds it spans; return the rounds that are complete.
+
+        What was sent in setup, headers of a few bytes, goes to the first round. What was sent after the last round,
+        with the guest stopped or in post-copy, goes to none.
+        """
+        self._window_end_ns = end_ns
+        drafts = [*self._waiting, *([self._current] if self._current else [])]
+        if drafts and self._first_start_ns is not None and self._first_start_ns > start_ns:
+            start_ns = min(self._first_start_ns, end_ns)
+        spans = [max(0, min(draft.end_ns or end_ns, end_ns) - max(draft.start_ns, start_ns)) for draft in drafts]
+        after = max(0, end_ns - max(self._last_end_ns, start_ns)) if self._last_end_ns is not None else 0
+        total = sum(spans) + after
+        if drafts and total == 0:
+            spans[-1] = total = 1
+        for draft, span in zip(drafts, spans, strict=True):
+            if span:
+                draft.transferred = (draft.transferred or 0.0) + transferred * span / total
+                ended_inside = draft.end_ns is None or draft.end_ns >= end_ns
+                if ended_inside or draft.bandwidth is None:
+                    draft.bandwidth = bandwidth_bytes_per_second
+        return self._complete()
+
+    def now(self) -> list[Round]:
+        """Return the rounds that were not given out, as far as they are known; the open one has no end."""
+        current = [self._current] if self._current is not None and self._current.iterations else []
+        return [draft.finished() for draft in (*self._waiting, *current)]
+
+    def close(self) -> list[Round]:
+        """Give out every round, also those whose last numbers never came, the open one without an end."""
+        rounds = self.now()
+        self._current, self._waiting = None, []
+        return rounds
+
+    def _complete(self) -> list[Round]:
+        complete = []
+        while self._waiting and (len(self._waiting) > _MAX_WAITING or self._is_complete(self._waiting[0])):
+            complete.append(self._waiting.pop(0).finished())
+        return complete
+
+    def _is_complete(self, draft: _Draft) -> bool:
+        window_in = self._window_end_ns is not None and draft.end_ns is not None and self._window_end_ns >= draft.end_ns
+        return window_in and not draft.awaits_sync

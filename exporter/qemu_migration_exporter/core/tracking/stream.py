@@ -1,0 +1,382 @@
+"""One source of probe lines, from its bytes to changes: lines → format → clock → tracker."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from qemu_migration_exporter.core.changes import Change, Surprised
+from qemu_migration_exporter.core.events import ErrorReported, Event, Line, LinesLost
+from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
+from qemu_migration_exporter.core.parsing.decoder import Decoder, Malformed
+from qemu_migration_exporter.core.parsing.formats import FORMATS, Format, recognise, undecided
+from qemu_migration_exporter.core.parsing.line_splitter import LineSplitter
+from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
+from qemu_migration_exporter.core.stalls.detector import StallPolicy
+from qemu_migration_exporter.core.timeline.clock import Clock, OrderingClock, ReconstructedClock, StreamClock
+from qemu_migration_exporter.core.tracking.machine import DEFAULT_PAGE_SIZE_BYTES
+from qemu_migration_exporter.core.tracking.tracker import Tracker, lost
+
+#: A sieve finds a line at the price of reading three: it pays where most are noise, in blocks of hundreds of lines.
+_NOISY: Final = 0.8
+_SIEVED_BYTES: Final = 16 * 1024
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the lines of a stream were; events, noise and malformed add up to lines."""
+
+    lines: int = 0
+    events: int = 0
+    noise: int = 0
+    malformed: int = 0
+    surprises: Counter[SurpriseKind] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What a stream knows at one place in its bytes; made of nothing but data, so that it can be kept."""
+
+    format_name: str | None
+    tail: bytes
+    releases: tuple[tuple[int, int], tuple[int, int]]
+    clock: Clock | None
+    trackers: dict[int | None, Tracker]
+    last_line: bytes | None
+    last_event_ns: int | None
+
+
+#: How a process is named: by its virtual machine's name and uuid, None for each that is not known.
+ProcessResolver = Callable[[int], tuple[str | None, str | None]]
+
+#: More processes than any host runs QEMUs at once; the idle ones are forgotten first.
+MAX_PROCESSES: Final = 1_024
+
+
+@dataclass(slots=True)
+class ProcessBudget:
+    """How many more processes several streams may follow together; the machine that a log is of is always followed."""
+
+    left: int
+
+
+#: How often, by the stream's own time, silent processes are looked at: an end lingers for ten times that.
+_TICK_NS: Final = 100_000_000
+
+#: And how many of them for a line: of a thousand, all are looked at after 63 lines, if each of those moves the time.
+_TICKED_A_LINE: Final = 16
+
+
+class Stream:
+    """Read one stream.
+
+    Args:
+        name: What the stream is called in metrics and reports.
+        vm: The virtual machine its lines are about; of several processes, the ones `name_process` does not know are
+            called `vm/PROCESS`.
+        format_name: One of `FORMATS`; recognised from the lines if None.
+        untimed: The clock of lines that carry no time: reconstructed in replay, arrival live.
+        start_ns: Where a clock begins that does not say so itself.
+        page_size: Bytes of a guest page (TARGET_PAGE_SIZE), which is not in the stream.
+        name_process: Asked once for each process of a stream that tells processes apart.
+        rows: The vocabulary.
+        policy: What counts as stalled.
+        room: What this stream shares with others, None if it is alone.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        vm: str,
+        format_name: str | None = None,
+        untimed: ClockKind = ClockKind.RECONSTRUCTED,
+        start_ns: int = 0,
+        page_size: int = DEFAULT_PAGE_SIZE_BYTES,
+        name_process: ProcessResolver | None = None,
+        rows: tuple[EventLayout, ...] = LAYOUTS,
+        policy: StallPolicy | None = None,
+        room: ProcessBudget | None = None,
+    ) -> None:
+        self.name = name
+        self.vm = vm
+        self.counts = Counts()
+        self.last_event_ns: int | None = None
+        self._untimed = untimed
+        self._start_ns = start_ns
+        self._page_size = page_size
+        self._name_process = name_process
+        self._policy = policy or StallPolicy()
+        self._room = room or ProcessBudget(sys.maxsize)
+        self._decoder = Decoder(rows)
+        self._lines = LineSplitter()
+        self._format: Format | None = FORMATS[format_name](self._decoder) if format_name else None
+        # Until a line tells, only what all formats share is read: error reports, torn names, noise.
+        self._guess = FORMATS["qemu-log-bare"](self._decoder)
+        self._clock: Clock | None = None
+        self._trackers: dict[int | None, Tracker] = {}
+        self._jumps_back = 0
+        self._last_line: bytes | None = None
+        self._ticked_ns = 0
+        self._crowded_ns = -1
+        self._overdue = 0
+        self._undecided = undecided(self._decoder)
+        self._noise_before = self._lines_before = 0
+
+    @property
+    def format_name(self) -> str | None:
+        """The format's name, None as long as no line told."""
+        return self._format.name if self._format else None
+
+    @property
+    def clock_kind(self) -> ClockKind:
+        """Where the times come from."""
+        return ClockKind.PROBE if self._format is not None and self._format.timed else self._untimed
+
+    def feed(self, chunk: bytes, now_ns: int = 0) -> list[Change]:
+        """Take bytes, which came at `now_ns`; return what they mean."""
+        first, block = self._lines.take(chunk)
+        return self._counted(self._take(first + self._kept(block), now_ns))
+
+    def _kept(self, block: bytes) -> list[bytes]:
+        """Cut a block into lines; where lines are noise for the most part, count it in bulk and leave it out."""
+        if len(block) < _SIEVED_BYTES:
+            return self._lines.split(block)
+        noise, lines = self.counts.noise, self.counts.lines
+        was_noisy = noise - self._noise_before > _NOISY * (lines - self._lines_before)
+        self._noise_before, self._lines_before = noise, lines
+        if not was_noisy:
+            return self._lines.split(block)
+        sieve = self._format.sieve if self._format is not None else self._undecided
+        kept = self._lines.cut(sieve.keep(block))
+        dropped = block.count(b"\n") - 1 - len(kept)
+        self.counts.lines += dropped
+        self.counts.noise += dropped
+        return kept
+
+    def close(self, now_ns: int = 0) -> list[Change]:
+        """Take the end of the stream; return what it ends."""
+        changes = self._take(self._lines.close(), now_ns)
+        if self._clock is not None:
+            self._place(self._clock.close(), changes)
+        for tracker in self._trackers.values():
+            changes += tracker.close()
+        return self._counted(changes)
+
+    def tick(self, now_ns: int) -> list[Change]:
+        """Let time pass, for a stream that is followed live: give what waited for it, and end what it ends."""
+        if self._clock is None:
+            return []
+        changes: list[Change] = []
+        self._place(self._clock.tick(now_ns), changes)
+        if self.is_idle:
+            self._clock.settle(now_ns)
+            self._ticked_ns = min(self._ticked_ns, now_ns)
+        changes += self._tick(now_ns)
+        for tracker in self._trackers.values():
+            changes += tracker.progress()
+        return self._counted(changes)
+
+    @property
+    def processes(self) -> int:
+        """How many processes are followed, those without an open migration included; the one of a log is none."""
+        return len(self._trackers) - (None in self._trackers)
+
+    def forget_idle(self) -> None:
+        """Follow the processes with an open migration only; the others begin as new ones."""
+        self._trackers = {process: each for process, each in self._trackers.items() if not each.is_idle}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no migration is open in it."""
+        return all(tracker.is_idle for tracker in self._trackers.values())
+
+    def running(self) -> list[Migration]:
+        """Return the open migrations as far as they are known."""
+        return [migration for tracker in self._trackers.values() if (migration := tracker.running()) is not None]
+
+    def snapshot(self) -> Snapshot:
+        """Take what has to be known to go on behind the bytes taken so far. It shares its parts with the stream."""
+        return Snapshot(
+            format_name=self.format_name,
+            tail=self._lines.tail,
+            releases=self._decoder.releases,
+            clock=self._clock,
+            trackers=self._trackers,
+            last_line=self._last_line,
+            last_event_ns=self.last_event_ns,
+        )
+
+    def restore(self, snapshot: Snapshot) -> list[Change]:
+        """Go on from a snapshot, on a stream that has taken nothing yet; return which migrations are open."""
+        self._lines.restore(snapshot.tail)
+        self._decoder.restore(snapshot.releases)
+        if snapshot.format_name is not None:
+            self._format = FORMATS[snapshot.format_name](self._decoder)
+        self._clock = snapshot.clock
+        self._jumps_back = 0 if snapshot.clock is None else snapshot.clock.jumps_back
+        self._trackers = snapshot.trackers
+        self._last_line = snapshot.last_line
+        self.last_event_ns = snapshot.last_event_ns
+        return [change for tracker in self._trackers.values() for change in tracker.resume()]
+
+    def surprise(self, kind: SurpriseKind, detail: str) -> list[Change]:
+        """Count a surprise that came from outside of the lines."""
+        return self._counted([Surprised(kind, detail)])
+
+    def _take(self, lines: list[bytes], now_ns: int) -> list[Change]:
+        """Read lines, place them in time and say what they mean."""
+        changes: list[Change] = []
+        first = 0
+        while self._clock is None and first < len(lines):
+            # One by one, as long as it may turn out with each how the next one is to be read.
+            self._place(self._dated(lines[first : first + 1], now_ns, changes), changes)
+            first += 1
+        self._place(self._dated(lines[first:], now_ns, changes), changes)
+        for tracker in self._trackers.values():
+            changes += tracker.progress()
+        return changes
+
+    def _dated(self, lines: list[bytes], now_ns: int, changes: list[Change]) -> Sequence[tuple[Line, int]]:
+        """Read lines and count them; return those whose time is certain now.
+
+        A chatty stream spends its time here: what can be done once is not done a line.
+        """
+        events: list[Line] = []
+        noise = malformed = duplicates = 0
+        form = self._format or self._recognised(lines)
+        known, parse, last_line = self._decoder.known_texts, form.parse, self._last_line
+        for line in lines:
+            event = known.get(line)
+            if event is None:
+                parsed = parse(line)
+                if parsed is None:
+                    noise += 1
+                    continue
+                if isinstance(parsed, Malformed):
+                    malformed += 1
+                    event = parsed.salvaged
+                    if event is None:
+                        continue
+                else:
+                    event = parsed
+            if event.at_ns is not None and line == last_line:
+                duplicates += 1
+                continue
+            last_line = line
+            events.append((event, line, form.process))
+        counts = self.counts
+        counts.lines += len(lines)
+        counts.events += len(lines) - noise - malformed
+        counts.noise += noise
+        counts.malformed += malformed
+        clock = self._clock or self._begin(events, changes)
+        if clock is None:
+            return ()
+        self._last_line = last_line
+        changes += [Surprised(SurpriseKind.DUPLICATE, "the same line twice")] * duplicates
+        return clock.place(events, now_ns or self._start_ns)
+
+    def _recognised(self, lines: Sequence[bytes]) -> Format:
+        """Find out the format by a line, the first or none; until one tells, what all formats share is read."""
+        for line in lines:
+            name = recognise(line, self._decoder)
+            if name is not None:
+                self._format = FORMATS[name](self._decoder)
+        return self._format or self._guess
+
+    def _begin(self, events: list[Line], changes: list[Change]) -> Clock | None:
+        """Begin the clock with the stream's first event, if this is one that says how the stream tells time."""
+        form = self._format
+        for event, _, _ in events:
+            if isinstance(event, LinesLost):
+                changes += self._lines_lost(event)
+            elif form is not None and not (form.timed and _is_undated_report(event)):
+                self._clock = self._make_clock(form)
+            # else an error report before anything else: when it came is not when it happened
+        return self._clock
+
+    def _make_clock(self, stream_format: Format) -> Clock:
+        if stream_format.per_cpu:
+            return OrderingClock(monotonic=stream_format.name == "probe")
+        kind = self.clock_kind
+        return ReconstructedClock(self._start_ns) if kind is ClockKind.RECONSTRUCTED else StreamClock(kind)
+
+    def _place(self, lines: Sequence[tuple[Line, int]], changes: list[Change]) -> None:
+        """Add to `changes` what lines mean whose time is certain."""
+        if lines:
+            self.last_event_ns = lines[-1][1]
+            if isinstance(self._clock, OrderingClock):
+                for line in lines:
+                    changes += self._of_many(line)
+            else:
+                tracker = self._tracker(None)
+                assert tracker is not None  # noqa: S101 - the machine that a log is of is always followed
+                changes += tracker.apply(lines)
+        if self._clock is not None:
+            older, self._jumps_back = self._clock.jumps_back - self._jumps_back, self._clock.jumps_back
+            changes += [Surprised(SurpriseKind.CLOCK_BACKWARD, "a line is older than the one before it")] * older
+
+    def _of_many(self, line: tuple[Line, int]) -> Sequence[Change]:
+        """Say what a line means where many processes may speak: it makes it later for the others too."""
+        (event, _, process), at_ns = line
+        changes: list[Change] = []
+        if at_ns - self._ticked_ns >= _TICK_NS:
+            self._overdue += _TICKED_A_LINE
+            if self._overdue >= len(self._trackers):
+                changes = self._tick(at_ns)
+        if type(event) is LinesLost:
+            return changes + self._lines_lost(event)
+        tracker = self._tracker(process)
+        if tracker is None:
+            return [*changes, Surprised(SurpriseKind.TOO_MANY_PROCESSES, f"process {process}")]
+        return changes + tracker.apply([line])
+
+    def _tick(self, now_ns: int) -> list[Change]:
+        """End what time alone ends, of processes that say nothing more too; however the lines came in chunks."""
+        if now_ns - self._ticked_ns < _TICK_NS:
+            return []
+        self._ticked_ns, self._overdue = now_ns, 0
+        return [change for tracker in self._trackers.values() for change in tracker.tick(now_ns)]
+
+    def _lines_lost(self, event: LinesLost) -> list[Change]:
+        """Note that lines are missing, of whatever processes."""
+        for tracker in self._trackers.values():
+            tracker.lines_lost()
+        return [lost(event)]
+
+    def _tracker(self, process: int | None) -> Tracker | None:
+        """Find who follows a process, None if there are too many processes to follow this one too."""
+        tracker = self._trackers.get(process)
+        if tracker is None and (process is None or (self._room.left > 0 and self._has_room())):
+            self._room.left -= process is not None
+            named, uuid = self._name_process(process) if self._name_process and process is not None else (None, None)
+            tracker = self._trackers[process] = Tracker(
+                vm=named or (self.vm if process is None else f"{self.vm}/{process}"),
+                uuid=uuid,
+                stream=self.name,
+                clock=self.clock_kind,
+                page_size=self._page_size,
+                policy=self._policy,
+            )
+        return tracker
+
+    def _has_room(self) -> bool:
+        # Looked for once a tick, which is what makes processes idle: who invents a process a line pays for each look.
+        if len(self._trackers) >= MAX_PROCESSES and self._crowded_ns != self._ticked_ns:
+            self._crowded_ns = self._ticked_ns
+            self.forget_idle()
+        return len(self._trackers) < MAX_PROCESSES
+
+    def _counted(self, changes: list[Change]) -> list[Change]:
+        for change in changes:
+            if type(change) is Surprised:
+                self.counts.surprises[change.kind] += 1
+        return changes
+
+
+def _is_undated_report(event: Event) -> bool:
+    return isinstance(event, ErrorReported) and event.at_ns is None

@@ -1,0 +1,271 @@
+"""Follow live streams: one thread that turns.
+
+It reads every source in turns, none of them for long. Spans leave from a thread of their own, HTTP is served from
+another, and neither can make it wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from qemu_migration_exporter.config.schema import Config, SourceConfig
+from qemu_migration_exporter.config.yaml_loader import ConfigError
+from qemu_migration_exporter.ops.errors import Component
+from qemu_migration_exporter.ops.systemd import Notifier
+from qemu_migration_exporter.pipeline import Pipeline, Sinks
+from qemu_migration_exporter.sources import Item, Position, Source
+from qemu_migration_exporter.sources.command import Command
+from qemu_migration_exporter.sources.fifo import Fifo
+from qemu_migration_exporter.sources.files.follow import Follow
+from qemu_migration_exporter.sources.recording import SourceError
+from qemu_migration_exporter.sources.standard_input import StandardInput
+from qemu_migration_exporter.sources.unix_socket import UnixSocket
+
+logger = logging.getLogger(__name__)
+
+_TICK_SECONDS: Final = 1.0
+
+#: A crash costs at most this much of reading again; the spans made anew have the same ids.
+_SAVE_SECONDS: Final = 5.0
+#: While spans wait in memory the state of before is better: they are made again from there. But only for so long.
+_SAVE_WAITING_SECONDS: Final = 60.0
+
+#: systemd waits 90 s for a service to stop; a receiver that is slow gets a small part of that.
+_FLUSH_SECONDS: Final = 5.0
+
+_NS_PER_SECOND: Final = 1_000_000_000
+
+
+class Daemon:
+    """Read streams until told to stop.
+
+    Args:
+        config: What to read, and for how long to remember.
+        parts: Where changes go.
+        reload: Reads the configuration again; it may raise ConfigError.
+        notifier: The service manager.
+
+    Raises:
+        OSError: There are no file descriptors even for a start.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        parts: Sinks,
+        *,
+        reload: Callable[[], Config],
+        notifier: Notifier | None = None,
+    ) -> None:
+        self._config = config
+        self._parts = parts
+        self._reload = reload
+        self._failures = parts.failures
+        self._notifier = notifier or Notifier(failures=self._failures)
+        self._selector = selectors.DefaultSelector()
+        self._sources: dict[SourceConfig, Source] = {}
+        self.streams = Pipeline(config, parts)
+        self._stopping = False
+        self._reload_asked = False
+        self._is_ready = False
+        self._saved = time.monotonic()
+        self._told = 0.0
+        self.config_loaded = True
+
+    # What others ask
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether everything that was there at the start has been read."""
+        return self._is_ready
+
+    def stop(self) -> None:
+        """Stop soon."""
+        self._stopping = True
+
+    def ask_reload(self) -> None:
+        """Read the configuration again soon."""
+        self._reload_asked = True
+
+    # Life
+
+    def run(self) -> None:
+        """Read until stopped, then close everything in order.
+
+        Raises:
+            SourceError: The configuration names a source that can never be read.
+        """
+        _allow_many_files()
+        try:
+            waker, woken = socket.socketpair()
+        except OSError as error:
+            raise SourceError(f"no source can be read: {error.strerror}") from error
+        woken.settimeout(0)
+        waker.settimeout(0)
+        with waker, woken, suppress(KeyboardInterrupt):  # before or after it is taken as a signal to stop
+            self._selector.register(woken, selectors.EVENT_READ, None)
+            self._take_signals(waker)
+            try:
+                for each in self._config.sources:
+                    self._open(each)
+            except SourceError:
+                signal.set_wakeup_fd(-1)
+                raise
+            self._tick()  # sources open what they read in their first tick
+            try:
+                while not self._stopping:
+                    self._turn(woken)
+            finally:
+                signal.set_wakeup_fd(-1)
+                self._close()
+
+    def _take_signals(self, waker: socket.socket) -> None:
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop())
+        signal.signal(signal.SIGHUP, lambda *_: self.ask_reload())
+
+    def _turn(self, woken: socket.socket) -> None:
+        """Read what there is to read, for no longer than a second."""
+        busy = any(source.pending for source in self._sources.values())
+        due = self._told + _TICK_SECONDS - time.monotonic()
+        ready = self._selector.select(0 if busy or self.streams.is_catching_up else max(0.0, due))
+        sources = [key.data for key, _ in ready if key.data is not None]
+        if len(sources) < len(ready):
+            with suppress(BlockingIOError):  # a signal's byte was taken with another's
+                woken.recv(4096)
+        sources += [source for source in self._sources.values() if source.pending and source not in sources]
+        for source in sources:
+            self._take(source, source.read)
+        if not sources and self.streams.is_catching_up:
+            self._caught_up()
+        if self._reload_asked:
+            self._reload_asked = False
+            self._load_again()
+        if time.monotonic() - self._told >= _TICK_SECONDS:
+            self._tick()
+
+    def _tick(self) -> None:
+        now = self._told = time.monotonic()
+        now_ns = time.time_ns()
+        for source in list(self._sources.values()):
+            self._take(source, partial(source.tick, now))
+        behind = [config for config, source in self._sources.items() if source.pending]
+        running = self.streams.tick(now_ns, behind)
+        self._parts.tick(running, now_ns, round(self._config.metrics.retention_seconds * _NS_PER_SECOND))
+        delivery = self._parts.delivery
+        due_seconds = _SAVE_SECONDS if delivery is None or delivery.is_settled else _SAVE_WAITING_SECONDS
+        if self.streams.is_dirty and now - self._saved >= due_seconds:
+            self._saved = now
+            self.streams.save()
+        up = sum(1 for _, is_up in self.streams.all() if is_up)
+        self._notifier.tell(WATCHDOG="1", STATUS=f"{up} streams, {len(running)} migrations running")
+
+    def _caught_up(self) -> None:
+        self.streams.caught_up(time.time_ns())
+        self._is_ready = True
+        self._notifier.tell(READY="1")
+        logger.info("ready: %d streams", len(self.streams.all()))
+
+    def _close(self) -> None:
+        """Close in the reverse order of opening: what goes on after a restart is kept, what cannot go on is ended."""
+        self._notifier.tell(STOPPING="1")
+        self.streams.close(time.time_ns())
+        self._parts.interrupt(time.time_ns())
+        if self._parts.delivery is not None:
+            self._parts.delivery.stop(_FLUSH_SECONDS)
+        for config, source in self._sources.items():
+            self._close_source(config, source)
+        self._selector.close()
+        self._notifier.close()
+
+    # Sources
+
+    def _open(self, config: SourceConfig) -> None:
+        """Begin a source, unless it is read already.
+
+        Raises:
+            SourceError: It can never be read, or there is nothing left to read it with.
+        """
+        if config in self._sources:
+            return
+        try:
+            source = _make_source(config, self.streams.positions())
+        except OSError as error:  # EMFILE: of file descriptors, or of the user's inotify instances
+            raise SourceError(f"{_shown(config)}: {error.strerror or error}") from error
+        self._sources[config] = source
+        self._selector.register(source.fileno(), selectors.EVENT_READ, source)
+
+    def _close_source(self, config: SourceConfig, source: Source) -> None:
+        with self._failures.attempt(Component.SOURCE, "a source was not closed: %s", _shown(config)):
+            source.close()
+
+    def _load_again(self) -> None:
+        """Take a new configuration: sources that are in both stay as they are. A bad one changes nothing."""
+        self._notifier.tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1_000))
+        try:
+            config = self._reload()
+        except ConfigError as error:
+            self.config_loaded = False
+            for mistake in error.mistakes:
+                logger.error("the configuration stays as it was: %s", mistake)  # noqa: TRY400 - no bug of ours
+            self._notifier.tell(READY="1")
+        else:
+            self.config_loaded = True
+            for gone in [each for each in self._sources if each not in config.sources]:
+                source = self._sources.pop(gone)
+                self._selector.unregister(source.fileno())
+                self._close_source(gone, source)
+                self.streams.drop(gone)
+            self._config = self.streams.config = config
+            self.streams.is_catching_up = True
+            for each in config.sources:
+                try:
+                    self._open(each)
+                except SourceError as error:
+                    self.config_loaded = False
+                    self._failures.note(Component.SOURCE, "a source cannot be read: %s", error)
+            self._tick()
+            logger.info("the configuration was read again: %d sources", len(self._sources))
+
+    def _take(self, source: Source, read: Callable[[], list[Item]]) -> None:
+        """Take what a source has to give; one that fails must not stop the others."""
+        config = next(config for config, each in self._sources.items() if each is source)
+        with self._failures.attempt(Component.SOURCE, "a source failed: %s", _shown(config)):
+            self.streams.take(config, read())
+
+
+def _allow_many_files() -> None:
+    """Raise the soft limit on open files to the hard one: a file that is followed stays open; select() is not used."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError) as error:
+        logger.warning("the limit on open files stays as it was: %s", error)
+
+
+def _shown(config: SourceConfig) -> dict[str, object]:
+    """Show a source as it is configured."""
+    return config.model_dump(exclude_defaults=True)
+
+
+def _make_source(config: SourceConfig, resume: Mapping[str, Position]) -> Source:
+    if config.file is not None:
+        return Follow(config.file, resume)
+    if config.fifo is not None:
+        return Fifo(config.fifo)
+    if config.socket is not None:
+        return UnixSocket(config.socket)
+    if config.command is not None:
+        return Command(config.command, config.vm or Path(config.command[0]).name)
+    return StandardInput()

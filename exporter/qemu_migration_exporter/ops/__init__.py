@@ -1,0 +1,1 @@
+"""Services every long-running program needs: logs, errors, checkpoint, systemd."""

@@ -1,0 +1,54 @@
+"""Tell systemd how the daemon is: READY, STATUS, WATCHDOG, RELOADING, STOPPING. Nothing happens without systemd.
+
+Source: sd_notify(3): one datagram to the socket named in NOTIFY_SOCKET.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+from qemu_migration_exporter.ops.errors import Component, ErrorCounter
+
+
+class Notifier:
+    """A connection to the service manager, if there is one.
+
+    Its socket is opened at once: later there may be no file descriptor left, and a watchdog that hears nothing kills.
+
+    Raises:
+        OSError: There is no file descriptor even now.
+    """
+
+    def __init__(self, environment: Mapping[str, str] = os.environ, failures: ErrorCounter | None = None) -> None:
+        self._failures = failures or ErrorCounter()
+        self._address = environment.get("NOTIFY_SOCKET", "")
+        if self._address.startswith("@"):
+            self._address = f"\0{self._address[1:]}"
+        self._socket = (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if self._address else None
+        )
+        self._untold: dict[str, str] = {}
+
+    def tell(self, **fields: str) -> None:
+        """Send fields such as `READY="1"`.
+
+        A service manager that is away or busy is no reason to stop or to wait: it is told the next time.
+        """
+        if self._socket is None:
+            return
+        self._untold |= fields
+        message = "\n".join(f"{key}={value}" for key, value in self._untold.items())
+        try:
+            self._socket.sendto(message.encode(), self._address)
+        except OSError as error:
+            self._failures.note(Component.NOTIFY, "the service manager was not told: %s", error.strerror)
+        else:
+            self._untold.clear()
+
+    def close(self) -> None:
+        """Tell nothing more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

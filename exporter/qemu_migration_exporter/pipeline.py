@@ -1,0 +1,339 @@
+"""The streams a daemon follows: what each has said goes to the sinks, and what has to outlive a restart is kept."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from qemu_migration_exporter import checkpoint
+from qemu_migration_exporter.config.schema import Config, SourceConfig
+from qemu_migration_exporter.core.changes import Change, MigrationEnded, Resumed, Started, Surprised
+from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
+from qemu_migration_exporter.core.tracking.stream import ProcessBudget, Stream
+from qemu_migration_exporter.metrics.collector import MetricsSink
+from qemu_migration_exporter.ops.errors import Attempt, Component, ErrorCounter
+from qemu_migration_exporter.ops.sanitize import readable
+from qemu_migration_exporter.ops.stream_clock import StreamTime
+from qemu_migration_exporter.present.history import MigrationHistory
+from qemu_migration_exporter.sources import Data, DataLost, Item, Position, StatusChanged, StreamClosed
+from qemu_migration_exporter.sources.procfs import read_guest
+from qemu_migration_exporter.sources.recording import deduplicate, vm_name
+from qemu_migration_exporter.tracing import Sink
+from qemu_migration_exporter.tracing.export.queued import QueuedSpanProcessor
+from qemu_migration_exporter.tracing.spans import SpansSink
+
+logger = logging.getLogger(__name__)
+
+#: Processes that all streams follow together: some 20 KB each while a migration is open, and more than a host has.
+_MAX_PROCESSES: Final = 2_048
+
+
+@dataclass(frozen=True, slots=True)
+class Sinks:
+    """What changes are handed to; spans only where somebody named a receiver."""
+
+    metrics: MetricsSink
+    board: MigrationHistory
+    spans: SpansSink | None = None
+    delivery: QueuedSpanProcessor | None = None
+    failures: ErrorCounter = field(default_factory=ErrorCounter)
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Give changes to all of them; one that fails at a change goes on with the next, and stops no other."""
+        sinks: list[tuple[Component, Sink]] = [(Component.METRICS, self.metrics), (Component.PAGE, self.board)]
+        if self.spans is not None:
+            sinks.append((Component.SPANS, self.spans))
+        for part, sink in sinks:
+            left = iter(changes)
+            for _ in range(len(changes) + 1):  # each failure takes one at least
+                with self.failures.attempt(part, "a change is lost to the %s", part) as attempt:
+                    sink.apply(left)
+                if not attempt.failed:
+                    break
+
+    def tick(self, running: Sequence[Migration], now_ns: int, retention_ns: int) -> None:
+        """Let time pass in all of them; one that fails stops no other."""
+        steps: list[tuple[Component, Callable[[], None]]] = [
+            (Component.PAGE, partial(self.board.look, running)),
+            # By a clock that nobody sets: what ended is shown for so long, and no shorter.
+            (Component.METRICS, partial(self.metrics.expire, time.monotonic_ns(), retention_ns)),
+        ]
+        if self.spans is not None:
+            steps.append((Component.SPANS, partial(self.spans.tick, now_ns)))
+        for part, step in steps:
+            with self.failures.attempt(part, "the %s failed", part):
+                step()
+
+    def interrupt(self, now_ns: int) -> None:
+        """Mark the traces that are open."""
+        if self.spans is not None:
+            with self.failures.attempt(Component.SPANS, "open traces are not marked as interrupted"):
+                self.spans.interrupt(now_ns)
+
+
+@dataclass(slots=True)
+class _Followed:
+    """One stream, and where it stands."""
+
+    stream: Stream
+    source: SourceConfig
+    time: StreamTime = field(default_factory=StreamTime)
+    position: Position | None = None
+    up: bool = True
+    problem: str = ""
+    #: What was in the file before it was opened, as long as that is being read; None after, and for what goes on.
+    history: list[Change] | None = None
+    #: Whether it was said that nothing in it is a trace event.
+    said_useless: bool = False
+
+    def now_ns(self, wall_ns: int) -> int:
+        """Say what time it is where its lines are dated."""
+        return self.time.now_ns(wall_ns, is_open=not self.stream.is_idle)
+
+
+class Pipeline:
+    """Follow streams by what their sources give.
+
+    Attributes:
+        config: How new streams are read.
+        is_catching_up: Whether files are being read that were there before they were opened. What ended in them before
+            is not told.
+        is_dirty: Whether there is something new to keep.
+    """
+
+    def __init__(self, config: Config, parts: Sinks) -> None:
+        self.config = config
+        self.is_catching_up = True
+        self.is_dirty = False
+        self._parts = parts
+        self._failures = parts.failures
+        self._is_kept = True
+        self._room = ProcessBudget(_MAX_PROCESSES)
+        self._streams: dict[str, _Followed] = {}
+        self._remembered = checkpoint.load(Path(config.state_file), self._failures) if config.state_file else {}
+
+    def all(self) -> list[tuple[Stream, bool]]:
+        """Return the streams, and whether each can be read."""
+        return [(each.stream, each.up) for each in list(self._streams.values())]
+
+    def problems(self) -> Mapping[str, str]:
+        """Return why streams cannot be read, by name."""
+        return {each.stream.name: each.problem for each in list(self._streams.values()) if not each.up}
+
+    def positions(self) -> Mapping[str, Position]:
+        """Return where to go on in files that were followed before."""
+        return {name: kept.position for name, kept in self._remembered.items()}
+
+    def take(self, source: SourceConfig, items: Iterable[Item]) -> None:
+        """Take what a source gives; a stream that fails at something stops no other."""
+        for item in items:
+            with self._attempt(item.stream) as attempt:
+                self._take(source, item)
+            if attempt.failed:
+                self._begin_anew(item.stream, lost=isinstance(item, Data))
+
+    def drop(self, source: SourceConfig) -> None:
+        """End the streams of a source that is no longer read."""
+        for name in [name for name, followed in self._streams.items() if followed.source == source]:
+            self._end(name, self._streams.pop(name), time.time_ns())
+
+    def tick(self, now_ns: int, behind: Collection[SourceConfig] = ()) -> list[Migration]:
+        """Let time pass in all streams; return the migrations that run.
+
+        Of a source that is `behind`, lines are still unread: what they say was before now, so no time passes there.
+        """
+        self._make_room()
+        running: list[Migration] = []
+        for name, followed in self._streams.items():
+            with self._attempt(name) as attempt:
+                if not self.is_catching_up and followed.source not in behind:
+                    self._apply(followed, followed.stream.tick(followed.now_ns(now_ns)))
+                running += followed.stream.running()
+            if attempt.failed:
+                self._begin_anew(name, lost=False)
+            _say_if_useless(followed)
+        return running
+
+    def caught_up(self, now_ns: int) -> None:
+        """Go on with what is open, now that all that was there is read, and forget what ended before."""
+        self.is_catching_up = False
+        self._remembered = {name: kept for name, kept in self._remembered.items() if Path(name).exists()}
+        for name, followed in self._streams.items():
+            history, followed.history = followed.history, None
+            if history is not None:
+                with self._attempt(name) as attempt:
+                    self._apply(followed, _still_open([*history, *followed.stream.tick(now_ns)]))
+                if attempt.failed:
+                    self._begin_anew(name, lost=False)
+
+    def close(self, now_ns: int) -> None:
+        """Keep what goes on after a restart, and end what cannot go on."""
+        for name, followed in self._streams.items():
+            if followed.position is None or self.config.state_file is None:
+                self._end(name, followed, now_ns)
+        self.save()
+
+    def save(self) -> None:
+        """Keep what has to be known to go on, if there is a place for it; what was not kept is tried again."""
+        if self.config.state_file is None:
+            self.is_dirty = False
+            return
+        path = Path(self.config.state_file)
+        kept = {
+            name: checkpoint.Checkpoint(followed.position, followed.stream.snapshot())
+            for name, followed in self._streams.items()
+            # What is in a file from before is not told yet: after a restart it is read again.
+            if followed.position is not None and followed.history is None
+        }
+        with self._failures.attempt(Component.STATE, "the state was not kept: %s", path) as attempt:
+            # What was remembered of files that have said nothing since is still true.
+            checkpoint.save(path, {**self._remembered, **kept})
+        if not (attempt.failed or self._is_kept):
+            logger.info("the state is kept again: %s", path)
+        self._is_kept = not attempt.failed
+        self.is_dirty = attempt.failed
+
+    def _make_room(self) -> None:
+        """Reckon how many more processes may be followed; where it is few, forget those that do nothing."""
+        for is_last in (False, True):
+            self._room.left = _MAX_PROCESSES - sum(each.stream.processes for each in self._streams.values())
+            if self._room.left > _MAX_PROCESSES // 10 or is_last:
+                return
+            for followed in self._streams.values():
+                followed.stream.forget_idle()
+
+    def _attempt(self, name: str) -> Attempt:
+        return self._failures.attempt(Component.STREAM, "stream %s failed and begins anew", name)
+
+    def _take(self, source: SourceConfig, item: Item) -> None:
+        match item:
+            case Data():
+                followed = self._followed(source, item.stream)
+                followed.up, followed.position = True, item.position
+                self.is_dirty = True
+                self._apply(followed, followed.stream.feed(item.data, followed.now_ns(time.time_ns())))
+                if followed.stream.last_event_ns is not None and not self.is_catching_up:
+                    # A file may be read late; whatever else there is, what comes of it was said just now.
+                    followed.time.saw(followed.stream.last_event_ns, is_news=source.file is None)
+            case StatusChanged():
+                followed = self._followed(source, item.stream)
+                followed.up, followed.problem = item.up, item.reason
+                level, word = (logging.INFO, "up") if item.up else (logging.WARNING, "down")
+                logger.log(level, "stream %s is %s%s", item.stream, word, item.reason and f": {item.reason}")
+            case DataLost():
+                followed = self._followed(source, item.stream)
+                logger.warning("stream %s: %s", item.stream, item.detail)
+                self._apply(followed, followed.stream.surprise(SurpriseKind.BYTES_LOST, item.detail))
+            case StreamClosed():
+                ended = self._streams.pop(item.stream, None)
+                if ended is not None:
+                    self._end(item.stream, ended, time.time_ns())
+
+    def _begin_anew(self, name: str, *, lost: bool) -> None:
+        """Forget what is known of a stream that failed, for that may be why; its lines go on, and so do its counts."""
+        followed = self._streams.get(name)
+        if followed is None:
+            return
+        failed, followed.stream = followed.stream, self._stream(name, followed.source, followed.stream.vm)
+        followed.stream.counts = failed.counts
+        if lost:
+            self._apply(followed, followed.stream.surprise(SurpriseKind.BYTES_LOST, "what it failed at"))
+        self._end(name, replace(followed, stream=failed), time.time_ns())
+
+    def _followed(self, source: SourceConfig, name: str) -> _Followed:
+        followed = self._streams.get(name)
+        if followed is not None:
+            return followed
+        vm, is_taken = deduplicate(source.vm or vm_name(name), [each.stream.vm for each in self._streams.values()])
+        stream = self._stream(name, source, vm)
+        kept = self._remembered.pop(name, None)
+        has_history = kept is None and source.file is not None and self.is_catching_up
+        followed = self._streams[name] = _Followed(stream, source, history=[] if has_history else None)
+        if is_taken and source.file is not None:
+            stream.surprise(SurpriseKind.DUPLICATE_VM, vm)
+        if kept is not None:
+            followed.position = kept.position
+            with self._failures.attempt(Component.STATE, "stream %s: what was kept of it is nonsense", name) as attempt:
+                self._apply(followed, stream.restore(kept.snapshot))
+            if attempt.failed:
+                followed.stream = self._stream(name, source, vm)
+        return followed
+
+    def _stream(self, name: str, source: SourceConfig, vm: str) -> Stream:
+        return Stream(
+            readable(name),
+            vm=vm,
+            format_name=source.format,
+            untimed=ClockKind.ARRIVAL,
+            page_size=self.config.page_size_bytes,
+            name_process=read_guest,
+            rows=self.config.rows(),
+            policy=self.config.verdict.policy(),
+            room=self._room,
+        )
+
+    def _end(self, name: str, followed: _Followed, now_ns: int) -> None:
+        with self._failures.attempt(Component.STREAM, "stream %s: what was open is not ended", name):
+            self._apply(followed, followed.stream.close(now_ns))
+
+    def _apply(self, followed: _Followed, changes: list[Change]) -> None:
+        if not changes:
+            return
+        self.is_dirty = True
+        if followed.history is not None:
+            # A log may be long: what ended in it is forgotten as soon as it did. Surprises are counted by the stream.
+            followed.history += [change for change in changes if not isinstance(change, Surprised)]
+            if any(isinstance(change, MigrationEnded) for change in changes):
+                followed.history = _still_open(followed.history)
+            return
+        for change in changes:
+            if isinstance(change, Started | Resumed | MigrationEnded):
+                _tell(change)
+        self._parts.apply(changes)
+
+
+def _say_if_useless(followed: _Followed) -> None:
+    """Say once of a stream that nothing in it is a trace event, and what to do: tracing is not enabled there."""
+    lines = followed.stream.counts.lines
+    if lines and followed.stream.format_name is None and not followed.said_useless:
+        followed.said_useless = True
+        logger.warning(
+            "stream %s: none of its %d lines is a trace event of a migration;"
+            " `qemu-migration-exporter probe log` says what to enable",
+            followed.stream.name,
+            lines,
+        )
+
+
+def _still_open(history: Iterable[Change]) -> list[Change]:
+    """Leave out what ended before anybody listened: it was told when it happened, or is nobody's business any more."""
+    history = list(history)
+    ended = {change.trace_id for change in history if isinstance(change, MigrationEnded)}
+    return [change for change in history if _trace_of(change) not in ended]
+
+
+def _trace_of(change: Change) -> str | None:
+    if isinstance(change, Surprised):
+        return None
+    return change.identity.trace_id if isinstance(change, Started | Resumed) else change.trace_id
+
+
+def _tell(change: Started | Resumed | MigrationEnded) -> None:
+    """Say in the log what an operator would look for there."""
+    if isinstance(change, MigrationEnded):
+        migration = change.migration
+        logger.info(
+            "migration of %r ended: %s%s, trace %s",
+            migration.identity.vm,
+            migration.result,
+            f" ({migration.error!r})" if migration.error else "",
+            migration.identity.trace_id,
+        )
+    else:
+        began = "began" if isinstance(change, Started) else "goes on"
+        logger.info("migration of %r %s, trace %s", change.identity.vm, began, change.identity.trace_id)

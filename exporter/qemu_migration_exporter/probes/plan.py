@@ -1,0 +1,232 @@
+"""Which events a probe prints for a binary, and how: the vocabulary's layouts against the binary's own.
+
+The vocabulary has the layouts of every QEMU; a probe must name only what this one has, with the
+arguments this one passes. A printed line reads as QEMU's own log would print it, save that values
+nobody asks for are constants: reading an argument costs the guest time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Final, NamedTuple
+
+from qemu_migration_exporter.core.events import Pending, PostcopyRequests, QmpCommand, Signal
+from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
+from qemu_migration_exporter.probes.binary import Argument, Binary, ProbeError
+
+#: Rows that stand for one argument's values each are one layout to a probe, which prints the argument.
+_MERGED: Final = (
+    EventLayout(
+        "runstate_set", "4.0..", "current_run_state %d (%w) new_state %d (%w)", Signal.VM_STOPPING, "_ _ _ new_state"
+    ),
+    EventLayout("runstate_set", "2.0..3.1", "new state %d", Signal.VM_STOPPING, "new_state"),
+    EventLayout("vmstate_downtime_checkpoint", "8.2..", "%s", Signal.DOWNTIME_START, "checkpoint"),
+)
+#: Of the events that only tell which end this is or that it fails, those that the scripts print: beside the states
+#: the others tell nothing more, and each probe costs something to attach.
+EVIDENCE: Final = frozenset(
+    {"migration_thread_file_err", "migration_completion_file_err", "migration_socket_outgoing_connected",
+     "migration_socket_outgoing_error", "migration_fd_outgoing", "migration_exec_outgoing", "migration_file_outgoing",
+     "migration_set_outgoing_channel", "savevm_send_switchover_start", "loadvm_state_setup", "loadvm_state_cleanup",
+     "process_incoming_migration_co_end"}
+)  # fmt: skip
+_EVIDENCE_MARKS: Final = frozenset({Signal.OUTGOING, Signal.DESTINATION, Signal.FAILING, Signal.POSTCOPY_RESUMED})
+#: The commands that tell something no other event does: who sends, the downtime limit, the mode.
+_COMMANDS: Final = frozenset({"migrate", "migrate_set_capabilities", "migrate_set_parameters"})
+
+STATE_EVENT: Final = "migrate_set_state"
+#: The state in which page requests come and QEMU 7.2 iterates without a pause; its number was 5 from 2.5 to 2.10.
+POSTCOPY_STATE: Final = "postcopy-active"
+POSTCOPY_STATE_NUMBER: Final = 5
+#: Conversion of the vocabulary → of the probe. A double's bits (to 2.12) and the integer it is since print alike.
+_KINDS: Final = {"u": "u", "d": "d", "x": "x", "g": "u", "s": "s", "w": "s"}
+
+#: What the probes print in the place of the page requests they count.
+REQUESTS_EVENT: Final = "postcopy_requests"
+#: In post-copy, at most one line of a quietened event and process in this time.
+QUIET_NS: Final = 50_000_000
+#: Counted page requests are told at most this often.
+REQUESTS_NS: Final = 100_000_000
+
+
+class Value(NamedTuple):
+    """An argument that is printed: its place from 0, its C conversion without length (u d x s) and its shape."""
+
+    place: int
+    conversion: str
+    argument: Argument
+
+
+class Printed(NamedTuple):
+    """An event as a probe prints it.
+
+    Attributes:
+        name: The event's name.
+        format: C's format string; `%` and one letter each for the values, and `%%`.
+        values: What fills the format.
+        quiet: Whether it must be held back in post-copy, when it comes up to 0.7 million times a second.
+        ends: Whether the process's counts may be forgotten after it.
+    """
+
+    name: str
+    format: str
+    values: tuple[Value, ...]
+    quiet: bool
+    ends: bool
+
+
+class Plan(NamedTuple):
+    """What to print for one binary.
+
+    Attributes:
+        binary: The binary.
+        printed: The events to print, in the vocabulary's order.
+        request: The event that is a page request of post-copy, to be counted; None where there is none.
+        state_numbered: Whether migration states are numbers; None where there is no such event.
+        absent: Names of the vocabulary's events that the binary does not have.
+        unknown: Names it has with arguments that no row of the vocabulary has; they are left out.
+    """
+
+    binary: Binary
+    printed: tuple[Printed, ...]
+    request: str | None
+    state_numbered: bool | None
+    absent: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    @property
+    def sees_postcopy(self) -> bool:
+        """Whether anything tells that post-copy began; nothing can be held back without."""
+        return self.state_numbered is not None or self.request is not None
+
+
+def make(binary: Binary) -> Plan:
+    """Choose a row of the vocabulary for each event that the binary has.
+
+    Raises:
+        ProbeError: The binary has none of the events.
+    """
+    by_name = _candidates()
+    fitting = {
+        name: [row for row in rows if _fits(row, binary.probes[name], binary.pointer_size)]
+        for name, rows in by_name.items()
+        if name in binary.probes
+    }
+    since, until = _release(fitting.values())
+    chosen = {name: _choose(rows, since, until) for name, rows in fitting.items() if rows}
+    requests = [name for name, row in chosen.items() if row.meaning is Signal.POSTCOPY_REQUEST]
+    printed = tuple(_printed(row, binary.probes[name]) for name, row in chosen.items() if name not in requests)
+    if not printed:
+        raise ProbeError(
+            f"{binary.path}: of its {len(binary.probes)} USDT probes none is one of migration's: is this a QEMU that "
+            f"runs machines (qemu-system-…, qemu-kvm)?"
+        )
+    state = chosen.get(STATE_EVENT)
+    return Plan(
+        binary=binary,
+        printed=printed,
+        request=requests[0] if requests else None,
+        state_numbered=None if state is None else "%d" in state.format,
+        absent=tuple(name for name in by_name if name not in binary.probes),
+        unknown=tuple(name for name, rows in fitting.items() if not rows),
+    )
+
+
+def _candidates() -> dict[str, list[EventLayout]]:
+    merged = {row.name for row in _MERGED}
+    by_name: dict[str, list[EventLayout]] = {}
+    for row in (*(row for row in LAYOUTS if row.name not in merged), *_MERGED):
+        if is_told(row):
+            by_name.setdefault(row.name, []).append(row)
+    return by_name
+
+
+def is_told(row: EventLayout) -> bool:
+    """Say whether a probe has a use for an event; `postcopy_requests` it makes itself."""
+    if row.meaning in {Signal.OTHER, PostcopyRequests} or _is_idle_command(row):
+        return False
+    return row.meaning not in _EVIDENCE_MARKS or row.name in EVIDENCE
+
+
+def _is_idle_command(row: EventLayout) -> bool:
+    meaning = row.meaning
+    return isinstance(meaning, partial) and meaning.func is QmpCommand and meaning.keywords["name"] not in _COMMANDS
+
+
+def _pieces(row: EventLayout) -> Iterator[tuple[str, str]]:
+    """Cut a format into literals and the conversion behind each, "" behind the last."""
+    yield from re.findall(r"((?:[^%]|%%)*)(?:%([a-z]))?", row.format)
+
+
+def _conversions(row: EventLayout) -> list[str]:
+    return [conversion for _, conversion in _pieces(row) if conversion]
+
+
+def _fits(row: EventLayout, arguments: tuple[Argument, ...], pointer_size: int) -> bool:
+    """Say whether a binary's arguments can be this row's: as many, and a pointer for each string."""
+    conversions = _conversions(row)
+    return len(conversions) == len(arguments) and all(
+        conversion not in "sw" or argument == Argument(pointer_size, signed=False)
+        for conversion, argument in zip(conversions, arguments, strict=True)
+    )
+
+
+def _release(fitting: Iterable[list[EventLayout]]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Narrow down which release this is, by the events that have but one fitting row."""
+    since, until = (0, 0), (99, 0)
+    for rows in fitting:
+        if len(rows) == 1:
+            row_since, row_until = versions(rows[0])
+            if max(since, row_since) <= min(until, row_until):  # a vendor's backport may contradict
+                since, until = max(since, row_since), min(until, row_until)
+    return since, until
+
+
+def versions(row: EventLayout) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the first and last release of a row, (99, 0) for a layout still in use."""
+    since, _, until = row.versions.partition("..")
+    return _version(since), _version(until or "99.0")
+
+
+def _version(text: str) -> tuple[int, int]:
+    major, _, minor = text.partition(".")
+    return int(major), int(minor)
+
+
+def _choose(rows: list[EventLayout], since: tuple[int, int], until: tuple[int, int]) -> EventLayout:
+    """Choose among rows of as many arguments.
+
+    A pointer fits a number's conversion too, so the row with more strings is the better one; what is alike
+    then differs in the spelling alone (`%x`, `0x%x`), and the release decides.
+    """
+
+    def rank(row: EventLayout) -> tuple[int, bool]:
+        row_since, row_until = versions(row)
+        strings = sum(conversion in "sw" for conversion in _conversions(row))
+        return strings, max(since, row_since) <= min(until, row_until)
+
+    return max(rows, key=rank)
+
+
+def _printed(row: EventLayout, arguments: tuple[Argument, ...]) -> Printed:
+    fields = row.fields.split() if row.fields else []
+    text, values = "", []
+    for place, (literal, conversion) in enumerate(_pieces(row)):
+        text += literal
+        if not conversion:
+            continue
+        if fields[place] == "_":  # a constant that reads as this conversion does
+            text += "-" if conversion in "sw" else "0"
+        else:
+            kind = _KINDS[conversion]
+            text += f"%{kind}"
+            values.append(Value(place, kind, arguments[place]))
+    return Printed(
+        row.name,
+        text,
+        tuple(values),
+        quiet=row.meaning is Signal.ITERATE or row.meaning is Pending,
+        ends=row.meaning is Signal.CLEANUP,
+    )

@@ -1,0 +1,1 @@
+"""Followed log files, through rotations."""

@@ -1,0 +1,53 @@
+"""Who a process is: a QEMU's name and uuid, from its command line in /proc."""
+
+from __future__ import annotations
+
+import logging
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, NamedTuple
+
+logger = logging.getLogger(__name__)
+
+_PROC: Final = Path("/proc")
+
+#: A longer name is none that a virtual machine's log could be called by (NAME_MAX), and would be in every one of its
+#: series; it is passed over, not cut: two that begin alike are two.
+_MAX_NAME_BYTES: Final = 255
+
+#: As QEMU reads it (qemu_uuid_parse of util/uuid.c).
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+#: `-name` first appeared with `guest=` in 2.4; before, and by hand, the name stands alone.
+_GUEST: Final = "guest="
+
+
+class Guest(NamedTuple):
+    """A virtual machine, as its QEMU was started."""
+
+    name: str | None
+    uuid: str | None
+
+
+def read_guest(process: int, proc: Path = _PROC) -> Guest:
+    """Read the name and uuid of the virtual machine a process runs; both None where there are none, or no process."""
+    try:
+        arguments = (proc / str(process) / "cmdline").read_bytes().decode("utf-8", "backslashreplace").split("\0")
+    except (FileNotFoundError, ProcessLookupError):  # it has ended, or never was
+        return Guest(None, None)
+    except OSError as error:
+        logger.warning("process %d cannot be named: %s", process, error.strerror)
+        return Guest(None, None)
+    following = dict(pairwise(arguments))
+    uuid = following.get("-uuid", "")
+    return Guest(_name(following.get("-name", "")), uuid if _UUID.fullmatch(uuid) else None)
+
+
+def _name(value: str) -> str | None:
+    """Read the value of `-name`: options separated by commas, a comma in the name doubled."""
+    options = value.replace(",,", "\0").split(",")
+    named = next((option.removeprefix(_GUEST) for option in options if option.startswith(_GUEST)), None)
+    plain = options[0] if options[0] and "=" not in options[0] else None
+    name = named or plain
+    return name.replace("\0", ",") if name and len(name.encode()) <= _MAX_NAME_BYTES else None

@@ -1,0 +1,115 @@
+"""A finished recording: a plain or gzip-compressed file, or standard input."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import stat
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from io import BufferedReader
+from pathlib import Path
+from typing import Final
+
+from qemu_migration_exporter.ops.sanitize import readable
+
+#: Large enough that a chunk costs nothing, small enough to keep a progress bar moving.
+_CHUNK_BYTES: Final = 256 * 1024
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_ENDING: Final = re.compile(r"\.[A-Za-z]+$")
+
+
+class SourceError(Exception):
+    """A source cannot be read at all; the message says which, why and what was expected."""
+
+
+class DamagedError(SourceError):
+    """A source broke off in the middle; what came before is good."""
+
+
+class Recording:
+    """A recording, opened.
+
+    Attributes:
+        name: Its path as given, "-" for standard input.
+        modified_ns: Nanoseconds since the epoch when it was last written; 0 for standard input.
+        size: Bytes to read, None where that is not known.
+        is_live: Whether somebody writes it while it is read: a pipe, a FIFO, a socket.
+        read: Bytes read so far, of a compressed file compressed ones.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Open it.
+
+        Raises:
+            SourceError: It does not exist, is a directory or cannot be read.
+        """
+        self.name = name
+        self.modified_ns = 0
+        self.size: int | None = None
+        self.is_live = False
+        self._raw: BufferedReader
+        if name == "-":
+            self._raw = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115 - closed in close()
+            self.is_live = not stat.S_ISREG(os.fstat(self._raw.fileno()).st_mode)
+            return
+        path = Path(name)
+        if path.is_dir():
+            raise SourceError(f"{name}: is a directory; name the recordings in it")
+        try:
+            self._raw = path.open("rb")
+        except OSError as error:
+            raise SourceError(f"{name}: {error.strerror or error}") from error
+        status = os.fstat(self._raw.fileno())
+        self.modified_ns = status.st_mtime_ns
+        self.size = status.st_size or None
+        self.is_live = not stat.S_ISREG(status.st_mode)
+
+    @property
+    def read(self) -> int:
+        """Bytes of the file read so far, compressed ones where it is compressed."""
+        return self._raw.tell() if self.size is not None else 0
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield its bytes, decompressed.
+
+        Raises:
+            DamagedError: The compressed data is cut or corrupt; all chunks before are good.
+            SourceError: Reading failed.
+        """
+        try:
+            yield from self._decompressed()
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DamagedError(f"{self.name}: compressed data is damaged, what comes after is lost: {error}") from error
+        except OSError as error:
+            raise SourceError(f"{self.name}: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Close the file; standard input itself stays open."""
+        self._raw.close()
+
+    def _decompressed(self) -> Iterator[bytes]:
+        if not self._raw.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC):
+            while chunk := self._raw.read1(_CHUNK_BYTES):
+                yield chunk
+            return
+        with gzip.GzipFile(fileobj=self._raw) as unzipped:
+            while chunk := unzipped.read1(_CHUNK_BYTES):
+                yield chunk
+
+
+def vm_name(path: str) -> str:
+    """Name a virtual machine by its recording: the file's name without directory and ending."""
+    if path == "-":
+        return "stdin"
+    name = Path(readable(path)).name.removesuffix(".gz")
+    return _ENDING.sub("", name) or name
+
+
+def deduplicate(vm: str, taken: Sequence[str]) -> tuple[str, bool]:
+    """Return a name that is not taken, and whether the one given was: two logs may be of machines of one name."""
+    number = sum(1 for other in taken if other == vm or other.startswith(f"{vm}#"))
+    return (f"{vm}#{number + 1}", True) if number else (vm, False)

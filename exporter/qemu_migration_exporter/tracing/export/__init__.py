@@ -1,0 +1,1 @@
+"""Span export: OTLP, queues, spool, JSON lines."""

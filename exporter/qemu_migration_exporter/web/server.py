@@ -1,0 +1,124 @@
+"""The HTTP server: an event loop in a thread of its own.
+
+A client that connects and says nothing costs a socket for a while and delays nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+
+import uvicorn
+
+from qemu_migration_exporter.config.addresses import parse_address
+from qemu_migration_exporter.ops.errors import Component, ErrorCounter
+from qemu_migration_exporter.web.application import Application, Endpoints
+from qemu_migration_exporter.web.connection import KEEP_ALIVE_SECONDS, Stage
+from qemu_migration_exporter.web.listener import MAX_CONNECTIONS, Listener, TlsSettings
+from qemu_migration_exporter.web.web_config import Settings
+
+
+class Server:
+    """Serve what there is.
+
+    Args:
+        address: Where to listen, see `parse_address`.
+        offer: What to serve.
+        config_file: The web configuration file; None for plain HTTP without a login.
+        max_connections: At once; when there are more, who has kept us waiting longest is dropped.
+        limits: Seconds that a client may take for each stage of a connection, if not the stage's own.
+        failures: Where it is counted what does not work.
+
+    Raises:
+        AddressError: The address is none.
+        OSError: The address cannot be listened on.
+        ConfigError: The web configuration file has mistakes.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        offer: Endpoints,
+        *,
+        config_file: str | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+        limits: dict[Stage, float] | None = None,
+        failures: ErrorCounter | None = None,
+    ) -> None:
+        failures = failures or ErrorCounter()
+        host, port = parse_address(address)
+        self._settings = Settings(config_file)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        # A queue for who connects faster than the loop turns.
+        self._socket = socket.create_server((host, port), family=family, backlog=1_024)
+        self._application = Application(offer, self._settings, failures)
+        config = uvicorn.Config(
+            self._application,
+            access_log=False,
+            date_header=False,
+            http="h11",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            ws="none",
+        )
+        self._door = Listener(config, self._terms, failures, max_connections=max_connections, limits=limits)
+        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._failures = failures
+        self._is_open = threading.Event()
+        self._problem: OSError | None = None
+
+    def start(self) -> None:
+        """Answer from now on; connections made before wait.
+
+        Raises:
+            OSError: There are not even file descriptors for an event loop.
+        """
+        self._thread.start()
+        self._is_open.wait()
+        if self._problem is not None:
+            raise self._problem
+
+    @property
+    def url(self) -> str:
+        """Where it answers, with the port that was taken."""
+        scheme = "http" if self._settings.terms.context is None else "https"
+        host, port = self._socket.getsockname()[:2]
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+    def stop(self) -> None:
+        """Close: answers that are under way get a second, clients that only keep their connections none."""
+        if self._loop is not None and self._accepting is not None:
+            self._loop.call_soon_threadsafe(self._accepting.cancel)
+            self._thread.join()
+        self._application.close()
+        self._socket.close()
+
+    def _terms(self) -> TlsSettings:
+        self._settings.refresh()
+        return self._settings.terms
+
+    def _run(self) -> None:
+        with self._failures.attempt(Component.WEB, "nothing is served"):
+            try:
+                with asyncio.Runner() as runner:
+                    runner.run(self._serve())
+            except OSError as error:
+                self._problem = error
+                raise
+            finally:
+                self._is_open.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._accepting = asyncio.create_task(self._door.serve(self._socket))
+        self._is_open.set()
+        await asyncio.wait([self._accepting])
+        if not self._accepting.cancelled():
+            self._accepting.result()

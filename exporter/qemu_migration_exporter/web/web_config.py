@@ -1,0 +1,156 @@
+"""The web configuration file, in the format that Prometheus's exporters share (exporter-toolkit).
+
+It, and the certificates it names, are read again when they change: at the next connection or request.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from qemu_migration_exporter.config.yaml_loader import ConfigError, read
+from qemu_migration_exporter.web.listener import TlsSettings
+from qemu_migration_exporter.web.tls import Section, TlsConfig
+
+_log = logging.getLogger(__name__)
+
+#: As the toolkit has it: those that can be set, and to what if not to anything.
+_HEADERS: Final = {
+    "Strict-Transport-Security": (),
+    "X-Content-Type-Options": ("nosniff",),
+    "X-Frame-Options": ("deny", "sameorigin"),
+    "X-XSS-Protection": (),
+    "Content-Security-Policy": (),
+}
+
+#: A check takes 50 ms at a cost of 10 and twice that with each step: 13 s at 18, in which nobody else is checked.
+_MAX_COST: Final = 18
+_BCRYPT: Final = re.compile(r"\$2[abxy]?\$(\d\d)\$[./A-Za-z0-9]{53}")
+_UNITS_NS: Final = {"ns": 1, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9}
+
+
+def _bcrypt(given: object) -> str:
+    match = _BCRYPT.fullmatch(given) if isinstance(given, str) else None
+    if match is None:
+        raise PydanticCustomError("secret", "expected a bcrypt hash, as `htpasswd -nBC 10 USER` makes it")
+    if int(match[1]) > _MAX_COST:
+        words = "expected a bcrypt hash of a cost up to {most}, got {cost}"
+        raise PydanticCustomError("secret", words, {"most": _MAX_COST, "cost": match[1]})
+    return match[0]
+
+
+def _seconds(given: object) -> float:
+    """Read a duration as Go writes it: 1s, 100ms, 1m30s."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", given) if isinstance(given, str) else []
+    if "".join(number + unit for number, unit in parts) != given and given not in {0, "0"}:
+        raise ValueError("expected a duration such as 1s or 100ms")
+    return sum(float(number) * _UNITS_NS[unit] for number, unit in parts) / 1e9
+
+
+class HttpConfig(Section):
+    """HTTP of the server.
+
+    Attributes:
+        http2: Not served, whatever it says; every client of HTTP/2 speaks HTTP/1.1 too.
+        headers: For each answer, in place of what the answer would have.
+    """
+
+    http2: bool = True
+    headers: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("headers")
+    @classmethod
+    def _are_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        for name, value in headers.items():
+            if name not in _HEADERS:
+                raise ValueError(f"expected some of {', '.join(_HEADERS)}, got {name}")
+            if not (value.isascii() and value.isprintable()):
+                raise ValueError(f"expected a value of ASCII characters for {name}, got {value!r}")
+            if value and _HEADERS[name] and value not in _HEADERS[name]:
+                raise ValueError(f"expected {' or '.join(_HEADERS[name])} for {name}, got {value!r}")
+        return {name: value for name, value in headers.items() if value}
+
+
+class RateLimitConfig(Section):
+    """How often may be asked: a bucket of `burst` tokens, filled with one at each interval; 0 is no limit."""
+
+    interval: Annotated[float, BeforeValidator(_seconds)] = 0.0
+    burst: Annotated[int, Field(ge=0)] = 0
+
+
+class WebConfig(Section):
+    """The whole file. Users are names with bcrypt hashes of passwords; without any, nobody has to log in."""
+
+    tls_server_config: TlsConfig = TlsConfig()
+    http_server_config: HttpConfig = HttpConfig()
+    basic_auth_users: dict[str, Annotated[str, BeforeValidator(_bcrypt)]] = Field(default_factory=dict)
+    rate_limit: RateLimitConfig = RateLimitConfig()
+
+    @field_validator("basic_auth_users")
+    @classmethod
+    def _can_log_in(cls, users: dict[str, str]) -> dict[str, str]:
+        if any(":" in name for name in users):
+            raise PydanticCustomError("secret", "expected user names without a colon: HTTP ends them there")
+        return users
+
+
+_Signature = tuple[tuple[int, int, int] | None, ...]
+
+
+class Settings:
+    """The configuration in force. A file that is changed to one that cannot be used changes nothing.
+
+    Args:
+        path: Of the file; None for plain HTTP without a login.
+
+    Raises:
+        ConfigError: The file has mistakes.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self.config = WebConfig()
+        self.terms = TlsSettings()
+        self._signature: _Signature = ()
+        if path is not None:
+            self._load(path)
+
+    def refresh(self) -> None:
+        """Read again what changed."""
+        if self._path is None or self._signature == self._seen(self._path):
+            return
+        try:
+            self._load(self._path)
+        except ConfigError as error:
+            self._signature = self._seen(self._path)  # and is not tried again before it changes
+            for mistake in error.mistakes:
+                _log.warning("the web configuration before stays in force: %s", mistake)
+        else:
+            _log.info("the web configuration was read again")
+
+    def _load(self, path: str) -> None:
+        config = read(path, WebConfig)
+        tls = config.tls_server_config
+        try:
+            context = tls.context()
+        except ValueError as error:  # it was in order just now, when the file was checked
+            raise ConfigError([f"{path}: tls_server_config: {error}"]) from error
+        self.config = config
+        self.terms = TlsSettings(context, frozenset(tls.client_allowed_sans) or None)
+        self._signature = self._seen(path)
+
+    def _seen(self, path: str) -> _Signature:
+        return tuple(_signature(name) for name in (path, *self.config.tls_server_config.files))
+
+
+def _signature(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = Path(path).stat()
+    except OSError:  # whoever reads the file will say why
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,0 +1,134 @@
+"""Real migrations of a real QEMU (its log backend), against what QEMU itself answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qemu_migration_exporter.cli import main
+
+from tests.support.qemu import Qemu, wait_for
+
+_MIB = 1 << 20
+
+Pair = Callable[[int], tuple[Qemu, Qemu]]
+
+
+@pytest.fixture(name="pair")
+def _pair(tmp_path: Path) -> Iterator[Pair]:
+    """Make a source with a guest of some working set, and a destination that waits for it."""
+    if shutil.which("qemu-system-x86_64") is None and not os.environ.get("CI"):
+        pytest.skip("qemu-system-x86_64 is not installed")
+    running: list[Qemu] = []
+
+    def make(working_set_mib: int) -> tuple[Qemu, Qemu]:
+        for name, incoming in (("destination", True), ("source", False)):
+            running.append(Qemu(name, tmp_path, working_set_mib=working_set_mib, incoming=incoming))
+        return running[1], running[0]
+
+    yield make
+    for qemu in running:
+        qemu.quit()
+
+
+def _report(qemu: Qemu, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    assert main(["replay", str(qemu.log), "--report=json", "--strict"]) == 0
+    migrations: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["migrations"]
+    return migrations
+
+
+def _agrees(migration: dict[str, Any], truth: dict[str, Any]) -> None:
+    """QEMU cuts to whole ms; live, a thread may be held up between taking a time and printing it."""
+    for key, said in (("duration", "total-time"), ("setup", "setup-time"), ("downtime", "downtime")):
+        seconds = truth[said] / 1_000
+        assert migration[f"{key}_seconds"] == pytest.approx(seconds, abs=max(0.005, 0.02 * seconds)), key
+    assert migration["bitmap_syncs"] == truth["ram"]["dirty-sync-count"]
+
+
+def test_a_migration_that_is_stuck_until_its_bandwidth_is_lifted(
+    pair: Pair, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """47 MiB dirtied for ever at 32 MiB/s: rounds that all begin alike, then an end; the destination saw it come in."""
+    source, destination = pair(47)
+    source.migrate()
+    source.wait_until_synced(4)
+    source.command("migrate-set-parameters", max_bandwidth=1024 * _MIB)
+    truth = source.wait_until("completed")
+
+    (outgoing,) = _report(source, capsys)
+    (incoming,) = _report(destination, capsys)
+
+    assert (outgoing["side"], outgoing["result"]) == ("source", "completed")
+    assert (incoming["side"], incoming["result"]) == ("destination", "completed")
+    assert outgoing["transferred_bytes"] == pytest.approx(truth["ram"]["precopy-bytes"], rel=1e-4)
+    assert outgoing["rounds"][2]["pending_at_start_bytes"] == pytest.approx(47 * _MIB, rel=0.01)
+    _agrees(outgoing, truth)
+
+
+@pytest.mark.parametrize("option", ["max-bandwidth", "downtime-limit"])
+def test_what_is_advised_ends_it(pair: Pair, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A stuck migration's own log says what to set; QEMU is given exactly that, and ends by itself."""
+    source, _ = pair(47)
+    source.migrate()
+
+    def stalled() -> dict[str, Any]:
+        (migration,) = _report(source, capsys)
+        verdict: dict[str, Any] = migration["verdict"]
+        return verdict
+
+    wait_for(lambda: stalled()["reason"] is not None, 30, "it is called stalled")
+    verdict = stalled()
+    (command,) = [
+        json.loads(each.partition("QMP: ")[2]) for each in verdict["advice"] if option in each.partition("QMP: ")[2]
+    ]
+    source.execute(command)
+    truth = source.wait_until("completed")
+    (migration,) = _report(source, capsys)
+
+    assert (verdict["converging"], verdict["reason"]) == (False, "bandwidth_cap")
+    assert verdict["required_downtime_seconds"] == pytest.approx(1.5, rel=0.1)
+    assert migration["stalls"][-1]["end_seconds"] is not None
+    assert migration["result"] == "completed"
+    limit_ms = command["arguments"].get("downtime-limit", 300)
+    assert truth["downtime"] < limit_ms * 1.5
+
+
+def test_post_copy(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+    """The guest moves before its memory has; every page the destination asked for is counted."""
+    source, destination = pair(47)
+    for qemu in (source, destination):
+        qemu.command("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": True}])
+    source.migrate()
+    source.wait_until_synced(2)
+    source.command("migrate-start-postcopy")
+    truth = source.wait_until("completed")
+
+    (outgoing,) = _report(source, capsys)
+
+    assert (outgoing["mode"], outgoing["result"]) == ("postcopy", "completed")
+    assert outgoing["postcopy_requests"] == truth["ram"]["postcopy-requests"]
+    assert [phase["name"] for phase in outgoing["phases"]][-3:] == ["complete_precopy", "postcopy", "cleanup"]
+    _agrees(outgoing, truth)
+
+
+def test_an_attempt_that_is_cancelled_and_another_that_fails(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two attempts in one log, each with its own end, and QEMU's own words for the failure."""
+    source, destination = pair(47)
+    source.migrate()
+    source.wait_until_synced(1)
+    source.command("migrate_cancel")
+    source.wait_until("cancelled")
+    destination.process.wait(timeout=20)
+    source.migrate()
+    truth = source.wait_until("failed")
+
+    cancelled, failed = _report(source, capsys)
+
+    assert (cancelled["result"], cancelled["error"]) == ("cancelled", None)
+    assert (failed["result"], failed["error"]) == ("failed", truth["error-desc"])
+    assert cancelled["trace_id"] != failed["trace_id"]

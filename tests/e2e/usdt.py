@@ -1,0 +1,66 @@
+"""The shipped bpftrace probe on a real QEMU that has USDT. Needs root, bpftrace and such a QEMU: `make usdt QEMU=…`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from qemu_migration_exporter.probes import bpftrace_script
+
+from tests.support.qemu import Qemu, wait_for
+
+_MIB = 1 << 20
+
+
+@pytest.mark.timeout(120)
+def test_a_migration_between_two_processes_of_one_host(tmp_path: Path) -> None:
+    """One outgoing and one incoming migration, each with its guest's name and uuid, and QEMU's own totals."""
+    binary = os.environ["QEMU"]
+    script, capture = tmp_path / "probe.bt", tmp_path / "capture"
+    script.write_text(bpftrace_script(Path(binary)))
+    names = {"destination": str(uuid.uuid4()), "source": str(uuid.uuid4())}
+    running: list[Qemu] = []
+    with capture.open("wb") as out:
+        probe = subprocess.Popen(["bpftrace", "-B", "line", str(script)], stdout=out)
+    try:
+        wait_for(lambda: b"anchor" in capture.read_bytes(), 30, "the probe is attached")
+        for name, each in names.items():
+            incoming = name == "destination"
+            running.append(
+                Qemu(name, tmp_path, working_set_mib=47, incoming=incoming, binary=binary, trace=(), uuid=each)
+            )
+        source = running[1]
+        source.migrate()
+        source.wait_until_synced(4)
+        source.command("migrate-set-parameters", max_bandwidth=1024 * _MIB)
+        truth = source.wait_until("completed")
+        probe.terminate()
+        probe.wait(timeout=30)
+        # While the processes are still there to be asked for their names.
+        replay = subprocess.run(
+            [sys.executable, "-m", "qemu_migration_exporter", "replay", "-", "--report=json", "--strict"],
+            input=capture.read_bytes(),
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+    finally:
+        probe.kill()
+        probe.wait()
+        for qemu in running:
+            qemu.quit()
+
+    migrations = {each["side"]: each for each in json.loads(replay.stdout)["migrations"]}
+    outgoing = migrations["source"]
+    assert {side: (each["vm"], each["uuid"]) for side, each in migrations.items()} == {n: (n, names[n]) for n in names}
+    assert len(json.loads(replay.stdout)["migrations"]) == 2
+    assert outgoing["result"] == migrations["destination"]["result"] == "completed"
+    assert outgoing["bitmap_syncs"] == truth["ram"]["dirty-sync-count"]
+    assert outgoing["transferred_bytes"] == pytest.approx(truth["ram"]["precopy-bytes"], rel=1e-4)
+    for key, said in (("duration", "total-time"), ("setup", "setup-time"), ("downtime", "downtime")):
+        seconds = truth[said] / 1_000
+        assert outgoing[f"{key}_seconds"] == pytest.approx(seconds, abs=max(0.005, 0.02 * seconds)), key

@@ -1,0 +1,328 @@
+"""`run` as a real process: files that grow and rotate, signals, restarts, and what comes out meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from qemu_migration_exporter.cli import main
+from qemu_migration_exporter.tracing.export.spool import Spool
+
+from tests.support.daemon import running
+from tests.support.paths import DATA
+from tests.support.receiver import Receiver, receiving
+from tests.support.recordings import as_of_now
+
+NONCONVERGING = as_of_now((DATA / "qemu-7.2-log-nonconverging.log").read_bytes())
+IDLE = as_of_now((DATA / "qemu-7.2-log-idle.log").read_bytes())
+
+
+def _append(path: Path, data: bytes) -> None:
+    with path.open("ab") as log:
+        log.write(data)
+
+
+def _spans(spans: list[Span]) -> dict[tuple[bytes, bytes], bytes]:
+    """Spans by id, without the markers that only an interruption leaves."""
+    return {
+        (span.trace_id, span.span_id): span.SerializeToString(deterministic=True)
+        for span in spans
+        if span.name != "interrupted"
+    }
+
+
+@pytest.fixture(name="undisturbed")
+def _undisturbed(tmp_path: Path) -> dict[tuple[bytes, bytes], bytes]:
+    """The spans of a replay of the recording that does not converge."""
+    with receiving(Receiver()) as receiver:
+        path = tmp_path / "undisturbed.recording"
+        path.write_bytes(NONCONVERGING)
+        assert main(["replay", str(path), "--vm=db-7", f"--otlp.endpoint={receiver.url}", "--report=none"]) == 0
+
+        return _spans(receiver.spans)
+
+
+def test_a_log_that_grows_is_followed(tmp_path: Path) -> None:
+    """The numbers are there while the migration runs, and its result when it has ended."""
+    log = tmp_path / "db-7.log"
+    half = len(NONCONVERGING) // 2
+    with running(tmp_path, f"--source={log}") as daemon:
+        _append(log, NONCONVERGING[:half])
+        daemon.wait_until(lambda: daemon.metric("qemu_migration_active", vm="db-7") == 1, "the migration is seen")
+        daemon.wait_until(lambda: bool(daemon.migrations()), "the migration is listed")
+        (migration,) = daemon.migrations()
+        page = daemon.get("/")
+
+        _append(log, NONCONVERGING[half:])
+        daemon.wait_until(lambda: daemon.metric("qemu_migration_active", vm="db-7") == 0, "its end is seen")
+
+        assert (migration["vm"], migration["result"], len(migration["rounds"])) == ("db-7", "unknown", 6)
+        assert "db-7" in page
+        assert daemon.metric("qemu_migration_bitmap_syncs_total", vm="db-7") == 18
+        assert daemon.metric("qemu_migrations_finished_total", result="completed", side="source") == 1
+        assert daemon.stop() == 0
+
+
+def test_what_ended_before_the_daemon_began_is_not_told_again(tmp_path: Path) -> None:
+    """A log holds yesterday's migrations too; the one that runs is picked up with its beginning."""
+    log = tmp_path / "db-7.log"
+    log.write_bytes(IDLE + NONCONVERGING[: len(NONCONVERGING) // 2])
+    with running(tmp_path, f"--source={log}") as daemon:
+        assert daemon.metric("qemu_migrations_started_total", side="source") == 1
+        assert daemon.metric("qemu_migrations_finished_total", result="completed", side="source") == 0
+        assert daemon.metric("qemu_migration_active", vm="db-7") == 1
+
+
+def test_new_files_of_a_pattern_are_new_machines(tmp_path: Path) -> None:
+    """libvirt makes a log when a machine is started."""
+    with running(tmp_path, f"--source={tmp_path}/*.log") as daemon:
+        _append(tmp_path / "web-1.log", IDLE)
+        _append(tmp_path / "web-2.log", IDLE)
+
+        daemon.wait_until(
+            lambda: (
+                {(each["vm"], each["result"]) for each in daemon.migrations()}
+                == {("web-1", "completed"), ("web-2", "completed")}
+            ),
+            "both have ended",
+        )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("rotations", [0, 1])
+def test_a_restart_in_the_middle_loses_nothing(
+    tmp_path: Path, undisturbed: dict[tuple[bytes, bytes], bytes], number: int, rotations: int
+) -> None:
+    """Stopped or killed, the log rotated meanwhile or not: the spans are those of a run that was not disturbed."""
+    log, state, config = tmp_path / "db-7.log", tmp_path / "state", tmp_path / "exporter.yml"
+    config.write_text("verdict: {no_throughput: 1h}\n")  # what is not written yet is no stall
+    third = len(NONCONVERGING) // 3
+    with receiving(Receiver()) as receiver:
+        arguments = (
+            f"--source={log}", f"--state.file={state}", f"--otlp.endpoint={receiver.url}", f"--config.file={config}",
+        )  # fmt: skip
+        with running(tmp_path, *arguments) as daemon:
+            _append(log, NONCONVERGING[:third])
+            daemon.wait_until(lambda: daemon.metric("qemu_migration_active", vm="db-7") == 1, "the migration is seen")
+            if number == signal.SIGKILL:
+                daemon.wait_until(state.exists, "the state is kept")
+            daemon.stop(number)
+
+        _append(log, NONCONVERGING[third : 2 * third])
+        for _ in range(rotations):
+            log.rename(f"{log}.0")
+        _append(log, NONCONVERGING[2 * third :])
+        with running(tmp_path, *arguments) as daemon:
+            daemon.wait_until(
+                lambda: daemon.metric("qemu_migrations_finished_total", result="completed", side="source") == 1,
+                "its end",
+            )
+            assert daemon.metric("qemu_migration_exporter_surprises_total", kind="bytes_lost", stream=str(log)) == 0
+            assert daemon.metric("qemu_migrations_started_total", side="source") == 0
+            assert daemon.stop() == 0
+
+        assert _spans(receiver.spans) == undisturbed
+        assert ("interrupted" in {span.name for span in receiver.spans}) == (number == signal.SIGTERM)
+
+
+def test_spans_that_waited_in_memory_when_it_was_killed_are_made_again(
+    tmp_path: Path, undisturbed: dict[tuple[bytes, bytes], bytes]
+) -> None:
+    """While a receiver takes none, no state is kept that says they were told."""
+    log, other, state = tmp_path / "db-7.log", tmp_path / "web-42.log", tmp_path / "state"
+    with receiving(Receiver()) as receiver:
+        arguments = (f"--source={tmp_path}/*.log", f"--state.file={state}", f"--otlp.endpoint={receiver.url}")
+        log.touch()
+        with running(tmp_path, *arguments) as daemon:
+            _append(log, b"a line of another kind\n")
+            _append(other, IDLE)
+            daemon.wait_until(lambda: "migrate" in receiver.names and state.exists(), "the state is kept")
+
+            receiver.answer = lambda: 503
+            asked = len(receiver.paths)
+            _append(log, NONCONVERGING[: len(NONCONVERGING) // 2])
+            # Six requests are an attempt; before the fourth there are pauses of 5 s and more, and a state is due.
+            daemon.wait_until(lambda: len(receiver.paths) > asked + 3 * 6, "the outage lasts", 30)
+            daemon.stop(signal.SIGKILL)
+
+        receiver.answer = lambda: 200
+        receiver.spans.clear()
+        _append(log, NONCONVERGING[len(NONCONVERGING) // 2 :])
+        with running(tmp_path, *arguments) as daemon:
+            daemon.wait_until(lambda: "migrate" in receiver.names, "the trace is whole")
+            assert daemon.stop() == 0
+
+        assert _spans(receiver.spans) == undisturbed
+
+
+def test_a_state_file_that_is_nonsense_is_ignored_with_a_word(tmp_path: Path) -> None:
+    """It starts all the same."""
+    state = tmp_path / "state"
+    state.write_bytes(b"qemu-migration-exporter state\ncos\nsystem\n(S'touch /tmp/owned'\ntR.")
+    with running(tmp_path, f"--source={tmp_path}/db-7.log", f"--state.file={state}") as daemon:
+        assert "the state is ignored" in daemon.log
+        assert "has no place in a state file" in daemon.log
+
+
+def test_a_receiver_that_hangs_does_not_delay_the_streams(tmp_path: Path) -> None:
+    """Spans wait in their queue; the metrics do not."""
+    log = tmp_path / "web-42.log"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        running(tmp_path, f"--source={log}", f"--otlp.endpoint=http://127.0.0.1:{silent.getsockname()[1]}") as daemon,
+    ):
+        _append(log, IDLE)
+        daemon.wait_until(
+            lambda: daemon.metric("qemu_migration_last_result", result="completed", vm="web-42") == 1, "the end"
+        )
+        assert daemon.stop() == 0
+
+
+def test_a_reload_takes_what_is_good_and_keeps_the_old_if_it_is_not(tmp_path: Path) -> None:
+    """SIGHUP; a gauge and the log say which."""
+    config = tmp_path / "exporter.yml"
+    gauge = "qemu_migration_exporter_config_last_reload_successful"
+    config.write_text(f"sources:\n  - file: {tmp_path}/a.log\n")
+    with running(tmp_path, f"--config.file={config}") as daemon:
+        config.write_text("sources:\n  - colour: red\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_until(lambda: daemon.metric(gauge) == 0, "the bad one is refused")
+        _append(tmp_path / "a.log", IDLE)
+        daemon.wait_until(lambda: daemon.metric("qemu_migration_active", vm="a") == 0, "the old one is in force")
+
+        _append(tmp_path / "b.log", IDLE)
+        config.write_text(f"sources:\n  - file: {tmp_path}/b.log\n    vm: beta\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_until(lambda: daemon.log.count("ready: ") == 2, "the good one is taken")
+        assert daemon.metric(gauge) == 1
+        _append(tmp_path / "b.log", IDLE)
+        daemon.wait_until(lambda: daemon.metric("qemu_migration_active", vm="beta") == 0, "the new source is read")
+        # What was in it before is not told: one migration of a.log, one of b.log.
+        assert daemon.metric("qemu_migrations_started_total", side="source") == 2
+
+        assert "sources.0.colour: unknown key" in daemon.log
+
+
+def test_a_log_without_trace_events_is_told_once(tmp_path: Path) -> None:
+    """Tracing is not enabled there: the log says what to do, and says it once."""
+    log = tmp_path / "db-7.log"
+    log.write_text("2026-11-22 22:39:13.120+0000: starting up libvirt version: 9.0.0\nchar device redirected\n")
+    with running(tmp_path, f"--source={log}") as daemon:
+        said = "none of its 2 lines is a trace event of a migration"
+        daemon.wait_until(lambda: said in daemon.log, "it is said")
+        _append(log, b"another line\n")
+        stream = {"outcome": "noise", "stream": str(log)}
+        daemon.wait_until(lambda: daemon.metric("qemu_migration_exporter_lines_total", **stream) == 3, "it is read")
+
+        assert daemon.log.count("is a trace event of a migration") == 1
+
+
+def test_without_a_state_file_an_end_in_the_middle_sends_what_is_open(tmp_path: Path) -> None:
+    """Nobody will go on with it, so its trace is closed, marked."""
+    log = tmp_path / "db-7.log"
+    with receiving(Receiver()) as receiver:
+        with running(tmp_path, f"--source={log}", f"--otlp.endpoint={receiver.url}") as daemon:
+            _append(log, NONCONVERGING[: len(NONCONVERGING) // 2])
+            daemon.wait_until(lambda: daemon.metric("qemu_migration_active", vm="db-7") == 1, "the migration is seen")
+            assert daemon.stop() == 0
+
+        names = [span.name for span in receiver.spans]
+        assert (names[-1], "interrupted" in names) == ("migrate", False)
+
+
+def test_fifos_and_sockets_take_probes_as_they_come_and_go(tmp_path: Path) -> None:
+    """Two QEMUs of one host through a FIFO, each by its process; a log through a socket."""
+    fifo, address = tmp_path / "probe", tmp_path / "probe.sock"
+    os.mkfifo(fifo)
+    with running(tmp_path, f"--source={fifo}", f"--source={address}") as daemon:
+        with fifo.open("wb") as writer:
+            writer.write((DATA / "qemu-7.2-bpftrace-nonconverging.log").read_bytes())
+        daemon.wait_until(
+            lambda: daemon.metric("qemu_migrations_finished_total", result="completed", side="destination") == 1, "both"
+        )
+        with socket.socket(socket.AF_UNIX) as writer_socket:
+            writer_socket.connect(str(address))
+            writer_socket.sendall(IDLE)
+        daemon.wait_until(
+            lambda: daemon.metric("qemu_migrations_finished_total", result="completed", side="source") == 2, "the log"
+        )
+
+
+def test_systemd_is_told(tmp_path: Path) -> None:
+    """READY when all that was there is read, a status, the watchdog, and the end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(15)
+        with running(tmp_path, f"--source={tmp_path}/a.log", NOTIFY_SOCKET=str(tmp_path / "notify")) as daemon:
+            told = manager.recv(1000)
+            while b"READY=1" not in told:
+                told = manager.recv(1000)
+            while b"WATCHDOG=1" not in told:
+                told = manager.recv(1000)
+            daemon.stop()
+            while b"STOPPING=1" not in told:
+                told = manager.recv(1000)
+
+
+def test_machines_of_one_name_in_two_directories_are_told_apart_and_counted(tmp_path: Path) -> None:
+    """Their numbers are not mixed, and a counter says that it was so."""
+    for directory in ("a", "b"):
+        (tmp_path / directory).mkdir()
+    with running(tmp_path, *(f"--source={tmp_path}/{directory}/*.log" for directory in ("a", "b"))) as daemon:
+        for directory in ("a", "b"):
+            _append(tmp_path / directory / "web-42.log", IDLE)
+        daemon.wait_until(lambda: len(daemon.migrations()) == 2, "both have ended")
+
+        assert {each["vm"] for each in daemon.migrations()} == {"web-42", "web-42#2"}
+        surprises = [
+            daemon.metric(
+                "qemu_migration_exporter_surprises_total",
+                kind="duplicate_vm",
+                stream=str(tmp_path / directory / "web-42.log"),
+            )
+            for directory in ("a", "b")
+        ]
+        assert sorted(each or 0 for each in surprises) == [0, 1]
+
+
+def test_a_source_that_can_never_be_read_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wildcard in a directory's name: a message and status 1, no traceback."""
+    status = main(["run", "--web.listen-address=127.0.0.1:0", f"--source={tmp_path}/*/x.log"])
+
+    complaint = capsys.readouterr().err
+    assert status == 1
+    assert f"{tmp_path}/*/x.log" in complaint
+    assert "Traceback" not in complaint
+
+
+def test_an_address_that_is_taken_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A message and status 1, no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        status = main(["run", f"--web.listen-address={address}", f"--source={tmp_path}/x.log"])
+
+    complaint = capsys.readouterr().err
+    assert status == 1
+    assert f"{address} cannot be listened on: Address already in use" in complaint
+    assert "Traceback" not in complaint
+
+
+def test_a_spool_that_cannot_be_used_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is something else in its place, or another program has it: a message and status 1, no traceback."""
+    (tmp_path / "file").touch()
+    taken = Spool(tmp_path / "taken", max_bytes=1 << 20)
+    taken.open()
+    for name, reason in (("file", "File exists"), ("taken", "another exporter has it")):
+        config = tmp_path / "exporter.yml"
+        config.write_text(f"spans: {{otlp_endpoint: 'http://127.0.0.1:1', spool_directory: {tmp_path}/{name}}}\n")
+
+        status = main(["run", f"--config.file={config}", f"--source={tmp_path}/x.log"])
+
+        complaint = capsys.readouterr().err
+        assert status == 1
+        assert f"{tmp_path}/{name} cannot be used: {reason}" in complaint
+        assert "Traceback" not in complaint

@@ -1,0 +1,136 @@
+"""One sink, one stream or one source that fails: it is counted and told, and nothing else stops for it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from qemu_migration_exporter import checkpoint
+from qemu_migration_exporter.checkpoint import Checkpoint
+from qemu_migration_exporter.config.schema import Config, SourceConfig
+from qemu_migration_exporter.core.model import Result, Side, SurpriseKind
+from qemu_migration_exporter.core.tracking.stream import Snapshot, Stream
+from qemu_migration_exporter.metrics.collector import MetricsSink
+from qemu_migration_exporter.ops.errors import Component, ErrorCounter
+from qemu_migration_exporter.pipeline import Pipeline, Sinks
+from qemu_migration_exporter.present.history import MigrationHistory
+from qemu_migration_exporter.sources import Data, Position
+from qemu_migration_exporter.tracing.export.outcomes import CountingProcessor, Counts
+from qemu_migration_exporter.tracing.spans import SpansSink
+
+from tests.support.daemon import running
+from tests.support.paths import DATA
+from tests.support.recordings import as_of_now
+
+_CANCELLED = as_of_now((DATA / "qemu-7.2-log-cancelled.log").read_bytes())
+_IDLE = as_of_now((DATA / "qemu-7.2-log-idle.log").read_bytes())
+_SOURCE = SourceConfig(file="/var/log/libvirt/qemu/*.log")
+
+
+class _OnAFullDisk(CountingProcessor):
+    """Writes each span to a disk that is full."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.asked += 1
+        Path("/dev/full").write_text(span.name, encoding="ascii")
+
+    def counts(self) -> Counts:
+        return {}
+
+
+def _told(board: MigrationHistory) -> list[tuple[str, Result]]:
+    return sorted((each.identity.vm, each.result) for each in board.recent)
+
+
+def test_a_sink_that_fails_at_every_change_keeps_none_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    """Every failure is counted, the first told; the sink itself is given each of the changes that come after."""
+    broken, board, metrics = _OnAFullDisk(), MigrationHistory(), MetricsSink()
+    parts = Sinks(metrics, board, SpansSink([broken]))
+    streams = Pipeline(Config(), parts)
+    streams.caught_up(time.time_ns())
+
+    for vm, log in (("a", _CANCELLED), ("b", _IDLE)):
+        streams.take(_SOURCE, [Data(f"/var/log/libvirt/qemu/{vm}.log", log, None)])
+    streams.tick(time.time_ns() + 10**10)
+
+    assert _told(board) == [("a", Result.CANCELLED), ("b", Result.COMPLETED)]
+    samples = {sample.name: sample.value for family in metrics.collect() for sample in family.samples if sample.labels.get("side") == Side.SOURCE}  # fmt: skip
+    assert samples["qemu_migrations_started_total"] == 2
+    assert parts.failures.counts() == {**dict.fromkeys(Component, 0), Component.SPANS: broken.asked}
+    assert broken.asked > 20
+    assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == [
+        "a change is lost to the spans: No space left on device"
+    ]
+
+
+def _snapshot(**nonsense: Any) -> Snapshot:  # noqa: ANN401 - nonsense of any type
+    return replace(Stream("a", vm="a").snapshot(), **nonsense)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "failures", "lost"),
+    [
+        (None, {Component.STATE: 1}, 0),
+        (_snapshot(trackers={None: 5}), {Component.STATE: 1}, 0),
+        (_snapshot(format_name="morse"), {Component.STATE: 1}, 0),
+        (_snapshot(tail="text"), {Component.STREAM: 2}, 1),
+        (_snapshot(format_name="qemu-log", clock=5), {Component.STATE: 1}, 0),
+    ],
+    ids=["nothing", "no trackers", "no format", "no bytes", "no clock"],
+)
+def test_a_stream_that_cannot_go_on_begins_anew_and_stops_no_other(
+    tmp_path: Path,
+    snapshot: Any,  # noqa: ANN401 - nonsense of any type
+    failures: dict[Component, int],
+    lost: int,
+) -> None:
+    """What was kept of it is nonsense: that is counted, the lines it fails at too, and what comes after is read."""
+    names = [str(tmp_path / name) for name in ("a.log", "b.log")]
+    for name in names:
+        Path(name).touch()
+    file = tmp_path / "state"
+    checkpoint.save(file, {names[0]: Checkpoint(Position(1, 2, 0), snapshot)})
+    board = MigrationHistory()
+    parts = Sinks(MetricsSink(), board)
+    streams = Pipeline(Config(state_file=str(file)), parts)
+    streams.caught_up(time.time_ns())
+
+    prelude = _CANCELLED.partition(b":")[0] + b":runstate_set current_run_state 9 (running) new_state 1 (paused)\n"
+    streams.take(_SOURCE, [Data(name, chunk, Position(1, 2, 9)) for chunk in (prelude, _CANCELLED) for name in names])
+    streams.tick(time.time_ns() + 10**10)
+    streams.save()
+
+    assert _told(board) == [("a", Result.CANCELLED), ("b", Result.CANCELLED)]
+    assert parts.failures.counts() == {**dict.fromkeys(Component, 0), **failures}
+    surprises = {stream.name: stream.counts.surprises[SurpriseKind.BYTES_LOST] for stream, _ in streams.all()}
+    assert surprises == {names[0]: lost, names[1]: 0}
+    assert set(checkpoint.load(file, ErrorCounter())) == set(names)
+
+
+def test_a_source_that_can_never_be_read_keeps_none_from_the_others(tmp_path: Path) -> None:
+    """A reload names it first: it is counted and told, and what is named after it is read."""
+    config = tmp_path / "exporter.yml"
+    first, second, third = (tmp_path / f"{name}.log" for name in "abc")
+    config.write_text(f"sources:\n  - file: {first}\n")
+    with running(tmp_path, f"--config.file={config}") as daemon:
+        config.write_text(
+            f"sources:\n  - file: {tmp_path}/*/never.log\n  - file: {first}\n  - file: {second}\n  - file: {third}\n"
+        )
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_until(lambda: "the configuration was read again: 3 sources" in daemon.log, "three are read")
+        for log in (first, second, third):
+            log.write_bytes(_IDLE)
+        finished = {"result": "completed", "side": "source"}
+        daemon.wait_until(lambda: daemon.metric("qemu_migrations_finished_total", **finished) == 3, "all three")
+
+        assert daemon.metric("qemu_migration_exporter_failures_total", part="source") == 1
+        assert daemon.metric("qemu_migration_exporter_config_last_reload_successful") == 0
+        assert "a source cannot be read: " in daemon.log

@@ -1,0 +1,133 @@
+"""Every recording through the whole program, against files that a person has read."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from qemu_migration_exporter.core.changes import MigrationEnded
+from qemu_migration_exporter.core.tracking.stream import Stream
+from qemu_migration_exporter.present.summary import StreamSummary
+from qemu_migration_exporter.present.text import render
+from rich.console import Console
+
+from tests.support.core_helpers import made
+from tests.support.recordings import RECORDINGS, SMALL, Recording, run, tree
+
+Check = Callable[[str, str], None]
+
+
+@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda each: each.name)
+def test_a_recording_gives_its_golden_report_metrics_and_spans(recording: Recording, assert_golden: Check) -> None:
+    """What the program makes of a recording changes only on purpose."""
+    output = run([recording.data], vm=recording.name)
+
+    assert_golden(f"{recording.name}/report.json", json.dumps(output.report, indent=2) + "\n")
+    assert_golden(f"{recording.name}/report.txt", output.text)
+    assert_golden(f"{recording.name}/metrics.prom", output.metrics)
+    assert_golden(f"{recording.name}/spans.txt", tree(output.all_spans))
+    assert_golden(f"{recording.name}/spans.jsonl", output.spans)
+
+
+@pytest.mark.parametrize("name", ["7.2-two-attempts", "7.2-pre-switchover", "8.2-completed", "9.2-postcopy"])
+def test_a_log_written_after_qemus_sources_gives_its_golden_spans(name: str, assert_golden: Check) -> None:
+    """What no recording has: a retry, the wait before the switchover, QEMU's own checkpoints of the downtime."""
+    assert_golden(f"made-{name}/spans.txt", tree(run([made(name)], vm="web-42").all_spans))
+
+
+@pytest.mark.parametrize("recording", SMALL, ids=lambda each: each.name)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(size=st.integers(min_value=1, max_value=9_000))
+def test_the_chunks_a_recording_comes_in_do_not_matter(recording: Recording, size: int) -> None:
+    """Bytes are cut anywhere, in the middle of a line too."""
+    data = recording.data
+    chunks = [data[start : start + size] for start in range(0, len(data), size)]
+
+    assert run(chunks, vm=recording.name) == run([data], vm=recording.name)
+
+
+def test_a_large_recording_in_odd_chunks_is_the_same() -> None:
+    """The long recording too, once."""
+    recording = next(each for each in RECORDINGS if each not in SMALL)
+    data = recording.data
+    chunks = [data[start : start + 65_521] for start in range(0, len(data), 65_521)]
+
+    assert run(chunks, vm=recording.name) == run([data], vm=recording.name)
+
+
+def test_no_two_recordings_share_an_id() -> None:
+    """Trace and span ids tell recordings apart; the same recording gives the same ones."""
+    seen: set[tuple[str, str]] = set()
+    for recording in SMALL:
+        spans = {(span["traceId"], span["spanId"]) for span in run([recording.data], vm=recording.name).all_spans}
+
+        assert seen.isdisjoint(spans)
+        assert {trace for trace, _ in seen}.isdisjoint({trace for trace, _ in spans})
+
+        seen |= spans
+
+
+@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda each: each.name)
+def test_spans_lie_inside_their_parents(recording: Recording) -> None:
+    """No span ends before it starts, no child leaves its parent, one root a trace, a trace a migration, no id twice."""
+    output = run([recording.data], vm=recording.name)
+    spans = output.all_spans
+    by_id = {span["spanId"]: span for span in spans}
+    roots = [span for span in spans if "parentSpanId" not in span]
+
+    assert len(by_id) == len(spans)
+    assert {span["name"] for span in roots} == {"migrate"}
+    assert sorted(span["traceId"] for span in roots) == sorted(each.identity.trace_id for each in output.migrations)
+    for span in spans:
+        assert int(span["startTimeUnixNano"]) <= int(span["endTimeUnixNano"])
+        if "parentSpanId" in span:
+            parent = by_id[span["parentSpanId"]]
+            assert parent["traceId"] == span["traceId"]
+            assert int(parent["startTimeUnixNano"]) <= int(span["startTimeUnixNano"])
+            assert int(span["endTimeUnixNano"]) <= int(parent["endTimeUnixNano"])
+
+
+#: A terminal window without fonts from elsewhere.
+_PICTURE = """\
+<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.{unique_id}-matrix {{ font-family: Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: {char_height}px; line-height: {line_height}px; }}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal"><rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" /></clipPath>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""
+
+
+def test_the_picture_in_the_readme_is_what_the_program_draws(assert_golden: Check) -> None:
+    """A migration that does not converge, recorded until its operator looks."""
+    recording = next(each for each in RECORDINGS if each.name == "qemu-7.2-log-nonconverging")
+    first_lines = b"".join(recording.data.splitlines(keepends=True)[:600])
+    stream = Stream("web-42.log", vm="web-42")
+    changes = [*stream.feed(first_lines), *stream.close()]
+    console = Console(
+        file=io.StringIO(), record=True, width=80, force_terminal=True, color_system="truecolor", highlight=False
+    )
+    render.render(
+        [StreamSummary(name=stream.name, format=stream.format_name, clock=stream.clock_kind, counts=stream.counts)],
+        [change.migration for change in changes if isinstance(change, MigrationEnded)],
+        console=console,
+    )
+
+    picture = console.export_svg(title="qemu-migration-exporter replay web-42.log", code_format=_PICTURE, unique_id="r")
+
+    assert_golden("picture.svg", picture)

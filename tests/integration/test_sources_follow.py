@@ -1,0 +1,505 @@
+"""A file that grows is read once and in order, whatever happens to it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import qemu_migration_exporter.sources.files.follow
+from qemu_migration_exporter.sources import Data, Position, StatusChanged, StreamClosed
+from qemu_migration_exporter.sources.files.follow import Follow
+from qemu_migration_exporter.sources.recording import SourceError
+
+from tests.support.source_reader import Reader, as_root, unprivileged
+
+# Appends LINES lines, rotating as virtlogd does every LINES / (ROTATIONS + 1) of them: backups numbered from 0, the
+# oldest overwritten, the new file opened after the renames. Writes are torn anywhere.
+_WRITER = """
+import os, sys
+path, lines, rotations, backups = sys.argv[1], *map(int, sys.argv[2:5])
+out = open(path, "ab", buffering=1000)
+for number in range(lines):
+    if rotations and number and number % (lines // (rotations + 1)) == 0:
+        out.close()
+        names = [path] + [f"{path}.{i}" for i in range(backups)]
+        for older, newer in zip(names[:0:-1], names[-2::-1]):
+            if os.path.exists(newer):
+                os.rename(newer, older)
+        out = open(path, "ab", buffering=1000)
+    out.write(b"line %d\\n" % number)
+out.close()
+"""
+
+
+def lines(count: int, start: int = 0) -> bytes:
+    """Return numbered lines, as the writer writes them."""
+    return b"".join(b"line %d\n" % number for number in range(start, count))
+
+
+def append(path: Path, data: bytes) -> None:
+    """Append to a file, which is made if there is none."""
+    with path.open("ab") as out:
+        out.write(data)
+
+
+def rotate(path: Path, backups: int = 3) -> None:
+    """Rotate as virtlogd does; the new file is there, and empty."""
+    names = [path, *(Path(f"{path}.{number}") for number in range(backups))]
+    for newer, older in zip(names[-2::-1], names[:0:-1], strict=True):
+        if newer.exists():
+            newer.rename(older)
+    path.touch()
+
+
+@contextmanager
+def writer(path: Path, count: int, rotations: int, backups: int = 3) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process that writes."""
+    arguments = [str(path), str(count), str(rotations), str(backups)]
+    with subprocess.Popen([sys.executable, "-c", _WRITER, *arguments]) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Return the path of a file that is not there yet."""
+    return tmp_path / "vm.log"
+
+
+def test_appended_lines_come_with_their_position(log: Path) -> None:
+    """What is there comes first, then what is appended; the position is behind the last byte."""
+    append(log, b"one\n")
+    with Reader(Follow(str(log))) as reader:
+        reader.settle()
+        append(log, b"two\nthr")
+        reader.until(lambda: reader.data() == b"one\ntwo\nthr")
+        status = log.stat()
+        last = reader.items[-1]
+    assert last == Data(str(log), b"two\nthr", Position(status.st_dev, status.st_ino, 11))
+    assert reader.items[0] == StatusChanged(str(log), up=True, reason="")
+    assert not reader.lost()
+
+
+def test_rotation_while_a_process_writes(log: Path) -> None:
+    """Of 200,000 lines over five quick rotations each comes once and in order."""
+    with Reader(Follow(str(log))) as reader, writer(log, 200_000, 5, backups=5) as process:
+        reader.until(lambda: reader.data().count(b"\n") >= 200_000 and process.poll() == 0, ticking=True)
+        reader.tick()
+    assert reader.data() == lines(200_000)
+    assert reader.streams() == {str(log)}
+    assert not reader.lost()
+    assert not reader.ended()
+
+
+@pytest.mark.parametrize("rotations", [1, 2, 3])
+@pytest.mark.parametrize("known", [False, True])
+def test_rotations_between_two_reads(log: Path, rotations: int, known: bool) -> None:
+    """Nothing is read in between: the files come in the order in which they were written, also of a new path."""
+    if known:
+        log.touch()
+    with Reader(Follow(str(log))) as reader:
+        reader.settle()
+        for number in range(rotations):
+            append(log, b"file %d\n" % number)
+            rotate(log)
+        append(log, b"last\n")
+        reader.settle()
+        reader.tick()
+    assert reader.data() == b"".join(b"file %d\n" % number for number in range(rotations)) + b"last\n"
+    assert not reader.lost()
+    assert not reader.ended()
+
+
+def test_what_is_rotated_away_unread_is_lost(log: Path) -> None:
+    """Six rotations with three backups between two reads: what is gone is said to be lost, the rest comes in order."""
+    append(log, b"first\n")
+    with Reader(Follow(str(log))) as reader:
+        for number in range(6):
+            rotate(log)
+            append(log, b"file %d\n" % number)
+        reader.settle()
+    assert reader.data() == b"first\nfile 2\nfile 3\nfile 4\nfile 5\n"
+    assert reader.lost() == ["2 files were gone before they were read"]
+
+
+def test_a_rename_alone_does_not_end_a_file(log: Path) -> None:
+    """As long as the new file is empty, its writer may still write to the old one."""
+    append(log, b"one\n")
+    with Reader(Follow(str(log))) as reader:
+        reader.settle()
+        with log.open("ab", buffering=0) as old:
+            rotate(log)
+            reader.settle()
+            old.write(b"two\n")
+            reader.until(lambda: reader.data() == b"one\ntwo\n")
+        append(log, b"three\n")
+        reader.until(lambda: reader.data() == b"one\ntwo\nthree\n")
+    assert not reader.lost()
+
+
+def test_copytruncate(log: Path) -> None:
+    """A file that is shorter than it was is read from its beginning, and it is said."""
+    append(log, lines(100))
+    with Reader(Follow(str(log))) as reader:
+        reader.settle()
+        size = log.stat().st_size
+        Path(f"{log}.1").write_bytes(log.read_bytes())
+        os.truncate(log, 0)
+        append(log, b"anew\n")
+        reader.settle()
+        reader.tick()
+    assert reader.data() == lines(100) + b"anew\n"
+    assert reader.lost() == [f"truncated from {size} bytes to 5"]
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_delete_and_reappear(log: Path, settled: bool) -> None:
+    """A deleted file is read to its end and ends; the next of its name begins at its first byte. Backups stay unread."""
+    Path(f"{log}.0").write_bytes(b"long ago\n")
+    log.touch()
+    with Reader(Follow(str(log))) as reader:
+        reader.settle()
+        append(log, b"old\n")
+        log.unlink()
+        if settled:
+            reader.settle()
+            assert reader.items[-1] == StatusChanged(str(log), up=False, reason="No such file or directory")
+        append(log, b"new\n")
+        reader.settle()
+    kinds = [item for item in reader.items if isinstance(item, Data | StreamClosed)]
+    assert [kind.data if isinstance(kind, Data) else "ended" for kind in kinds] == [b"old\n", "ended", b"new\n"]
+    assert reader.ups()[-1].up
+    assert not reader.lost()
+
+
+def test_a_directory_that_comes_later(tmp_path: Path) -> None:
+    """What is followed may not exist yet, nor its directory, which may go again."""
+    log = tmp_path / "later" / "vm.log"
+    with Reader(Follow(str(log))) as reader:
+        assert reader.items == [StatusChanged(str(log), up=False, reason="No such file or directory")]
+        for number in range(2):
+            log.parent.mkdir()
+            reader.tick()
+            log.write_bytes(b"%d\n" % number)
+            reader.settle()
+            log.unlink()
+            log.parent.rmdir()
+            reader.settle()
+            reader.tick()
+    assert reader.data() == b"0\n1\n"
+    assert reader.ended() == [str(log)] * 2
+
+
+def test_glob(tmp_path: Path) -> None:
+    """New files are picked up at once, without a tick; backups, hidden files and other names are not."""
+    (tmp_path / "one.log").write_bytes(b"one\n")
+    for name in ("one.log.0", ".hidden.log", "notes.txt"):
+        (tmp_path / name).write_bytes(b"no\n")
+    with Reader(Follow(f"{tmp_path}/*.log")) as reader:
+        reader.settle()
+        assert reader.streams() == {f"{tmp_path}/one.log"}
+        (tmp_path / "two.log").write_bytes(b"two\n")
+        reader.until(lambda: reader.data(f"{tmp_path}/two.log") == b"two\n")
+        (tmp_path / "one.log").unlink()
+        reader.settle()
+    assert reader.data() == b"one\ntwo\n"
+    assert reader.ended() == [f"{tmp_path}/one.log"]
+    assert [each for each in reader.ups() if not each.up] == []
+
+
+def test_a_glob_that_matches_backups_too(tmp_path: Path) -> None:
+    """A rotated file is no stream of its own, whatever the pattern; nor is one that was renamed by hand."""
+    log = tmp_path / "vm.log"
+    log.write_bytes(b"one\n")
+    Path(f"{log}.0").write_bytes(b"long ago\n")
+    with Reader(Follow(f"{tmp_path}/*")) as reader:
+        for number in range(3):
+            rotate(log)
+            append(log, b"%d\n" % number)
+            reader.tick()
+        log.rename(tmp_path / "kept.log")
+        append(log, b"last\n")
+        reader.tick()
+        reader.tick()
+    assert reader.data() == b"one\n0\n1\n2\nlast\n"
+    assert reader.streams() == {str(log)}
+
+
+def test_two_hundred_files(tmp_path: Path) -> None:
+    """All files of a pattern are followed, each in its own order, and rotation of all of them loses nothing."""
+    paths = [tmp_path / f"vm{number}.log" for number in range(200)]
+    with Reader(Follow(f"{tmp_path}/*.log")) as reader:
+        for turn in range(3):
+            for path in paths:
+                append(path, b"%d\n" % turn)
+            reader.settle()
+            for path in paths:
+                rotate(path)
+        reader.tick()
+    assert {reader.data(str(path)) for path in paths} == {b"0\n1\n2\n"}
+    assert not reader.lost()
+    assert not reader.ended()
+
+
+def test_more_files_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is not read, which is said once; room that is made is used."""
+    monkeypatch.setattr(qemu_migration_exporter.sources.files.follow, "MAX_FILES", 3)
+    for number in range(5):
+        (tmp_path / f"{number}.log").write_bytes(b"%d\n" % number)
+    pattern = f"{tmp_path}/*.log"
+    with Reader(Follow(pattern)) as reader:
+        reader.tick()
+        assert reader.data() == b"0\n1\n2\n"
+        down = StatusChanged(pattern, up=False, reason="more than 3 files match, the rest is not read")
+        assert [each for each in reader.ups() if not each.up] == [down]
+        (tmp_path / "0.log").unlink()
+        (tmp_path / "1.log").unlink()
+        reader.tick()
+        reader.tick()
+    assert reader.data() == b"0\n1\n2\n3\n4\n"
+    assert reader.ups()[-1] == StatusChanged(pattern, up=True, reason="")
+
+
+def _read_all(path: Path, resume: dict[str, Position] | None = None) -> Reader:
+    with Reader(Follow(str(path), resume)) as reader:
+        reader.settle()
+        reader.tick()
+    return reader
+
+
+def _position(reader: Reader) -> Position:
+    positions = [item.position for item in reader.items if isinstance(item, Data)]
+    assert positions[-1] is not None
+    return positions[-1]
+
+
+@pytest.mark.parametrize("rotations", [0, 1, 3])
+@pytest.mark.parametrize("pattern", ["vm.log", "*.log"])
+def test_resume(tmp_path: Path, rotations: int, pattern: str) -> None:
+    """It goes on behind the last byte, first in the file that was read, then in those that came after it."""
+    log = tmp_path / "vm.log"
+    append(log, b"long ago\n")
+    rotate(log)
+    append(log, b"read\n")
+    first = _read_all(log)
+    append(log, b"rest\n")
+    for number in range(rotations):
+        rotate(log, backups=5)
+        append(log, b"file %d\n" % number)
+    with Reader(
+        Follow(str(tmp_path / pattern), {str(log): _position(first), "/elsewhere": Position(1, 1, 1)})
+    ) as second:
+        second.tick()
+    assert second.data() == b"rest\n" + b"".join(b"file %d\n" % number for number in range(rotations))
+    assert not second.lost()
+    if not rotations:
+        assert _position(second)[:2] == _position(first)[:2]
+
+
+def test_resume_of_what_was_rotated_away(log: Path) -> None:
+    """If the file is gone, that is said, and the current one is read from its beginning."""
+    append(log, b"read\n")
+    first = _read_all(log)
+    keeper = log.open("rb")  # so that the inode is not used again
+    for number in range(5):
+        rotate(log)
+        append(log, b"file %d\n" % number)
+    second = _read_all(log, {str(log): _position(first)})
+    keeper.close()
+    assert second.data() == b"file 4\n"
+    assert len(second.lost()) == 1
+    assert "nothing goes on at byte 5" in second.lost()[0]
+
+
+def test_resume_of_what_was_truncated_or_deleted(log: Path) -> None:
+    """A file that is shorter than what was read of it begins anew; one that is nowhere has ended."""
+    append(log, b"read long ago\n")
+    position = _position(_read_all(log))
+    os.truncate(log, 0)
+    append(log, b"anew\n")
+    second = _read_all(log, {str(log): position})
+    assert (second.data(), len(second.lost())) == (b"anew\n", 1)
+    log.unlink()
+    third = _read_all(log, {str(log): position})
+    assert third.lost() == ["was deleted behind byte 14"]
+    assert third.ended() == [str(log)]
+
+
+@pytest.mark.parametrize("pattern", ["vm.log", "*.log"])
+def test_permission_is_lost_and_regained(pattern: str) -> None:
+    """A file that may not be read is down, once and with the reason, and is read as soon as it may be."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)  # pytest's own are root's alone
+        log = Path(directory, "vm.log")
+        log.write_bytes(b"one\n")
+        log.chmod(0)
+        with unprivileged(), Reader(Follow(f"{directory}/{pattern}")) as reader:
+            reader.tick()
+            reader.tick()
+            assert reader.ups() == [StatusChanged(str(log), up=False, reason="Permission denied")]
+            with as_root():
+                log.chmod(0o644)
+            reader.tick()
+            with as_root():
+                rotate(log)
+                log.chmod(0)
+                append(log, b"three\n")
+                append(Path(f"{log}.0"), b"two\n")
+            reader.tick()
+            assert reader.data() == b"one\ntwo\n"
+            assert not reader.ups()[-1].up
+            with as_root():
+                log.chmod(0o644)
+            reader.tick()
+    assert reader.data() == b"one\ntwo\nthree\n"
+    assert [each.up for each in reader.ups()] == [False, True, False, True]
+    assert not reader.lost()
+
+
+def test_what_is_no_file(log: Path) -> None:
+    """A directory or a FIFO in a file's place is down; one bad name stops no other."""
+    log.mkdir()
+    os.mkfifo(log.parent / "fifo.log")
+    (log.parent / "good.log").write_bytes(b"good\n")
+    with Reader(Follow(f"{log.parent}/*.log")) as reader:
+        reader.tick()
+        assert reader.data() == b"good\n"
+        reasons = {each.stream: each.reason for each in reader.ups() if not each.up}
+        assert reasons[str(log)] == f"{log}: is no regular file"
+        log.rmdir()
+        reader.tick()
+        assert reader.ended() == [str(log)]
+        log.write_bytes(b"a file\n")
+        reader.tick()
+    assert reader.data(str(log)) == b"a file\n"
+
+
+def test_symbolic_link(tmp_path: Path) -> None:
+    """A link is followed to its file, which is seen to grow; another file behind it is the next one."""
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(name.encode())
+    link = tmp_path / "links" / "vm.log"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "a")
+    with Reader(Follow(f"{link.parent}/*.log")) as reader:
+        reader.settle()
+        append(tmp_path / "a", b"+")
+        reader.until(lambda: reader.data() == b"a+")
+        link.unlink()
+        link.symlink_to(tmp_path / "b")
+        reader.tick()
+    assert reader.data() == b"a+b"
+
+
+def test_one_large_file_delays_no_other(tmp_path: Path) -> None:
+    """While 50 MB of one file are read, another file's line comes with the second call."""
+    block = lines(10_000)
+    with (tmp_path / "a.log").open("wb") as out:
+        while out.tell() < 50_000_000:
+            out.write(block)
+    quiet = tmp_path / "z.log"
+    quiet.touch()
+    with Reader(Follow(f"{tmp_path}/*.log")) as reader:
+        for _ in range(10):
+            assert reader.turn()
+        append(quiet, b"hello\n")
+        before = reader.reads
+        reader.until(lambda: reader.data(str(quiet)) == b"hello\n")
+        assert reader.reads - before <= 2
+        assert all(len(item.data) <= 64 * 1024 for item in reader.items if isinstance(item, Data))
+        assert len(reader.data()) <= reader.reads * 256 * 1024
+        assert reader.source.pending
+
+
+def test_a_disk_that_fails(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that cannot be read is down and let alone for a minute, then gone on with where it was left."""
+    append(log, b"one\n")
+    with Reader(Follow(f"{log.parent}/*.log")) as reader:
+        reader.settle()
+        append(log, b"two\n")
+        (log.parent / "new.log").touch()
+
+        def fail(*_: object) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with monkeypatch.context() as failing:
+            failing.setattr(os, "pread", fail)
+            reader.tick()
+            assert reader.ups()[-1] == StatusChanged(str(log), up=False, reason="Input/output error")
+        reader.tick(30)
+        assert not reader.data().endswith(b"two\n")
+        reader.tick(31)
+    assert reader.data() == b"one\ntwo\n"
+    assert reader.ups()[-1].up
+    assert not reader.lost()
+
+
+def test_overflow_is_made_good(tmp_path: Path) -> None:
+    """When inotify's queue overflows, all files are looked at."""
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text(encoding="ascii"))
+    log = tmp_path / "vm.log"
+    log.write_bytes(b"one\n")
+    with Reader(Follow(f"{tmp_path}/*.log")) as reader:
+        reader.settle()
+        other = tmp_path / "other"
+        for _ in range(limit // 2 + 10):
+            other.touch()
+            other.unlink()
+        rotate(log)
+        append(log, b"two\n")
+        (tmp_path / "new.log").write_bytes(b"new\n")
+        reader.settle()
+    assert reader.data(str(log)) == b"one\ntwo\n"
+    assert reader.data(f"{tmp_path}/new.log") == b"new\n"
+
+
+def test_without_notices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where inotify says nothing, as on a network file system, ticks find everything a second later."""
+    monkeypatch.setattr("qemu_migration_exporter.sources.files.inotify._of_file", lambda *_: iter(()))
+    monkeypatch.setattr("qemu_migration_exporter.sources.files.inotify._of_directory", lambda *_: iter(()))
+    log = tmp_path / "vm.log"
+    with Reader(Follow(f"{tmp_path}/*.log")) as reader:
+        for number in range(5):
+            append(log, b"%d\n" % number)
+            reader.tick()
+            rotate(log)
+    assert reader.data() == b"0\n1\n2\n3\n4\n"
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_nothing_is_left_open(tmp_path: Path) -> None:
+    """Months of rotation and deletion leave no descriptor behind, and closing leaves none at all."""
+    before = _descriptors()
+    log = tmp_path / "vm.log"
+    with Reader(Follow(f"{tmp_path}/*")) as reader:
+        for number in range(50):
+            append(log, b"%d\n" % number)
+            rotate(log)
+            (tmp_path / f"{number}.log").write_bytes(b"x")
+            reader.tick()
+            (tmp_path / f"{number}.log").unlink()
+        reader.tick()
+        # The selector, inotify, the file that is followed and the empty one that comes after it.
+        assert _descriptors() == before + 4
+    assert _descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"), [("/var/*/vm.log", "a wildcard may stand in"), ("/var/log/", "names a directory")]
+)
+def test_patterns_that_cannot_be_followed(pattern: str, message: str) -> None:
+    """A pattern that would mean something else than it says is an error."""
+    with pytest.raises(SourceError, match=message):
+        Follow(pattern)

@@ -1,0 +1,253 @@
+"""Clients that are silent, slow or talk nonsense: they are closed, and delay nobody."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trustme
+from qemu_migration_exporter.web.connection import Stage
+
+from tests.support.web_helpers import connect, get, serving, wait_for
+
+#: Soon enough for a test, and late enough for a request on a busy machine.
+SOON = {Stage.REQUEST: 1.0, Stage.ANSWER: 5.0, Stage.IDLE: 1.0}
+
+#: A scrape beside a hundred silent connections takes milliseconds; a timeout takes seconds.
+AT_ONCE_SECONDS = 1.0
+
+
+@pytest.fixture(name="tls", params=[False, True], ids=["http", "https"])
+def _tls(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str | None, ssl.SSLContext | None]:
+    """A web configuration file and a client's context, for TLS or for none."""
+    if not request.param:
+        return None, None
+    authority, context = trustme.CA(), ssl.create_default_context()
+    authority.configure_trust(context)
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
+    (tmp_path / "web.yml").write_text("tls_server_config: {cert_file: both.pem, key_file: both.pem}")
+    return str(tmp_path / "web.yml"), context
+
+
+@pytest.fixture(name="stack")
+def _stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    connection.settimeout(0)
+    try:
+        return connection.recv(65536) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        connection.settimeout(10)
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /metr", b"\x16\x03\x01\x02\x00\x01", b"\x00" * 100])
+def test_silent_connections_do_not_delay_a_scrape(
+    tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack, said: bytes
+) -> None:
+    """A hundred that say nothing, or stop in the middle of a request or of a handshake."""
+    config_file, context = tls
+    server = stack.enter_context(serving(config_file=config_file))
+    for _ in range(100):
+        stack.enter_context(connect(server.url)).sendall(said)
+    began = time.monotonic()
+
+    assert get(f"{server.url}/metrics", context=context).status == 200
+    assert time.monotonic() - began < AT_ONCE_SECONDS
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /metr", b"GET / HTTP/1.1\r\nHost: x\r\nA: b", b"\x16\x03\x01\x02\x00\x01"])
+def test_who_does_not_ask_is_closed(
+    tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack, said: bytes
+) -> None:
+    """After the time a request may take, TLS handshake included."""
+    server = stack.enter_context(serving(config_file=tls[0], limits=SOON))
+    connection = stack.enter_context(connect(server.url))
+    connection.sendall(said)
+
+    wait_for(lambda: _is_closed(connection), 4)
+
+
+@pytest.mark.parametrize("tls", [True], indirect=True)
+def test_a_handshake_without_a_request_is_closed(
+    tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack
+) -> None:
+    """The time begins when the connection does, and not anew with the handshake's end."""
+    config_file, context = tls
+    assert context is not None
+    server = stack.enter_context(serving(config_file=config_file, limits=SOON))
+    connection = stack.enter_context(connect(server.url))
+    secure = stack.enter_context(context.wrap_socket(connection, server_hostname="127.0.0.1"))
+    secure.sendall(b"GET / HT")
+
+    wait_for(lambda: _is_closed(secure), 4)
+
+
+def test_a_byte_now_and_then_buys_no_time(stack: ExitStack) -> None:
+    """Neither for the first request nor for the next one."""
+    server = stack.enter_context(serving(limits={**SOON, Stage.IDLE: 60}))
+    connections = [stack.enter_context(connect(server.url)) for _ in range(2)]
+    connections[1].sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert connections[1].recv(65536).startswith(b"HTTP/1.1 200")
+    began = time.monotonic()
+    for connection in connections:
+        connection.settimeout(10)
+        for byte in b"GET / HTTP/1.1\r\nX: " + b"y" * 400:
+            try:
+                connection.send(bytes([byte]))
+            except OSError:
+                break
+            time.sleep(0.02)
+    assert time.monotonic() - began < 6
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(stack: ExitStack) -> None:
+    """The answer needs none; then the connection is closed."""
+    server = stack.enter_context(serving(limits=SOON))
+    connection = stack.enter_context(connect(server.url))
+    connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+
+    assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    wait_for(lambda: _is_closed(connection), 5)
+
+
+def test_an_answer_nobody_reads_is_thrown_away(stack: ExitStack) -> None:
+    """It is larger than what the sockets hold, and is not kept for ever."""
+    server = stack.enter_context(serving(limits=SOON, migrations=lambda: [{"vm": "x" * 30_000_000}]))
+    connection = socket.socket()
+    stack.callback(connection.close)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
+    connection.sendall(b"GET /api/v1/migrations HTTP/1.1\r\nHost: x\r\n\r\n")
+    time.sleep(2.5)  # reading is what would keep it alive
+    received = 0
+    connection.settimeout(5)
+    try:
+        while chunk := connection.recv(1 << 20):
+            received += len(chunk)
+    except ConnectionError:
+        pass
+
+    assert received < 30_000_000
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x00\x01\x02\r\n\r\n",
+        b"HELO example\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 5_000_000 + b"\r\n\r\n",
+        b"\x16\x03\x01\x00\xa5\x01\x00" + b"\xff" * 200 + b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00" + b"\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 2,
+        b"\x17\x03\x03\x40\x00" + b"\xa5" * 0x4000,
+    ],
+)
+def test_nonsense_is_answered_or_closed(
+    tls: tuple[str | None, ssl.SSLContext | None],
+    stack: ExitStack,
+    said: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And is no line in the log for each that somebody sends, as HTTP or where TLS begins."""
+    config_file, context = tls
+    server = stack.enter_context(serving(config_file=config_file, limits=SOON))
+    connection = stack.enter_context(connect(server.url))
+    try:
+        connection.sendall(said)
+        answer = connection.recv(65536)
+    except ConnectionError:
+        answer = b""
+
+    alert = b"\x15"
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400" if context is None else alert)
+    assert get(f"{server.url}/metrics", context=context).status == 200
+    assert caplog.text == ""
+
+
+def test_requests_in_one_piece_are_answered_in_turn(stack: ExitStack) -> None:
+    """As HTTP's pipelining allows; the connection stays."""
+    server = stack.enter_context(serving())
+    connection = stack.enter_context(connect(server.url))
+    connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n" * 3 + b"GET /-/rea")
+    received = b""
+    while received.count(b"healthy\n") < 3:
+        received += connection.recv(65536)
+    connection.sendall(b"dy HTTP/1.1\r\nHost: x\r\n\r\n")
+    while b"ready\n" not in received:
+        received += connection.recv(65536)
+
+
+def test_silent_ones_make_room_for_who_comes(tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack) -> None:
+    """More than there is room for: the oldest are closed, and a scrape is answered at once."""
+    config_file, context = tls
+    server = stack.enter_context(serving(config_file=config_file, max_connections=20))
+    silent = [stack.enter_context(connect(server.url)) for _ in range(50)]
+    began = time.monotonic()
+
+    assert get(f"{server.url}/metrics", context=context).status == 200
+    assert time.monotonic() - began < AT_ONCE_SECONDS
+    wait_for(lambda: sum(map(_is_closed, silent)) >= 31)
+    assert not any(map(_is_closed, silent[-19:]))
+
+
+def test_who_is_being_answered_is_not_closed_for_others(stack: ExitStack) -> None:
+    """Where all are, who comes then is turned away."""
+    release = False
+
+    def wait() -> list[dict[str, str]]:
+        while not release:
+            time.sleep(0.01)
+        return []
+
+    server = stack.enter_context(serving(migrations=wait, max_connections=2))
+    asking = [stack.enter_context(connect(server.url)) for _ in range(2)]
+    for connection in asking:
+        connection.sendall(b"GET /api/v1/migrations HTTP/1.1\r\nHost: x\r\n\r\n")
+    time.sleep(0.2)  # that they are being answered cannot be seen from here
+    late = stack.enter_context(connect(server.url))
+    wait_for(lambda: _is_closed(late))
+    release = True
+
+    assert [connection.recv(65536)[:15] for connection in asking] == [b"HTTP/1.1 200 OK"] * 2
+
+
+#: A server with room for connections and no file descriptors for them.
+_POOR = """
+import resource, sys
+from tests.web_helpers import serving
+with serving() as server:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))
+    print(server.url, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_server_without_file_descriptors_takes_back_those_of_silent_ones(stack: ExitStack) -> None:
+    """As when the limit of the service is low; it says so once."""
+    command = [sys.executable, "-c", _POOR]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    stack.enter_context(server)
+    assert server.stdout is not None
+    url = server.stdout.readline().strip()
+    for _ in range(100):
+        stack.enter_context(connect(url))
+    began = time.monotonic()
+    assert get(f"{url}/metrics").status == 200
+    assert time.monotonic() - began < AT_ONCE_SECONDS
+    _, errors = server.communicate("", timeout=10)
+
+    assert errors.count("Too many open files") == 1

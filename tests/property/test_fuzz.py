@@ -1,0 +1,59 @@
+"""The fuzzer's targets: what it found, its seeds, and a short run of it; `make fuzz` runs it for longer."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import seeds
+from tests.fuzz.targets import TARGETS
+from tests.support.core_helpers import log_lines
+from tests.support.paths import ROOT
+
+#: Inputs that broke a rule once; see each line's own test for what it was.
+_FOUND: list[tuple[str, bytes]] = [
+    # A mark of SystemTap that nobody asks for tells the format and is noise: the rule was wrong.
+    ("formats", b'\x07process("/usr/libexec/qemu-kvm").mark("savevm_state_headex")'),
+    # The surprise of a last line without a newline was counted twice; tests/unit/tracking/test_stream.py.
+    (
+        "machine",
+        b"\x07\x0c"
+        + log_lines("migrate_set_state new state setup").encode()
+        + b"4100@1600000000.000000:migration_thread_setup_complete ",
+    ),
+]
+
+
+@pytest.mark.parametrize(("target", "data"), _FOUND)
+def test_what_was_found_is_mended(target: str, data: bytes) -> None:
+    """No rule is broken by it any more."""
+    TARGETS[target](data)
+
+
+def test_seeds_are_of_every_recording_and_the_dictionary_of_every_event(tmp_path: Path) -> None:
+    """The fuzzer begins with what QEMU prints, and no seed breaks a rule."""
+    words = seeds.write("formats", tmp_path).read_text()
+
+    assert len(list((tmp_path / "seeds").iterdir())) > 100
+    assert '"{}"'.format("".join(f"\\x{byte:02x}" for byte in b"migrate_set_state")) in words
+    for seed in seeds.corpus():
+        TARGETS["formats"](b"\0" + seed)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="there is no atheris for this Python")
+@pytest.mark.parametrize(("target", "runs"), [("formats", 1_000), ("machine", 250)])
+def test_a_short_run_finds_nothing(tmp_path: Path, target: str, runs: int) -> None:
+    """The same inputs each time: the seeds, and what coverage makes of them."""
+    command = [sys.executable, "-m", "tests.fuzz", target, f"--runs={runs}", f"--keep={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+    assert done.returncode == 0, done.stderr[-5_000:]
+    assert f"stat::number_of_executed_units: {runs}" in done.stderr
+    # Coverage is of the program itself: the instrumentation is in place.
+    edges = [int(each) for each in re.findall(r"cov: (\d+)", done.stderr)]
+    assert edges[-1] > 200

@@ -1,0 +1,37 @@
+"""What time it is in a stream, whoever sets the wall's clock."""
+
+from __future__ import annotations
+
+import time
+
+from qemu_migration_exporter.ops.stream_clock import StreamTime
+
+_HOUR_NS = 3_600 * 1_000_000_000
+
+
+def test_time_passes_in_an_open_stream_as_on_a_clock_that_nobody_sets() -> None:
+    """It begins as the wall's, where lines may have been read late; a later line moves it on, an older one does not."""
+    stream, wall_ns = StreamTime(), time.time_ns()
+
+    opened_ns = stream.now_ns(wall_ns, is_open=True)
+    assert opened_ns >= wall_ns
+    for set_to_ns in (wall_ns - _HOUR_NS, wall_ns + _HOUR_NS):
+        assert opened_ns <= stream.now_ns(set_to_ns, is_open=True) < opened_ns + _HOUR_NS / 2
+
+    stream.saw(wall_ns - _HOUR_NS, is_news=True)
+    assert stream.now_ns(wall_ns, is_open=True) >= opened_ns
+    stream.saw(wall_ns + _HOUR_NS, is_news=False)
+    assert stream.now_ns(wall_ns, is_open=True) >= wall_ns + _HOUR_NS
+
+    assert stream.now_ns(wall_ns, is_open=False) == wall_ns
+
+
+def test_what_is_said_now_says_what_time_it_is() -> None:
+    """A probe's clock was mapped to the wall's when it began; since then the wall's was set."""
+    stream, said_ns = StreamTime(), time.time_ns() - _HOUR_NS
+    stream.saw(said_ns, is_news=False)
+    assert stream.now_ns(time.time_ns(), is_open=True) > said_ns + _HOUR_NS / 2
+
+    stream = StreamTime()
+    stream.saw(said_ns, is_news=True)
+    assert said_ns <= stream.now_ns(time.time_ns(), is_open=True) < said_ns + _HOUR_NS / 2

@@ -1,0 +1,78 @@
+"""What systemd is told."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing, suppress
+from pathlib import Path
+
+from qemu_migration_exporter.ops.errors import Component, ErrorCounter
+from qemu_migration_exporter.ops.systemd import Notifier
+
+
+def _notifying(address: str, failures: ErrorCounter | None = None) -> closing[Notifier]:
+    return closing(Notifier({"NOTIFY_SOCKET": address}, failures))
+
+
+def test_fields_go_to_the_service_managers_socket(tmp_path: Path) -> None:
+    """One datagram, a field a line."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        with _notifying(str(tmp_path / "notify")) as notifier:
+            notifier.tell(READY="1", STATUS="3 streams")
+
+        assert manager.recv(1000) == b"READY=1\nSTATUS=3 streams"
+
+
+def test_an_abstract_socket_is_one_too() -> None:
+    """Written with @ in front."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind("\0qemu-migration-exporter-test")
+        with _notifying("@qemu-migration-exporter-test") as notifier:
+            notifier.tell(WATCHDOG="1")
+
+        assert manager.recv(1000) == b"WATCHDOG=1"
+
+
+def test_without_systemd_nothing_happens() -> None:
+    """No variable, no socket."""
+    failures = ErrorCounter()
+    notifier = Notifier({}, failures)
+    notifier.tell(READY="1")
+    notifier.close()
+
+    assert failures.counts()[Component.NOTIFY] == 0
+
+
+def test_a_service_manager_that_was_away_is_told_when_it_is_back(tmp_path: Path) -> None:
+    """It is counted; READY, which is said once, is not lost."""
+    failures = ErrorCounter()
+    with _notifying(str(tmp_path / "notify"), failures) as notifier:
+        notifier.tell(READY="1", STATUS="1 stream")
+        assert failures.counts()[Component.NOTIFY] == 1
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(tmp_path / "notify"))
+            notifier.tell(STATUS="2 streams")
+
+            assert manager.recv(1000) == b"READY=1\nSTATUS=2 streams"
+
+
+def test_a_service_manager_that_does_not_listen_is_not_waited_for(tmp_path: Path) -> None:
+    """Its queue is full: nobody waits, and what was said last is told as soon as there is room."""
+    failures = ErrorCounter()
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        _notifying(str(tmp_path / "n"), failures) as notifier,
+    ):
+        manager.bind(str(tmp_path / "n"))
+        manager.settimeout(0)
+        number = 0
+        while not failures.counts()[Component.NOTIFY]:
+            number += 1
+            notifier.tell(STATUS=str(number))
+        with suppress(BlockingIOError):
+            while manager.recv(1000):
+                pass
+        notifier.tell(WATCHDOG="1")
+
+        assert manager.recv(1000) == f"STATUS={number}\nWATCHDOG=1".encode()

@@ -1,0 +1,241 @@
+"""Names and arguments become events; what looks the same and means different things is told apart by its neighbours."""
+
+from __future__ import annotations
+
+import pytest
+from qemu_migration_exporter.core.events import (
+    Event,
+    Pending,
+    QmpCommand,
+    SectionStarted,
+    Signal,
+    SignalEvent,
+    StateSet,
+    SyncEnded,
+    ThrottleSet,
+)
+from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, bandwidth_of
+from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
+
+
+def decode(decoder: Decoder, line: str) -> Event | Malformed | None:
+    """Decode a line without its prefix."""
+    name, _, arguments = line.partition(" ")
+    return decoder.decode(name.encode(), arguments.encode(), None, None)
+
+
+def after(*lines: str) -> Decoder:
+    """Make a decoder that has seen these lines."""
+    decoder = Decoder()
+    for line in lines:
+        assert isinstance(decode(decoder, line), tuple)
+    return decoder
+
+
+@pytest.mark.parametrize(
+    ("seen", "numbers"),
+    [
+        (
+            ["migrate_pending pending size 1 max 0"],
+            ["none", "setup", "cancelling", "cancelled", "active", "completed", "failed", "number-7"],
+        ),
+        (
+            ["migrate_pending pending size 1 max 0 (post=1 nonpost=0)"],
+            [
+                "none",
+                "setup",
+                "cancelling",
+                "cancelled",
+                "active",
+                "postcopy-active",
+                "completed",
+                "failed",
+                "colo",
+                "number-9",
+            ],
+        ),
+        (["savevm_state_complete "], ["none", "setup", "cancelling", "cancelled", "active", "completed", "failed"]),
+        (
+            ["savevm_state_setup "],
+            ["none", "setup", "cancelling", "cancelled", "active", "postcopy-active", "completed", "failed", "colo"],
+        ),
+    ],
+    ids=["to 2.4", "2.5 to 2.11", "to 2.4 by its switchover", "2.10"],
+)
+def test_a_states_number_means_what_it_did_in_that_release(seen: list[str], numbers: list[str]) -> None:
+    """5 is completed up to 2.4 and postcopy-active since; the layouts of other events tell which release it is."""
+    decoder = after(*seen)
+    for number, state in enumerate(numbers):
+        assert StateSet(None, None, state) == decode(decoder, f"migrate_set_state new state {number}")
+
+
+def test_minus_one_is_failed() -> None:
+    """QEMU 2.0 to 2.2 had a number of its own for a failure."""
+    assert StateSet(None, None, "failed") == decode(Decoder(), "migrate_set_state new state -1")
+
+
+@pytest.mark.parametrize(
+    ("seen", "cumulative"),
+    [
+        ([], True),
+        (["savevm_state_begin "], False),
+        (["savevm_send_ping 4"], False),
+        (["migrate_pending pending size 1 max 0"], False),
+        (["savevm_state_setup "], True),
+        (["migrate_set_state new state setup"], True),
+        (["savevm_state_setup ", "savevm_state_begin "], True),
+    ],
+)
+def test_dirty_pages_count_one_sync_or_a_period(seen: list[str], *, cumulative: bool) -> None:
+    """Before 2.9 a sync prints what it found itself; what a release is taken for is what was learnt first."""
+    assert SyncEnded(None, None, 7, cumulative) == decode(after(*seen), "migration_bitmap_sync_end dirty_pages 7")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "migrate_pending",
+        "migrate_pending pending size",
+        "migrate_pending pending size 1682",
+        "migrate_pending pending size 168304640 max 0 (pre = 168304640 compat=0 post=0",
+        "migrate_pending pending size -1 max 0",
+        "migrate_pending pending size 1 max 0 and more",
+        "migrate_set_state new state ",
+        "migrate_set_state new state two words",
+        "savevm_state_header with arguments",
+        "savevm_section_start ram",
+        "vmstate_downtime_checkpoint src-somewhere else",
+        "migration_thread_low_pending " + 5_000 * "9",
+        "migration_thread_low_pending 184467440737095516160",
+        "migrate_transferred transferred 1 time_spent 1 bandwidth 1.2.3 max_size 1",
+        "migrate_transferred transferred 1 time_spent 1 bandwidth . max_size 1",
+        "savevm_send_ping 0x" + 5_000 * "f",
+    ],
+)
+def test_known_names_with_other_arguments_are_malformed(line: str) -> None:
+    """Torn or damaged, or of a release nobody knew; never an exception."""
+    assert MALFORMED == decode(Decoder(), line[:70] if line.endswith("99") else line) == decode(Decoder(), line)
+
+
+def test_unknown_names_are_noise() -> None:
+    """What is not in the vocabulary is nobody's business."""
+    assert None is decode(Decoder(), "migration_transferred_bytes qemu_file 1 multifd 2 RDMA 3")
+    assert None is Decoder().make(b"migration_transferred_bytes", {})
+
+
+def test_strings_may_hold_anything() -> None:
+    """Blanks, equals signs, braces and bytes that are no UTF-8."""
+    event = Decoder().decode(b"savevm_section_start", b"a, section_id 1, \xff, section_id 3", None, None)
+    assert SectionStarted(None, None, "a, section_id 1, \N{REPLACEMENT CHARACTER}", 3) == event
+
+
+def test_what_is_said_again_differs_in_its_time_and_thread() -> None:
+    """And in nothing else, however often it is said, and whatever is said in between."""
+    decoder = Decoder()
+    for number in range(3):
+        for pending in range(600):
+            arguments = b"pending size %d max 9 (pre = 0 compat=0 post=0)" % pending
+            assert Pending(number, pending, pending, 9, 0) == decoder.decode(
+                b"migrate_pending", arguments, number, pending
+            )
+
+
+@pytest.mark.parametrize(
+    ("line", "before", "learnt_from", "after"),
+    [
+        (
+            "migration_bitmap_sync_end dirty_pages 7",
+            SyncEnded(None, None, 7, cumulative=True),
+            "savevm_state_begin ",
+            SyncEnded(None, None, 7, cumulative=False),
+        ),
+        (
+            "migrate_set_state new state 5",
+            StateSet(None, None, "postcopy-active"),
+            "savevm_state_complete ",
+            StateSet(None, None, "completed"),
+        ),
+    ],
+)
+def test_what_is_said_again_means_what_it_does_by_now(line: str, before: Event, learnt_from: str, after: Event) -> None:
+    """As soon as another line told which release this is."""
+    decoder = Decoder()
+    assert before == decode(decoder, line)
+    decode(decoder, learnt_from)
+    assert after == decode(decoder, line)
+
+
+def test_the_blank_after_a_name_may_be_gone() -> None:
+    """QEMU prints one after the name of an event without arguments, and editors remove it."""
+    for arguments in (b"", b" ", b"  "):
+        assert SignalEvent(None, None, Signal.ITERATE) == Decoder().decode(
+            b"savevm_state_iterate", arguments, None, None
+        )
+
+
+# Arguments by name, as scripts print them
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        (b"savevm_state_iterate", {}, SignalEvent(None, None, Signal.ITERATE)),
+        (b"migrate_pending", {}, Pending(None, None, None, None, None)),
+        (b"migrate_pending", {"size": 1}, Pending(None, None, 1, None, None)),
+        (b"migrate_set_state", {}, StateSet(None, None, None)),
+        (b"migrate_set_state", {"state": "active"}, StateSet(None, None, "active")),
+        (b"migrate_set_state", {"number": 4}, StateSet(None, None, "active")),
+        (b"cpu_throttle_set", {"percentage": 20}, ThrottleSet(None, None, 20)),
+        (b"qmp_enter_migrate", {}, QmpCommand(None, None, None, "migrate")),
+        (b"runstate_set", {}, SignalEvent(None, None, Signal.OTHER)),
+        (b"vmstate_downtime_checkpoint", {}, SignalEvent(None, None, Signal.OTHER)),
+    ],
+)
+def test_arguments_may_come_by_name(name: bytes, values: dict[str, object], expected: Event) -> None:
+    """What is not given is None; where an argument alone would tell the meaning, there is none."""
+    assert expected == Decoder().make(name, values)
+
+
+@pytest.mark.parametrize(
+    ("text", "torn"),
+    [
+        (b"m", True),
+        (b"migrate_set_sta", True),
+        (b"savevm_state_complete", True),
+        (b"", False),
+        (b"migrate set", False),
+        (b"migration_transferred_bytes", False),
+        (b"zzz", False),
+    ],
+)
+def test_the_beginning_of_a_name_is_known(text: bytes, *, torn: bool) -> None:
+    """A line may hold no more of an event than the first letters of its name."""
+    assert torn is Decoder().is_torn_name(text)
+
+
+def test_a_user_can_add_to_the_vocabulary() -> None:
+    """A row of an event that this program does not know is as good as its own."""
+    decoder = Decoder((*LAYOUTS, EventLayout("my_throttle", "2.0..", "by %d%% of %w", ThrottleSet, "percentage _")))
+    assert decoder.knows(b"my_throttle")
+    assert ThrottleSet(None, None, 30) == decode(decoder, "my_throttle by 30% of all")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("0", 0.0),
+        ("131072", 131072.0),
+        ("1.31072e+06", 1310720.0),
+        ("4503599627370495", 4503599627370495.0),
+        ("4680821656496752412", 12751480 / 144),
+    ],
+)
+def test_bandwidth_may_be_the_bits_of_a_double(value: str, expected: float) -> None:
+    """No link carries 4 TiB a millisecond, and no double that is one has bits below that."""
+    assert expected == bandwidth_of(value)
+
+
+def test_bandwidth_that_is_no_number_is_refused() -> None:
+    """The caller decides what a line without a bandwidth is."""
+    with pytest.raises(ValueError, match="fast"):
+        bandwidth_of("fast")

@@ -1,0 +1,73 @@
+"""Bytes become lines, whatever the chunks they come in."""
+
+from __future__ import annotations
+
+import pytest
+from qemu_migration_exporter.core.parsing.line_splitter import MAX_LINE_BYTES, LineSplitter
+
+
+def split(*chunks: bytes, limit: int = MAX_LINE_BYTES) -> list[bytes]:
+    """Split a whole stream."""
+    splitter = LineSplitter(limit)
+    lines = [line for chunk in chunks for line in splitter.feed(chunk)]
+    return lines + splitter.close()
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ([], []),
+        ([b""], []),
+        ([b"one\ntwo\n"], [b"one", b"two"]),
+        ([b"on", b"e\nt", b"wo\n"], [b"one", b"two"]),
+        ([b"one", b"\n", b"two\n"], [b"one", b"two"]),
+        ([b"\n\n"], [b"", b""]),
+        ([b"one\r\ntwo\r\n"], [b"one", b"two"]),
+        ([b"one\r", b"\ntwo"], [b"one", b"two"]),
+        ([b"one\rtwo\n"], [b"one\rtwo"]),
+        ([b"\xff\x00\xfe\n"], [b"\xff\x00\xfe"]),
+    ],
+)
+def test_lines_do_not_depend_on_chunks(chunks: list[bytes], expected: list[bytes]) -> None:
+    """A newline ends a line and a carriage return before it is dropped; other bytes are the line's."""
+    assert expected == split(*chunks)
+
+
+def test_a_torn_last_line_is_kept_until_its_newline_comes() -> None:
+    """Half a line is no line yet."""
+    splitter = LineSplitter()
+    assert [b"whole"] == splitter.feed(b"whole\nmigrate_set_state new sta")
+    assert [] == splitter.feed(b"te set")
+    assert [b"migrate_set_state new state setup"] == splitter.feed(b"up\n")
+    assert [] == splitter.close()
+
+
+def test_the_end_of_the_stream_ends_its_last_line() -> None:
+    """A last line without its newline is a line when nothing more can come, once."""
+    splitter = LineSplitter()
+    splitter.feed(b"one\ntwo")
+    assert [b"two"] == splitter.close()
+    assert [] == splitter.close()
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ([b"12345678\n"], [b"12345678"]),
+        ([b"123456789\nnext\n"], [b"12345678", b"next"]),
+        ([b"12345678\r\n"], [b"12345678"]),
+        ([b"1234", b"5678", b"9abc", b"def\nnext\n"], [b"12345678", b"next"]),
+        ([b"123456789"], [b"12345678"]),
+    ],
+)
+def test_an_overlong_line_is_cut(chunks: list[bytes], expected: list[bytes]) -> None:
+    """Its beginning still tells what it is; the line after it is whole."""
+    assert expected == split(*chunks, limit=8)
+
+
+def test_memory_is_bounded() -> None:
+    """A stream without newlines does not grow in memory."""
+    splitter = LineSplitter(8)
+    for _ in range(1_000):
+        assert [] == splitter.feed(b"x" * 1_000)
+    assert [b"x" * 8] == splitter.close()

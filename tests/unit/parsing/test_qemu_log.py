@@ -1,0 +1,195 @@
+"""QEMU's own log, in every shape its lines have had."""
+
+from __future__ import annotations
+
+import pytest
+from qemu_migration_exporter.core.events import ErrorReported, Pending, Signal, SignalEvent, StateSet
+from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed
+from qemu_migration_exporter.core.parsing.formats import recognise
+from qemu_migration_exporter.core.parsing.formats.qemu_log import QemuLog
+
+from tests.support.core_helpers import EPOCH_NS
+
+ITERATE = SignalEvent(EPOCH_NS + 1_000, 9400, Signal.ITERATE)
+WHOLE = b"9400@1700000000.000001:savevm_state_iterate "
+
+
+def parse(line: bytes, *, timed: bool = True) -> Parsed:
+    """Read one line of a new log."""
+    return QemuLog(Decoder(), timed=timed).parse(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "at_ns", "thread"),
+    [
+        (b"9400@1700000000.000001:migrate_set_state new state active", EPOCH_NS + 1_000, 9400),
+        (b"1@0.000000:migrate_set_state new state active", 0, 1),
+        (b"2023-11-14T22:13:20.000001Z migrate_set_state new state active", EPOCH_NS + 1_000, None),
+        (b"2023-11-14T22:13:20.5Z migrate_set_state new state active", EPOCH_NS + 500_000_000, None),
+        (b"2023-11-14T22:13:20Z migrate_set_state new state active", EPOCH_NS, None),
+        (b"2023-02-30T22:13:20Z migrate_set_state new state active", None, None),
+        (b"migrate_set_state new state active", None, None),
+    ],
+)
+def test_every_prefix_is_read(line: bytes, at_ns: int | None, thread: int | None) -> None:
+    """Seconds and microseconds behind a thread, ISO-8601 with and without fraction, or nothing; a date there is not is no time."""
+    assert StateSet(at_ns, thread, "active") == parse(line)
+
+
+def test_a_second_is_read_once_and_so_is_the_next() -> None:
+    """Lines of one second follow each other; the date is not worked out for each."""
+    log = QemuLog(Decoder(), timed=True)
+    times = [
+        log.parse(b"2023-11-14T22:13:%sZ savevm_state_iterate " % second)
+        for second in (b"20.1", b"20.2", b"21", b"20.3")
+    ]
+    assert [SignalEvent(EPOCH_NS + ms * 1_000_000, None, Signal.ITERATE) for ms in (100, 200, 1_000, 300)] == times
+
+
+def test_bare_lines_have_no_time() -> None:
+    """A stream taken for one without times has none, whatever a line of it looks like."""
+    assert SignalEvent(None, 9400, Signal.ITERATE) == parse(WHOLE, timed=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            b"2026-11-22T22:39:13.610586Z qemu-system-x86_64: Unable to write to socket: Broken pipe",
+            ErrorReported(1_795_387_153_610_586_000, None, "Unable to write to socket: Broken pipe"),
+        ),
+        (
+            b"2026-11-22T22:39:13.610586Z guest-src qemu-system-x86_64: Unable to write",
+            ErrorReported(1_795_387_153_610_586_000, None, "Unable to write"),
+        ),
+        (b"2026-11-22T22:39:13Z kvm: -device x: bad", ErrorReported(1_795_387_153_000_000_000, None, "-device x: bad")),
+        (b"qemu-system-x86_64: Unable to write", ErrorReported(None, None, "Unable to write")),
+        (b"qemu-kvm: Unable to write", ErrorReported(None, None, "Unable to write")),
+        (b"kvm: Unable to write", ErrorReported(None, None, "Unable to write")),
+        (b"guest-src kvm: Unable to write", ErrorReported(None, None, "Unable to write")),
+        (b"qemu-system-x86_64: caf\xe9", ErrorReported(None, None, "caf\N{REPLACEMENT CHARACTER}")),
+        # no line QEMU prints on purpose: the report of one thread in the middle of another's trace event
+        (b"9400@1700000000.000001:kvm: Unable to write", ErrorReported(None, None, "Unable to write")),
+    ],
+)
+def test_error_reports_are_events(line: bytes, expected: ErrorReported) -> None:
+    """With and without time and guest name, by whatever name the program was started."""
+    assert expected == parse(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b" ",
+        b"\x00\xff\xfe\x80 binary",
+        b"2023-11-14 22:13:19.000+0000: starting up libvirt version: 9.0.0, package: 4, qemu version: 7.2.22",
+        b"2023-11-14 22:15:00.000+0000: shutting down, reason=migrated",
+        b"LC_ALL=C \\",
+        b"char device redirected to /dev/pts/3 (label charserial0)",
+        b"9400@1700000000.000001:migration_transferred_bytes qemu_file 1 multifd 2 RDMA 3",
+        b"9400@1700000000.000001:migration_rate_limit_pre 94 ms",
+        b"9400@1700000000.000001:postcopy_pause_fault_thread ",
+        b"9400@1700000000.000001:some_event mail=root@node1",
+        b"9400@1700000000.000001:",
+        b"9400@1700000000.000001:42 is no name",
+        b"2023-11-14T22:13:20.000001Z migration_pagecache_init Setting cache buckets to 16384",
+        b"2023-11-14T22:13:20.000001Z 42",
+        b"qemu-system-x86_64:",
+        b"migrate set state",
+    ],
+)
+def test_the_rest_is_noise(line: bytes) -> None:
+    """Blank lines, libvirt's, firmware's and the trace events nobody asks for."""
+    assert None is parse(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"m",
+        b"migrate_set_sta",
+        b"9400@1700000000.000001:m",
+        b"9400@1700000000.000001:migrate_set_sta",
+        b"9400@1700000000.000001:migrate_set_state",
+        b"9400@1700000000.000001:migrate_set_state new st",
+        b"2023-11-14T22:13:20.000001Z migrate_set_st",
+        b"2023-11-14T22:13:20.000001Z migrate_pending pending size",
+    ],
+)
+def test_torn_lines_are_malformed(line: bytes) -> None:
+    """A name that is cut, or arguments that are."""
+    assert MALFORMED == parse(line)
+
+
+@pytest.mark.parametrize(
+    "torn",
+    [
+        b"9400@1700000000.000000:migrate_set_state new st",
+        b"9400@1700000000.000000:migrate_set_st",
+        b"9400@1700000000.000000:m",
+        b"9400@1700000000.0000",
+        b"9400@1700000000.000000:migration_rate_limit_pre ",
+        b"9400@1700000000.000000:migration_rate_li",
+        b"9400@1700000000.000000:migrate_pending pending size 168",
+        b"9400@1700000000.000000:migration_transferred_bytes qemu_file 4",
+        b"9400@1700000000.000000:m9400@1700000000.000000:sav",
+    ],
+)
+def test_a_line_glued_to_a_torn_one_is_found(torn: bytes) -> None:
+    """The tail of a line was lost with its newline; what follows is whole, but for digits that may run together."""
+    assert Malformed(ITERATE._replace(thread=None)) == parse(torn + WHOLE)
+
+
+def test_a_line_glued_to_free_text_is_part_of_it() -> None:
+    """An error's text may hold anything, so a line in it is not looked for."""
+    parsed = parse(b"9400@1700000000.000000:migrate_error error=Unable to " + WHOLE)
+    assert parsed is not None
+    assert not isinstance(parsed, Malformed)
+
+
+def test_glued_to_a_torn_line_may_be_a_torn_line() -> None:
+    """Then there is nothing to be found."""
+    assert MALFORMED == parse(b"9400@1700000000.000000:migrate_pending 9400@1700000000.000001:migrate_set_state new")
+
+
+def test_a_log_that_lost_its_newlines_is_one_malformed_line() -> None:
+    """The last of its lines is whole; none of the others can be told from a torn one."""
+    assert Malformed(ITERATE._replace(thread=None)) == parse(1_500 * b"9400@1700000000.000000:migrate_pending " + WHOLE)
+    assert Malformed(ITERATE._replace(thread=None)) == parse(1_500 * WHOLE)
+
+
+def test_digits_that_run_into_a_whole_line_are_its_threads() -> None:
+    """Nothing tells them apart."""
+    assert ITERATE._replace(thread=949400) == parse(b"94" + WHOLE)
+
+
+def test_glued_to_a_torn_line_may_be_noise() -> None:
+    """Then it was noise behind a line we know, or behind one we do not."""
+    noise = b"9400@1700000000.000001:migration_rate_limit_pre 94 ms"
+    assert MALFORMED == parse(b"9400@1700000000.000000:migrate_pending pen" + noise)
+    assert None is parse(b"9400@1700000000.000000:migration_rate_limit_p" + noise)
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        (WHOLE, "qemu-log"),
+        (b"2023-11-14T22:13:20Z savevm_state_iterate ", "qemu-log"),
+        (b"savevm_state_iterate ", "qemu-log-bare"),
+        (b"migrate_set_state new state", "qemu-log-bare"),
+        (b"9400@1700000000.000001:migration_rate_limit_pre 94 ms", None),
+        (b"qemu-system-x86_64: Unable to write", None),
+        (b"m", None),
+        (b"", None),
+    ],
+)
+def test_a_log_is_recognised_by_an_event_of_ours(line: bytes, name: str | None) -> None:
+    """A name we know, torn arguments or not."""
+    assert name == recognise(line, Decoder())
+
+
+def test_arguments_are_read_where_the_format_is_a_guess() -> None:
+    """A bare line has all of its arguments."""
+    line = b"migrate_pending pending size 1 max 2"
+    assert Pending(None, None, 1, 2, None) == parse(line, timed=False) == parse(line)

@@ -1,0 +1,69 @@
+"""`probe log`: patterns that switch on what is used and nothing that floods."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final
+
+import pytest
+from qemu_migration_exporter.core.events import Signal
+from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS
+from qemu_migration_exporter.probes import ProbeError, log_advice
+from qemu_migration_exporter.probes.log import PATTERNS
+from qemu_migration_exporter.probes.plan import is_told
+
+from tests.support.paths import DATA
+from tests.support.qemu_binaries import LOGGED, write_qemu
+
+#: Rare, and no harm done.
+HARMLESS: Final = {
+    "loadvm_state_switchover_ack_needed",
+    "migration_completion_postcopy_end",
+    "migration_completion_postcopy_end_after_complete",
+    "migration_completion_postcopy_end_after_rp",
+    "migration_completion_postcopy_end_before_rp",
+    "qmp_enter_migrate_incoming",
+    "qmp_enter_migrate_pause",
+    "qmp_enter_migrate_set_capabilities",
+    "savevm_section_skip",
+    "savevm_state_resume_prepare",
+    "vmstate_downtime_load",
+}
+NAMES: Final = (DATA / "qemu-trace-event-names.txt").read_text().splitlines()[1:]
+
+
+def test_the_log_patterns_are_the_vocabulary_and_little_else() -> None:
+    """Each event used is switched on, page requests apart, and nothing that comes for every page or field."""
+    on = {name for name in NAMES if any(fnmatchcase(name, pattern) for pattern in PATTERNS)}
+    commands = {row.name for row in LAYOUTS if row.name.startswith("qmp_enter_")}
+    used = commands | {row.name for row in LAYOUTS if is_told(row) and row.meaning is not Signal.POSTCOPY_REQUEST}
+    assert used <= set(NAMES)
+    assert used <= on
+    assert on - used <= HARMLESS
+    assert all(any(fnmatchcase(name, pattern) for name in used) for pattern in PATTERNS)
+    assert not {"migrat*", "migrate_*", "migration_*", "vmstate_*"} & set(PATTERNS)
+
+
+def test_the_log_advice_is_an_events_file() -> None:
+    """What is no comment is a pattern; the comments hold a well-formed piece of libvirt's XML."""
+    advice = log_advice(None)
+    assert [line for line in advice.splitlines() if not line.startswith("#")] == list(PATTERNS)
+    assert all(len(line) < 1023 for line in advice.splitlines()), "QEMU reads 1023 bytes of a line"
+    comments = re.sub(r"^# ?", "", advice, flags=re.MULTILINE)
+    domain = ET.fromstring(comments[comments.index("<domain") : comments.index("</domain>") + len("</domain>")])  # noqa: S314 - ours
+    arguments = domain.findall(".//{http://libvirt.org/schemas/domain/qemu/1.0}arg")
+    assert [each.get("value") for each in arguments] == ["-trace", "events=/etc/qemu/migration.events"]
+    assert "0.7 million times a second" in advice
+
+
+def test_the_log_advice_looks_at_the_binary(tmp_path: Path) -> None:
+    """A QEMU that cannot print its events is refused, with what it can do."""
+    assert "has that backend.\n" in log_advice(write_qemu(tmp_path / "qemu", [], text=LOGGED))
+    assert "USDT probes too" in log_advice(write_qemu(tmp_path / "qemu", "7.2", text=LOGGED))
+    with pytest.raises(ProbeError, match=r"no `log` trace backend.*`probe bpftrace`"):
+        log_advice(write_qemu(tmp_path / "qemu", "7.2"))
+    with pytest.raises(ProbeError, match="is it a QEMU"):
+        log_advice(write_qemu(tmp_path / "qemu", []))

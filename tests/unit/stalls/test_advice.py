@@ -1,0 +1,99 @@
+"""What is advised, and what is not."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from qemu_migration_exporter.core.model import StallReason
+from qemu_migration_exporter.core.stalls.advice import Evidence, advise
+
+MIB = 1 << 20
+
+
+def advised(reason: StallReason, vm: str = "web-42", /, **evidence: object) -> list[str]:
+    """Return the virsh commands for 47 MiB at 32 MiB/s against 0.3 s, or other evidence."""
+    known = {
+        "required_downtime_seconds": 1.47,
+        "required_bandwidth_bytes_per_second": 157.0 * MIB,
+        "may_postcopy": False,
+        "may_throttle": False,
+    }
+    return [each.virsh for each in advise(vm, reason, Evidence(**{**known, **evidence}))]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("reason", "evidence", "expected"),
+    [
+        (
+            StallReason.BANDWIDTH_CAP,
+            {},
+            ["virsh migrate-setspeed web-42 173", "virsh migrate-setmaxdowntime web-42 1700"],
+        ),
+        (StallReason.DIRTY_RATE, {}, ["virsh migrate-setmaxdowntime web-42 1700"]),
+        (
+            StallReason.THROTTLED_MAX,
+            {"may_postcopy": True},
+            ["virsh migrate-setmaxdowntime web-42 1700", "virsh migrate-postcopy web-42"],
+        ),
+        (
+            StallReason.DIRTY_RATE,
+            {"required_downtime_seconds": None, "may_throttle": True},
+            ["virsh domjobabort web-42 && virsh migrate --live --auto-converge web-42 DESTINATION_URI"],
+        ),
+        (StallReason.DIRTY_RATE, {"required_downtime_seconds": 1_900.0}, []),  # QEMU takes 2000 s at most
+        (
+            StallReason.BANDWIDTH_CAP,
+            {"required_bandwidth_bytes_per_second": None, "required_downtime_seconds": 0.0},
+            [],
+        ),
+        (StallReason.NO_THROUGHPUT, {}, ["virsh domjobabort web-42"]),
+        (StallReason.BLOCKED_SETUP, {}, ["virsh domjobabort web-42"]),
+        (StallReason.BLOCKED_WAIT_UNPLUG, {}, ["virsh domjobabort web-42"]),
+        (StallReason.BLOCKED_PRE_SWITCHOVER, {}, ["virsh domjobinfo web-42", "virsh domjobabort web-42"]),
+        (
+            StallReason.POSTCOPY_PAUSED,
+            {},
+            ["virsh migrate --live --postcopy --postcopy-resume web-42 DESTINATION_URI"],
+        ),
+    ],
+)
+def test_only_what_works_is_advised(reason: StallReason, evidence: dict[str, object], expected: list[str]) -> None:
+    """Numbers with a tenth to spare; post-copy only where it was enabled; to give up only where nothing else helps."""
+    assert advised(reason, **evidence) == expected
+
+
+@pytest.mark.parametrize("reason", StallReason)
+def test_qmp_is_given_as_qemu_takes_it(reason: StallReason) -> None:
+    """JSON, with the same numbers; and the whole is a line for a shell."""
+    evidence = Evidence(
+        required_downtime_seconds=1.47,
+        required_bandwidth_bytes_per_second=157.0 * MIB,
+        may_postcopy=True,
+        may_throttle=True,
+    )
+    for advice in advise("web-42", reason, evidence):
+        commands = json.loads(f"[{advice.qmp}]")
+        assert all(command["execute"] for command in commands)
+        assert shlex.split(str(advice), comments=True) == shlex.split(advice.virsh)
+        assert advice.price
+
+
+@given(vm=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=30))
+def test_a_guests_name_is_one_word_whatever_it_is(vm: str) -> None:
+    """Quotes, blanks, line breaks and escape sequences are the tenant's; the command is one printable line."""
+    (command,) = advised(StallReason.DIRTY_RATE, vm)
+    words = command.removeprefix("virsh migrate-setmaxdowntime ").removesuffix(" 1700").removeprefix("--domain ")
+
+    assert command.isprintable()
+    said = subprocess.run(["bash", "-c", f"printf %s {words}"], capture_output=True, check=True).stdout
+    assert said.decode() == vm
+
+
+def test_a_name_like_an_option_is_no_option() -> None:
+    """It is given as the value of one."""
+    assert advised(StallReason.NO_THROUGHPUT, "--help") == ["virsh domjobabort --domain --help"]

@@ -1,0 +1,283 @@
+"""The verdict on whole migrations: what stalls, since when, why, what clears it, and what is said in the end."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+from qemu_migration_exporter.core.changes import Change, StallCleared, Stalled
+from qemu_migration_exporter.core.model import Migration, StallReason, Verdict
+from qemu_migration_exporter.core.tracking.stream import Stream
+
+from tests.support.core_helpers import EPOCH_NS, NS_PER_MS, Reading, log_lines, made, new_stream, read, recording
+
+MIB: Final = 1 << 20
+SECOND: Final = 1_000_000_000
+
+BEGIN: Final = """
+M migrate_set_state new state setup
+M migration_socket_outgoing_connected hostname=
+savevm_state_header
+migration_bitmap_sync_start
+migration_bitmap_sync_end dirty_pages 0
+migrate_set_state new state active
+migration_thread_setup_complete
+"""
+END: Final = """
+migration_thread_low_pending 4096
+savevm_state_complete_precopy
+migrate_set_state new state completed
+migration_thread_after_loop
+"""
+
+
+def windows(count: int, *, mib: float = 3.2, pending: float = 20, postcopy: float = 0) -> str:
+    """Iterate for so many windows of 100 ms with this bandwidth (MiB a window), limit 300 ms."""
+    sent = round(mib * MIB)
+    return (
+        f"migrate_pending pending size {round(pending * MIB)} max {3 * sent}"
+        f" (pre = 0 compat={round(postcopy * MIB)} post=0)\n"
+        "savevm_state_iterate\n"
+        f"+97 migrate_transferred transferred {sent} time_spent 100 bandwidth {sent // 100} max_size {3 * sent}\n"
+    ) * count
+
+
+def rounds(count: int, *, pending: float = 47, each: int = 12, mib: float = 3.2, postcopy: float = 0) -> str:
+    """Go through rounds that begin with so many MiB pending, and last so many windows."""
+    boundary = (
+        "migration_bitmap_sync_start\n"
+        "migration_bitmap_sync_end dirty_pages 9816\n"
+        f"migrate_pending pending size {round(pending * MIB)} max {round(3 * mib * MIB)} (pre = 0 compat=0 post=0)\n"
+    )
+    return (boundary + windows(each, mib=mib, postcopy=postcopy)) * count
+
+
+STUCK: Final = BEGIN + windows(12) + rounds(9)
+
+
+def stalls(reading: Reading) -> list[tuple[str, float, float | None]]:
+    """Return reason, beginning and end of each stall, in s after the migration's start."""
+    migration = reading.migration
+    start_ns = migration.identity.start_ns
+    return [
+        (
+            stall.reason.value,
+            round((stall.start_ns - start_ns) / SECOND, 1),
+            None if stall.end_ns is None else round((stall.end_ns - start_ns) / SECOND, 1),
+        )
+        for stall in migration.stalls
+    ]
+
+
+def verdict(events: str) -> Verdict:
+    """Return the verdict on the migration that is open at the end of a stream."""
+    stream = new_stream()
+    stream.feed(log_lines(events).encode())
+    (migration,) = stream.running()
+    return migration.progress.verdict
+
+
+CASES: Final[list[tuple[str, str, list[tuple[str, float, float | None]]]]] = [
+    ("rounds that lead nowhere, then less pending", STUCK + rounds(1, pending=20) + END, [("bandwidth_cap", 6.1, 12.0)]),
+    ("rounds that lead nowhere, and a cancel", STUCK + "M migrate_set_state new state cancelling\n", [("bandwidth_cap", 6.1, None)]),
+    ("bandwidth that was lifted", STUCK + windows(1, mib=300) + END, [("bandwidth_cap", 6.1, 12.1)]),
+    ("post-copy that was started", STUCK + "migrate_set_state new state postcopy-active\npostcopy_start\n", [("bandwidth_cap", 6.1, 12.0)]),
+    ("a bandwidth that varies is no cap", BEGIN + windows(12) + (rounds(1, each=1) + (windows(1, mib=3.0) + windows(1)) * 6) * 9 + END, [("dirty_rate", 6.5, 12.9)]),
+    ("the network is gone for 40 s", BEGIN + windows(12) + "+40000 " + windows(3) + END, [("no_throughput", 31.2, 41.3)]),
+    ("and for 20 s", BEGIN + windows(12) + "+20000 " + windows(3) + END, []),
+    ("windows of no bytes are no throughput", BEGIN + windows(2) + windows(400, mib=0) + END, [("no_throughput", 30.2, 40.2)]),
+    ("pre-switchover held for 20 s", BEGIN + windows(12) + "migration_thread_low_pending 4096\nmigrate_set_state new state pre-switchover\n+20000 M migrate_set_state new state device\n" + END, [("blocked_pre_switchover", 11.2, 21.2)]),
+    ("setup for 100 s", "M migrate_set_state new state setup\nM migration_socket_outgoing_connected hostname=\n+100000 savevm_state_header\n" + BEGIN.partition("savevm_state_header")[2] + END, [("blocked_setup", 60.0, 100.0)]),
+    ("wait-unplug for 100 s", BEGIN.replace("new state active", "new state wait-unplug\n+100000 migrate_set_state new state active") + END, [("blocked_wait_unplug", 60.0, 100.0)]),
+    ("states alone are silent for long", "M migrate_set_state new state setup\nM migration_socket_outgoing_connected hostname=\nmigrate_set_state new state active\n+900000 migrate_set_state new state completed\n", []),
+    ("a stall that turns into another", STUCK + "+40000 " + windows(3) + "M migrate_set_state new state failed\n", [("bandwidth_cap", 6.1, 42.0), ("no_throughput", 42.0, 52.1), ("bandwidth_cap", 52.1, None)]),
+    ("a network that is gone until the end", BEGIN + windows(3) + "+900000 migrate_set_state new state failed\n", [("no_throughput", 30.3, None)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "events", "expected"), CASES, ids=[what for what, _, _ in CASES])
+def test_what_stalls_and_what_clears_it(
+    what: str, events: str, expected: list[tuple[str, float, float | None]]
+) -> None:
+    """Reason, when it turned out, when it was over; None where it held until the end."""
+    assert stalls(read(log_lines(events))) == expected, what
+
+
+def test_postcopy_that_lost_its_network_stalls_at_once() -> None:
+    """The guest stands still as soon as it needs a page; what goes on clears it."""
+    found = stalls(read(made("7.2-postcopy-recovered")))
+    assert [reason for reason, _, _ in found] == ["postcopy_paused"]
+    assert found[0][2] is not None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "qemu-7.2-log-idle",
+        "qemu-7.2-log-cancelled",
+        "qemu-7.2-log-destination-killed",
+        "qemu-7.2-log-refused",
+        "qemu-7.2-log-postcopy",
+        "qemu-kvm-2.6-systemtap",
+    ],
+)
+def test_nothing_is_said_of_what_gets_on(name: str) -> None:
+    """Not in the bulk round, nor of what ends, is cancelled, fails or goes to post-copy in time."""
+    migration = read(recording(name)).migration
+    assert (migration.stalls, migration.progress.verdict.reason, migration.progress.verdict.advice) == ((), None, ())
+
+
+@pytest.mark.parametrize("name", ["qemu-7.2-log-nonconverging", "qemu-10.0-log-nonconverging"])
+def test_a_real_stuck_migration_is_found_before_its_bandwidth_was_lifted(name: str) -> None:
+    """47 MiB at 32 MiB/s take 1.5 s, the limit is 0.3 s; what is advised would have been enough."""
+    migration = read(recording(name)).migration
+    (stall,) = migration.stalls
+
+    assert stall.bandwidth_bytes_per_second == pytest.approx(32 * MIB, rel=0.05)
+    assert stall.end_ns is not None
+    assert stall.end_ns - stall.start_ns > 0.5 * SECOND
+    assert stall.reason is StallReason.BANDWIDTH_CAP
+    assert stall.required_downtime_seconds == pytest.approx(1.47, abs=0.05)
+    assert stall.downtime_limit_seconds == 0.3
+    assert stall.best_pending_bytes == stall.pending_bytes == 49_283_072
+    speed, downtime = (int(each.virsh.rpartition(" ")[2]) for each in stall.advice[:2])
+    assert speed * MIB * 0.3 > 49_283_072
+    assert downtime / 1_000 * 33_000_000 > 49_283_072
+    assert migration.progress.verdict == _like_the_stall(migration)
+
+
+def _like_the_stall(migration: Migration) -> Verdict:
+    """Say what the verdict is when all is over: it converged, and this is what it took before."""
+    (stall,) = migration.stalls
+    return Verdict(
+        converging=True,
+        reason=stall.reason,
+        best_pending_bytes=stall.best_pending_bytes,
+        best_round=stall.best_round,
+        required_downtime_seconds=stall.required_downtime_seconds,
+        required_bandwidth_bytes_per_second=stall.required_bandwidth_bytes_per_second,
+        advice=stall.advice,
+    )
+
+
+def test_while_it_is_stuck_the_verdict_says_so() -> None:
+    """Since the best boundary, with the numbers of now."""
+    now = verdict(STUCK)
+    assert (now.converging, now.reason, now.eta_seconds) == (False, StallReason.BANDWIDTH_CAP, None)
+    assert now.stalled_since_ns == pytest.approx(EPOCH_NS + 1_200 * NS_PER_MS, abs=0.1 * SECOND)
+    assert now.required_downtime_seconds == pytest.approx(47 / 32, abs=0.01)
+    assert now.required_bandwidth_bytes_per_second == pytest.approx(47 * MIB / 0.3, rel=0.001)
+
+
+def test_while_it_shrinks_the_verdict_says_for_how_long() -> None:
+    """An interval that a person can plan with."""
+    shrinking = BEGIN + windows(12) + "".join(rounds(1, pending=90 * 0.7**n) for n in range(4))
+    now = verdict(shrinking)
+    assert now.converging is True
+    assert now.eta_seconds is not None
+    assert 0 <= now.eta_seconds[0] <= now.eta_seconds[1] < 5
+
+
+def test_without_evidence_the_verdict_is_open() -> None:
+    """In the bulk round nothing is known, and nothing is made up."""
+    assert verdict(BEGIN + windows(30)) == Verdict()
+
+
+@pytest.mark.parametrize(
+    ("before", "counted", "offered"),
+    [
+        ("", 0, False),
+        ("", 20, True),  # memory is counted as what may be sent later
+        ('M qmp_enter_migrate_set_capabilities {"capabilities": [{"capability": "postcopy-ram", "state": true}]}\n', 0, True),
+        ('M qmp_enter_migrate_set_capabilities {"capabilities": [{"capability": "postcopy-ram", "state": false}]}\n', 20, False),
+    ],
+)  # fmt: skip
+def test_postcopy_is_offered_where_it_was_enabled(before: str, counted: float, *, offered: bool) -> None:
+    """By the command that did it, else by how QEMU counts."""
+    advice = verdict(before + BEGIN + windows(12, postcopy=counted) + rounds(9)).advice
+    assert any("migrate-postcopy" in each.virsh for each in advice) is offered
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        ("migration_throttle\n" * 3, None),
+        ("migration_throttle\n" * 9, StallReason.THROTTLED_MAX),
+        ("migration_throttle\ncpu_throttle_set set guest CPU throttled by 99%\n", StallReason.THROTTLED_MAX),
+    ],
+)
+def test_auto_converge_is_given_its_time(steps: str, reason: StallReason | None) -> None:
+    """As long as it can slow the guest down further; at its maximum the stall is called by its name."""
+    now = verdict(BEGIN + windows(12) + rounds(1) + steps + rounds(6))
+    assert now.reason is reason
+    assert not any("auto-converge" in each.virsh for each in now.advice)
+
+
+def test_the_switchover_bandwidth_that_was_promised_is_reckoned_with() -> None:
+    """Since 8.2 QEMU divides by avail-switchover-bandwidth where that is set."""
+    lines = log_lines(STUCK).replace(" max_size", " switchover_bw 1048576 max_size")
+    stream = new_stream()
+    stream.feed(lines.encode())
+    (migration,) = stream.running()
+    assert migration.progress.verdict.required_downtime_seconds == pytest.approx(47 / 1_000, rel=0.01)
+
+
+# Silence
+
+
+def ticked(stream: Stream, *seconds: float) -> list[Change]:
+    """Let time pass in a live stream."""
+    return [change for each in seconds for change in stream.tick(EPOCH_NS + round(each * SECOND))]
+
+
+def test_silence_turns_out_while_it_lasts() -> None:
+    """By the daemon's clock; told once, and cleared by the next line; told the same way by a replay of it."""
+    before, after = log_lines(BEGIN + windows(12)), log_lines(BEGIN + windows(12) + "+40000 " + windows(3))
+    stream = new_stream()
+    stream.feed(before.encode())
+    silent = ticked(stream, 20, 31, 32, 33)
+    told = [change.stall for change in silent if isinstance(change, Stalled)]
+    (running,) = stream.running()
+    moved = stream.feed(after[len(before) :].encode())
+    cleared = [change.stall for change in moved if isinstance(change, StallCleared)]
+
+    assert [(stall.reason, stall.number, stall.end_ns) for stall in told] == [(StallReason.NO_THROUGHPUT, 1, None)]
+    assert running.progress.verdict.stalled_since_ns == told[0].since_ns
+    replayed = read(after)
+    assert [change.stall for change in replayed.of(Stalled)] == told
+    assert [change.stall for change in replayed.of(StallCleared)] == cleared
+
+
+def test_a_stream_that_ends_in_a_silence_ends_after_it_was_told() -> None:
+    """Its markers lie inside of it."""
+    stream = new_stream()
+    stream.feed(log_lines(BEGIN + windows(12)).encode())
+    ticked(stream, 40)
+    (running,) = stream.running()
+    ended = [change for change in stream.close() if hasattr(change, "migration")]
+    assert ended[0].migration.end_ns == running.stalls[0].start_ns
+
+
+def test_a_destination_is_not_judged() -> None:
+    """It waits for its source, for hours if need be."""
+    stream = new_stream()
+    stream.feed(made("8.2-destination").partition(b"completed")[0].rpartition(b"\n")[0] + b"\n")
+    assert [change for change in ticked(stream, 900) if isinstance(change, Stalled)] == []
+
+
+def test_a_guest_that_stalls_all_day_is_bounded() -> None:
+    """The first thousand stalls are kept; each one is told."""
+    reading = read(log_lines(BEGIN + windows(1) + ("+31000 " + windows(1)) * 1_002 + END))
+    assert (len(reading.of(Stalled)), len(reading.of(StallCleared)), len(reading.migration.stalls)) == (
+        1_002,
+        1_002,
+        1_000,
+    )
+
+
+def test_every_stall_is_told_with_its_number() -> None:
+    """A guest that calms down a little, three times."""
+    once = "".join(rounds(6, pending=pending) for pending in (47, 40, 30))
+    reading = read(log_lines(BEGIN + windows(12) + once + END))
+    assert [change.stall.number for change in reading.of(Stalled)] == [1, 2, 3]
+    assert [change.stall for change in reading.of(StallCleared)] == list(reading.migration.stalls)

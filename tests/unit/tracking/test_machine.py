@@ -1,0 +1,495 @@
+"""One migration: what events mean in the state they come in."""
+
+from __future__ import annotations
+
+import pytest
+from qemu_migration_exporter.core.changes import (
+    Change,
+    DeviceFinished,
+    DowntimePartEnded,
+    PhaseEnded,
+    RoundEnded,
+    Surprised,
+    SyncFinished,
+)
+from qemu_migration_exporter.core.events import FunctionCalled
+from qemu_migration_exporter.core.model import ClockKind, Mode, PhaseName, Result, SurpriseKind
+from qemu_migration_exporter.core.tracking.machine import Machine
+
+from tests.support.core_helpers import EPOCH_NS, NS_PER_MS, Reading, log_lines, read
+
+#: A millisecond each: setup is 1 ms to 4 ms.
+SETUP = """
+    M migrate_set_state new state setup
+    savevm_state_header
+    migration_bitmap_sync_start
+    migration_bitmap_sync_end dirty_pages 0
+    migration_thread_setup_complete
+"""
+PENDING = "migrate_pending pending size 9 max 0"
+
+
+def follow(events: str) -> Reading:
+    """Read events a millisecond apart."""
+    return read(log_lines(events))
+
+
+def phases(reading: Reading) -> list[tuple[str, float, float | None]]:
+    """Write the phases as name, start and end in ms since the first event."""
+
+    def ms(ns: int | None) -> float | None:
+        return None if ns is None else (ns - EPOCH_NS) / NS_PER_MS
+
+    return [(each.name, ms(each.start_ns) or 0.0, ms(each.end_ns)) for each in reading.migration.phases]
+
+
+# Phases
+
+
+def test_setup_begins_with_the_header_and_the_migration_with_its_state() -> None:
+    """As QEMU's setup-time and total-time do."""
+    reading = follow(SETUP)
+    assert [("setup", 1, 4), ("iterate", 4, None)] == phases(reading)
+    assert (EPOCH_NS, 3 * NS_PER_MS) == (reading.migration.identity.start_ns, reading.migration.setup_ns)
+
+
+def test_without_a_header_setup_begins_with_the_state() -> None:
+    """A connection that takes its time is part of it."""
+    assert [("setup", 0, 2)] == phases(
+        follow("M migrate_set_state new state setup\nM migrate_fd_error error=x\nM migrate_set_state new state failed")
+    )
+
+
+def test_active_stands_for_setup_complete() -> None:
+    """2.4 prints no more, and where the line is lost, pending bytes show that it is over."""
+    reading = follow(
+        "M migrate_set_state new state setup\nsavevm_state_header\nmigrate_set_state new state active\n" + PENDING
+    )
+    assert [("setup", 1, 2), ("iterate", 2, None)] == phases(reading)
+    assert NS_PER_MS == reading.migration.setup_ns
+
+
+def test_a_setup_whose_end_was_not_seen_has_no_length() -> None:
+    """Pending bytes show that it is over, not since when."""
+    reading = follow(
+        "M migrate_set_state new state setup\nsavevm_state_header\n+500 migrate_pending pending size 9 max 0"
+    )
+    assert [("setup", 1, 502), ("iterate", 502, None)] == phases(reading)
+    assert None is reading.migration.setup_ns
+
+
+def test_a_header_in_the_wrong_place_changes_nothing_but_setup() -> None:
+    """Lines may be out of order: one that comes after `active` moves no phase's start behind its end."""
+    reading = follow("""
+        M migrate_set_state new state setup
+        migrate_set_state new state active
+        savevm_state_header
+        migrate_pending pending size 9 max 0
+        savevm_state_header
+    """)
+    assert [("setup", 2, 2), ("iterate", 2, None)] == phases(reading)
+
+
+def test_any_mark_of_the_switchover_ends_iterating() -> None:
+    """Which one is printed depends on release and patterns."""
+    for event in (
+        "migration_thread_low_pending 0",
+        "migrate_set_state new state device",
+        "migrate_set_state new state pre-switchover",
+        "vmstate_downtime_checkpoint src-downtime-start",
+        "runstate_set current_run_state 9 (running) new_state 7 (finish-migrate)",
+        "migration_completion_vm_stop ret 0",
+        "savevm_state_complete_precopy",
+        "postcopy_start",
+    ):
+        assert ("complete_precopy", 5, None) == phases(follow(SETUP + event))[-1]
+
+
+def test_the_guest_stopping_for_another_reason_is_no_switchover() -> None:
+    """An operator may pause a guest while it migrates."""
+    reading = follow(SETUP + "M runstate_set current_run_state 9 (running) new_state 4 (paused)")
+    assert [("setup", 1, 4), ("iterate", 4, None)] == phases(reading)
+
+
+def test_cleanup_is_from_the_loops_end_to_the_last_mark() -> None:
+    """Its marks come in either order, within a second of the end."""
+    end = "migrate_set_state new state completed\n+2 migration_thread_after_loop\n"
+    for marks in ("M migrate_fd_cleanup\n+3 M savevm_state_cleanup", "M savevm_state_cleanup\n+3 M migration_cleanup"):
+        reading = follow(SETUP + end + marks)
+        assert ("cleanup", 8, 13) == phases(reading)[-1]
+        assert EPOCH_NS + 13 * NS_PER_MS == reading.migration.end_ns
+
+
+def test_a_cleanup_mark_before_the_loops_end_takes_no_negative_time() -> None:
+    """Two threads may print out of order."""
+    reading = follow(SETUP + "migrate_set_state new state completed\nM migrate_fd_cleanup\nmigration_thread_after_loop")
+    assert ("cleanup", 7, 7) == phases(reading)[-1]
+
+
+def test_a_loop_ends_once() -> None:
+    """A second after_loop is no second cleanup."""
+    reading = follow(SETUP + "migration_thread_after_loop\nmigration_thread_after_loop\nM migrate_fd_cleanup")
+    assert ["setup", "iterate", "cleanup"] == [phase for phase, _, _ in phases(reading)]
+
+
+def test_postcopy_begins_when_the_destination_runs() -> None:
+    """At ping 4, or src-downtime-end, or where both are missing with the next slice."""
+    switch = "migrate_set_state new state postcopy-active\npostcopy_start\nsavevm_send_ping 0x2\n"
+    for event in (
+        "savevm_send_ping 0x4",
+        "vmstate_downtime_checkpoint src-downtime-end",
+        "savevm_state_iterate",
+        PENDING,
+    ):
+        reading = follow(SETUP + switch + event)
+        assert [("complete_precopy", 6, 8), ("postcopy", 8, None)] == phases(reading)[-2:]
+        assert Mode.POSTCOPY == reading.migration.progress.mode
+
+
+def test_low_pending_in_postcopy_ends_nothing() -> None:
+    """It is printed when the last page was sent."""
+    reading = follow(SETUP + "postcopy_start\nsavevm_send_ping 0x4\nmigration_thread_low_pending 0")
+    assert "postcopy" == phases(reading)[-1][0]
+
+
+def test_ping_4_means_nothing_in_precopy() -> None:
+    """A ping goes over the return path at other times too."""
+    assert ["setup", "iterate"] == [phase for phase, _, _ in phases(follow(SETUP + "savevm_send_ping 0x4"))]
+
+
+def test_marks_after_the_end_move_nothing() -> None:
+    """Bytes pending, a header, slices: printed by a thread that has not heard."""
+    reading = follow(
+        SETUP
+        + "M migrate_set_state new state failed\nsavevm_state_header\nmigrate_pending pending size 9 max 0\nmigration_thread_setup_complete"
+    )
+    assert [("setup", 1, 4), ("iterate", 4, 5)] == phases(reading)
+    assert 3 * NS_PER_MS == reading.migration.setup_ns
+
+
+# Downtime
+
+
+def test_downtime_is_from_the_best_start_to_the_best_end() -> None:
+    """QEMU's own checkpoints where it prints them, else low_pending and the terminal state."""
+    for middle, expected in [
+        ("", 3),
+        ("vmstate_downtime_checkpoint src-downtime-start\n", 2),
+        ("vmstate_downtime_checkpoint src-downtime-start\nvmstate_downtime_checkpoint src-downtime-end\n", 1),
+    ]:
+        reading = follow(
+            SETUP
+            + "migration_thread_low_pending 0\nsavevm_state_complete_precopy\n"
+            + middle
+            + "+1 migrate_set_state new state completed"
+        )
+        assert expected * NS_PER_MS == reading.migration.downtime_ns
+
+
+def test_what_never_stopped_the_guest_has_no_downtime() -> None:
+    """Not 0."""
+    migration = follow(
+        SETUP + "M migrate_set_state new state cancelling\nM migrate_set_state new state cancelled"
+    ).migration
+    assert (None, None) == (migration.downtime_ns, migration.downtime_start_ns)
+
+
+def test_a_downtime_whose_end_was_not_seen_is_none() -> None:
+    """In post-copy the terminal state is not its end."""
+    migration = follow(
+        SETUP + "postcopy_start\nsavevm_state_complete_precopy\nmigrate_set_state new state completed"
+    ).migration
+    assert (Result.COMPLETED, None, None) == (migration.result, migration.downtime_ns, migration.downtime_start_ns)
+
+
+def test_a_downtime_that_begins_after_its_end_is_none() -> None:
+    """Lines out of order: the loop's end is taken for the outcome, and the guest stopped later."""
+    migration = follow(
+        SETUP
+        + "migrate_set_state new state failing\nM migrate_fd_cleanup\nvmstate_downtime_checkpoint src-downtime-start"
+    ).migration
+    assert (Result.FAILED, None) == (migration.result, migration.downtime_ns)
+
+
+# Rounds and syncs
+
+
+def rounds(reading: Reading) -> list[tuple[int, int]]:
+    """Write the rounds as number and slices."""
+    return [(each.number, each.iterations) for each in reading.migration.rounds]
+
+
+def test_a_sync_of_the_migration_thread_begins_a_round() -> None:
+    """While it iterates."""
+    reading = follow(
+        SETUP
+        + "savevm_state_iterate\nmigration_bitmap_sync_start\nmigration_bitmap_sync_end dirty_pages 5\nsavevm_state_iterate\nsavevm_state_iterate"
+    )
+    assert [(1, 1), (2, 2)] == rounds(reading)
+
+
+@pytest.mark.parametrize(
+    "sync",
+    [
+        "M migration_bitmap_sync_start\nM migration_bitmap_sync_end dirty_pages 5\n",
+        "M cpu_throttle_dirty_sync\nmigration_bitmap_sync_start\nmigration_bitmap_sync_end dirty_pages 5\n",
+    ],
+    ids=["on another thread", "the throttle's, where there are no threads"],
+)
+def test_a_sync_of_another_thread_begins_none(sync: str) -> None:
+    """It is counted, and belongs to the round it is in."""
+    reading = follow(SETUP + "savevm_state_iterate\n" + sync + "savevm_state_iterate")
+    assert [(1, 2)] == rounds(reading)
+    assert [None, 1] == [each.sync.round for each in reading.of(SyncFinished)]
+    assert 2 == reading.migration.progress.bitmap_syncs
+
+
+def test_only_the_sync_after_the_throttles_mark_is_the_throttles() -> None:
+    """The one after that is a pass's end."""
+    reading = follow(
+        SETUP
+        + "savevm_state_iterate\nM cpu_throttle_dirty_sync\n"
+        + 2 * "migration_bitmap_sync_start\nmigration_bitmap_sync_end dirty_pages 5\nsavevm_state_iterate\n"
+    )
+    assert [(1, 2), (2, 1)] == rounds(reading)
+
+
+@pytest.mark.parametrize("before", ["savevm_state_complete_precopy", "postcopy_start\nsavevm_send_ping 0x4"])
+def test_a_sync_with_the_guest_stopped_or_in_postcopy_begins_none(before: str) -> None:
+    """It is no pass over the memory."""
+    reading = follow(
+        SETUP
+        + "savevm_state_iterate\n"
+        + before
+        + "\nmigration_bitmap_sync_start\nmigration_bitmap_sync_end dirty_pages 5\nsavevm_state_iterate"
+    )
+    assert [(1, 1)] == rounds(reading)
+    assert 2 == reading.migration.progress.iterations
+
+
+def test_rounds_leave_as_they_end() -> None:
+    """Not when the migration does."""
+    reading = follow(
+        SETUP
+        + "savevm_state_iterate\nmigration_bitmap_sync_start\nmigration_bitmap_sync_end dirty_pages 5\nsavevm_state_iterate\n"
+        + "+100 migrate_transferred transferred 9 time_spent 100 bandwidth 1 max_size 30\nmigrate_set_state new state failed"
+    )
+    kinds = [type(change) for change in reading.changes if isinstance(change, RoundEnded | PhaseEnded)]
+    assert [PhaseEnded, RoundEnded, PhaseEnded, RoundEnded] == kinds
+
+
+# Counts
+
+
+def test_throttling_is_counted_and_its_ratio_known_since_9_2() -> None:
+    """Before, the mark says that it grew and not to what."""
+    progress = follow(
+        SETUP + "migration_throttle\nM cpu_throttle_set set guest CPU throttled by 20%\nmigration_throttle"
+    ).migration.progress
+    assert (2, 0.2) == (progress.throttles, progress.throttle_ratio)
+
+
+@pytest.mark.parametrize(
+    ("events", "requests"),
+    [
+        ("", 0),
+        ("postcopy_start", None),
+        ("postcopy_start\nR migrate_handle_rp_req_pages in pc.ram at 0x0 len 0x1000", 1),
+    ],
+)
+def test_requests_are_unknown_where_they_are_not_enabled(events: str, requests: int | None) -> None:
+    """In post-copy none at all means that the event is off: it is a noisy one."""
+    assert requests == follow(SETUP + events).migration.progress.postcopy_requests
+
+
+def test_devices_are_those_saved_in_the_switchover() -> None:
+    """RAM's slices are sections too, and since 8.2 some devices are saved in setup as well."""
+    device = """
+        savevm_section_start cpu, section_id 5
+        vmstate_save cpu, cpu
+        savevm_section_end cpu, section_id 5 -> 0
+        vmstate_downtime_save type=non-iterable idstr=cpu instance_id=0 downtime=9
+    """
+    reading = follow(SETUP + device + "savevm_state_complete_precopy\n" + device)
+    assert ["cpu"] == [each.device.name for each in reading.of(DeviceFinished)]
+
+
+@pytest.mark.parametrize(
+    ("events", "parts"),
+    [
+        # 8.2 and later
+        (
+            """
+            migration_thread_low_pending 0
+            vmstate_downtime_checkpoint src-downtime-start
+            vmstate_downtime_checkpoint src-vm-stopped
+            migration_completion_vm_stop ret 0
+            savevm_section_start ram, section_id 2
+            savevm_section_end ram, section_id 2 -> 0
+            vmstate_downtime_checkpoint src-iterable-saved
+            """,
+            [("stop", 7, 8), ("ram", 10, 11)],
+        ),
+        # The sections are not enabled
+        (
+            """
+            migration_thread_low_pending 0
+            vmstate_downtime_checkpoint src-downtime-start
+            vmstate_downtime_checkpoint src-vm-stopped
+            migrate_set_state new state device
+            +20 vmstate_downtime_checkpoint src-iterable-saved
+            """,
+            [("stop", 7, 8), ("ram", 9, 30)],
+        ),
+        ("migration_thread_low_pending 0\n+20 vmstate_downtime_save type=iterable idstr=ram instance_id=0 downtime=9000",
+         [("ram", 17, 26)]),
+        # To 6.0: the mark after the stop; with pause-before-switchover, a state
+        ("migration_thread_low_pending 0\nsavevm_state_complete_precopy", [("stop", 5, 6)]),
+        ("migration_thread_low_pending 0\nmigrate_set_state new state pre-switchover", [("stop", 5, 6)]),
+        # Not in the switchover
+        ("vmstate_downtime_checkpoint src-iterable-saved", []),
+        ("savevm_section_start ram, section_id 2\nsavevm_section_end ram, section_id 2 -> 1", []),
+    ],
+)  # fmt: skip
+def test_the_downtime_is_a_stop_and_rams_last_pass_and_the_devices(
+    events: str, parts: list[tuple[str, float, float]]
+) -> None:
+    """As far as the marks of the release tell it."""
+    told = [change.part for change in follow(SETUP + events).of(DowntimePartEnded)]
+    assert parts == [
+        (each.name, (each.start_ns - EPOCH_NS) / NS_PER_MS, (each.end_ns - EPOCH_NS) / NS_PER_MS) for each in told
+    ]
+
+
+def test_a_clock_that_does_not_tell_time_tells_no_parts_of_the_downtime() -> None:
+    """None is better than one of 0 seconds."""
+    names = ("savevm_state_header", "migration_thread_setup_complete", "migration_thread_low_pending")
+    lines = "".join(f"{name} \n" for name in (*names, "savevm_state_complete_precopy"))
+    assert [] == read(lines).of(DowntimePartEnded)
+
+
+def test_all_devices_are_told_before_the_switchover_ends() -> None:
+    """The last one too, which QEMU's own measure might have followed."""
+    changes = follow(
+        SETUP
+        + """
+        savevm_state_complete_precopy
+        savevm_section_start cpu, section_id 5
+        vmstate_save cpu, cpu
+        savevm_section_end cpu, section_id 5 -> 0
+        migrate_set_state new state completed
+        """
+    ).changes
+    ends = [
+        type(change)
+        for change in changes
+        if isinstance(change, DeviceFinished)
+        or (isinstance(change, PhaseEnded) and change.phase.name is PhaseName.COMPLETE_PRECOPY)
+    ]
+    assert [DeviceFinished, PhaseEnded] == ends
+
+
+# States
+
+
+@pytest.mark.parametrize(
+    ("states", "surprises"),
+    [
+        (["active", "completed"], []),
+        (["active", "completed", "active"], [SurpriseKind.UNEXPECTED_STATE]),
+        (["active", "postcopy-recover"], [SurpriseKind.UNEXPECTED_STATE]),
+        (["active", "teleporting", "completed"], [SurpriseKind.UNKNOWN_STATE]),
+    ],
+)
+def test_states_that_qemu_would_not_take_are_surprises(states: list[str], surprises: list[SurpriseKind]) -> None:
+    """Counted, and believed."""
+    reading = follow(SETUP + "\n".join(f"migrate_set_state new state {state}" for state in states))
+    assert surprises == reading.surprises
+    assert states[-1] == reading.migration.progress.state
+
+
+def test_the_last_outcome_counts() -> None:
+    """QEMU 11 says failing and failed; an odd one might say more."""
+    migration = follow(SETUP + "migrate_set_state new state completed\nmigrate_set_state new state failed").migration
+    assert Result.FAILED == migration.result
+
+
+def test_progress_says_where_it_is() -> None:
+    """After the outcome, in cleanup, even before its first mark."""
+    progress = follow(
+        SETUP + "migrate_set_state new state active\nmigrate_set_state new state completed"
+    ).migration.progress
+    assert (PhaseName.CLEANUP, "completed") == (progress.phase, progress.state)
+
+
+# The machine by itself
+
+
+def machine() -> Machine:
+    """Make a machine of its own."""
+    return Machine(trace_id="t", vm="guest", uuid="u", stream="s", clock=ClockKind.PROBE, start_ns=5, partial=False)
+
+
+def test_events_that_are_no_migrations_change_nothing() -> None:
+    """A function probe that came this way is not an error."""
+    lone = machine()
+    lone.apply(FunctionCalled(None, None, "bitmap_set"), FunctionCalled, 7)
+    assert [] == lone.take()
+
+
+def test_progress_is_given_once() -> None:
+    """Until another event comes."""
+    lone = machine()
+    assert [] == lone.progress()
+    lone.apply(FunctionCalled(None, None, "bitmap_set"), FunctionCalled, 7)
+    assert 1 == len(lone.progress())
+    assert [] == lone.progress()
+
+
+def test_a_machine_that_saw_nothing_ends_all_the_same() -> None:
+    """With an unknown result."""
+    changes: list[Change] = machine().finish()
+    assert [] == [change for change in changes if isinstance(change, Surprised)]
+    assert Result.UNKNOWN == Reading(stream=read("").stream, changes=changes).migration.result
+
+
+def test_marks_without_arguments_are_enough() -> None:
+    """A script may print names alone: then values are unknown, and counts and phases are not."""
+    names = [
+        "savevm_state_header",
+        "migrate_set_state",
+        "migration_bitmap_sync_start",
+        "migration_bitmap_sync_end",
+        "migration_thread_setup_complete",
+        "migrate_pending",
+        "savevm_state_iterate",
+        "migrate_transferred",
+        "cpu_throttle_set",
+        "migration_throttle",
+        "migration_thread_low_pending",
+        "savevm_state_complete_precopy",
+        "savevm_section_start",
+        "vmstate_save",
+        "savevm_section_end",
+        "vmstate_downtime_save",
+        "savevm_send_ping",
+        "migrate_fd_error",
+        "migration_thread_after_loop",
+    ]
+    reading = read("".join(f'process("/usr/libexec/qemu-kvm").mark("{name}")\n' for name in names))
+    progress = reading.migration.progress
+    assert (Result.FAILED, True, None) == (
+        reading.migration.result,
+        reading.migration.result_inferred,
+        reading.migration.error,
+    )
+    assert (1, 1, 1) == (progress.bitmap_syncs, progress.iterations, progress.throttles)
+    assert [None] * 5 == [
+        progress.pending_bytes,
+        progress.transferred_bytes,
+        progress.throttle_ratio,
+        progress.state,
+        reading.migration.rounds[0].dirtied_bytes,
+    ]
+    assert ["setup", "iterate", "complete_precopy"] == [each.name for each in reading.migration.phases]
+    assert [] == reading.surprises

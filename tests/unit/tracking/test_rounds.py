@@ -1,0 +1,153 @@
+"""Rounds, and how the bytes of a bandwidth window are shared among them."""
+
+from __future__ import annotations
+
+from qemu_migration_exporter.core.model import Round
+from qemu_migration_exporter.core.tracking.rounds import Rounds
+
+BW = 1_000.0
+
+
+def shares(rounds: list[Round]) -> list[tuple[int, int | None]]:
+    """Write the rounds as number and bytes."""
+    return [(each.number, each.transferred_bytes) for each in rounds]
+
+
+def test_a_round_waits_for_its_window_and_for_what_was_dirtied() -> None:
+    """The window that reaches past its end says what it sent, the sync that ended it what the guest dirtied in it."""
+    rounds = Rounds()
+    rounds.begin(0, by_sync=False)
+    assert rounds.pending(1_000)
+    rounds.iterate()
+    assert not rounds.pending(400)
+    assert [] == rounds.begin(80, by_sync=True)
+    assert [] == rounds.window(0, 100, 1_000, BW)
+    expected = Round(
+        number=1,
+        start_ns=0,
+        end_ns=80,
+        iterations=1,
+        transferred_bytes=800,
+        pending_at_start_bytes=1_000,
+        pending_at_end_bytes=400,
+        dirtied_bytes=4_096,
+        bandwidth_bytes_per_second=BW,
+    )
+    assert [expected] == rounds.sync_ended(4_096)
+
+
+def test_the_sync_may_be_first() -> None:
+    """It usually is: a window is 100 ms, a sync less."""
+    rounds = Rounds()
+    rounds.begin(0, by_sync=False)
+    rounds.iterate()
+    rounds.begin(80, by_sync=True)
+    assert [] == rounds.sync_ended(4_096)
+    assert [(1, 800)] == shares(rounds.window(0, 100, 1_000, BW))
+
+
+def test_a_window_is_shared_by_time() -> None:
+    """Also among several rounds, each as long as it lasted in the window."""
+    rounds = Rounds()
+    rounds.begin(0, by_sync=False)
+    for start_ns in (50, 80):
+        rounds.iterate()
+        rounds.begin(start_ns, by_sync=False)
+    rounds.iterate()
+    assert [(1, 500), (2, 300)] == shares(rounds.window(0, 100, 1_000, BW))
+    assert [(3, 200)] == shares(rounds.close())
+
+
+def test_what_was_sent_with_the_guest_stopped_is_no_rounds() -> None:
+    """The window that spans the switchover counts its time in it, ended once or twice."""
+    for again in (False, True):
+        rounds = Rounds()
+        rounds.begin(0, by_sync=False)
+        rounds.iterate()
+        rounds.end(40, by_sync=False)
+        if again:
+            rounds.end(70, by_sync=False)
+        assert [(1, 400)] == shares(rounds.window(0, 100, 1_000, BW))
+
+
+def test_what_was_sent_in_setup_is_the_first_rounds() -> None:
+    """The first window begins with the thread, before setup was complete."""
+    rounds = Rounds()
+    rounds.begin(60, by_sync=False)
+    rounds.iterate()
+    assert [] == rounds.window(0, 100, 1_000, BW)
+    assert [(1, 1_000)] == shares(rounds.close())
+
+
+def test_a_window_without_length_is_the_last_rounds() -> None:
+    """Where the clock stands still, as between lines of one chunk by arrival time."""
+    rounds = Rounds()
+    rounds.begin(0, by_sync=False)
+    rounds.iterate()
+    rounds.window(0, 0, 1_000, BW)
+    assert [(1, 1_000)] == shares(rounds.close())
+
+
+def test_a_round_in_which_nothing_was_sent_is_forgotten() -> None:
+    """Its number goes to the next one."""
+    rounds = Rounds()
+    rounds.begin(0, by_sync=False)
+    assert (1, False) == (rounds.number, rounds.open_is_row)
+    assert [] == rounds.begin(10, by_sync=True)
+    rounds.iterate()
+    assert (1, True) == (rounds.number, rounds.open_is_row)
+    assert [1] == [each.number for each in rounds.close()]
+
+
+def test_the_last_numbers_may_never_come() -> None:
+    """A round that ended without its window has no bytes; the one that did not end has no end."""
+    rounds = Rounds()
+    rounds.begin(0, by_sync=False)
+    rounds.iterate()
+    rounds.begin(10, by_sync=True)
+    rounds.iterate()
+    first, second = rounds.close()
+    assert (None, None, None) == (first.transferred_bytes, first.dirtied_bytes, first.bandwidth_bytes_per_second)
+    assert (10, None) == (first.end_ns, second.end_ns)
+    assert [] == rounds.close()
+
+
+def test_outside_of_rounds_nothing_happens() -> None:
+    """Pending, slices, windows and syncs before the first round are nobody's."""
+    rounds = Rounds()
+    rounds.iterate()
+    assert not rounds.pending(1)
+    assert (
+        []
+        == rounds.window(0, 100, 1_000, BW)
+        == rounds.sync_ended(1)
+        == rounds.end(100, by_sync=False)
+        == rounds.close()
+    )
+    assert 0 == rounds.number
+
+
+def test_bandwidth_is_of_the_last_window_that_ended_inside() -> None:
+    """Else of the one the round is inside of, but never of the one that only began in it."""
+    rounds = Rounds()
+    rounds.begin(0, by_sync=False)
+    rounds.iterate()
+    rounds.window(0, 100, 1_000, BW)
+    rounds.begin(150, by_sync=False)
+    rounds.iterate()
+    (first,) = rounds.window(100, 200, 1_000, 2 * BW)
+    (second,) = rounds.close()
+    assert (BW, 2 * BW) == (first.bandwidth_bytes_per_second, second.bandwidth_bytes_per_second)
+
+
+def test_dirty_rate_needs_a_length_and_a_count() -> None:
+    """Bytes by seconds, or nothing."""
+    rounds = Rounds()
+    rounds.begin(0, by_sync=False)
+    rounds.iterate()
+    rounds.begin(500_000_000, by_sync=True)
+    rounds.sync_ended(4_096)
+    (ended,) = rounds.window(0, 500_000_000, 1, BW)
+    rounds.iterate()
+    (still_open,) = rounds.close()
+    assert (8_192.0, None) == (ended.dirty_bytes_per_second, still_open.dirty_bytes_per_second)

@@ -1,0 +1,134 @@
+"""Going on where a program before this one stopped."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from qemu_migration_exporter.core.changes import Change, MigrationEnded, Resumed, RoundEnded, Started
+from qemu_migration_exporter.core.model import ClockKind
+from qemu_migration_exporter.core.tracking.stream import Snapshot, Stream
+from qemu_migration_exporter.metrics.collector import MetricsSink
+
+from tests.support.paths import DATA
+from tests.support.recordings import SMALL, START_NS, Recording
+
+
+def _stream(recording: Recording) -> Stream:
+    return Stream(f"{recording.name}.log", vm=recording.name, start_ns=START_NS)
+
+
+def _interrupted(recording: Recording, at: int) -> tuple[list[Change], list[Change]]:
+    """Read up to a byte, keep a snapshot as a state file does, and read the rest in another stream."""
+    data = recording.data
+    before = _stream(recording)
+    first = before.feed(data[:at])
+    kept: Snapshot = pickle.loads(pickle.dumps(before.snapshot()))  # noqa: S301 - its own
+    after = _stream(recording)
+    return first, [*after.restore(kept), *after.feed(data[at:]), *after.close()]
+
+
+@pytest.mark.parametrize("recording", SMALL, ids=lambda each: each.name)
+@settings(max_examples=12)
+@given(place=st.floats(min_value=0, max_value=1))
+def test_a_migration_that_was_interrupted_is_the_same_as_one_that_was_not(recording: Recording, place: float) -> None:
+    """At any byte: its end, its rounds, its devices, its ids."""
+    data = recording.data
+    whole = _stream(recording)
+    expected = [c for c in (*whole.feed(data), *whole.close()) if isinstance(c, MigrationEnded)]
+
+    first, second = _interrupted(recording, int(len(data) * place))
+
+    assert [change for change in (*first, *second) if isinstance(change, MigrationEnded)] == expected
+
+
+def test_what_goes_on_is_said_once() -> None:
+    """It was started before; now it is resumed, with the numbers it had."""
+    recording = Recording(DATA / "qemu-7.2-log-nonconverging.log")
+
+    first, second = _interrupted(recording, len(recording.data) // 2)
+
+    assert [type(change) for change in first if isinstance(change, Started)] == [Started]
+    resumed = [change for change in second if isinstance(change, Started | Resumed)]
+    assert [type(change) for change in resumed] == [Resumed]
+    told = [change.round for change in first if isinstance(change, RoundEnded)]
+    assert [change.rounds for change in resumed if isinstance(change, Resumed)] == [tuple(told)]
+    assert len(told) > 2
+
+
+def test_counters_begin_at_0_again_and_do_not_count_twice() -> None:
+    """As Prometheus expects of a process that was restarted."""
+    recording = Recording(DATA / "qemu-7.2-log-nonconverging.log")
+    first, second = _interrupted(recording, len(recording.data) // 2)
+    totals = []
+    for changes in (first, second):
+        registry, sink = CollectorRegistry(auto_describe=True), MetricsSink()
+        registry.register(sink)
+        sink.apply(changes)
+        totals.append(
+            [
+                registry.get_sample_value("qemu_migration_bitmap_syncs_total", {"vm": recording.name}),
+                registry.get_sample_value("qemu_migrations_transferred_bytes_total", {"side": "source"}),
+                registry.get_sample_value("qemu_migrations_started_total", {"side": "source"}),
+                registry.get_sample_value("qemu_migrations_finished_total", {"side": "source", "result": "completed"}),
+            ]
+        )
+
+    assert [sum(filter(None, both)) for both in zip(*totals, strict=True)] == [18, 691758611, 1, 1]
+
+
+def test_time_that_passes_ends_what_waits_for_it() -> None:
+    """A live stream that falls silent after a migration: a second later all is said."""
+    data = (DATA / "qemu-7.2-bpftrace-nonconverging.log").read_bytes()
+    stream = Stream("x", vm="x", untimed=ClockKind.ARRIVAL)
+    told = [change for change in stream.feed(data, 1) if isinstance(change, MigrationEnded)]
+    assert stream.last_event_ns is not None
+    assert not stream.is_idle
+
+    told += [c for c in stream.tick(stream.last_event_ns + 600_000_000) if isinstance(c, MigrationEnded)]
+    told += [c for c in stream.tick(stream.last_event_ns + 2_000_000_000) if isinstance(c, MigrationEnded)]
+
+    assert len(told) == 2
+    assert stream.is_idle
+
+
+def test_a_migration_that_says_nothing_for_a_day_is_given_up() -> None:
+    """Its QEMU is gone, and nothing stays open for ever."""
+    recording = Recording(DATA / "qemu-7.2-log-nonconverging.log")
+    stream = _stream(recording)
+    stream.feed(recording.data[: len(recording.data) // 2])
+    assert stream.last_event_ns is not None
+    day = 24 * 3600 * 1_000_000_000
+
+    assert not any(isinstance(change, MigrationEnded) for change in stream.tick(stream.last_event_ns + day))
+    (ended,) = (c for c in stream.tick(stream.last_event_ns + day + 1_000_000_000) if isinstance(c, MigrationEnded))
+    assert ended.migration.result == "unknown"
+
+
+def test_ticking_a_stream_that_has_said_nothing_is_nothing() -> None:
+    """There is no time yet."""
+    assert Stream("x", vm="x").tick(1) == []
+
+
+@pytest.mark.parametrize("recording", SMALL, ids=lambda each: each.name)
+def test_a_migration_that_runs_can_be_looked_at(recording: Recording) -> None:
+    """What is known so far, the open round and phase too; looking changes nothing."""
+    lines = recording.data.splitlines(keepends=True)
+    stream = _stream(recording)
+    changes = stream.feed(b"".join(lines[: len(lines) // 2]))
+    changes += stream.tick(stream.last_event_ns or 0)
+    running = stream.running()
+    changes += [*stream.feed(b"".join(lines[len(lines) // 2 :])), *stream.close()]
+
+    started = {change.identity.trace_id for change in changes if isinstance(change, Started)}
+    assert {migration.identity.trace_id for migration in running} <= started
+    assert all(migration.progress.round == len(migration.rounds) for migration in running if migration.rounds)
+    whole = _stream(recording)
+    undisturbed = [*whole.feed(recording.data), *whole.close()]
+    assert [c for c in changes if isinstance(c, MigrationEnded)] == [
+        c for c in undisturbed if isinstance(c, MigrationEnded)
+    ]
+    assert _stream(recording).running() == []

@@ -1,0 +1,165 @@
+"""The time in which the guest is stopped."""
+
+from __future__ import annotations
+
+from qemu_migration_exporter.core.events import DeviceDowntime, DeviceSaved, SectionEnded, SectionStarted, Signal
+from qemu_migration_exporter.core.model import Device, DowntimePart, DowntimePartName
+from qemu_migration_exporter.core.tracking.switchover import LOW_PENDING_RANK, RANKS, WORST_RANK, Switchover
+
+
+def section(
+    switchover: Switchover, idstr: str | None, start_ns: int, end_ns: int, *, vmsd: str | None = None, number: int = 5
+) -> list[Device]:
+    """Let a section start and end; return the devices that this finished."""
+    devices = switchover.section_started(start_ns, SectionStarted(None, None, idstr, number))
+    if vmsd is not None:
+        devices += switchover.device_saved(start_ns, DeviceSaved(None, None, idstr, vmsd))
+    switchover.section_ended(end_ns, SectionEnded(None, None, idstr, number), timed=True)
+    return devices
+
+
+def part(name: DowntimePartName, start_ns: int, end_ns: int) -> DowntimePart:
+    """Make a part of the downtime."""
+    return DowntimePart(name=name, start_ns=start_ns, end_ns=end_ns)
+
+
+def downtime(idstr: str, us: int | None, instance: int = 0) -> DeviceDowntime:
+    """Make QEMU's own measure of a device."""
+    return DeviceDowntime(None, None, "non-iterable", idstr, instance, us)
+
+
+def test_the_best_place_for_the_start_wins() -> None:
+    """Wherever it comes; of two as good, the first."""
+    switchover = Switchover()
+    starts = []
+    for at_ns, rank in [
+        (1, WORST_RANK),
+        (2, RANKS[Signal.COMPLETE]),
+        (3, LOW_PENDING_RANK),
+        (4, RANKS[Signal.VM_STOPPED]),
+        (5, RANKS[Signal.DOWNTIME_START]),
+        (6, RANKS[Signal.DOWNTIME_START]),
+    ]:
+        switchover.may_begin(at_ns, rank)
+        starts.append(switchover.start_ns)
+    assert [1, 2, 3, 3, 5, 5] == starts
+
+
+def test_a_device_is_its_section() -> None:
+    """Told when the next line shows that nothing can be added to it."""
+    switchover = Switchover()
+    assert [] == section(switchover, "cpu", 10, 30, vmsd="cpu_common")
+    expected = Device(number=1, name="cpu", vmsd_name="cpu_common", instance=None, start_ns=10, duration_ns=20)
+    assert [expected] == section(switchover, "apic", 40, 50)
+    assert ["apic"] == [device.name for device in switchover.flush()]
+    assert [] == switchover.flush()
+
+
+def test_ram_is_no_device() -> None:
+    """Its last pass is what the downtime is spent on, and not a device's state."""
+    switchover = Switchover()
+    switchover.section_started(10, SectionStarted(None, None, "ram", 2))
+    assert [part(DowntimePartName.RAM, 10, 30)] == switchover.section_ended(
+        30, SectionEnded(None, None, "ram", 2), timed=True
+    )
+    assert [] == switchover.section_ended(40, SectionEnded(None, None, "ram", 2), timed=True)
+    assert [] == switchover.devices
+
+
+def test_a_section_of_no_name_is_a_device_if_it_saves_one() -> None:
+    """SystemTap's marks have no arguments: vmstate_save alone tells the devices' sections from RAM's."""
+    switchover = Switchover()
+    section(switchover, None, 10, 30)
+    section(switchover, None, 40, 50, vmsd="")
+    assert [(None, 40)] == [(device.name, device.start_ns) for device in switchover.devices]
+
+
+def test_a_section_that_another_one_ends_has_no_duration() -> None:
+    """A line is missing in between; nor has one on a clock that does not tell time."""
+    for number, timed in [(6, True), (5, False)]:
+        switchover = Switchover()
+        switchover.section_started(10, SectionStarted(None, None, "cpu", 5))
+        switchover.section_ended(30, SectionEnded(None, None, "cpu", number), timed=timed)
+        assert [None] == [device.duration_ns for device in switchover.devices]
+
+
+def test_without_sections_a_saved_device_stands_alone() -> None:
+    """vmstate_save may be all that is enabled."""
+    switchover = Switchover()
+    assert [] == switchover.device_saved(10, DeviceSaved(None, None, "cpu", "cpu_common"))
+    (device,) = switchover.device_saved(20, DeviceSaved(None, None, "apic", "apic"))
+    assert Device(number=1, name="cpu", vmsd_name="cpu_common", instance=None, start_ns=10, duration_ns=None) == device
+
+
+def test_qemus_own_measure_of_a_device_is_better() -> None:
+    """It follows the section's end, and names the instance."""
+    switchover = Switchover()
+    section(switchover, "cpu", 10_000, 30_000, vmsd="cpu_common")
+    (device,) = switchover.device_downtime(40_000, downtime("cpu", 25, instance=1))
+    assert (
+        Device(number=1, name="cpu", vmsd_name="cpu_common", instance=1, start_ns=10_000, duration_ns=25_000) == device
+    )
+
+
+def test_a_skipped_device_was_not_saved() -> None:
+    """QEMU prints its 3 µs all the same."""
+    switchover = Switchover()
+    section(switchover, "cpu", 10, 30, vmsd="cpu_common")
+    assert ["cpu"] == [device.name for device in switchover.device_downtime(50, downtime("smbus-eeprom", 3))]
+    assert 1 == len(switchover.devices)
+
+
+def test_without_sections_qemus_measure_is_a_device() -> None:
+    """One that took no time was skipped, one of unknown time may have been, and RAM is none."""
+    switchover = Switchover(start_ns=20_000)
+    finished = [
+        switchover.device_downtime(40_000, downtime(idstr, us))
+        for idstr, us in [("cpu", 15), ("smbus-eeprom", 0), ("apic", None), ("ram", 99), ("virtio-net", 1_000)]
+    ]
+    assert [["cpu"], [], [], [], ["virtio-net"]] == [[device.name for device in devices] for devices in finished]
+    assert [25_000, 20_000] == [device.start_ns for device in switchover.devices]
+
+
+def test_a_wait_ends_once() -> None:
+    """And only if it began."""
+    switchover = Switchover()
+    assert None is switchover.wait_ends()
+    switchover.wait_begins(5)
+    assert 5 == switchover.wait_ends()
+    assert None is switchover.wait_ends()
+
+
+def test_the_stop_goes_from_the_start_of_the_downtime_to_the_first_mark_of_a_guest_that_stands_still() -> None:
+    """QEMU prints two of them since 8.2; where nothing came before the mark, the stop's length is not known."""
+    switchover = Switchover()
+    switchover.may_begin(10, LOW_PENDING_RANK)
+    assert [part(DowntimePartName.STOP, 10, 25)] == switchover.stopped(25)
+    assert [] == switchover.stopped(26)
+
+    assert [] == Switchover().stopped(25)
+    assert [] == Switchover(start_ns=25).stopped(25)
+
+
+def test_without_sections_rams_last_pass_is_qemus_measure_or_else_what_lies_between_its_checkpoints() -> None:
+    """One of them, once; devices' measures and a RAM that was skipped tell nothing."""
+    switchover = Switchover(start_ns=10_000)
+    assert [] == switchover.iterable_saved(20_000)
+    switchover.stopped(30_000)
+    measures = [downtime("cpu", 5), downtime("ram", None), downtime("ram", 0), downtime("ram", 12), downtime("ram", 9)]
+    told = [switchover.ram_downtime(50_000, each) for each in measures]
+    assert [[], [], [], [part(DowntimePartName.RAM, 38_000, 50_000)], []] == told
+    assert [] == switchover.iterable_saved(51_000)
+
+    other = Switchover(start_ns=10_000)
+    other.stopped(30_000)
+    other.stopped(31_000)
+    assert [part(DowntimePartName.RAM, 31_000, 51_000)] == other.iterable_saved(51_000)
+
+
+def test_where_there_are_sections_nothing_else_tells_of_ram() -> None:
+    """They are printed for RAM, too."""
+    switchover = Switchover(start_ns=10_000)
+    switchover.stopped(30_000)
+    section(switchover, "cpu", 31_000, 32_000)
+    assert [] == switchover.iterable_saved(51_000)
+    assert [] == switchover.ram_downtime(51_000, downtime("ram", 12))

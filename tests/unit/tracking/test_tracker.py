@@ -1,0 +1,517 @@
+"""Which event begins a migration, and when nothing more belongs to it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from qemu_migration_exporter.core.changes import Change, MigrationEnded, Progressed, Started
+from qemu_migration_exporter.core.events import (
+    BacktraceFrame,
+    Event,
+    FunctionCalled,
+    Pending,
+    QmpCommand,
+    Signal,
+    SignalEvent,
+    StateSet,
+)
+from qemu_migration_exporter.core.model import ClockKind, Migration, Result, Side, SurpriseKind
+from qemu_migration_exporter.core.tracking.tracker import LINGER_NS, LOST_OUTCOME_NS, Tracker
+
+from tests.support.core_helpers import EPOCH_NS, NS_PER_MS, Reading, log_lines, made, read
+
+SECOND = 1_000_000_000
+RUNNING = "M migrate_set_state new state setup\nsavevm_state_header\nmigrate_set_state new state active\nmigration_thread_setup_complete\n"
+COMPLETED = RUNNING + "migrate_set_state new state completed\n"
+
+
+def follow(events: str) -> Reading:
+    """Read events a millisecond apart."""
+    return read(log_lines(events))
+
+
+def tracker(clock: ClockKind = ClockKind.PROBE) -> Tracker:
+    """Make a tracker of its own."""
+    return Tracker(vm="guest", stream="guest.log", clock=clock)
+
+
+def said(to: Tracker, event: Event, at_ns: int, line: bytes) -> list[Change]:
+    """Give a tracker one event; return what it means."""
+    return to.apply([((event, line, None), at_ns)])
+
+
+def state(name: str) -> StateSet:
+    """Make a state's event."""
+    return StateSet(None, None, name)
+
+
+def mark(meaning: Signal) -> SignalEvent:
+    """Make a mark."""
+    return SignalEvent(None, None, meaning)
+
+
+def ended(changes: list[Change]) -> list[Migration]:
+    """Return the migrations that ended."""
+    return [change.migration for change in changes if isinstance(change, MigrationEnded)]
+
+
+# Beginnings
+
+
+@pytest.mark.parametrize(
+    ("events", "partial"),
+    [
+        ("M migrate_set_state new state setup\nM migrate_set_state new state cancelling", False),
+        ("savevm_state_header\nmigration_thread_setup_complete", False),
+        ("migration_thread_setup_complete", True),
+        ("migrate_pending pending size 9 max 0", True),
+        ("migrate_transferred transferred 9 time_spent 100 bandwidth 1 max_size 3", True),
+        ("migration_thread_low_pending 0", True),
+        ("vmstate_downtime_checkpoint src-downtime-start", True),
+        ("postcopy_start", True),
+        ("migrate_set_state new state cancelling", True),
+        (
+            "migrate_set_state new state postcopy-active\nR migrate_handle_rp_req_pages in pc.ram at 0x0 len 0x1000",
+            True,
+        ),
+        ("migrate_set_state new state active\nmigrate_pending pending size 9 max 0", True),
+    ],
+)
+def test_a_migration_begins_where_the_stream_shows_one(events: str, *, partial: bool) -> None:
+    """At its beginning, or in its middle, and then it is partial: said at once."""
+    (started,) = follow(events).started
+    assert (Side.SOURCE, partial) == (started.identity.side, started.identity.partial)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "M migrate_fd_cancel",
+        "M migration_cancel",
+        "M migration_cleanup",
+        "M migrate_set_state new state completed",
+        "migration_thread_after_loop",
+        "savevm_state_iterate",
+        "migration_bitmap_sync_start",
+        "M runstate_set current_run_state 9 (running) new_state 7 (finish-migrate)",
+        "M loadvm_state_setup",
+        "M migrate_set_state new state none",
+    ],
+)
+def test_nothing_begins_with_what_others_print_too(event: str) -> None:
+    """QEMU's exit, a snapshot's pieces, or the tail of a migration that was over."""
+    assert [] == follow(event).changes
+
+
+@pytest.mark.parametrize("name", ["7.2-snapshot", "snapshot-without-states", "snapshot-lone-completed"])
+def test_a_snapshot_is_no_migration(name: str) -> None:
+    """Saving a snapshot writes the same header, sections and devices, and never is active."""
+    assert [] == read(made(name)).changes
+
+
+def test_a_migration_after_a_snapshot_is_its_own() -> None:
+    """With its own start."""
+    snapshot = made("7.2-snapshot").decode()
+    later = log_lines("+402200 " + RUNNING + "migrate_set_state new state completed")
+    reading = read(snapshot.rpartition("4000@1700000060")[0] + later)
+    assert EPOCH_NS + 402_200 * NS_PER_MS == reading.migration.identity.start_ns
+    assert Result.COMPLETED == reading.migration.result
+
+
+def test_setup_twice_is_one_attempt_while_nothing_else_has_happened() -> None:
+    """A doubled line, at another microsecond."""
+    reading = follow("M migrate_set_state new state setup\n" + RUNNING + "migrate_set_state new state completed")
+    assert (Result.COMPLETED, EPOCH_NS) == (reading.migration.result, reading.migration.identity.start_ns)
+
+
+def test_setup_again_is_another_attempt() -> None:
+    """The end of the one before was lost: its result is not known, and that is a surprise."""
+    reading = follow(RUNNING + RUNNING + "migrate_set_state new state completed")
+    assert [Result.UNKNOWN, Result.COMPLETED] == [each.result for each in reading.migrations]
+    assert [SurpriseKind.RESTARTED] == reading.surprises
+
+
+@pytest.mark.parametrize(
+    ("before", "is_retry"),
+    [
+        (RUNNING + "migrate_set_state new state failed\n", True),
+        (RUNNING + "migrate_set_state new state cancelled\n", True),
+        ("M migrate_set_state new state setup\nM migrate_set_state new state failed\n", True),
+        (RUNNING, True),
+        (COMPLETED, False),
+        (
+            "migration_socket_incoming_accepted\nmigrate_set_state new state active\nmigrate_set_state new state failed\n",
+            False,
+        ),
+    ],
+)
+def test_an_attempt_after_one_that_did_not_complete_is_a_retry(before: str, *, is_retry: bool) -> None:
+    """Of the same end: what came in before was another thing."""
+    first, second = follow(before + COMPLETED).migrations
+    assert (first.identity.trace_id if is_retry else None) == second.identity.retry_of
+    assert None is first.identity.retry_of
+
+
+def test_a_header_again_is_another_attempt_where_there_are_no_states() -> None:
+    """Where there are, it means nothing."""
+    stateless = "savevm_state_header\nmigration_thread_setup_complete\n"
+    assert 2 == len(follow(stateless + stateless).migrations)
+    assert 1 == len(follow(RUNNING + "savevm_state_header").migrations)
+
+
+def test_a_setup_that_is_all_there_is_has_no_side() -> None:
+    """A destination says it too, when it begins to listen (8.2 and later)."""
+    reading = follow("M migrate_set_state new state setup")
+    assert (None, Result.UNKNOWN) == (reading.migration.identity.side, reading.migration.result)
+
+
+@pytest.mark.parametrize(
+    ("command", "side"), [("migrate", Side.SOURCE), ("migrate_incoming", None), ("migrate_cancel", None)]
+)
+def test_a_qmp_command_tells_the_side(command: str, side: Side | None) -> None:
+    """Before QEMU does anything; a destination may be told long before anybody comes, and may be a source by then."""
+    reading = follow(f"M qmp_enter_{command} {{}}\nM migrate_set_state new state setup")
+    assert side == reading.migration.identity.side
+
+
+@pytest.mark.parametrize(
+    ("events", "start_ms"),
+    [
+        ("+9 M migration_socket_incoming_accepted\nM migrate_set_state new state active", 10),
+        ("+9 M migrate_set_state new state active\nM process_incoming_migration_co_end ret=0 postcopy-state=0", 10),
+        ("M migrate_fd_cleanup\n+9 M migration_socket_incoming_accepted", 0),
+    ],
+    ids=["the connection", "active", "something was cleaned up before"],
+)
+def test_an_incoming_migration_begins_after_listening(events: str, start_ms: int) -> None:
+    """With the connection, else with `active`; which end this is may be told only at the end."""
+    migration = follow("M migrate_set_state new state setup\n" + events).migration
+    assert (Side.DESTINATION, EPOCH_NS + start_ms * NS_PER_MS) == (migration.identity.side, migration.identity.start_ns)
+
+
+@pytest.mark.parametrize(
+    "load",
+    ["loadvm_state_setup", "migrate_global_state_post_load loaded state: running", "multifd_recv_thread_start 0"],
+)
+def test_loading_a_snapshot_is_no_migration_either(load: str) -> None:
+    """Not even right after one was saved."""
+    assert [] == follow(f"M savevm_state_header\nM savevm_state_cleanup\nM {load}").changes
+
+
+@pytest.mark.parametrize(("arguments", "side"), [('{"resume": true}', None), ('{"resume": false}', Side.SOURCE)])
+def test_resuming_announces_no_migration(arguments: str, side: Side | None) -> None:
+    """It is the one that is open that goes on."""
+    reading = follow(f"M qmp_enter_migrate {arguments}\nM migrate_set_state new state setup")
+    assert side == reading.migration.identity.side
+
+
+RESUME = """
+    +30000 M migration_socket_outgoing_connected hostname=node2
+    M open_return_path_on_source
+    M open_return_path_on_source_continue
+    savevm_state_resume_prepare
+    ram_state_resume_prepare 33411
+    savevm_send_postcopy_resume
+    R source_return_path_thread_resume_ack 1
+    postcopy_pause_continued
+"""
+
+
+@pytest.mark.parametrize("resume", ["", *RESUME.strip().splitlines(), RESUME.strip()])
+def test_a_resume_begins_no_migration(resume: str) -> None:
+    """Whatever is printed of it, the migration that is open goes on; without one, nothing does."""
+    assert [] == follow(resume).changes
+    start = "savevm_state_header\nmigration_thread_setup_complete\npostcopy_start\nsavevm_state_complete_precopy\n"
+    end = "\nR source_return_path_thread_shut 0x0\nmigration_return_path_end_after 0\nmigration_thread_after_loop"
+    reading = follow(start + resume + end)
+    assert ([Result.COMPLETED], []) == ([each.result for each in reading.migrations], reading.surprises)
+
+
+STATELESS = "savevm_state_header\nmigration_thread_setup_complete\n"
+POSTCOPY = STATELESS + "postcopy_start\nsavevm_state_complete_precopy\n"
+PRECOPY = STATELESS + "migration_thread_low_pending 0\nsavevm_state_complete_precopy\n"
+BROKEN = "R source_return_path_thread_bad_end\nM migrate_error error=Channel error\n"
+AFTER_LOOP = "\nmigration_thread_after_loop\n"
+
+
+@pytest.mark.parametrize(
+    ("events", "result"),
+    [
+        (POSTCOPY + BROKEN + RESUME + AFTER_LOOP, Result.COMPLETED),
+        (POSTCOPY + BROKEN + "postcopy_pause_continued" + AFTER_LOOP, Result.COMPLETED),
+        (POSTCOPY + BROKEN + "postcopy_pause_continued\n" + BROKEN + AFTER_LOOP, Result.FAILED),
+        (POSTCOPY + BROKEN, Result.UNKNOWN),
+        (PRECOPY + "R source_return_path_thread_bad_end" + AFTER_LOOP, Result.FAILED),
+        (PRECOPY + "multifd_send_error channel 1" + AFTER_LOOP, Result.FAILED),
+        (PRECOPY + "migration_return_path_end_after 0" + AFTER_LOOP, Result.COMPLETED),
+        (PRECOPY + "migration_return_path_end_after 1" + AFTER_LOOP, Result.FAILED),
+        (POSTCOPY + "migration_completion_postcopy_end_after_rp 1" + AFTER_LOOP, Result.FAILED),
+        (PRECOPY + AFTER_LOOP + BROKEN.splitlines()[0], Result.COMPLETED),
+        (STATELESS + "M migrate_fd_cancel\n" + BROKEN + AFTER_LOOP, Result.CANCELLED),
+        (RUNNING + BROKEN + "migrate_set_state new state completed" + AFTER_LOOP, Result.COMPLETED),
+        (
+            RUNNING + "migrate_set_state new state postcopy-active\nsavevm_state_complete_precopy\n" + BROKEN
+            + "migrate_set_state new state postcopy-paused\n+9 M migrate_set_state new state postcopy-recover\n"
+            + "R migrate_set_state new state postcopy-active" + AFTER_LOOP,
+            Result.COMPLETED,
+        ),
+    ],
+)  # fmt: skip
+def test_what_breaks_fails_unless_it_goes_on(events: str, result: Result) -> None:
+    """Post-copy pauses and is resumed; what QEMU says itself stands; a cancel breaks everything, and so does the end."""
+    assert [result] == [each.result for each in follow(events).migrations]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "multifd_send_terminate_threads error 0",
+        "multifd_send_thread_end channel 0 packets 1204",
+        "R source_return_path_thread_end",
+        "R source_return_path_thread_bad_end",
+        "migration_return_path_end_after 1",
+        "multifd_recv_thread_start 0",
+        "postcopy_pause_continued",
+    ],
+)
+def test_what_is_closed_after_the_end_changes_nothing(event: str) -> None:
+    """Within the second in which it still belongs to the migration, and later, when none is open."""
+    for pause_ms in (1, 5_000):
+        reading = follow(COMPLETED + f"+{pause_ms} M {event.removeprefix('R ')}")
+        assert [(Result.COMPLETED, False)] == [(each.result, each.result_inferred) for each in reading.migrations]
+        assert follow(COMPLETED).migration == reading.migration
+
+
+# Ends
+
+
+def test_what_follows_within_a_second_still_belongs_to_it() -> None:
+    """The cleanup's marks, and why it failed."""
+    end = RUNNING + "migrate_set_state new state failed\n+{} migration_thread_after_loop"
+    for pause_ms, last_ms in [(900, 905), (1_100, 4)]:
+        migration = follow(end.format(pause_ms)).migration
+        assert EPOCH_NS + last_ms * NS_PER_MS == migration.end_ns
+
+
+def test_the_next_attempt_ends_the_waiting() -> None:
+    """An orchestrator tries again within milliseconds."""
+    reading = follow(
+        RUNNING + "migrate_set_state new state failed\n" + RUNNING + "migrate_set_state new state completed"
+    )
+    assert [Result.FAILED, Result.COMPLETED] == [each.result for each in reading.migrations]
+    assert [] == reading.surprises
+
+
+def test_time_alone_ends_a_migration() -> None:
+    """A second after its outcome, though no line comes."""
+    lone = tracker()
+    assert [] == lone.tick(0)
+    changes: list[Change] = []
+    for event in (mark(Signal.SETUP_COMPLETE), state("completed")):
+        changes += said(lone, event, 5, b"")
+    assert [] == lone.tick(5 + LINGER_NS)
+    assert [Result.COMPLETED] == [each.result for each in ended(lone.tick(6 + LINGER_NS))]
+    assert [] == lone.close()
+
+
+def test_a_terminal_state_that_does_not_come_was_lost() -> None:
+    """Half a minute after the loop's end the outcome is inferred."""
+    lone = tracker()
+    for event in (mark(Signal.SETUP_COMPLETE), state("cancelling"), mark(Signal.AFTER_LOOP)):
+        said(lone, event, 5, b"")
+    assert [] == lone.tick(5 + LOST_OUTCOME_NS)
+    (migration,) = ended(lone.tick(6 + LOST_OUTCOME_NS))
+    assert (Result.CANCELLED, True, 5) == (migration.result, migration.result_inferred, migration.outcome_ns)
+
+
+def test_without_a_loops_end_cleanup_is_the_end() -> None:
+    """2.4 has no after_loop."""
+    migration = follow(
+        "savevm_state_header\nmigration_thread_setup_complete\nsavevm_state_complete\n+1 M migrate_fd_cleanup"
+    ).migration
+    assert (Result.COMPLETED, True, EPOCH_NS + 4 * NS_PER_MS) == (
+        migration.result,
+        migration.result_inferred,
+        migration.outcome_ns,
+    )
+
+
+def test_numbers_are_told_only_of_a_migration_that_was() -> None:
+    """What may yet turn out to be a snapshot has none."""
+    lone = tracker()
+    assert [] == lone.progress()
+    said(lone, mark(Signal.HEADER), 5, b"")
+    assert [] == lone.progress()
+    changes = said(lone, mark(Signal.SETUP_COMPLETE), 6, b"")
+    assert isinstance(changes[0], Started)
+    assert [Progressed] == [type(change) for change in lone.progress()]
+    assert [] == lone.progress()
+
+
+# Identity
+
+
+def test_trace_ids_are_of_the_first_line_and_live_also_of_its_arrival() -> None:
+    """Lines without time repeat themselves."""
+
+    def trace(line: bytes, at_ns: int, clock: ClockKind) -> str:
+        (started,) = (
+            change
+            for change in said(tracker(clock), Pending(None, None, 1, 0, None), at_ns, line)
+            if isinstance(change, Started)
+        )
+        return started.identity.trace_id
+
+    for clock, expected in [(ClockKind.PROBE, 2), (ClockKind.RECONSTRUCTED, 2), (ClockKind.ARRIVAL, 3)]:
+        assert expected == len({trace(b"one", 5, clock), trace(b"one", 6, clock), trace(b"two", 6, clock)})
+
+
+# What hand-written scripts and the monitor add
+
+
+def test_a_backtrace_is_of_the_function_before_it() -> None:
+    """qmp_migrate's goes with the migration, migration_bitmap_sync's with the next sync."""
+    lone = tracker()
+    events: list[Event] = [
+        BacktraceFrame(None, None, "of nothing"),
+        FunctionCalled(None, None, "qmp_migrate"),
+        *(BacktraceFrame(None, None, f"frame {number}") for number in range(70)),
+    ]
+    assert [] == [change for event in events for change in said(lone, event, 5, b"")]
+    (started,) = said(lone, mark(Signal.HEADER), 6, b"")
+    assert isinstance(started, Started)
+    assert (64, "frame 0", Side.SOURCE) == (
+        len(started.identity.stacktrace),
+        started.identity.stacktrace[0],
+        started.identity.side,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limit"),
+    [
+        ('{"downtime-limit": 300, "max-bandwidth": 33554432}', 0.3),
+        ('{"downtime-limit": 0}', 0.0),
+        ('{"max-bandwidth": 33554432}', None),
+        ('{"downtime-limit": -1}', None),
+        ('{"downtime-limit": "300"}', None),
+        ('{"downtime-limit": ' + "9" * 400 + "}", None),
+        ('{"downtime-limit": 3', None),
+        ("[300]", None),
+        ("[" * 60_000, None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("before", [True, False])
+def test_the_monitor_tells_the_downtime_limit(arguments: str, limit: float | None, *, before: bool) -> None:
+    """Set before the migration or in it; damaged and senseless arguments tell nothing."""
+    lone = tracker()
+    command = QmpCommand(None, None, arguments, "migrate_set_parameters")
+    for event in (command, mark(Signal.SETUP_COMPLETE)) if before else (mark(Signal.SETUP_COMPLETE), command):
+        said(lone, event, 5, b"")
+    (migration,) = ended(lone.close())
+    assert limit == migration.progress.downtime_limit_seconds
+
+
+def test_a_command_of_a_script_may_have_no_arguments() -> None:
+    """Its mark alone says nothing."""
+    assert [] == said(tracker(), QmpCommand(None, None, None, "migrate_set_parameters"), 5, b"")
+
+
+def capabilities(*each: tuple[str, bool]) -> str:
+    """Write the command that sets capabilities, as the monitor traces it."""
+    pairs = ", ".join(f'{{"state": {str(value).lower()}, "capability": "{name}"}}' for name, value in each)
+    return f'M qmp_enter_migrate_set_capabilities {{"capabilities": [{pairs}]}}\n'
+
+
+@pytest.mark.parametrize("name", ["background-snapshot", "x-colo"])
+def test_what_migrates_nothing_is_no_migration(name: str) -> None:
+    """A snapshot of a running guest, or COLO: the same command with a capability. Without it, a migration again."""
+    on, off = capabilities((name, True)), capabilities((name, False))
+    assert [] == follow(on + COMPLETED).changes
+    assert [] == follow(on + RUNNING).changes
+    assert [] == follow(on + COMPLETED + COMPLETED).of(MigrationEnded)
+    assert [Result.COMPLETED] == [each.result for each in follow(on + COMPLETED + off + COMPLETED).migrations]
+    assert [Result.COMPLETED] == [each.result for each in follow(COMPLETED + on + COMPLETED).migrations]
+
+
+def test_capabilities_are_set_one_by_one() -> None:
+    """A command sets those it names, and leaves the others."""
+    both = capabilities(("x-colo", True), ("auto-converge", True), ("background-snapshot", True))
+    assert [] == follow(both + capabilities(("x-colo", False)) + COMPLETED).migrations
+    off = capabilities(("background-snapshot", False), ("x-colo", False))
+    assert 1 == len(follow(both + off + COMPLETED).migrations)
+    assert 1 == len(follow(capabilities(("postcopy-ram", True)) + COMPLETED).migrations)
+
+
+def test_a_capability_is_of_what_begins_after_it() -> None:
+    """QEMU refuses it while a migration runs, so what was refused is not believed of that one."""
+    on = capabilities(("background-snapshot", True))
+    assert Result.COMPLETED == follow(RUNNING + on + "migrate_set_state new state completed").migration.result
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"capabilities": [{"state": true, "capability": "background-snap',
+        '{"capabilities": [{"state": true, "capability": "background-snapshot"}',
+        '{"capabilities": {"state": true, "capability": "background-snapshot"}}',
+        '{"capabilities": [["background-snapshot", true], "x-colo", null, 7]}',
+        '{"capabilities": [{"state": "true", "capability": "background-snapshot"}]}',
+        '{"capabilities": [{"state": 1, "capability": "x-colo"}]}',
+        '{"capabilities": [{"state": true}]}',
+        '{"capabilities": [{"state": true, "capability": "X-COLO"}]}',
+        '{"capabilities": null}',
+        "{}",
+        "[]",
+        "null",
+        "",
+        "[" * 60_000,
+    ],
+)
+def test_capabilities_that_were_cut_say_nothing(arguments: str) -> None:
+    """A probe cuts strings, at 64 bytes some; what is not understood is not set."""
+    lone = tracker()
+    said(lone, QmpCommand(None, None, arguments, "migrate_set_capabilities"), 5, b"")
+    said(lone, mark(Signal.SETUP_COMPLETE), 5, b"")
+    assert 1 == len(ended(lone.close()))
+
+
+@pytest.mark.parametrize("capability", [["x-colo"], {"x-colo": True}, 7, None])
+def test_a_capability_that_is_no_name_is_none(capability: object) -> None:
+    """JSON may hold anything."""
+    lone = tracker()
+    arguments = json.dumps({"capabilities": [{"state": True, "capability": capability}]})
+    said(lone, QmpCommand(None, None, arguments, "migrate_set_capabilities"), 5, b"")
+    said(lone, mark(Signal.SETUP_COMPLETE), 5, b"")
+    assert 1 == len(ended(lone.close()))
+
+
+def test_a_tracker_is_idle_while_nothing_is_open() -> None:
+    """Also what may yet turn out to be a snapshot is open."""
+    lone = tracker()
+    idle = [lone.is_idle]
+    said(lone, mark(Signal.HEADER), 5, b"")
+    idle.append(lone.is_idle)
+    lone.close()
+    assert [True, False, True] == [*idle, lone.is_idle]
+
+
+def test_lost_lines_are_of_what_is_open() -> None:
+    """The one that began before; it said so when it began, and says otherwise when it ends."""
+    lone = tracker()
+    lone.lines_lost()
+    (started,) = [
+        change
+        for event in (mark(Signal.HEADER), mark(Signal.SETUP_COMPLETE))
+        for change in said(lone, event, 5, b"")
+        if isinstance(change, Started)
+    ]
+    lone.lines_lost()
+    (first,) = ended(said(lone, state("completed"), 6, b"") + lone.tick(7 + LINGER_NS))
+    assert (False, True) == (started.identity.partial, first.partial)
+    for event in (state("setup"), mark(Signal.SETUP_COMPLETE), state("completed")):
+        said(lone, event, 8 + LINGER_NS, b"")
+    (second,) = ended(lone.close())
+    assert not second.partial
