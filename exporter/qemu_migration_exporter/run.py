@@ -20,6 +20,7 @@ from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.metrics.self_collector import ExporterCollector
 from qemu_migration_exporter.ops.errors import ErrorCounter
 from qemu_migration_exporter.pipeline import Sinks
+from qemu_migration_exporter.present.advice import migration_advice
 from qemu_migration_exporter.present.document import migration_document
 from qemu_migration_exporter.present.history import MigrationHistory
 from qemu_migration_exporter.present.text.verdict import running_sentence, sentence
@@ -167,7 +168,7 @@ def _view(migration: Migration, now_ns: int, *, running: bool) -> MigrationView:
         outcome_ns=None if running else migration.outcome_ns,
         duration_ns=now_ns - identity.start_ns if running else migration.duration_ns,
         downtime_ns=migration.downtime_ns,
-        advice=migration.progress.verdict.advice if running else (),
+        advice=migration_advice(migration) if running else (),
         sentence="".join(part if isinstance(part, str) else part[0] for part in parts),
         error=migration.error,
     )

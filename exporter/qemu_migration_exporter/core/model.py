@@ -219,22 +219,20 @@ class DowntimePart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Advice:
-    """One thing that would end a stall; as text a line for a shell, the rest of it a comment.
+class Capabilities:
+    """Features of one migration that decide which advice QEMU would accept, as far as the trace shows them.
 
     Attributes:
-        virsh: The command for a guest of libvirt's.
-        price: What it costs, or what has to be true for it.
-        qmp: The same for QEMU's own monitor.
+        postcopy: Post-copy was enabled before the migration began; QEMU cannot start it otherwise.
+        auto_converge: Auto-converge is enabled, or has throttled the guest.
+        dirty_limit: The dirty limit is enabled (8.1 and later); QEMU refuses auto-converge beside it.
+        max_bandwidth: The cap that was set, in bytes per second; None without a cap, or where none is known.
     """
 
-    virsh: str
-    price: str
-    qmp: str
-
-    def __str__(self) -> str:
-        """Write a line for a shell."""
-        return f"{self.virsh}  # {self.price}; QMP: {self.qmp}"
+    postcopy: bool = False
+    auto_converge: bool = False
+    dirty_limit: bool = False
+    max_bandwidth: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,7 +250,7 @@ class Stall:
         bandwidth_bytes_per_second: Smoothed over some seconds.
         dirty_bytes_per_second: Of the last round that ended.
         downtime_limit_seconds: The limit that was in force.
-        required_downtime_seconds, required_bandwidth_bytes_per_second, advice: As in `Verdict`.
+        required_downtime_seconds, required_bandwidth_bytes_per_second, capabilities: As in `Verdict`.
     """
 
     number: int
@@ -269,7 +267,7 @@ class Stall:
     downtime_limit_seconds: float | None
     required_downtime_seconds: float | None
     required_bandwidth_bytes_per_second: float | None
-    advice: tuple[Advice, ...]
+    capabilities: Capabilities = Capabilities()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,7 +284,7 @@ class Verdict:
         required_downtime_seconds: What the last boundary's memory takes at the present bandwidth; once the migration is
             over, what it took in the last stall.
         required_bandwidth_bytes_per_second: What would send it within the downtime limit.
-        advice: What would end the stall, see `qemu_migration_exporter.core.stalls.advice`.
+        capabilities: Features that decide what would end the stall; see `qemu_migration_exporter.present.advice`.
     """
 
     converging: bool | None = None
@@ -297,7 +295,7 @@ class Verdict:
     eta_seconds: tuple[float, float] | None = None
     required_downtime_seconds: float | None = None
     required_bandwidth_bytes_per_second: float | None = None
-    advice: tuple[Advice, ...] = ()
+    capabilities: Capabilities = Capabilities()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

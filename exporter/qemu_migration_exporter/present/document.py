@@ -7,6 +7,7 @@ from typing import Any
 
 from qemu_migration_exporter.core.model import Device, Migration, Phase, PhaseName, Round, Stall, Verdict
 from qemu_migration_exporter.core.tracking.stream import Stream
+from qemu_migration_exporter.present.advice import Advice, migration_advice
 from qemu_migration_exporter.present.units import moment_of
 
 Document = Mapping[str, Any]
@@ -66,7 +67,7 @@ def migration_document(migration: Migration) -> Document:
         "phases": [_phase(phase, migration) for phase in migration.phases],
         "devices": [_device(device) for device in migration.devices],
         "stalls": [_stall(stall, start_ns) for stall in migration.stalls],
-        "verdict": _verdict(progress.verdict, start_ns),
+        "verdict": _verdict(progress.verdict, migration_advice(migration), start_ns),
     }
 
 
@@ -116,7 +117,7 @@ def _stall(stall: Stall, start_ns: int) -> Document:
     }
 
 
-def _verdict(verdict: Verdict, start_ns: int) -> Document:
+def _verdict(verdict: Verdict, advice: Sequence[Advice], start_ns: int) -> Document:
     since_ns = verdict.stalled_since_ns
     return {
         "converging": verdict.converging,
@@ -127,7 +128,7 @@ def _verdict(verdict: Verdict, start_ns: int) -> Document:
         "eta_seconds": None if verdict.eta_seconds is None else list(verdict.eta_seconds),
         "required_downtime_seconds": verdict.required_downtime_seconds,
         "required_bandwidth_bytes_per_second": verdict.required_bandwidth_bytes_per_second,
-        "advice": list(map(str, verdict.advice)),
+        "advice": list(map(str, advice)),
     }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qemu_migration_exporter.core.model import Advice, ClockKind, Identity, Progress, Result, Round
+from qemu_migration_exporter.core.model import ClockKind, Identity, Progress, Result, Round
+from qemu_migration_exporter.present.advice import Advice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

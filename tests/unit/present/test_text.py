@@ -21,6 +21,7 @@ from qemu_migration_exporter.core.model import (
     SurpriseKind,
 )
 from qemu_migration_exporter.core.tracking.stream import Counts, Stream
+from qemu_migration_exporter.present.advice import migration_advice
 from qemu_migration_exporter.present.summary import StreamSummary
 from qemu_migration_exporter.present.text.layout import command, literal
 from qemu_migration_exporter.present.text.render import render
@@ -405,7 +406,7 @@ def test_a_stall_of_which_little_is_known_is_still_told() -> None:
 def test_advice_is_broken_where_a_shell_still_takes_it_as_one(width: int) -> None:
     """Long names and narrow terminals: what is copied is what was meant."""
     whole = one(STUCK)
-    option = whole.progress.verdict.advice[-1]
+    option = migration_advice(whole)[-1]
     lines = [line.plain for line in command(option.virsh, "  ", width, continuation=" \\")]
 
     assert all(len(line) <= width for line in lines)
@@ -463,7 +464,7 @@ def test_markup_in_names_is_literal() -> None:
 
     assert words.startswith(f"{escaped} failed")
     assert f"QEMU says “{escaped}”" in words
-    assert words.count("[red]x[/red]") == 8
+    assert words.count("[red]x[/red]") == 12  # four of them in commands
     assert f"{escaped}: unknown format" in words
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import html5lib
 import pytest
 from qemu_migration_exporter.core.model import ClockKind, PhaseName, Result, Round, Side, StallReason
+from qemu_migration_exporter.present.advice import migration_advice
 from qemu_migration_exporter.present.html.card import ago, card, shown
 from qemu_migration_exporter.present.html.chart import MAX_COLUMNS, rounds_of, share_of
 from qemu_migration_exporter.web import MigrationView, Page, StreamView
@@ -86,9 +87,9 @@ def test_without_data_there_are_links_only() -> None:
 def test_a_stalled_migration_says_what_would_end_it() -> None:
     """The commands can be copied as they are; a hostile name in them is harmless to look at."""
     of = migration(NONCONVERGING, part=0.7)
-    advice = tuple(replace(each, virsh=each.virsh.replace("web-42", HOSTILE)) for each in of.progress.verdict.advice)
+    advice = tuple(replace(each, virsh=each.virsh.replace("web-42", HOSTILE)) for each in migration_advice(of))
     words, hostile = (
-        _words(_page(view(of, is_running=True, advice=of.progress.verdict.advice))),
+        _words(_page(view(of, is_running=True, advice=migration_advice(of)))),
         _page(view(of, advice=advice)),
     )
 

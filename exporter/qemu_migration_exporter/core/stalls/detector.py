@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from qemu_migration_exporter.core.changes import Change, StallCleared, Stalled
 from qemu_migration_exporter.core.events import Transferred
-from qemu_migration_exporter.core.model import Advice, PhaseName, Stall, StallReason, Verdict
+from qemu_migration_exporter.core.model import Capabilities, PhaseName, Stall, StallReason, Verdict
 from qemu_migration_exporter.core.qmp_parameters import Parameters
-from qemu_migration_exporter.core.stalls.advice import OF_ROUNDS, Evidence, advise
 from qemu_migration_exporter.core.stalls.bandwidth import Bandwidth
 from qemu_migration_exporter.core.stalls.convergence import Convergence, Rules
 from qemu_migration_exporter.core.stalls.eta import EtaEstimator
+from qemu_migration_exporter.core.stalls.reasons import ROUND_REASONS
 from qemu_migration_exporter.core.stalls.wait_timer import Wait, WaitTimeouts, WaitTimer
 from qemu_migration_exporter.core.tracking.precopy import Precopy
 
@@ -105,7 +105,7 @@ class StallDetector:
             self._switchover_bandwidth = float(event.switchover_bandwidth) * _MS_PER_SECOND
         if event.threshold is not None and event.threshold > 0:
             self._convergence.window(at_ns, event.threshold)
-        if self._stall is not None and self._stall.reason in OF_ROUNDS:
+        if self._stall is not None and self._stall.reason in ROUND_REASONS:
             if self._convergence.fits:
                 self._convergence.restart(at_ns)
                 self._clear(at_ns)
@@ -146,7 +146,7 @@ class StallDetector:
     def _wait_is(self, wait: Wait | None, now_ns: int) -> bool:
         stall = self._stall
         if wait is None or now_ns < wait.deadline_ns:
-            waited = stall is not None and stall.reason not in OF_ROUNDS
+            waited = stall is not None and stall.reason not in ROUND_REASONS
             if waited:
                 self._clear(now_ns)
             return waited
@@ -159,7 +159,7 @@ class StallDetector:
     def _note_due(self) -> None:
         """Reckon when to look at the time again. What moves meanwhile puts a deadline off, and nothing brings it on."""
         wait = self._waits.present
-        is_waiting = self._stall is not None and self._stall.reason not in OF_ROUNDS
+        is_waiting = self._stall is not None and self._stall.reason not in ROUND_REASONS
         self.due_ns = 0 if is_waiting else NEVER_NS if wait is None else wait.deadline_ns
 
     # What it comes to
@@ -187,7 +187,7 @@ class StallDetector:
             required_bandwidth_bytes_per_second=(
                 required_bandwidth if last is None else last.required_bandwidth_bytes_per_second
             ),
-            advice=last.advice if last is not None else self._advice(stall.reason) if stall is not None else (),
+            capabilities=self._capabilities() if last is None else last.capabilities,
         )
 
     def _reason_of_rounds(self) -> StallReason:
@@ -209,16 +209,13 @@ class StallDetector:
             now_ns, threshold=self._iteration.threshold, bandwidth=self._bandwidth.bytes_per_second
         )
 
-    def _advice(self, reason: StallReason) -> tuple[Advice, ...]:
-        downtime, bandwidth = self._required()
-        postcopy = self._parameters.capabilities.get("postcopy-ram", self._iteration.may_postcopy)
-        evidence = Evidence(
-            required_downtime_seconds=downtime,
-            required_bandwidth_bytes_per_second=bandwidth,
-            may_postcopy=postcopy,
-            may_throttle=not self._is_throttled and not self._parameters.capabilities.get("auto-converge"),
+    def _capabilities(self) -> Capabilities:
+        parameters = self._parameters
+        return Capabilities(
+            postcopy=parameters.capabilities.get("postcopy-ram", self._iteration.may_postcopy),
+            auto_converge=self._is_throttled or parameters.capabilities.get("auto-converge", False),
+            max_bandwidth=parameters.max_bandwidth,
         )
-        return advise(self._vm, reason, evidence)
 
     def _begin(self, reason: StallReason, *, since_ns: int, at_ns: int) -> None:
         iteration, convergence = self._iteration, self._convergence
@@ -239,7 +236,7 @@ class StallDetector:
             downtime_limit_seconds=iteration.downtime_limit_seconds,
             required_downtime_seconds=required_downtime,
             required_bandwidth_bytes_per_second=required_bandwidth,
-            advice=self._advice(reason),
+            capabilities=self._capabilities(),
         )
         if len(self.stalls) < _MAX_STALLS:
             self.stalls.append(self._stall)
@@ -247,7 +244,7 @@ class StallDetector:
         self._emit(Stalled(self._trace_id, self._stall))
 
     def _clear_rounds(self, at_ns: int) -> None:
-        if self._stall is not None and self._stall.reason in OF_ROUNDS:
+        if self._stall is not None and self._stall.reason in ROUND_REASONS:
             self._clear(at_ns)
 
     def _clear(self, at_ns: int) -> None:

@@ -6,8 +6,9 @@ from typing import Final
 
 from rich.text import Text
 
-from qemu_migration_exporter.core.model import Advice, Migration, Stall, StallReason
-from qemu_migration_exporter.core.stalls.advice import OF_ROUNDS
+from qemu_migration_exporter.core.model import Migration, Stall, StallReason
+from qemu_migration_exporter.core.stalls.reasons import ROUND_REASONS
+from qemu_migration_exporter.present.advice import Advice, migration_advice
 from qemu_migration_exporter.present.text.layout import ACCENT, BOLD, DIM, INDENT, Part, command
 from qemu_migration_exporter.present.units import duration, limit, rate, size
 
@@ -38,7 +39,7 @@ def open_stall(migration: Migration) -> Stall | None:
 
 def why(stall: Stall, migration: Migration, now_ns: int) -> list[Part]:
     """Say what a stall that holds is judged by, with the numbers of now."""
-    if stall.reason not in OF_ROUNDS:
+    if stall.reason not in ROUND_REASONS:
         return [f"{_WAITS[stall.reason][0]} for {duration((now_ns - stall.since_ns) / 1e9)}"]
     progress, verdict = migration.progress, migration.progress.verdict
     parts: list[Part] = [
@@ -75,7 +76,7 @@ def past(migration: Migration) -> list[str]:
 
 def advice(migration: Migration, width: int) -> list[Text]:
     """List what would end the stall, or would have ended the last one."""
-    options = migration.progress.verdict.advice
+    options = migration_advice(migration)
     if not options:
         return []
     is_over = migration.outcome_ns is not None
@@ -94,7 +95,7 @@ def _option(option: Advice, width: int) -> list[Text]:
 
 def _past_reason(stall: Stall, migration: Migration) -> str:
     end_ns = _end(stall, migration)
-    if stall.reason not in OF_ROUNDS:
+    if stall.reason not in ROUND_REASONS:
         return f"{_WAITS[stall.reason][1]} for {duration((end_ns - stall.since_ns) / 1e9)}"
     said = f"{_rounds(stall, migration, end_ns)} began with {size(stall.best_pending_bytes)} or more pending"
     needed = stall.required_downtime_seconds

@@ -5,25 +5,25 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from qemu_migration_exporter.core.model import StallReason
-from qemu_migration_exporter.core.stalls.advice import Evidence, advise
+from qemu_migration_exporter.core.model import Capabilities, StallReason
+from qemu_migration_exporter.present.advice import advise
 
 MIB = 1 << 20
 
 
 def advised(reason: StallReason, vm: str = "web-42", /, **evidence: object) -> list[str]:
     """Return the virsh commands for 47 MiB at 32 MiB/s against 0.3 s, or other evidence."""
-    known = {
+    known: dict[str, Any] = {
         "required_downtime_seconds": 1.47,
         "required_bandwidth_bytes_per_second": 157.0 * MIB,
-        "may_postcopy": False,
-        "may_throttle": False,
+        "capabilities": Capabilities(auto_converge=True),
     }
-    return [each.virsh for each in advise(vm, reason, Evidence(**{**known, **evidence}))]  # type: ignore[arg-type]
+    return [advice.virsh for advice in advise(vm, reason, **{**known, **evidence})]
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,18 @@ def advised(reason: StallReason, vm: str = "web-42", /, **evidence: object) -> l
         (StallReason.DIRTY_RATE, {}, ["virsh migrate-setmaxdowntime web-42 1700"]),
         (
             StallReason.THROTTLED_MAX,
-            {"may_postcopy": True},
+            {"capabilities": Capabilities(postcopy=True, auto_converge=True)},
             ["virsh migrate-setmaxdowntime web-42 1700", "virsh migrate-postcopy web-42"],
         ),
         (
             StallReason.DIRTY_RATE,
-            {"required_downtime_seconds": None, "may_throttle": True},
+            {"required_downtime_seconds": None, "capabilities": Capabilities()},
             ["virsh domjobabort web-42 && virsh migrate --live --auto-converge web-42 DESTINATION_URI"],
+        ),
+        (
+            StallReason.DIRTY_RATE,
+            {"required_downtime_seconds": None, "capabilities": Capabilities(dirty_limit=True)},
+            [],  # QEMU refuses auto-converge beside the dirty limit
         ),
         (StallReason.DIRTY_RATE, {"required_downtime_seconds": 1_900.0}, []),  # QEMU takes 2000 s at most
         (
@@ -70,13 +75,14 @@ def test_only_what_works_is_advised(reason: StallReason, evidence: dict[str, obj
 @pytest.mark.parametrize("reason", StallReason)
 def test_qmp_is_given_as_qemu_takes_it(reason: StallReason) -> None:
     """JSON, with the same numbers; and the whole is a line for a shell."""
-    evidence = Evidence(
+    options = advise(
+        "web-42",
+        reason,
         required_downtime_seconds=1.47,
         required_bandwidth_bytes_per_second=157.0 * MIB,
-        may_postcopy=True,
-        may_throttle=True,
+        capabilities=Capabilities(postcopy=True),
     )
-    for advice in advise("web-42", reason, evidence):
+    for advice in options:
         commands = json.loads(f"[{advice.qmp}]")
         assert all(command["execute"] for command in commands)
         assert shlex.split(str(advice), comments=True) == shlex.split(advice.virsh)

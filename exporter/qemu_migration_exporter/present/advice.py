@@ -1,0 +1,160 @@
+"""Commands that would end a stall, made from its numbers when somebody reads them.
+
+Only commands that QEMU would accept by the evidence are offered, each with its price, in the order of what they cost
+the guest. Numbers leave a margin of a tenth over what was measured, because working sets and networks vary.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from qemu_migration_exporter.core.model import Capabilities, Migration, Stall, StallReason, Verdict
+from qemu_migration_exporter.core.qmp_parameters import MAX_LIMIT_MS
+from qemu_migration_exporter.core.stalls.reasons import ROUND_REASONS
+
+_MIB: Final = 1 << 20
+_MARGIN: Final = 1.1
+
+#: Downtime limits are rounded up to whole tenths of a second.
+_STEP_MS: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """One command that would end a stall.
+
+    Attributes:
+        virsh: The command for a guest of libvirt.
+        price: The cost of it, or its precondition.
+        qmp: The same for QEMU's own monitor.
+    """
+
+    virsh: str
+    price: str
+    qmp: str
+
+    def __str__(self) -> str:
+        """Return one line for a shell; all after the command is a comment."""
+        return f"{self.virsh}  # {self.price}; QMP: {self.qmp}"
+
+
+def advise(
+    vm: str,
+    reason: StallReason,
+    *,
+    required_downtime_seconds: float | None,
+    required_bandwidth_bytes_per_second: float | None,
+    capabilities: Capabilities,
+) -> tuple[Advice, ...]:
+    """Return the commands that would end a stall of this reason, the cheapest for the guest first."""
+    word = _quoted(vm)
+    if reason in ROUND_REASONS:
+        bandwidth = required_bandwidth_bytes_per_second if reason is StallReason.BANDWIDTH_CAP else None
+        return tuple(_let_it_end(word, bandwidth, required_downtime_seconds, capabilities))
+    return tuple(_end_the_wait(word, reason))
+
+
+def advice_for(vm: str, evidence: Stall | Verdict) -> tuple[Advice, ...]:
+    """Return the commands for a stall, or for the reason that a verdict gives; none without a reason."""
+    if evidence.reason is None:
+        return ()
+    return advise(
+        vm,
+        evidence.reason,
+        required_downtime_seconds=evidence.required_downtime_seconds,
+        required_bandwidth_bytes_per_second=evidence.required_bandwidth_bytes_per_second,
+        capabilities=evidence.capabilities,
+    )
+
+
+def migration_advice(migration: Migration) -> tuple[Advice, ...]:
+    """Return what would end the stall in force; after the end, what would have ended the last one."""
+    return advice_for(migration.identity.vm, migration.progress.verdict)
+
+
+def _end_the_wait(vm: str, reason: StallReason) -> Iterator[Advice]:
+    match reason:
+        case StallReason.POSTCOPY_PAUSED:
+            yield _advice(
+                f"virsh migrate --live --postcopy --postcopy-resume {vm} DESTINATION_URI",
+                "connects again, once the network is back; to give up now would lose the guest",
+                _command("migrate", uri="DESTINATION_URI", resume=True),
+            )
+        case StallReason.BLOCKED_PRE_SWITCHOVER:
+            yield _advice(
+                f"virsh domjobinfo {vm}",
+                "it is for libvirt to go on, when the disks are copied; the guest stands still until then",
+                _command("migrate-continue", state="pre-switchover"),
+            )
+            yield _give_up(vm)
+        case _:
+            yield _give_up(vm)
+
+
+def _let_it_end(
+    vm: str, bandwidth: float | None, downtime_seconds: float | None, capabilities: Capabilities
+) -> Iterator[Advice]:
+    if bandwidth:
+        mib = math.ceil(bandwidth * _MARGIN / _MIB)
+        yield _advice(
+            f"virsh migrate-setspeed {vm} {mib}",
+            f"lifts QEMU's cap; the network has to carry {mib} MiB/s",
+            _command("migrate-set-parameters", max_bandwidth=mib * _MIB),
+        )
+    limit_ms = math.ceil((downtime_seconds or 0) * 1_000 * _MARGIN / _STEP_MS) * _STEP_MS
+    if 0 < limit_ms <= MAX_LIMIT_MS:
+        yield _advice(
+            f"virsh migrate-setmaxdowntime {vm} {limit_ms}",
+            f"the guest stands still for up to {limit_ms / 1_000:g} s",
+            _command("migrate-set-parameters", downtime_limit=limit_ms),
+        )
+    if capabilities.postcopy:
+        yield _advice(
+            f"virsh migrate-postcopy {vm}",
+            "the guest goes on at the destination and waits for each page it touches; if the network fails, for long",
+            _command("migrate-start-postcopy"),
+        )
+    if not (capabilities.auto_converge or capabilities.dirty_limit):
+        yield _advice(
+            f"virsh domjobabort {vm} && virsh migrate --live --auto-converge {vm} DESTINATION_URI",
+            "begins again, with the guest's CPUs slowed down by 20 to 99 %: that cannot be switched on while it runs",
+            _command("migrate_cancel"),
+            _command("migrate-set-capabilities", capabilities=[{"capability": "auto-converge", "state": True}]),
+        )
+
+
+def _give_up(vm: str) -> Advice:
+    return _advice(f"virsh domjobabort {vm}", "gives up; the guest stays here", _command("migrate_cancel"))
+
+
+def _advice(virsh: str, price: str, *commands: str) -> Advice:
+    return Advice(virsh=virsh, price=price, qmp=", ".join(commands))
+
+
+def _command(execute: str, **arguments: Any) -> str:  # noqa: ANN401 - any JSON that QEMU takes
+    """Return a QMP command; underscores in argument names become hyphens."""
+    spelled = {name.replace("_", "-"): value for name, value in arguments.items()}
+    command = {"execute": execute, "arguments": spelled} if spelled else {"execute": execute}
+    return json.dumps(command, separators=(", ", ":"))
+
+
+def _quoted(vm: str) -> str:
+    """Return a guest's name as one word of a shell; its owner may have chosen any characters."""
+    if vm.isprintable():
+        word = shlex.quote(vm)
+    else:
+        spelled = (
+            char if char.isprintable() and char not in "'\\" else "".join(f"\\x{byte:02x}" for byte in _bytes(char))
+            for char in vm
+        )
+        word = f"$'{''.join(spelled)}'"
+    return f"--domain {word}" if vm.startswith("-") else word
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
