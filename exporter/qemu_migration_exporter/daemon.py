@@ -13,9 +13,11 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from qemu_migration_exporter.config.schema import Config, SourceConfig
@@ -76,7 +78,9 @@ class Daemon:
         self._sources: dict[SourceConfig, Source] = {}
         self.streams = Pipeline(config, parts)
         self._stopping = False
-        self._reload_asked = False
+        self._reload_requested = False
+        self._reload_results: SimpleQueue[Future[str | None]] = SimpleQueue()
+        self._waker: socket.socket | None = None
         self._is_ready = False
         self._saved = time.monotonic()
         self._told = 0.0
@@ -93,9 +97,21 @@ class Daemon:
         """Stop soon."""
         self._stopping = True
 
-    def ask_reload(self) -> None:
-        """Read the configuration again soon."""
-        self._reload_asked = True
+    def request_reload(self) -> Future[str | None]:
+        """Request a reload of the configuration; any thread may.
+
+        Returns:
+            A future of the mistakes that kept the configuration, None if the new one is in force.
+        """
+        result: Future[str | None] = Future()
+        self._reload_results.put(result)
+        waker = self._waker
+        if waker is not None:
+            with suppress(OSError):  # full: the loop wakes up anyway; closed: `_close` answers
+                waker.send(b"\0")
+        if self._stopping:
+            self._answer_reloads("the exporter is stopping")
+        return result
 
     # Life
 
@@ -130,10 +146,14 @@ class Daemon:
                 self._close()
 
     def _take_signals(self, waker: socket.socket) -> None:
+        self._waker = waker
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
-        signal.signal(signal.SIGHUP, lambda *_: self.ask_reload())
+        signal.signal(signal.SIGHUP, lambda *_: self._request_reload_by_signal())
+
+    def _request_reload_by_signal(self) -> None:
+        self._reload_requested = True
 
     def _turn(self, woken: socket.socket) -> None:
         """Read what there is to read, for no longer than a second."""
@@ -149,9 +169,9 @@ class Daemon:
             self._take(source, source.read)
         if not sources and self.streams.is_catching_up:
             self._caught_up()
-        if self._reload_asked:
-            self._reload_asked = False
-            self._load_again()
+        if self._reload_requested or not self._reload_results.empty():
+            self._reload_requested = False
+            self._answer_reloads(self._reload_config())
         if time.monotonic() - self._told >= _TICK_SECONDS:
             self._tick()
 
@@ -179,7 +199,9 @@ class Daemon:
 
     def _close(self) -> None:
         """Close in the reverse order of opening: what goes on after a restart is kept, what cannot go on is ended."""
+        self._stopping = True
         self._notifier.tell(STOPPING="1")
+        self._answer_reloads("the exporter is stopping")
         self.streams.close(time.time_ns())
         self._parts.interrupt(time.time_ns())
         if self._parts.delivery is not None:
@@ -210,8 +232,19 @@ class Daemon:
         with self._failures.attempt(Component.SOURCE, "a source was not closed: %s", _shown(config)):
             source.close()
 
-    def _load_again(self) -> None:
-        """Take a new configuration: sources that are in both stay as they are. A bad one changes nothing."""
+    def _answer_reloads(self, mistakes: str | None) -> None:
+        """Answer every reload that was requested until now."""
+        with suppress(Empty):  # all are answered
+            while True:
+                with suppress(InvalidStateError):  # the requester stopped waiting
+                    self._reload_results.get_nowait().set_result(mistakes)
+
+    def _reload_config(self) -> str | None:
+        """Replace the configuration; sources in both stay as they are, and a broken one changes nothing.
+
+        Returns:
+            The mistakes, one a line; None if there are none.
+        """
         self._notifier.tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1_000))
         try:
             config = self._reload()
@@ -220,8 +253,10 @@ class Daemon:
             for mistake in error.mistakes:
                 logger.error("the configuration stays as it was: %s", mistake)  # noqa: TRY400 - no bug of ours
             self._notifier.tell(READY="1")
+            return str(error)
         else:
             self.config_loaded = True
+            unreadable: list[str] = []
             for gone in [each for each in self._sources if each not in config.sources]:
                 source = self._sources.pop(gone)
                 self._selector.unregister(source.fileno())
@@ -234,9 +269,11 @@ class Daemon:
                     self._open(each)
                 except SourceError as error:
                     self.config_loaded = False
+                    unreadable.append(str(error))
                     self._failures.note(Component.SOURCE, "a source cannot be read: %s", error)
             self._tick()
             logger.info("the configuration was read again: %d sources", len(self._sources))
+            return "\n".join(unreadable) or None
 
     def _take(self, source: Source, read: Callable[[], list[Item]]) -> None:
         """Take what a source has to give; one that fails must not stop the others."""

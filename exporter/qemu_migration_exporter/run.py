@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
@@ -32,6 +32,9 @@ from qemu_migration_exporter.tracing.trace_limits import TraceLimits
 from qemu_migration_exporter.web import Endpoints, MigrationView, Page, Server, StreamView
 
 logger = logging.getLogger(__name__)
+
+#: The reading thread takes a request within a second; sources of a new configuration are opened before the answer.
+_RELOAD_SECONDS: Final = 30.0
 
 
 def run(config: Config, reload: Callable[[], Config]) -> int:
@@ -69,7 +72,7 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
                 telemetry_path=config.web.telemetry_path,
                 page=lambda: _page(config, daemon, parts.board),
                 migrations=lambda: _documents(parts.board),
-                reload=_asker(daemon) if config.web.enable_reload else None,
+                reload=(lambda: _reload(daemon)) if config.web.enable_reload else None,
             ),
             config_file=config.web.config_file,
             failures=parts.failures,
@@ -120,11 +123,12 @@ def _host() -> Mapping[str, str]:
     return {"host.name": os.uname().nodename, "service.instance.id": str(instance)}
 
 
-def _asker(daemon: Daemon) -> Callable[[], str | None]:
-    def ask() -> None:
-        daemon.ask_reload()
-
-    return ask
+def _reload(daemon: Daemon) -> str | None:
+    """Reload the configuration and wait for the result: the mistakes, None if there are none."""
+    try:
+        return daemon.request_reload().result(_RELOAD_SECONDS)
+    except TimeoutError:  # the request stays, and the log has its result
+        return f"no answer within {_RELOAD_SECONDS:.0f} s; the log will have the result"
 
 
 def _documents(board: MigrationHistory) -> Sequence[Mapping[str, Any]]:

@@ -207,6 +207,22 @@ def test_a_reload_takes_what_is_good_and_keeps_the_old_if_it_is_not(tmp_path: Pa
         assert "sources.0.colour: unknown key" in daemon.log
 
 
+def test_reload_over_http_answers_with_the_mistake(tmp_path: Path) -> None:
+    """As blackbox_exporter does: a script that reloads sees the broken configuration in the answer."""
+    config = tmp_path / "exporter.yml"
+    valid = f"sources:\n  - file: {tmp_path}/a.log\nweb: {{enable_reload: true}}\n"
+    config.write_text(valid)
+    with running(tmp_path, f"--config.file={config}") as daemon:
+        answers = []
+        for text in (valid, "sources:\n  - colour: red\n", f"sources: [{{file: {tmp_path}/*/a.log}}]\n", valid):
+            config.write_text(text)
+            answers.append(daemon.post("/-/reload"))
+
+    assert [status for status, _ in answers] == [200, 500, 500, 200]
+    assert f"{config}:2: sources.0.colour: unknown key" in answers[1][1]
+    assert f"{tmp_path}/*/a.log" in answers[2][1]
+
+
 def test_a_log_without_trace_events_is_told_once(tmp_path: Path) -> None:
     """Tracing is not enabled there: the log says what to do, and says it once."""
     log = tmp_path / "db-7.log"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,15 @@ class Daemon:
         with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as answer:
             text: str = answer.read().decode()
         return text
+
+    def post(self, path: str) -> tuple[int, str]:
+        """Send an empty POST request; return the status and the text of the answer."""
+        request = urllib.request.Request(f"{self.url}{path}", method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=40) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, refusal.read().decode()
 
     def metric(self, name: str, **labels: str) -> float | None:
         """Scrape one sample."""
