@@ -7,99 +7,45 @@ is None, never 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
+from qemu_migration_exporter.core.terms import (
+    ClockKind,
+    DowntimePartName,
+    Kind,
+    Mode,
+    PauseCause,
+    PhaseName,
+    Result,
+    Side,
+    StallReason,
+    SurpriseKind,
+)
 
-class Side(StrEnum):
-    """Which end of a migration a QEMU is."""
-
-    SOURCE = "source"
-    DESTINATION = "destination"
-
-
-class Result(StrEnum):
-    """How a migration ended; `unknown` where the stream ended first."""
-
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    UNKNOWN = "unknown"
-
-
-class Mode(StrEnum):
-    """Whether the guest was moved before all of its memory was there."""
-
-    PRECOPY = "precopy"
-    POSTCOPY = "postcopy"
-
-
-class PhaseName(StrEnum):
-    """The phases of an outgoing migration, in their order."""
-
-    SETUP = "setup"
-    ITERATE = "iterate"
-    COMPLETE_PRECOPY = "complete_precopy"
-    POSTCOPY = "postcopy"
-    CLEANUP = "cleanup"
-
-
-class DowntimePartName(StrEnum):
-    """What the downtime is spent on beside the devices, in its order."""
-
-    #: The CPUs are paused and the disks flushed.
-    STOP = "stop"
-    #: RAM is sent for the last time, the final bitmap sync included.
-    RAM = "ram"
-
-
-class ClockKind(StrEnum):
-    """Where a stream's times come from."""
-
-    #: The probe lines carry them.
-    PROBE = "probe"
-    #: When a line reached us (live streams without times).
-    ARRIVAL = "arrival"
-    #: Only `time_spent` of migrate_transferred moves the clock (recordings without times).
-    RECONSTRUCTED = "reconstructed"
-
-
-class StallReason(StrEnum):
-    """Why a migration does not get on; a bounded set."""
-
-    DIRTY_RATE = "dirty_rate"
-    BANDWIDTH_CAP = "bandwidth_cap"
-    NO_THROUGHPUT = "no_throughput"
-    THROTTLED_MAX = "throttled_max"
-    BLOCKED_SETUP = "blocked_setup"
-    BLOCKED_WAIT_UNPLUG = "blocked_wait_unplug"
-    BLOCKED_PRE_SWITCHOVER = "blocked_pre_switchover"
-    POSTCOPY_PAUSED = "postcopy_paused"
-
-
-class SurpriseKind(StrEnum):
-    """What parsed and was not expected."""
-
-    #: A state QEMU's own transitions do not lead to, or one this program does not know.
-    UNEXPECTED_STATE = "unexpected_state"
-    UNKNOWN_STATE = "unknown_state"
-    #: A migration began while the one before had not ended.
-    RESTARTED = "restarted"
-    #: An end without its beginning, or the other way round: a line is missing.
-    UNPAIRED = "unpaired"
-    #: The same line twice.
-    DUPLICATE = "duplicate"
-    #: A line is older than the one before it.
-    CLOCK_BACKWARD = "clock_backward"
-    #: Another stream has a virtual machine of this name.
-    DUPLICATE_VM = "duplicate_vm"
-    #: The probe says that it dropped lines.
-    LINES_LOST = "lines_lost"
-    #: More processes speak in the stream than are followed.
-    TOO_MANY_PROCESSES = "too_many_processes"
-    #: Bytes of the stream were thrown away before they were read.
-    BYTES_LOST = "bytes_lost"
-    #: The stream's bytes are damaged, as a compressed file that is cut.
-    DAMAGED = "damaged"
+__all__ = [
+    "Capabilities",
+    "ClockKind",
+    "Device",
+    "DowntimePart",
+    "DowntimePartName",
+    "Identity",
+    "Kind",
+    "Migration",
+    "Mode",
+    "OpenWait",
+    "Pause",
+    "PauseCause",
+    "Phase",
+    "PhaseName",
+    "Progress",
+    "Result",
+    "Round",
+    "Side",
+    "Stall",
+    "StallReason",
+    "SurpriseKind",
+    "Sync",
+    "Verdict",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +71,7 @@ class Identity:
     partial: bool = False
     stacktrace: tuple[str, ...] = ()
     retry_of: str | None = None
+    kind: Kind = Kind.LIVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,11 +158,36 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DowntimePart:
-    """What else took part of the downtime."""
+    """A part of the downtime; `device` is the device's idstr in a part named `device`."""
 
     name: DowntimePartName
     start_ns: int
     end_ns: int
+    device: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """A time in which the guest did not run; `end_ns` is None if it did not run again in the stream."""
+
+    start_ns: int
+    end_ns: int | None
+    by: PauseCause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenWait:
+    """The wait in which a migration's stream ended.
+
+    Attributes:
+        state: QEMU's own word for the status, None where the stream gives none.
+        reason: The wait's name; None for one that no stall reason names.
+        since_ns: When it began.
+    """
+
+    state: str | None
+    reason: StallReason | None
+    since_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,12 +199,16 @@ class Capabilities:
         auto_converge: Auto-converge is enabled, or has throttled the guest.
         dirty_limit: The dirty limit is enabled (8.1 and later); QEMU refuses auto-converge beside it.
         max_bandwidth: The cap that was set, in bytes per second; None without a cap, or where none is known.
+        multifd: Memory is sent over several connections.
+        switchover_bandwidth: avail-switchover-bandwidth in bytes per second; None if unset.
     """
 
     postcopy: bool = False
     auto_converge: bool = False
     dirty_limit: bool = False
     max_bandwidth: int | None = None
+    multifd: bool = False
+    switchover_bandwidth: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,6 +285,7 @@ class Progress:
         transferred_bytes: Sum of the bandwidth windows, None before the first.
         postcopy_requests: None in post-copy where the event is not enabled.
         last_progress_ns: When it last got nearer to its end.
+        paused_since_ns, pause_cause: Of the pause the guest is in, None while it runs.
     """
 
     phase: PhaseName | None
@@ -329,6 +306,8 @@ class Progress:
     postcopy_requests: int | None
     last_progress_ns: int
     verdict: Verdict
+    paused_since_ns: int | None = None
+    pause_cause: PauseCause | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,6 +321,12 @@ class Migration:
         end_ns: The last mark that belongs to it, cleanup included.
         setup_ns, downtime_ns: Durations; None on a reconstructed clock.
         downtime_start_ns: When QEMU's own downtime began.
+        downtime_parts: In their order, without gaps: they add up to the downtime. Empty if that is unknown.
+        pauses: The times in which the guest did not run, the downtime included.
+        blackout_ns: The sum of the pauses up to the outcome; None on a reconstructed clock.
+        dirty_sync_count: QEMU's own number of bitmap syncs, which is not `Progress.bitmap_syncs` from 11.1 on.
+        transferred_is_partial: QEMU printed no bandwidth window at the end, so `transferred_bytes` is too low.
+        open_wait: What the migration waited for when the stream ended.
     """
 
     identity: Identity
@@ -359,6 +344,12 @@ class Migration:
     phases: tuple[Phase, ...]
     devices: tuple[Device, ...]
     stalls: tuple[Stall, ...]
+    downtime_parts: tuple[DowntimePart, ...] = ()
+    pauses: tuple[Pause, ...] = ()
+    blackout_ns: int | None = None
+    dirty_sync_count: int | None = None
+    transferred_is_partial: bool = False
+    open_wait: OpenWait | None = None
 
     @property
     def timed(self) -> bool:
