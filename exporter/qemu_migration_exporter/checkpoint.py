@@ -9,10 +9,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
-import os
 import pickle
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -21,6 +19,7 @@ import qemu_migration_exporter
 from qemu_migration_exporter import core
 from qemu_migration_exporter.core.tracking.stream import Snapshot
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
+from qemu_migration_exporter.ops.outputs import replace_file
 from qemu_migration_exporter.sources import Position
 
 #: A snapshot is some 10 KB a migration and round 200 bytes: this is a thousand of the longest.
@@ -61,17 +60,7 @@ def save(path: Path, streams: Mapping[str, Checkpoint]) -> None:
     content = _MAGIC + pickle.dumps((_build(), dict(streams)), protocol=5)
     if len(content) > _MAX_BYTES:
         raise OSError(errno.EFBIG, f"it has {len(content)} bytes")
-    unfinished = path.with_name(f"{path.name}.tmp")
-    try:
-        with unfinished.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        unfinished.replace(path)
-    except OSError:
-        with suppress(OSError):  # where it cannot be written it may not be there, and whoever asked is told why
-            unfinished.unlink()
-        raise
+    replace_file(path, content, sync=True)
 
 
 def load(path: Path, failures: ErrorCounter) -> dict[str, Checkpoint]:

@@ -209,21 +209,30 @@ def _add_log_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_config(arguments: argparse.Namespace) -> schema.Config:
     """Read the configuration, and put what the command line says over it."""
-    read = schema.load(arguments.config_file) if arguments.config_file else schema.Config()
+    read = _configuration(arguments)
     web = {
         "listen_address": arguments.listen_address,
         "config_file": arguments.web_config_file,
         "telemetry_path": arguments.telemetry_path,
     }
-    return read.model_copy(
+    return _with_endpoint(read, arguments).model_copy(
         update={
             "sources": (*read.sources, *map(schema.source_of, arguments.sources)),
             "state_file": arguments.state_file or read.state_file or _state_directory_file(),
             "web": read.web.model_copy(update={key: value for key, value in web.items() if value}),
-            "spans": read.spans.model_copy(
-                update={"otlp_endpoint": arguments.otlp_endpoint or read.spans.otlp_endpoint}
-            ),
         }
+    )
+
+
+def _configuration(arguments: argparse.Namespace) -> schema.Config:
+    return schema.load(arguments.config_file) if arguments.config_file else schema.Config()
+
+
+def _with_endpoint(config: schema.Config, arguments: argparse.Namespace) -> schema.Config:
+    if arguments.otlp_endpoint is None:
+        return config
+    return config.model_copy(
+        update={"spans": config.spans.model_copy(update={"otlp_endpoint": arguments.otlp_endpoint})}
     )
 
 
@@ -242,14 +251,13 @@ def _replay(arguments: argparse.Namespace) -> int:
         report=arguments.report,
         metrics_out=arguments.metrics_out,
         spans_out=arguments.spans_out,
-        otlp_endpoint=arguments.otlp_endpoint,
         listen_address=arguments.listen_address,
         vm=arguments.vm,
         format_name=arguments.format_name,
         start_ns=arguments.start_ns,
         speed=arguments.speed,
         strict=arguments.strict,
-        config=schema.load(arguments.config_file) if arguments.config_file else schema.Config(),
+        config=_with_endpoint(_configuration(arguments), arguments),
     )
     return Replay(options).run()
 

@@ -1,44 +1,35 @@
-"""Run recordings through the pipeline and show what came out."""
+"""Replay of recordings through the pipeline, and its report."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, generate_latest
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from qemu_migration_exporter.app import App, replay_sinks
 from qemu_migration_exporter.config.schema import Config
 from qemu_migration_exporter.core.changes import Change, MigrationEnded
 from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
 from qemu_migration_exporter.core.tracking.stream import Stream
-from qemu_migration_exporter.metrics.collector import MetricsSink
-from qemu_migration_exporter.metrics.self_collector import ExporterCollector
+from qemu_migration_exporter.ops.outputs import open_output, write_output
+from qemu_migration_exporter.ops.progress import progress
 from qemu_migration_exporter.ops.sanitize import printable, readable
+from qemu_migration_exporter.pipeline import Sinks
 from qemu_migration_exporter.present.document import document
 from qemu_migration_exporter.present.summary import StreamSummary
-from qemu_migration_exporter.present.text import render
 from qemu_migration_exporter.sources.procfs import read_guest
 from qemu_migration_exporter.sources.recording import DamagedError, Recording, SourceError, deduplicate, vm_name
-from qemu_migration_exporter.tracing import Sink
-from qemu_migration_exporter.tracing.export.blocking import PATIENCE_SECONDS, BlockingSpanProcessor
-from qemu_migration_exporter.tracing.export.json_lines import OtlpJsonWriter
-from qemu_migration_exporter.tracing.export.otlp import OtlpError, otlp
+from qemu_migration_exporter.tracing.export.otlp import OtlpError
 from qemu_migration_exporter.tracing.export.outcomes import EXPORTED
-from qemu_migration_exporter.tracing.spans import SpansSink
-from qemu_migration_exporter.tracing.trace_limits import TraceLimits
-from qemu_migration_exporter.web import Endpoints, Server
 
-#: A progress bar for less would only flicker.
-_PROGRESS_AFTER_SECONDS: Final = 1.0
+#: Interval at which the served page learns of running migrations.
+_LOOK_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +40,6 @@ class Options:
     report: Literal["text", "json", "none"] = "text"
     metrics_out: str | None = None
     spans_out: str | None = None
-    otlp_endpoint: str | None = None
     listen_address: str | None = None
     vm: str | None = None
     format_name: str | None = None
@@ -60,7 +50,7 @@ class Options:
 
 
 class Replay:
-    """One replay: its streams, its sinks and what it found."""
+    """One replay: its streams, its sinks and its findings."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -68,18 +58,22 @@ class Replay:
         self._migrations: list[Migration] = []
         self._problems: list[str] = []
         self._done = False
-        self._metrics = MetricsSink()
-        self._spans: SpansSink | None = None
-        self._sinks: list[Sink] = [self._metrics]
+        self._looked = 0.0
+        self._sinks: Sinks
 
     def run(self) -> int:
         """Replay everything; return the exit status."""
         options = self._options
         with ExitStack() as stack:
             try:
-                self._open_spans(stack)
-                registry = self._registry()
-                server = self._serve(stack, registry)
+                spans_out = None if options.spans_out is None else stack.enter_context(open_output(options.spans_out))
+                self._sinks = replay_sinks(options.config, spans_out=spans_out)
+                app = App(config=options.config, sinks=self._sinks, streams=self, is_ready=lambda: self._done)
+                registry = app.registry()
+                server = None
+                if options.listen_address is not None:
+                    server = app.server(options.listen_address, registry)
+                    stack.callback(server.stop)
             except OtlpError as error:
                 _complain(str(error))
                 return 1
@@ -88,8 +82,8 @@ class Replay:
                 return 1
             for name in options.files:
                 self._replay(name)
-            if self._spans is not None:
-                self._spans.close()
+            if self._sinks.spans is not None:
+                self._sinks.spans.close()
             self._done = True
             self._report()
             if options.metrics_out is not None:
@@ -99,45 +93,14 @@ class Replay:
                 _wait_until_interrupted(server.url)
         return status
 
-    def _open_spans(self, stack: ExitStack) -> None:
-        options = self._options
-        deliveries: list[BlockingSpanProcessor] = []
-        if options.spans_out is not None:
-            path = Path(options.spans_out)
-            out = stack.enter_context(path.open("w", encoding="utf-8"))
-            deliveries.append(BlockingSpanProcessor(OtlpJsonWriter(out)))
-        spans = options.config.spans
-        exporter = otlp(options.otlp_endpoint, spans.otlp_protocol, PATIENCE_SECONDS)
-        if exporter is not None:
-            deliveries.append(BlockingSpanProcessor(exporter))
-        if deliveries:
-            self._spans = SpansSink(
-                deliveries,
-                limits=TraceLimits(
-                    max_rounds=spans.max_rounds, max_devices=spans.max_devices, max_spans=spans.max_spans
-                ),
-            )
-            self._sinks.append(self._spans)
+    def all(self) -> Sequence[tuple[Stream, bool]]:
+        """Return the streams; only the last one is being read."""
+        streams = list(self._streams)
+        return [(stream, not self._done and stream is streams[-1]) for stream in streams]
 
-    def _registry(self) -> CollectorRegistry:
-        registry = CollectorRegistry(auto_describe=True)
-        registry.register(self._metrics)
-        registry.register(
-            ExporterCollector(
-                lambda: [(stream, not self._done and stream is self._streams[-1]) for stream in list(self._streams)],
-                self._spans,
-                lambda: self._metrics.limited,
-            )
-        )
-        return registry
-
-    def _serve(self, stack: ExitStack, registry: CollectorRegistry) -> Server | None:
-        if self._options.listen_address is None:
-            return None
-        server = Server(self._options.listen_address, Endpoints(registry=registry, is_ready=lambda: self._done))
-        server.start()
-        stack.callback(server.stop)
-        return server
+    def problems(self) -> Mapping[str, str]:
+        """Return no problems of streams: a recording that was read to its end is none."""
+        return {}
 
     def _replay(self, name: str) -> None:
         options = self._options
@@ -156,6 +119,7 @@ class Replay:
             start_ns=start_ns,
             page_size=options.config.page_size_bytes,
             rows=options.config.rows(),
+            policy=options.config.verdict.policy(),
             # The processes of a file may be long gone and their numbers given to others.
             name_process=read_guest if recording.is_live else None,
         )
@@ -164,7 +128,7 @@ class Replay:
             self._apply(stream.surprise(SurpriseKind.DUPLICATE_VM, vm))
         pace = _Pace(options.speed) if options.speed else None
         try:
-            with _progress(recording) as chunks:
+            with progress(recording) as chunks:
                 for chunk in chunks:
                     for piece in chunk.splitlines(keepends=True) if pace else (chunk,):
                         self._feed(stream, piece, pace)
@@ -188,8 +152,10 @@ class Replay:
     def _apply(self, changes: list[Change]) -> None:
         if self._options.report != "none":  # else nobody asks for them, and a long recording has many
             self._migrations += [change.migration for change in changes if isinstance(change, MigrationEnded)]
-        for sink in self._sinks:
-            sink.apply(changes)
+        self._sinks.apply(changes)
+        if self._options.listen_address is not None and time.monotonic() - self._looked >= _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._sinks.board.look([migration for stream in self._streams for migration in stream.running()])
 
     def _report(self) -> None:
         match self._options.report:
@@ -200,6 +166,10 @@ class Replay:
                     )
                     for stream in self._streams
                 ]
+                from rich.console import Console  # noqa: PLC0415 - only this report is laid out for a terminal
+
+                from qemu_migration_exporter.present.text import render  # noqa: PLC0415
+
                 render.render(summaries, self._migrations, console=Console(highlight=False))
             case "json":
                 json.dump(document(self._streams, self._migrations), sys.stdout, indent=2, ensure_ascii=False)
@@ -209,20 +179,19 @@ class Replay:
         sys.stdout.flush()
 
     def _write_metrics(self, path: str, registry: CollectorRegistry) -> None:
-        """Write the metrics beside their place and move them there: a textfile collector never sees half of them."""
-        unfinished = Path(f"{path}.{os.getpid()}.tmp")
         try:
-            unfinished.write_bytes(generate_latest(registry))
-            unfinished.replace(path)
+            write_output(path, generate_latest(registry))
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
             self._problem(f"{path}: {error.strerror or error}")
 
     def _status(self) -> int:
-        counts = self._spans.counts() if self._spans is not None else {}
+        spans = self._sinks.spans
+        counts = spans.counts() if spans is not None else {}
         failed = sum(spans for fate, spans in counts.items() if fate != EXPORTED)
         if failed:
             self._problem(f"{failed} spans were not delivered; replaying again is harmless, it makes the same spans")
+        if any(self._sinks.failures.counts().values()):
+            self._problem("the exporter failed at a part of this replay; the log has the traceback")
         malformed = sum(stream.counts.malformed for stream in self._streams)
         surprises = sum(stream.counts.surprises.total() for stream in self._streams)
         if malformed or surprises:
@@ -248,38 +217,6 @@ class _Pace:
         remaining = due + self._offset - time.monotonic()
         if remaining > 0:
             time.sleep(remaining)
-
-
-@contextmanager
-def _progress(recording: Recording) -> Iterator[Iterator[bytes]]:
-    """Give a recording's chunks, with a progress bar on a terminal if they take long."""
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-    task = bar.add_task(printable(recording.name), total=recording.size)
-    began = time.monotonic()
-    visible = False
-
-    def chunks() -> Iterator[bytes]:
-        nonlocal visible
-        for chunk in recording.chunks():
-            yield chunk
-            if console.is_terminal and not visible and time.monotonic() - began > _PROGRESS_AFTER_SECONDS:
-                visible = True
-                bar.start()
-            bar.update(task, completed=recording.read)
-
-    try:
-        yield chunks()
-    finally:
-        if visible:
-            bar.stop()
 
 
 def _nothing_in(stream: Stream) -> str:

@@ -1,0 +1,229 @@
+"""Composition root: the parts of `run` and of `replay`, built in one place.
+
+    streams ─changes→ Sinks {metrics, history, spans} ←reads─ registry, landing page, API ←HTTP─ server
+
+The commands differ in where lines come from and in how spans leave: `run` queues spans and never waits, `replay` waits
+for its receiver. All else is built here. Parts that a command may do without are imported where they are built:
+OpenTelemetry where spans have a receiver, the HTTP server where there is an address.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from prometheus_client import CollectorRegistry
+
+from qemu_migration_exporter.config.schema import Config, SpansConfig
+from qemu_migration_exporter.core.model import Migration
+from qemu_migration_exporter.core.tracking.stream import Stream
+from qemu_migration_exporter.metrics.collector import MetricsSink
+from qemu_migration_exporter.metrics.self_collector import ExporterCollector
+from qemu_migration_exporter.ops.errors import ErrorCounter
+from qemu_migration_exporter.pipeline import Sinks
+from qemu_migration_exporter.present.advice import migration_advice
+from qemu_migration_exporter.present.document import migration_document
+from qemu_migration_exporter.present.history import MigrationHistory
+from qemu_migration_exporter.present.text.verdict import running_sentence, sentence
+from qemu_migration_exporter.present.view import MigrationView, Page, StreamView
+
+if TYPE_CHECKING:
+    from qemu_migration_exporter.tracing.export.blocking import BlockingSpanProcessor
+    from qemu_migration_exporter.tracing.trace_limits import TraceLimits
+    from qemu_migration_exporter.web import Server
+
+
+class StreamSet(Protocol):
+    """Streams of a command: what a daemon follows, or what a replay has read."""
+
+    def all(self) -> Sequence[tuple[Stream, bool]]:
+        """Return the streams, each with whether it can be read now."""
+        ...
+
+    def problems(self) -> Mapping[str, str]:
+        """Return why streams cannot be read, by name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """Parts of one command around its streams.
+
+    Attributes:
+        is_ready: True once everything that was there at the start has been read.
+        config_loaded: True if the configuration in force is the last one given.
+    """
+
+    config: Config
+    sinks: Sinks
+    streams: StreamSet
+    is_ready: Callable[[], bool]
+    config_loaded: Callable[[], bool] = lambda: True
+
+    def registry(self) -> CollectorRegistry:
+        """Build the registry of all metrics."""
+        registry = CollectorRegistry(auto_describe=True)
+        registry.register(self.sinks.metrics)
+        registry.register(
+            ExporterCollector(
+                self.streams.all,
+                self.sinks.spans,
+                lambda: self.sinks.metrics.limited,
+                self.config_loaded,
+                self.sinks.failures,
+            )
+        )
+        return registry
+
+    def server(
+        self, address: str, registry: CollectorRegistry, *, reload: Callable[[], str | None] | None = None
+    ) -> Server:
+        """Build and start the HTTP server.
+
+        Raises:
+            OSError: The address cannot be listened on.
+            ConfigError: The web configuration file has mistakes.
+        """
+        from qemu_migration_exporter.web import Endpoints, Server  # noqa: PLC0415 - see the module
+
+        server = Server(
+            address,
+            Endpoints(
+                registry=registry,
+                is_ready=self.is_ready,
+                telemetry_path=self.config.web.telemetry_path,
+                page=self._page,
+                migrations=self._documents,
+                reload=reload,
+            ),
+            config_file=self.config.web.config_file,
+            failures=self.sinks.failures,
+        )
+        server.start()
+        return server
+
+    def _documents(self) -> Sequence[Mapping[str, Any]]:
+        history = self.sinks.board
+        return [migration_document(migration) for migration in (*history.running, *history.recent)]
+
+    def _page(self) -> Page:
+        now_ns = time.time_ns()
+        history, problems = self.sinks.board, self.streams.problems()
+        return Page(
+            now_ns=now_ns,
+            running=tuple(_view(migration, now_ns, running=True) for migration in history.running),
+            recent=tuple(_view(migration, now_ns, running=False) for migration in history.recent),
+            streams=tuple(
+                StreamView(
+                    name=stream.name,
+                    format=stream.format_name,
+                    clock=stream.clock_kind,
+                    is_up=up,
+                    last_event_ns=stream.last_event_ns,
+                    lines=stream.counts.lines,
+                    events=stream.counts.events,
+                    malformed=stream.counts.malformed,
+                    surprises=stream.counts.surprises.total(),
+                    problem=problems.get(stream.name),
+                )
+                for stream, up in self.streams.all()
+            ),
+            trace_url=self.config.web.trace_url,
+        )
+
+
+def live_sinks(config: Config) -> Sinks:
+    """Build the sinks of a daemon: spans are queued, and the spool keeps those that no receiver takes.
+
+    Raises:
+        OtlpError: The endpoint or the protocol cannot be used.
+        OSError: The spool's directory cannot be used.
+    """
+    metrics, history, failures = MetricsSink(max_vms=config.metrics.max_vms), MigrationHistory(), ErrorCounter()
+    spans = config.spans
+
+    from qemu_migration_exporter.tracing.export.otlp import otlp  # noqa: PLC0415 - see the module
+    from qemu_migration_exporter.tracing.export.queued import BatchConfig, QueuedSpanProcessor  # noqa: PLC0415
+    from qemu_migration_exporter.tracing.export.spool import Spool  # noqa: PLC0415
+    from qemu_migration_exporter.tracing.spans import SpansSink  # noqa: PLC0415
+
+    exporter = otlp(spans.otlp_endpoint, spans.otlp_protocol)
+    if exporter is None:
+        return Sinks(metrics, history, failures=failures)
+    spool = None
+    if spans.spool_directory is not None:
+        spool = Spool(Path(spans.spool_directory), max_bytes=spans.spool_max_bytes, failures=failures)
+        spool.open()
+    queue = QueuedSpanProcessor(exporter, pace=BatchConfig.of(spans.queue), spool=spool, failures=failures)
+    return Sinks(metrics, history, SpansSink([queue], _host(), _trace_limits(spans)), queue, failures)
+
+
+def replay_sinks(config: Config, *, spans_out: TextIO | None) -> Sinks:
+    """Build the sinks of a replay: spans go to a file, to a receiver that the replay waits for, or to both.
+
+    A replay's resource carries nothing of the machine it runs on.
+
+    Raises:
+        OtlpError: The endpoint or the protocol cannot be used.
+    """
+    metrics, history = MetricsSink(max_vms=config.metrics.max_vms), MigrationHistory()
+    spans = config.spans
+
+    from qemu_migration_exporter.tracing.export.blocking import (  # noqa: PLC0415 - see the module
+        PATIENCE_SECONDS,
+        BlockingSpanProcessor,
+    )
+    from qemu_migration_exporter.tracing.export.otlp import otlp  # noqa: PLC0415
+    from qemu_migration_exporter.tracing.spans import SpansSink  # noqa: PLC0415
+
+    processors: list[BlockingSpanProcessor] = []
+    if spans_out is not None:
+        from qemu_migration_exporter.tracing.export.json_lines import OtlpJsonWriter  # noqa: PLC0415
+
+        processors.append(BlockingSpanProcessor(OtlpJsonWriter(spans_out)))
+    exporter = otlp(spans.otlp_endpoint, spans.otlp_protocol, PATIENCE_SECONDS)
+    if exporter is not None:
+        processors.append(BlockingSpanProcessor(exporter))
+    return Sinks(metrics, history, SpansSink(processors, limits=_trace_limits(spans)) if processors else None)
+
+
+def _trace_limits(spans: SpansConfig) -> TraceLimits:
+    from qemu_migration_exporter.tracing.trace_limits import TraceLimits  # noqa: PLC0415 - see the module
+
+    return TraceLimits(max_rounds=spans.max_rounds, max_devices=spans.max_devices, max_spans=spans.max_spans)
+
+
+def _host() -> Mapping[str, str]:
+    """Return the attributes of this host, and of the daemon on it: stable over restarts and updates.
+
+    Source: machine-id(5).
+    """
+    try:
+        machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):  # not every machine has one; the host name changes more often
+        machine = socket.gethostname()
+    instance = uuid.uuid5(uuid.NAMESPACE_OID, f"qemu-migration-exporter/{machine}")
+    return {"host.name": os.uname().nodename, "service.instance.id": str(instance)}
+
+
+def _view(migration: Migration, now_ns: int, *, running: bool) -> MigrationView:
+    identity = migration.identity
+    parts = running_sentence(migration, now_ns) if running else sentence(migration)
+    return MigrationView(
+        identity=identity,
+        progress=migration.progress,
+        rounds=migration.rounds,
+        result=None if running else migration.result,
+        outcome_ns=None if running else migration.outcome_ns,
+        duration_ns=now_ns - identity.start_ns if running else migration.duration_ns,
+        downtime_ns=migration.downtime_ns,
+        advice=migration_advice(migration) if running else (),
+        sentence="".join(part if isinstance(part, str) else part[0] for part in parts),
+        error=migration.error,
+    )
