@@ -272,7 +272,7 @@ class Pipeline:
             untimed=ClockKind.ARRIVAL,
             page_size=self.config.page_size_bytes,
             name_process=read_guest,
-            rows=self.config.rows(),
+            parser=self.config.parser_options(),
             policy=self.config.verdict.policy(),
             room=self._room,
         )

@@ -118,7 +118,7 @@ class Replay:
             untimed=ClockKind.RECONSTRUCTED,
             start_ns=start_ns,
             page_size=options.config.page_size_bytes,
-            rows=options.config.rows(),
+            parser=options.config.parser_options(),
             policy=options.config.verdict.policy(),
             # The processes of a file may be long gone and their numbers given to others.
             name_process=read_guest if recording.is_live else None,

@@ -17,7 +17,7 @@ from prometheus_client.samples import Sample
 from qemu_migration_exporter.core.changes import Change
 from qemu_migration_exporter.core.model import ClockKind
 from qemu_migration_exporter.core.parsing.decoder import Decoder, Malformed
-from qemu_migration_exporter.core.parsing.formats import FORMATS, recognise, undecided
+from qemu_migration_exporter.core.parsing.formats import FORMATS, detect, detection_prefilter
 from qemu_migration_exporter.core.parsing.line_splitter import MAX_LINE_BYTES
 from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter
 from qemu_migration_exporter.core.tracking.stream import Snapshot, Stream
@@ -39,8 +39,8 @@ _NOW_NS: Final = 1_795_387_133_000_000_000
 
 #: By the name of their format, None for the one of a stream whose format is not known yet.
 _SIEVES: Final[Mapping[str | None, LinePrefilter]] = {
-    **{name: make(Decoder()).sieve for name, make in FORMATS.items()},
-    None: undecided(Decoder()),
+    **{name: make(Decoder()).prefilter for name, make in FORMATS.items()},
+    None: detection_prefilter(Decoder().vocabulary),
 }
 
 
@@ -55,7 +55,7 @@ def formats(data: bytes) -> None:
     decoder = Decoder()
     form = None if name is None else FORMATS[name](decoder)
     for line in filter(None, lines):
-        told = recognise(line, decoder) if form is None else name
+        told = detect(line, decoder) if form is None else name
         if told is None:
             continue
         parsed = (form or FORMATS[told](Decoder())).parse(line)

@@ -13,9 +13,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from qemu_migration_exporter.config import yaml_loader
 from qemu_migration_exporter.config.addresses import check_template, parse_address, parse_path
 from qemu_migration_exporter.core.events import Event, Signal
-from qemu_migration_exporter.core.parsing.decoder import CONVERSIONS, field_names
+from qemu_migration_exporter.core.parsing.conversions import CONVERSIONS
 from qemu_migration_exporter.core.parsing.formats import FORMATS
+from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout, meanings
+from qemu_migration_exporter.core.parsing.vocabulary import field_names
 from qemu_migration_exporter.core.stalls.convergence import Rules
 from qemu_migration_exporter.core.stalls.detector import StallPolicy
 from qemu_migration_exporter.core.stalls.wait_timer import WaitTimeouts
@@ -336,6 +338,10 @@ class Config(_Section):
     def rows(self) -> tuple[EventLayout, ...]:
         """Give the vocabulary with what was added to it; additions are tried first."""
         return (*(row for mark in self.marks for row in mark.rows()), *LAYOUTS)
+
+    def parser_options(self) -> ParserOptions:
+        """Return the settings of the parser."""
+        return ParserOptions(rows=self.rows())
 
 
 def load(path: str) -> Config:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from qemu_migration_exporter.core.events import Pending, PostcopyRequests, QmpCommand, Signal
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
+from qemu_migration_exporter.core.parsing.vocabulary import Release, releases
 from qemu_migration_exporter.probes.binary import Argument, Binary, ProbeError
 
 #: Rows that stand for one argument's values each are one layout to a probe, which prints the argument.
@@ -138,12 +139,12 @@ def _candidates() -> dict[str, list[EventLayout]]:
     merged = {row.name for row in _MERGED}
     by_name: dict[str, list[EventLayout]] = {}
     for row in (*(row for row in LAYOUTS if row.name not in merged), *_MERGED):
-        if is_told(row):
+        if is_printed(row):
             by_name.setdefault(row.name, []).append(row)
     return by_name
 
 
-def is_told(row: EventLayout) -> bool:
+def is_printed(row: EventLayout) -> bool:
     """Say whether a probe has a use for an event; `postcopy_requests` it makes itself."""
     if row.meaning in {Signal.OTHER, PostcopyRequests} or _is_idle_command(row):
         return False
@@ -173,29 +174,18 @@ def _fits(row: EventLayout, arguments: tuple[Argument, ...], pointer_size: int) 
     )
 
 
-def _release(fitting: Iterable[list[EventLayout]]) -> tuple[tuple[int, int], tuple[int, int]]:
+def _release(fitting: Iterable[list[EventLayout]]) -> tuple[Release, Release]:
     """Narrow down which release this is, by the events that have but one fitting row."""
     since, until = (0, 0), (99, 0)
     for rows in fitting:
         if len(rows) == 1:
-            row_since, row_until = versions(rows[0])
+            row_since, row_until = releases(rows[0])
             if max(since, row_since) <= min(until, row_until):  # a vendor's backport may contradict
                 since, until = max(since, row_since), min(until, row_until)
     return since, until
 
 
-def versions(row: EventLayout) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the first and last release of a row, (99, 0) for a layout still in use."""
-    since, _, until = row.versions.partition("..")
-    return _version(since), _version(until or "99.0")
-
-
-def _version(text: str) -> tuple[int, int]:
-    major, _, minor = text.partition(".")
-    return int(major), int(minor)
-
-
-def _choose(rows: list[EventLayout], since: tuple[int, int], until: tuple[int, int]) -> EventLayout:
+def _choose(rows: list[EventLayout], since: Release, until: Release) -> EventLayout:
     """Choose among rows of as many arguments.
 
     A pointer fits a number's conversion too, so the row with more strings is the better one; what is alike
@@ -203,7 +193,7 @@ def _choose(rows: list[EventLayout], since: tuple[int, int], until: tuple[int, i
     """
 
     def rank(row: EventLayout) -> tuple[int, bool]:
-        row_since, row_until = versions(row)
+        row_since, row_until = releases(row)
         strings = sum(conversion in "sw" for conversion in _conversions(row))
         return strings, max(since, row_since) <= min(until, row_until)
 

@@ -110,7 +110,7 @@ def test_a_first_start_has_no_state_and_no_word(tmp_path: Path, caplog: pytest.L
         "os\nsystem",
         "builtins\neval",
         "functools\npartial",
-        "qemu_migration_exporter.core.parsing.decoder\npartial",
+        "qemu_migration_exporter.core.parsing.vocabulary\npartial",
         "qemu_migration_exporter.core.qmp_parameters\njson",
         "qemu_migration_exporter.core.model\n__builtins__",
         "qemu_migration_exporter.core.model\n__loader__",

@@ -1,4 +1,4 @@
-"""A sieve drops noise and nothing else: whatever it leaves out, reading it line by line calls noise too."""
+"""A prefilter drops noise and nothing else: whatever it leaves out, reading it line by line calls noise too."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from qemu_migration_exporter.core.events import Signal
 from qemu_migration_exporter.core.parsing.decoder import Decoder
-from qemu_migration_exporter.core.parsing.formats import FORMATS, Format, recognise, undecided
+from qemu_migration_exporter.core.parsing.formats import FORMATS, Format, detect, detection_prefilter
 from qemu_migration_exporter.core.parsing.line_splitter import LineSplitter
-from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter, any_of, none_of
+from qemu_migration_exporter.core.parsing.options import ParserOptions
+from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter, alternation, reject_prefixes
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
 from qemu_migration_exporter.core.tracking.stream import Stream
 
@@ -71,10 +72,10 @@ def formats() -> dict[str, Format]:
     return {"qemu-log, ISO 8601": iso, **{name: make(Decoder()) for name, make in FORMATS.items()}}
 
 
-def dropped(sieve: LinePrefilter, block: bytes) -> list[bytes]:
+def dropped(prefilter: LinePrefilter, block: bytes) -> list[bytes]:
     """Return the lines that are left out, and assert that the others are there in their order."""
     splitter = LineSplitter()
-    lines, kept = splitter.split(block), splitter.cut(sieve.keep(block))
+    lines, kept = splitter.split(block), splitter.cut(prefilter.keep(block))
     left_out = []
     rest = iter(kept)
     wanted = next(rest, None)
@@ -94,7 +95,7 @@ def dropped(sieve: LinePrefilter, block: bytes) -> list[bytes]:
 def test_what_is_left_out_is_noise(block: bytes) -> None:
     """In every format, for events, their pieces, several in one line, and bytes of any kind."""
     for each in formats().values():
-        assert [] == [line for line in dropped(each.sieve, block) if each.parse(line) is not None]
+        assert [] == [line for line in dropped(each.prefilter, block) if each.parse(line) is not None]
 
 
 @settings(max_examples=500)
@@ -102,18 +103,18 @@ def test_what_is_left_out_is_noise(block: bytes) -> None:
 def test_what_is_left_out_of_an_unknown_stream_tells_nothing(block: bytes) -> None:
     """Neither what format it is of, nor, whichever that will turn out to be, anything else."""
     decoder = Decoder()
-    for line in dropped(undecided(decoder), block):
-        assert recognise(line, decoder) is None
+    for line in dropped(detection_prefilter(decoder.vocabulary), block):
+        assert detect(line, decoder) is None
         assert {} == {name: each for name, each in formats().items() if each.parse(line) is not None}
 
 
 @pytest.mark.parametrize("name", [*SMALL, *sorted(path.stem for path in MADE.glob("*.log"))])
 def test_recordings_lose_nothing(name: str) -> None:
-    """Whole recordings, by the sieve of every format."""
+    """Whole recordings, by the prefilter of every format."""
     data = (MADE / f"{name}.log").read_bytes() if name.startswith("made-") else recording(name)
     _, block = LineSplitter().take(b"\n" + data)
     for each in formats().values():
-        assert [] == [line for line in dropped(each.sieve, block) if each.parse(line) is not None]
+        assert [] == [line for line in dropped(each.prefilter, block) if each.parse(line) is not None]
 
 
 @pytest.mark.parametrize(
@@ -132,13 +133,13 @@ def test_recordings_lose_nothing(name: str) -> None:
 )
 def test_what_makes_noise_is_left_out(format_name: str, line: bytes) -> None:
     """The events that QEMU prints once a page, by thousands."""
-    sieve = formats()[format_name].sieve
-    assert [] == sieve.keep(b"\n" + (line + b"\n") * 3)
+    prefilter = formats()[format_name].prefilter
+    assert [] == prefilter.keep(b"\n" + (line + b"\n") * 3)
 
 
 @pytest.mark.parametrize("make", [lambda data: data, lambda data: data.replace(b"\n", b"\r\n")])
 def test_a_noisy_stream_counts_the_same(make: Callable[[bytes], bytes]) -> None:
-    """Read at once, most of its blocks go through the sieve; read in small pieces, none does."""
+    """Read at once, most of its blocks go through the prefilter; read in small pieces, none does."""
     data = make(recording("qemu-10.0-log-nonconverging"))
     at_once, in_pieces = Stream("a", vm="a"), Stream("a", vm="a")
     for start in range(0, len(data), 200_000):
@@ -151,7 +152,7 @@ def test_a_noisy_stream_counts_the_same(make: Callable[[bytes], bytes]) -> None:
 
 def test_any_of_matches_words_and_what_begins_with_them() -> None:
     """A word that another begins with is enough for both."""
-    assert b"(?:ab(?:c|d)|x)" == any_of([b"abc", b"abd", b"x", b"xy"])
+    assert b"(?:ab(?:c|d)|x)" == alternation([b"abc", b"abd", b"x", b"xy"])
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_none_of_looks_at_no_more_than_tells_them_apart(
     others: list[bytes], words: list[bytes], pattern: bytes
 ) -> None:
     """And at nothing of another that a word begins with, as of an event that a configuration added to the vocabulary."""
-    assert pattern == none_of(others, words)
+    assert pattern == reject_prefixes(others, words)
 
 
 def test_an_event_that_a_configuration_wants_is_kept() -> None:
@@ -178,4 +179,6 @@ def test_an_event_that_a_configuration_wants_is_kept() -> None:
     wanted = EventLayout(
         "migration_transferred_bytes", "8.1..", "qemu_file %u multifd %u RDMA %u", Signal.OTHER, "_ _ _"
     )
-    assert [line] == FORMATS["qemu-log"](Decoder((*LAYOUTS, wanted))).sieve.keep(b"\n" + line + b"\n")
+    assert [line] == FORMATS["qemu-log"](Decoder(ParserOptions(rows=(*LAYOUTS, wanted)))).prefilter.keep(
+        b"\n" + line + b"\n"
+    )

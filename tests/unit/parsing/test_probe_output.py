@@ -26,7 +26,7 @@ from qemu_migration_exporter.core.events import (
     Transferred,
 )
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed
-from qemu_migration_exporter.core.parsing.formats import probe_output, recognise
+from qemu_migration_exporter.core.parsing.formats import detect, probe_output
 from qemu_migration_exporter.core.parsing.formats.probe_output import ProbeOutput
 
 P, T = 26734, 26790
@@ -343,4 +343,4 @@ def test_an_output_that_lost_its_newlines_is_one_malformed_line() -> None:
 )
 def test_a_probe_is_recognised_by_its_anchor_or_an_event_of_ours(line: bytes, name: str | None) -> None:
     """The thread behind the process is ours alone; QEMU's own log has a fraction and a colon."""
-    assert name == recognise(line, Decoder())
+    assert name == detect(line, Decoder())

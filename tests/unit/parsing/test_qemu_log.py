@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from qemu_migration_exporter.core.events import ErrorReported, Pending, Signal, SignalEvent, StateSet
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed
-from qemu_migration_exporter.core.parsing.formats import recognise
+from qemu_migration_exporter.core.parsing.formats import detect
 from qemu_migration_exporter.core.parsing.formats.qemu_log import QemuLog
 
 from tests.support.core_helpers import EPOCH_NS
@@ -186,7 +186,7 @@ def test_glued_to_a_torn_line_may_be_noise() -> None:
 )
 def test_a_log_is_recognised_by_an_event_of_ours(line: bytes, name: str | None) -> None:
     """A name we know, torn arguments or not."""
-    assert name == recognise(line, Decoder())
+    assert name == detect(line, Decoder())
 
 
 def test_arguments_are_read_where_the_format_is_a_guess() -> None:

@@ -26,7 +26,7 @@ from qemu_migration_exporter.core.events import (
     Transferred,
 )
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed
-from qemu_migration_exporter.core.parsing.formats import recognise
+from qemu_migration_exporter.core.parsing.formats import detect
 from qemu_migration_exporter.core.parsing.formats.systemtap import SystemTap
 
 ITERATE = SignalEvent(None, None, Signal.ITERATE)
@@ -143,7 +143,6 @@ def test_the_rest_is_noise(line: bytes) -> None:
         b"m",
         b"p",
         b'process("/usr/libexec/qemu-kvm").mark("savevm_st',
-        b"migrate_pending",
         b"migrate_pending pending_si",
         b"migrate_pending pend_post:1",
         b"migrate_pending pending_size:many",
@@ -195,7 +194,7 @@ def test_an_output_that_lost_its_newlines_is_one_malformed_line() -> None:
 )
 def test_a_script_is_recognised_by_what_qemu_does_not_print(line: bytes, name: str | None) -> None:
     """A mark, a function's arguments, or an event's arguments as `key:value`."""
-    assert name == recognise(line, Decoder())
+    assert name == detect(line, Decoder())
 
 
 #: What scripts print of events, with keys that are known and others, and values that are numbers and others.

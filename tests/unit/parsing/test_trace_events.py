@@ -26,8 +26,10 @@ from qemu_migration_exporter.core.events import (
     ThrottleSet,
     Transferred,
 )
-from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, field_names
+from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed, timed
+from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
+from qemu_migration_exporter.core.parsing.vocabulary import field_names
 
 from tests.support.paths import DATA
 
@@ -298,22 +300,24 @@ EXAMPLES: list[tuple[str, str, Event]] = [
 ]
 
 
+def decode(text: bytes, rows: tuple[EventLayout, ...] = LAYOUTS) -> Parsed:
+    """Decode a text by a new decoder of a table, at time NS by thread T."""
+    parsed = Decoder(ParserOptions(rows=rows)).decode(text)
+    return parsed if parsed is None or isinstance(parsed, Malformed) else timed(parsed, NS, T)
+
+
 @pytest.mark.parametrize(("line", "expected"), [(line, event) for _, line, event in EXAMPLES])
 def test_a_line_means_what_its_row_says(line: str, expected: Event) -> None:
     """A line as the reference has it, read by a decoder that knows nothing of the stream yet."""
-    name, _, arguments = line.partition(" ")
-    assert expected == Decoder().decode(name.encode(), arguments.encode(), NS, T)
+    assert expected == decode(line.encode())
 
 
 def test_no_row_is_without_an_example() -> None:
     """A row nobody can show a line for does not belong in the table."""
     shown = set()
     for versions, line, _ in EXAMPLES:
-        name, _, arguments = line.partition(" ")
-        rows = [row for row in LAYOUTS if (row.name, row.versions) == (name, versions)]
-        shown.add(
-            next(row for row in rows if Decoder((row,)).decode(name.encode(), arguments.encode(), NS, T) != MALFORMED)
-        )
+        rows = [row for row in LAYOUTS if (row.name, row.versions) == (line.partition(" ")[0], versions)]
+        shown.add(next(row for row in rows if decode(line.encode(), (row,)) != MALFORMED))
     assert set(LAYOUTS) == shown
 
 
@@ -341,9 +345,8 @@ def test_a_row_is_well_formed(row: tuple[str, ...]) -> None:
 )
 def test_a_double_has_many_shapes(printed: str, bytes_per_ms: float) -> None:
     """A %g of printf is short or has an exponent; SystemTap has no floats and prints the bits of the double."""
-    arguments = f"transferred 1 time_spent 2 bandwidth {printed} max_size -1".encode()
-    event = Decoder().decode(b"migrate_transferred", arguments, None, None)
-    assert Transferred(None, None, 1, 2, bytes_per_ms, None, -1) == event
+    event = decode(f"migrate_transferred transferred 1 time_spent 2 bandwidth {printed} max_size -1".encode())
+    assert Transferred(NS, T, 1, 2, bytes_per_ms, None, -1) == event
 
 
 # The vocabulary against QEMU's own declarations
@@ -459,7 +462,7 @@ def rows_of(variant: Variant) -> set[EventLayout]:
     rows = [row for row in LAYOUTS if row.name == variant.name and covers(row, first, last)]
     found = set()
     for _, line in printed(variant):
-        reading = [row for row in rows if Decoder((row,)).decode(row.name.encode(), line, NS, T) != MALFORMED]
+        reading = [row for row in rows if decode(row.name.encode() + b" " + line, (row,)) != MALFORMED]
         assert reading, f"{variant.name} {variant.first}..{variant.last or ''} has no row for {line!r}"
         found.add(reading[0])
     return found
@@ -499,7 +502,7 @@ def test_every_declaration_is_read_as_what_it_means(variant: Variant) -> None:
     """Printed as QEMU's C would, a line gives the event of its row, each field from the argument of that name."""
     rows = rows_of(variant)
     for values, line in printed(variant):
-        event = Decoder().decode(variant.name.encode(), line, NS, T)
+        event = decode(variant.name.encode() + b" " + line)
         assert event is not None
         assert not isinstance(event, Malformed)
         assert (NS, T) == event[:2]

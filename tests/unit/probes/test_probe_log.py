@@ -13,7 +13,7 @@ from qemu_migration_exporter.core.events import Signal
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS
 from qemu_migration_exporter.probes import ProbeError, log_advice
 from qemu_migration_exporter.probes.log import PATTERNS
-from qemu_migration_exporter.probes.plan import is_told
+from qemu_migration_exporter.probes.plan import is_printed
 
 from tests.support.paths import DATA
 from tests.support.qemu_binaries import LOGGED, write_qemu
@@ -39,7 +39,7 @@ def test_the_log_patterns_are_the_vocabulary_and_little_else() -> None:
     """Each event used is switched on, page requests apart, and nothing that comes for every page or field."""
     on = {name for name in NAMES if any(fnmatchcase(name, pattern) for pattern in PATTERNS)}
     commands = {row.name for row in LAYOUTS if row.name.startswith("qmp_enter_")}
-    used = commands | {row.name for row in LAYOUTS if is_told(row) and row.meaning is not Signal.POSTCOPY_REQUEST}
+    used = commands | {row.name for row in LAYOUTS if is_printed(row) and row.meaning is not Signal.POSTCOPY_REQUEST}
     assert used <= set(NAMES)
     assert used <= on
     assert on - used <= HARMLESS

@@ -18,7 +18,7 @@ from qemu_migration_exporter.core.events import (
     ThrottleSet,
     Transferred,
 )
-from qemu_migration_exporter.core.parsing.decoder import Decoder, Malformed
+from qemu_migration_exporter.core.parsing.decoder import Decoder, Malformed, timed
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS
 from qemu_migration_exporter.probes import ProbeError, bpftrace_script, systemtap_script
 from qemu_migration_exporter.probes.plan import EVIDENCE
@@ -70,12 +70,12 @@ def printf(script: str, name: str) -> Printf:
 
 def decoded(line: str, decoder: Decoder) -> Event:
     """Read a printed line as the exporter does."""
-    match = re.fullmatch(r"10/11@12 (\w+)(?: ([^\n]+))?\n", line)
+    match = re.fullmatch(r"10/11@12 (\w+(?: [^\n]+)?)\n", line)
     assert match is not None, line
-    event = decoder.decode(match[1].encode(), (match[2] or "").encode(), 12, 11)
+    event = decoder.decode(match[1].encode())
     assert event is not None, line
     assert not isinstance(event, Malformed), line
-    return event
+    return timed(event, 12, 11)
 
 
 @pytest.fixture(name="qemu")

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import pytest
 from qemu_migration_exporter.core.events import Anchored, Event, Line, LinesLost, Signal, SignalEvent, Transferred
 from qemu_migration_exporter.core.model import ClockKind
-from qemu_migration_exporter.core.timeline.clock import Clock, OrderingClock, ReconstructedClock, StreamClock
+from qemu_migration_exporter.core.timeline.clock import Clock
+from qemu_migration_exporter.core.timeline.reconstructed import ReconstructedClock
+from qemu_migration_exporter.core.timeline.reordering import ReorderingClock
+from qemu_migration_exporter.core.timeline.stream import StreamClock
 
 MS = 1_000_000
 S = 1_000 * MS
@@ -93,7 +96,7 @@ def test_a_clock_that_was_set_back_is_right_again_when_nothing_is_open() -> None
 
 def test_lines_that_are_put_in_order_follow_a_clock_that_was_set_back() -> None:
     """Once those held are given out."""
-    clock = OrderingClock(monotonic=False)
+    clock = ReorderingClock(monotonic=False)
     clock.place([said(at(20 * S))], 0)
     clock.settle(10 * S)
     assert [at_ns for _, at_ns in clock.tick(21 * S)] == [20 * S]
@@ -162,7 +165,7 @@ def times(clock: Clock, events: Sequence[Event], arrival_ns: int = 99) -> list[i
 
 def test_lines_of_two_cpus_are_put_in_order() -> None:
     """Their buffers are emptied in turns; what happened at the same time stays in the order it came."""
-    clock = OrderingClock(monotonic=False)
+    clock = ReorderingClock(monotonic=False)
     one, two = SignalEvent(300 * MS, 1, Signal.ITERATE), SignalEvent(300 * MS, 2, Signal.ITERATE)
     events = [at(200 * MS), one, at(600 * MS), at(100 * MS), two, at(500 * MS)]
     assert [(at(100 * MS), 100 * MS), (at(200 * MS), 200 * MS), (one, 300 * MS), (two, 300 * MS)] == placed(
@@ -173,7 +176,7 @@ def test_lines_of_two_cpus_are_put_in_order() -> None:
 
 def test_a_line_is_given_once_none_can_come_before_it() -> None:
     """Half a second after it, by the lines' own time; until then it is held, and kept with what was said of it."""
-    clock = OrderingClock(monotonic=False)
+    clock = ReorderingClock(monotonic=False)
     first = (at(MS), b"first", 7)
     assert [] == clock.place([first], 99)
     assert [] == clock.place([said(at(500 * MS))], 99)
@@ -187,27 +190,27 @@ def test_a_line_is_given_once_none_can_come_before_it() -> None:
 )
 def test_a_line_that_comes_too_late_to_be_put_in_order_is_told(late_ms: int, at_ms: int, jumps: int) -> None:
     """It happens when the last line that was given did, and more than threads' jitter is counted."""
-    clock = OrderingClock(monotonic=False)
+    clock = ReorderingClock(monotonic=False)
     assert [100 * MS, at_ms * MS, 600 * MS] == times(clock, [at(100 * MS), at(600 * MS), at(late_ms * MS)])
     assert jumps == clock.jumps_back
 
 
 def test_the_anchor_says_when_a_monotonic_time_was() -> None:
     """It is no event itself, and when the lines came does not matter."""
-    clock = OrderingClock(monotonic=True)
+    clock = ReorderingClock(monotonic=True)
     events: list[Event] = [anchor(5 * MS, WALL + 5 * MS), at(8 * MS), at(7 * MS)]
     assert [(at(7 * MS), WALL + 7 * MS), (at(8 * MS), WALL + 8 * MS)] == placed(clock, events)
 
 
 def test_without_an_anchor_the_first_line_was_said_when_it_came() -> None:
     """And the others as long after it, or before it, as they say."""
-    clock = OrderingClock(monotonic=True)
+    clock = ReorderingClock(monotonic=True)
     assert [WALL - 2 * MS, WALL, WALL + 4 * MS] == times(clock, [at(7 * MS), at(11 * MS), at(5 * MS)], WALL)
 
 
 def test_times_of_the_wall_need_no_anchor() -> None:
     """One that is there all the same, of another probe, moves nothing."""
-    clock = OrderingClock(monotonic=False)
+    clock = ReorderingClock(monotonic=False)
     assert [WALL, WALL + MS] == times(clock, [at(WALL), anchor(5, WALL), at(WALL + MS)])
 
 
@@ -222,7 +225,7 @@ def test_times_of_the_wall_need_no_anchor() -> None:
 )
 def test_another_run_of_the_probe_begins_anew(second: Anchored, expected_ms: list[int], jumps: int) -> None:
     """Nothing of the run before is waited for, the new anchor counts, and times never go back."""
-    clock = OrderingClock(monotonic=True)
+    clock = ReorderingClock(monotonic=True)
     before: list[Event] = [anchor(0, WALL), at(200 * MS), at(100 * MS)]
     assert [] == [timed for event in before for timed in clock.place([said(event)], 99)]
     released = [at_ns for _, at_ns in clock.place([said(second)], 99)]
@@ -233,7 +236,7 @@ def test_another_run_of_the_probe_begins_anew(second: Anchored, expected_ms: lis
 
 def test_a_line_without_time_stays_with_the_newest() -> None:
     """What the probe says of itself, as that it dropped lines: behind all that came before it, or behind the anchor."""
-    clock = OrderingClock(monotonic=True)
+    clock = ReorderingClock(monotonic=True)
     lost = LinesLost(None, None, 4)
     events: list[Event] = [anchor(0, WALL), lost, at(9 * MS), at(7 * MS), lost, at(8 * MS)]
     assert [
@@ -247,7 +250,7 @@ def test_a_line_without_time_stays_with_the_newest() -> None:
 
 def test_no_more_than_ten_thousand_lines_are_held() -> None:
     """However many there are in half a second: the oldest leave."""
-    clock = OrderingClock(monotonic=False)
+    clock = ReorderingClock(monotonic=False)
     assert 0 == sum(len(clock.place([said(at(ns))], 99)) for ns in range(10_000))
     assert [(said(at(0)), 0)] == clock.place([said(at(10_000))], 99)
     assert 10_000 == len(clock.close())

@@ -1,19 +1,19 @@
-"""Bytes in, whole lines out; no file, no clock and no meaning is known here."""
+"""Bytes in, whole lines out."""
 
 from __future__ import annotations
 
 from typing import Final
 
-#: QEMU's longest lines are QMP commands of a few KiB. What is beyond this is not a probe line; its beginning is
-#: kept, so that it is still counted as the line it looked like, and the memory of a stream is bounded.
+#: QEMU's longest lines are QMP commands of a few KiB, so a longer line is no probe line. Its beginning is kept and
+#: counted as the line it looked like, and the memory of a stream is bounded.
 MAX_LINE_BYTES: Final = 64 * 1024
 
 
 class LineSplitter:
-    """Cut a stream of bytes into lines, whatever the chunks it comes in.
+    """Splitter of a stream of bytes into lines, in whatever chunks the bytes come.
 
-    A line ends at a newline; a carriage return before it is dropped. A line longer than `max_line_bytes` is given
-    out cut to that length.
+    A line ends at a newline; a carriage return before it is dropped. A line longer than `max_line_bytes` is cut to
+    that length.
     """
 
     def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
@@ -21,17 +21,17 @@ class LineSplitter:
         self._tail = b""
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Take bytes; return the lines they complete."""
+        """Add bytes; return the lines they complete."""
         first, block = self.take(chunk)
         return first + self.split(block)
 
     def take(self, chunk: bytes) -> tuple[list[bytes], bytes]:
-        """Take bytes; return the line whose end came, if one did, and all whole lines behind it in one block.
+        """Add bytes; return the line they complete, if any, and all whole lines behind it in one block.
 
         A block begins with the newline in front of its lines, and each of them ends with its own.
         """
         first, last = chunk.find(b"\n"), chunk.rfind(b"\n")
-        # One byte more than the limit keeps the tail recognisable as over-long when its newline comes.
+        # One byte above the limit keeps the tail recognisable as over-long when its newline comes.
         tail_bytes = self._max_line_bytes + 1
         if first < 0:
             self._tail = (self._tail + chunk)[:tail_bytes]
@@ -48,7 +48,7 @@ class LineSplitter:
         return lines
 
     def cut(self, lines: list[bytes]) -> list[bytes]:
-        """Return lines as they count: without a carriage return at their end, and none too long."""
+        """Return lines without a carriage return at their end, and not longer than the limit."""
         return [self._cut(line) for line in lines]
 
     @property
@@ -57,7 +57,7 @@ class LineSplitter:
         return self._tail
 
     def restore(self, tail: bytes) -> None:
-        """Go on behind a tail that was left before."""
+        """Continue behind the tail of an earlier splitter."""
         self._tail = tail
 
     def close(self) -> list[bytes]:

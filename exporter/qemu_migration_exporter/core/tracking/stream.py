@@ -12,17 +12,20 @@ from qemu_migration_exporter.core.changes import Change, Surprised
 from qemu_migration_exporter.core.events import ErrorReported, Event, Line, LinesLost
 from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
 from qemu_migration_exporter.core.parsing.decoder import Decoder, Malformed
-from qemu_migration_exporter.core.parsing.formats import FORMATS, Format, recognise, undecided
+from qemu_migration_exporter.core.parsing.formats import FORMATS, Format, detect, detection_prefilter
 from qemu_migration_exporter.core.parsing.line_splitter import LineSplitter
-from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
+from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.stalls.detector import StallPolicy
-from qemu_migration_exporter.core.timeline.clock import Clock, OrderingClock, ReconstructedClock, StreamClock
+from qemu_migration_exporter.core.timeline.clock import Clock
+from qemu_migration_exporter.core.timeline.reconstructed import ReconstructedClock
+from qemu_migration_exporter.core.timeline.reordering import ReorderingClock
+from qemu_migration_exporter.core.timeline.stream import StreamClock
 from qemu_migration_exporter.core.tracking.machine import DEFAULT_PAGE_SIZE_BYTES
 from qemu_migration_exporter.core.tracking.tracker import Tracker, lost
 
-#: A sieve finds a line at the price of reading three: it pays where most are noise, in blocks of hundreds of lines.
+#: A prefilter finds a line at the price of parsing three: it pays if most lines are noise, in blocks of hundreds.
 _NOISY: Final = 0.8
-_SIEVED_BYTES: Final = 16 * 1024
+_PREFILTERED_BYTES: Final = 16 * 1024
 
 
 @dataclass(slots=True)
@@ -82,7 +85,7 @@ class Stream:
         start_ns: Where a clock begins that does not say so itself.
         page_size: Bytes of a guest page (TARGET_PAGE_SIZE), which is not in the stream.
         name_process: Asked once for each process of a stream that tells processes apart.
-        rows: The vocabulary.
+        parser: The vocabulary and other settings of the parser.
         policy: What counts as stalled.
         room: What this stream shares with others, None if it is alone.
     """
@@ -97,7 +100,7 @@ class Stream:
         start_ns: int = 0,
         page_size: int = DEFAULT_PAGE_SIZE_BYTES,
         name_process: ProcessResolver | None = None,
-        rows: tuple[EventLayout, ...] = LAYOUTS,
+        parser: ParserOptions | None = None,
         policy: StallPolicy | None = None,
         room: ProcessBudget | None = None,
     ) -> None:
@@ -111,7 +114,7 @@ class Stream:
         self._name_process = name_process
         self._policy = policy or StallPolicy()
         self._room = room or ProcessBudget(sys.maxsize)
-        self._decoder = Decoder(rows)
+        self._decoder = Decoder(parser)
         self._lines = LineSplitter()
         self._format: Format | None = FORMATS[format_name](self._decoder) if format_name else None
         # Until a line tells, only what all formats share is read: error reports, torn names, noise.
@@ -123,7 +126,6 @@ class Stream:
         self._ticked_ns = 0
         self._crowded_ns = -1
         self._overdue = 0
-        self._undecided = undecided(self._decoder)
         self._noise_before = self._lines_before = 0
 
     @property
@@ -143,15 +145,16 @@ class Stream:
 
     def _kept(self, block: bytes) -> list[bytes]:
         """Cut a block into lines; where lines are noise for the most part, count it in bulk and leave it out."""
-        if len(block) < _SIEVED_BYTES:
+        if len(block) < _PREFILTERED_BYTES:
             return self._lines.split(block)
         noise, lines = self.counts.noise, self.counts.lines
         was_noisy = noise - self._noise_before > _NOISY * (lines - self._lines_before)
         self._noise_before, self._lines_before = noise, lines
         if not was_noisy:
             return self._lines.split(block)
-        sieve = self._format.sieve if self._format is not None else self._undecided
-        kept = self._lines.cut(sieve.keep(block))
+        form = self._format
+        prefilter = form.prefilter if form is not None else detection_prefilter(self._decoder.vocabulary)
+        kept = self._lines.cut(prefilter.keep(block))
         dropped = block.count(b"\n") - 1 - len(kept)
         self.counts.lines += dropped
         self.counts.noise += dropped
@@ -233,36 +236,33 @@ class Stream:
         first = 0
         while self._clock is None and first < len(lines):
             # One by one, as long as it may turn out with each how the next one is to be read.
-            self._place(self._dated(lines[first : first + 1], now_ns, changes), changes)
+            self._place(self._parse(lines[first : first + 1], now_ns, changes), changes)
             first += 1
-        self._place(self._dated(lines[first:], now_ns, changes), changes)
+        self._place(self._parse(lines[first:], now_ns, changes), changes)
         for tracker in self._trackers.values():
             changes += tracker.progress()
         return changes
 
-    def _dated(self, lines: list[bytes], now_ns: int, changes: list[Change]) -> Sequence[tuple[Line, int]]:
+    def _parse(self, lines: list[bytes], now_ns: int, changes: list[Change]) -> Sequence[tuple[Line, int]]:
         """Read lines and count them; return those whose time is certain now.
 
         A chatty stream spends its time here: what can be done once is not done a line.
         """
         events: list[Line] = []
         noise = malformed = duplicates = 0
-        form = self._format or self._recognised(lines)
-        known, parse, last_line = self._decoder.known_texts, form.parse, self._last_line
+        form = self._format or self._detected(lines)
+        parse, last_line = form.parse, self._last_line
         for line in lines:
-            event = known.get(line)
-            if event is None:
-                parsed = parse(line)
-                if parsed is None:
-                    noise += 1
+            parsed = parse(line)
+            if parsed is None:
+                noise += 1
+                continue
+            if isinstance(parsed, Malformed):
+                malformed += 1
+                if parsed.salvaged is None:
                     continue
-                if isinstance(parsed, Malformed):
-                    malformed += 1
-                    event = parsed.salvaged
-                    if event is None:
-                        continue
-                else:
-                    event = parsed
+                parsed = parsed.salvaged
+            event = parsed
             if event.at_ns is not None and line == last_line:
                 duplicates += 1
                 continue
@@ -280,10 +280,10 @@ class Stream:
         changes += [Surprised(SurpriseKind.DUPLICATE, "the same line twice")] * duplicates
         return clock.place(events, now_ns or self._start_ns)
 
-    def _recognised(self, lines: Sequence[bytes]) -> Format:
+    def _detected(self, lines: Sequence[bytes]) -> Format:
         """Find out the format by a line, the first or none; until one tells, what all formats share is read."""
         for line in lines:
-            name = recognise(line, self._decoder)
+            name = detect(line, self._decoder)
             if name is not None:
                 self._format = FORMATS[name](self._decoder)
         return self._format or self._guess
@@ -301,7 +301,7 @@ class Stream:
 
     def _make_clock(self, stream_format: Format) -> Clock:
         if stream_format.per_cpu:
-            return OrderingClock(monotonic=stream_format.name == "probe")
+            return ReorderingClock(monotonic=stream_format.monotonic)
         kind = self.clock_kind
         return ReconstructedClock(self._start_ns) if kind is ClockKind.RECONSTRUCTED else StreamClock(kind)
 
@@ -309,7 +309,7 @@ class Stream:
         """Add to `changes` what lines mean whose time is certain."""
         if lines:
             self.last_event_ns = lines[-1][1]
-            if isinstance(self._clock, OrderingClock):
+            if isinstance(self._clock, ReorderingClock):
                 for line in lines:
                     changes += self._of_many(line)
             else:

@@ -1,37 +1,49 @@
-"""The wire formats, one file each, and how a stream's format is recognised from its lines."""
+"""Wire formats, one file each, and the detection of a stream's format from its lines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Final, Protocol
 
 from qemu_migration_exporter.core.parsing.decoder import Decoder, Parsed
 from qemu_migration_exporter.core.parsing.formats import probe_output, qemu_log, systemtap
 from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter
+from qemu_migration_exporter.core.parsing.vocabulary import Vocabulary
 
 
 class Format(Protocol):
-    """A way to write events as lines, for one stream."""
+    """A way to write events as lines, for one stream.
+
+    Attributes:
+        name: The name on the command line and in the report.
+        timed: True if the lines carry the time of their event.
+        per_cpu: True if several CPUs write the lines, each in its own order.
+        monotonic: True if the times count from an unknown moment, such as the boot of the host.
+        process: The process of the line parsed last, if the format names it.
+    """
 
     name: str
-    #: Whether the lines carry the time of their event.
     timed: bool
-    #: Whether several CPUs write them, each in its own time; such formats also tell the process.
     per_cpu: bool
-    #: The process that spoke in the line parsed last, where the format tells.
+    monotonic: bool
     process: int | None
 
     @property
-    def sieve(self) -> LinePrefilter:
-        """Keeps at least the lines that are no noise."""
+    def prefilter(self) -> LinePrefilter:
+        """The prefilter of this format; see `qemu_migration_exporter.core.parsing.prefilter`."""
+        ...
+
+    def claims(self, line: bytes) -> bool:
+        """Return whether the line begins as only a line of this format does, so that no envelope is around it."""
         ...
 
     def parse(self, line: bytes) -> Parsed:
-        """Read one line: an event, noise (None) or `Malformed`. Never raises."""
+        """Parse one line: an event, noise (None) or `Malformed`. Never raises."""
         ...
 
 
-#: Name on the command line and in the report → what makes it for a new stream.
+#: Name → constructor of the format for a new stream.
 FORMATS: Final[Mapping[str, Callable[[Decoder], Format]]] = {
     "qemu-log": lambda decoder: qemu_log.QemuLog(decoder, timed=True),
     "qemu-log-bare": lambda decoder: qemu_log.QemuLog(decoder, timed=False),
@@ -41,13 +53,16 @@ FORMATS: Final[Mapping[str, Callable[[Decoder], Format]]] = {
 }
 
 
-def recognise(line: bytes, decoder: Decoder) -> str | None:
-    """Name the format of a stream by one of its lines, or None where the line does not tell."""
-    return (
-        probe_output.recognise(line, decoder) or systemtap.recognise(line, decoder) or qemu_log.recognise(line, decoder)
+def detect(line: bytes, decoder: Decoder) -> str | None:
+    """Return the format of a stream by one of its lines, or None if the line is no evidence."""
+    return probe_output.detect(line, decoder) or systemtap.detect(line, decoder) or qemu_log.detect(line, decoder)
+
+
+@cache
+def detection_prefilter(vocabulary: Vocabulary) -> LinePrefilter:
+    """Return the prefilter of a stream whose format is not known yet: it drops what is noise in all formats."""
+    return LinePrefilter(
+        *qemu_log.signal_patterns(vocabulary),
+        *probe_output.signal_patterns(vocabulary),
+        *systemtap.signal_patterns(vocabulary),
     )
-
-
-def undecided(decoder: Decoder) -> LinePrefilter:
-    """Make the sieve of a stream whose format is not known yet: what it drops is noise in all of them."""
-    return LinePrefilter(*qemu_log.telling(decoder), *probe_output.telling(decoder), *systemtap.telling(decoder))

@@ -1,4 +1,4 @@
-"""Lines that are no trace event and mean something all the same, and the torn ones; common to all formats."""
+"""Lines that carry information and are no trace event, common to all formats: error reports, lost lines, torn names."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ from typing import Final
 
 from qemu_migration_exporter.core.events import ErrorReported, LinesLost
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Parsed
+from qemu_migration_exporter.core.parsing.vocabulary import Vocabulary
 
 #: error_report() of util/error-report.c: `[ISO-8601 UTC ][guest name ]program: text`. Proxmox starts QEMU as `kvm`.
 _ERROR_REPORT: Final = re.compile(rb"(?:\d{4}-\d\d-\d\dT[\d:.]+Z )?(?:\S+ )?(?:qemu[\w.-]*|kvm): (.+)", re.DOTALL)
-#: bpftrace's perf buffer was full; SystemTap's counters when it ends. A probe that was skipped is a line that is lost.
+#: bpftrace's full buffer, and SystemTap's counters at its end. A skipped probe is a lost line.
 _LOST: Final = re.compile(
     rb"Lost (\d{1,18}) events"
     rb"|WARNING: (?:Number of errors: \d+, skipped probes|Skipped due to [^:]+|Total lost event count): (\d{1,18})"
     rb"|WARNING: There were (\d{1,18}) transport failures.*"
 )
 
-#: Where a line may be an error report or a warning.
+#: Pattern of a place where a line may be an error report or a warning.
 COLON: Final = rb":(?= )"
 
 
-def torn_end(decoder: Decoder) -> bytes:
-    """Write a pattern that matches behind the newline of what may be a torn name, or say that events were lost."""
-    letters = {bytes([letter]) for name in (*decoder.names, b"events\r") for letter in name}
+def torn_end(vocabulary: Vocabulary) -> bytes:
+    """Return a pattern that matches behind the newline of a line that may be a torn name, or report lost events."""
+    letters = {bytes([letter]) for name in (*vocabulary.names, b"events\r") for letter in name}
     return rb"(?<=[" + b"".join(map(re.escape, sorted(letters))) + rb"]\n)"
 
 
 def parse(line: bytes, decoder: Decoder) -> Parsed:
-    """Read a line in which no format found an event."""
+    """Parse a line in which its format found no event."""
     report = _ERROR_REPORT.fullmatch(line)
     if report is not None:
         return ErrorReported(None, None, report[1].decode("utf-8", "replace"))
     lost = _LOST.fullmatch(line)
     if lost is not None:
         return LinesLost(None, None, int(lost[lost.lastindex or 1]))
-    return MALFORMED if decoder.is_torn_name(line) else None
+    return MALFORMED if decoder.vocabulary.is_torn_name(line) else None

@@ -1,6 +1,6 @@
-"""Formats of probes that see every process: the one of the probes shipped here, and of QEMU's own SystemTap tapset.
+"""Formats of probes that see every process: that of the probes shipped here, and of QEMU's own SystemTap tapset.
 
-    anchor 81245000123456 1795387501.145438          ours, once: monotonic nanoseconds, and the wall's time then
+    anchor 81245000123456 1795387501.145438          ours, once: monotonic nanoseconds, and the wall time then
     26734/26790@81245000200000 migrate_set_state …   ours: process, thread, monotonic nanoseconds
     26734@1795387501145438123 migrate_set_state …    `-log.stp`, qemu-trace-stap (4.0 and later): nanoseconds since 1970
 
@@ -11,100 +11,126 @@ Source of the tapset's format: scripts/tracetool/format/log_stap.py.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final
 
 from qemu_migration_exporter.core.events import Anchored
-from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed
+from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed, timed
 from qemu_migration_exporter.core.parsing.formats import diagnostics
-from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter, any_of
+from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter
+from qemu_migration_exporter.core.parsing.vocabulary import Vocabulary
 
-_PREFIX: Final = rb"(\d{1,20})(?:/(\d{1,10}))?@(\d{6,20}) "
-_PREFIXED: Final = re.compile(_PREFIX)
-_EVENT: Final = re.compile(_PREFIX + rb"([A-Za-z_]\w*)(?: (.*))?", re.DOTALL)
-#: The wall's time in whole nanoseconds, or in seconds with a fraction where the tool can print no better.
+_PREFIX: Final = re.compile(rb"(\d{1,20})(?:/(\d{1,10}))?@(\d{6,20}) ")
+#: The wall time in whole nanoseconds, or in seconds with a fraction if the tool prints no better.
 _ANCHOR: Final = re.compile(rb"anchor (\d{1,20}) (\d{1,20})(?:\.(\d{1,9}))?")
 
-#: More processes than a host runs QEMUs; what is beyond them is still read, only not salvaged.
+#: Bounds memory: more processes than a host runs QEMUs. Torn lines of further processes are not salvaged.
 _MAX_PROCESSES: Final = 10_000
 
-#: Nanoseconds since 1970 have 19 digits since 2001, those since a machine's start fewer for 31 years. A probe's stream
-#: that is joined in the middle of a line may begin with a thread where the process should be.
+#: Nanoseconds since 1970 have 19 digits since 2001; those since a host's boot have fewer for 31 years. (A stream that
+#: is joined in the middle of a line may begin with the thread in the place of the process.)
 _EPOCH_DIGITS: Final = 19
 
 _NS_PER_SECOND: Final = 1_000_000_000
 
 
-def recognise(line: bytes, decoder: Decoder) -> str | None:
-    """Name the format if the line is an event of one of the two, or our anchor."""
+def detect(line: bytes, decoder: Decoder) -> str | None:
+    """Return the format's name if the line is an event of either format, or our anchor."""
     if _ANCHOR.fullmatch(line):
         return "probe"
-    match = _EVENT.fullmatch(line)
-    if match is None or not decoder.knows(match[4]):
+    prefix = _PREFIX.match(line)
+    if prefix is None or not decoder.knows(line[prefix.end() :].partition(b" ")[0]):
         return None
-    return "probe" if match[2] or len(match[3]) < _EPOCH_DIGITS else "systemtap-log"
+    return "probe" if prefix[2] or len(prefix[3]) < _EPOCH_DIGITS else "systemtap-log"
 
 
-def telling(decoder: Decoder) -> tuple[bytes, ...]:
-    """Write what a line has somewhere in it that is no noise: a time and a name, an anchor, or what is no event."""
-    name = any_of(decoder.names)
-    return rb"@\d+ " + name, diagnostics.COLON, rb"\n(?:anchor|" + diagnostics.torn_end(decoder) + rb")"
+@cache
+def signal_patterns(vocabulary: Vocabulary) -> tuple[bytes, ...]:
+    """Return the prefilter's patterns: a time and a name, an anchor, or a diagnostic."""
+    return (
+        rb"@\d+ " + vocabulary.name_pattern,
+        diagnostics.COLON,
+        rb"\n(?:anchor|" + diagnostics.torn_end(vocabulary) + rb")",
+    )
+
+
+@cache
+def _prefilter(vocabulary: Vocabulary) -> LinePrefilter:
+    return LinePrefilter(*signal_patterns(vocabulary))
 
 
 class ProbeOutput:
-    """Read the output of one run of a probe."""
+    """Parser of the output of one run of a probe."""
 
     timed = True
     per_cpu = True
 
     def __init__(self, decoder: Decoder, name: str) -> None:
         self.name = name
+        self.monotonic = name == "probe"
         self.process: int | None = None
-        self.sieve = LinePrefilter(*telling(decoder))
         self._decoder = decoder
+        self._recall = decoder.recall
         self._processes: set[int] = set()
 
+    @property
+    def prefilter(self) -> LinePrefilter:
+        """See `qemu_migration_exporter.core.parsing.formats.Format`."""
+        return _prefilter(self._decoder.vocabulary)
+
+    def claims(self, line: bytes) -> bool:
+        """See `qemu_migration_exporter.core.parsing.formats.Format`."""
+        return _PREFIX.match(line) is not None
+
     def parse(self, line: bytes) -> Parsed:
-        """Read one line, see `qemu_migration_exporter.core.parsing.formats.Format`."""
-        match = _EVENT.fullmatch(line)
-        if match is None:
-            return self._other(line)
-        process, thread, at_ns, name, arguments = match.groups()
-        if not self._decoder.knows(name):
-            if arguments is None and self._decoder.is_torn_name(name):
-                return MALFORMED
-            return self._glued(line) if arguments is not None and b"@" in arguments else None
-        parsed = self._decoder.decode(name, arguments or b"", int(at_ns), int(thread) if thread else None)
-        if isinstance(parsed, Malformed):
-            return self._glued(line) or MALFORMED
+        """See `qemu_migration_exporter.core.parsing.formats.Format`."""
+        prefix = _PREFIX.match(line)
+        if prefix is None:
+            return self._without_prefix(line)
+        text = line[prefix.end() :]
+        event = self._recall(text)
+        if event is None:
+            parsed = self._decoder.decode(text)
+            if parsed is None:
+                return self._without_event(line, prefix.end(), text)
+            if isinstance(parsed, Malformed):
+                return self._glued(line, prefix.end()) or MALFORMED
+            event = parsed
+        process, thread, at_ns = prefix.groups()
         self.process = int(process)
         if len(self._processes) < _MAX_PROCESSES:
             self._processes.add(self.process)
-        return parsed
+        return timed(event, int(at_ns), int(thread) if thread else None)
 
-    def _other(self, line: bytes) -> Parsed:
+    def _without_event(self, line: bytes, end: int, text: bytes) -> Parsed:
+        glued = self._glued(line, end) if b"@" in text else None
+        if glued is not None:
+            return glued
+        return MALFORMED if self._decoder.vocabulary.is_torn_name(text) else None
+
+    def _without_prefix(self, line: bytes) -> Parsed:
         anchor = _ANCHOR.fullmatch(line)
         if anchor is None:
-            return self._glued(line) or diagnostics.parse(line, self._decoder)
+            return self._glued(line, 0) or diagnostics.parse(line, self._decoder)
         monotonic, wall, fraction = anchor.groups()
         wall_ns = int(wall)
         if fraction is not None:
             wall_ns = wall_ns * _NS_PER_SECOND + int(fraction.ljust(9, b"0"))
         return Anchored(int(monotonic), None, wall_ns)
 
-    def _glued(self, line: bytes) -> Malformed | None:
+    def _glued(self, line: bytes, after: int) -> Malformed | None:
         """Find the event of a whole line behind the torn beginning of another.
 
-        The digits of its process may have the torn line's in front of them, so only a process seen before counts.
+        The digits of its process may follow digits of the torn line, so only a process seen before counts.
         """
-        own = _PREFIXED.match(line)
-        *_, last = None, *_PREFIXED.finditer(line, own.end() if own else 0)
-        match = _EVENT.fullmatch(line, last.start()) if last else None
-        if match is None:
+        matches = list(_PREFIX.finditer(line, after))
+        if not matches:
             return None
-        process, thread, at_ns, name, arguments = match.groups()
-        known = [each for at in range(len(process)) if (each := int(process[at:])) in self._processes]
-        parsed = self._decoder.decode(name, arguments or b"", int(at_ns), int(thread) if thread else None)
+        last = matches[-1]
+        process, thread, at_ns = last.groups()
+        known = [number for at in range(len(process)) if (number := int(process[at:])) in self._processes]
+        parsed = self._decoder.decode(line[last.end() :])
         if not known or parsed is None or isinstance(parsed, Malformed):
             return None
         self.process = max(known)
-        return Malformed(parsed)
+        return Malformed(timed(parsed, int(at_ns), int(thread) if thread else None))

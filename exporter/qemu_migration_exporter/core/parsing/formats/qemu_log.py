@@ -1,91 +1,106 @@
-"""QEMU's `log` trace backend, with whatever prefix its release puts before the event.
+"""QEMU's `log` trace backend, with the prefix that its release puts before the event.
 
     9313@1795387133.875916:migrate_set_state new state setup    PID (to 3.1) or TID (4.0 to 10.0), seconds.µs
     2026-11-22T22:39:13.610586Z migrate_set_state …             10.1 and later; no fraction where it is zero
     migrate_set_state new state setup                           6.0 and later without `-msg timestamp=on`
 
-Source: scripts/tracetool/backend/log.py, util/log.c.
+Source: scripts/tracetool/backend/log.py, util/log.c. `kubectl logs --timestamps` puts the second prefix before a line
+of the third kind, with nanoseconds.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import cache
 from typing import Final
 
 from qemu_migration_exporter.core.events import ErrorReported, Event
-from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed
+from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed, timed
 from qemu_migration_exporter.core.parsing.formats import diagnostics
-from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter, any_of, none_of
+from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter, reject_prefixes
+from qemu_migration_exporter.core.parsing.vocabulary import Vocabulary
 
-_PREFIX: Final = rb"(?:(\d{1,10})@(\d{1,11})\.(\d{6}):|(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?Z )"
-_EVENT: Final = re.compile(_PREFIX + rb"?([A-Za-z_]\w*)(?: (.*))?", re.DOTALL)
-_PREFIXED: Final = re.compile(_PREFIX)
-#: The beginning of a line that was glued to the torn one before it.
+_PREFIX: Final = re.compile(rb"(?:(\d{1,10})@(\d{1,11})\.(\d{6}):|(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z )")
+#: The beginning of a line that was glued to the torn line before it.
 _GLUED: Final = re.compile(rb"\d{1,10}@\d{9,11}\.\d{6}:[A-Za-z_]")
 
-#: QEMU prints a line of it for each page and more (8.1 and later, migration/migration-stats.c): a sieve that looks at
-#: this one first is twice as fast.
+#: QEMU 8.1 and later print a line of it for each page: rejecting it first makes the prefilter twice as fast.
 _CHATTY: Final = b"migration_transferred_bytes"
 
 
-def recognise(line: bytes, decoder: Decoder) -> str | None:
-    """Name this format if the line is an event of it."""
-    match = _EVENT.fullmatch(line)
-    if match is None or not decoder.knows(match[6]):
+def detect(line: bytes, decoder: Decoder) -> str | None:
+    """Return this format's name if the line is an event of it."""
+    prefix = _PREFIX.match(line)
+    name, _, _ = line[prefix.end() if prefix else 0 :].partition(b" ")
+    if not decoder.knows(name):
         return None
-    return "qemu-log" if match[1] or match[4] else "qemu-log-bare"
+    return "qemu-log" if prefix else "qemu-log-bare"
 
 
-def telling(decoder: Decoder, *, iso: bool = False) -> tuple[bytes, ...]:
-    """Write what a line has somewhere in it that is no noise.
+@cache
+def signal_patterns(vocabulary: Vocabulary, *, iso: bool = False) -> tuple[bytes, ...]:
+    """Return the prefilter's patterns: a name at the line's beginning or behind a time, also in the middle of a line.
 
-    A name stands at the line's beginning or behind the time in front of it, also where a line is glued to another.
-    With `iso` it is the same in another way, which is faster where times are ISO 8601 and slower where they are not.
+    With `iso` they match the same in another order, which is faster for ISO 8601 times and slower for others.
     """
-    beginning = none_of([_CHATTY], decoder.names)
-    name = any_of(decoder.names)
-    at_newline = rb"\n(?:" + name + rb"|" + diagnostics.torn_end(decoder) + rb")"
+    not_chatty = reject_prefixes([_CHATTY], vocabulary.names)
+    name = vocabulary.name_pattern
+    at_newline = rb"\n(?:" + name + rb"|" + diagnostics.torn_end(vocabulary) + rb")"
     if iso:
-        return rb":" + beginning + rb"(?:" + name + rb"| )", rb"Z(?= " + beginning + name + rb")", at_newline
-    behind_time = name + rb"| |\d\d(?:\.\d{1,6})?Z " + beginning + name
-    return rb":" + beginning + rb"(?:" + behind_time + rb")", at_newline
+        return rb":" + not_chatty + rb"(?:" + name + rb"| )", rb"Z(?= " + not_chatty + name + rb")", at_newline
+    behind_time = name + rb"| |\d\d(?:\.\d{1,9})?Z " + not_chatty + name
+    return rb":" + not_chatty + rb"(?:" + behind_time + rb")", at_newline
+
+
+@cache
+def _prefilter(vocabulary: Vocabulary, *, iso: bool) -> LinePrefilter:
+    return LinePrefilter(*signal_patterns(vocabulary, iso=iso))
 
 
 class QemuLog:
-    """Read the lines of one log."""
+    """Parser of one log."""
 
-    per_cpu = False
+    per_cpu = monotonic = False
 
     def __init__(self, decoder: Decoder, *, timed: bool) -> None:
         self.name = "qemu-log" if timed else "qemu-log-bare"
         self.timed = timed
         self.process: int | None = None  # the number in front is a thread's
-        self._sieve = LinePrefilter(*telling(decoder))
-        self._iso_sieve = LinePrefilter(*telling(decoder, iso=True))
         self._decoder = decoder
+        self._recall = decoder.recall
         self._second_text = b""
         self._second_ns = 0
 
     @property
-    def sieve(self) -> LinePrefilter:
-        """Keeps the lines that are no noise, see `qemu_migration_exporter.core.parsing.formats.Format`."""
-        return self._iso_sieve if self._second_text else self._sieve
+    def prefilter(self) -> LinePrefilter:
+        """See `qemu_migration_exporter.core.parsing.formats.Format`."""
+        return _prefilter(self._decoder.vocabulary, iso=bool(self._second_text))
+
+    def claims(self, line: bytes) -> bool:
+        """See `qemu_migration_exporter.core.parsing.formats.Format`."""
+        prefix = _PREFIX.match(line)
+        if prefix is None:
+            return False
+        return prefix[1] is not None or (b"@" not in line and b"Z " not in line[prefix.end() :])
 
     def parse(self, line: bytes) -> Parsed:
-        """Read one line, see `qemu_migration_exporter.core.parsing.formats.Format`."""
-        match = _EVENT.fullmatch(line)
-        if match is None:
-            return self._prose(line)
-        if not self._decoder.knows(match[6]):
-            return self._unknown(line, match[6], match[7]) if match[2] else self._prose(line)
-        parsed = self._event(match)
-        return Malformed(self._glued(line)) if isinstance(parsed, Malformed) else parsed
+        """See `qemu_migration_exporter.core.parsing.formats.Format`."""
+        prefix = _PREFIX.match(line)
+        text = line if prefix is None else line[prefix.end() :]
+        event = self._recall(text)
+        if event is None:
+            parsed = self._decoder.decode(text)
+            if parsed is None:
+                return self._without_event(line, prefix, text)
+            if isinstance(parsed, Malformed):
+                return Malformed(self._glued(line, prefix))
+            event = parsed
+        return event if prefix is None else self._timed(event, prefix)
 
-    def _event(self, match: re.Match[bytes]) -> Parsed:
-        thread, seconds, micros, date, fraction, name, arguments = match.groups()
-        at_ns = self._at_ns(seconds, micros, date, fraction)
-        return self._decoder.decode(name, arguments or b"", at_ns, int(thread) if thread else None)
+    def _timed(self, event: Event, prefix: re.Match[bytes]) -> Event:
+        thread, seconds, micros, date, fraction = prefix.groups()
+        return timed(event, self._at_ns(seconds, micros, date, fraction), int(thread) if thread else None)
 
     def _at_ns(
         self, seconds: bytes | None, micros: bytes | None, date: bytes | None, fraction: bytes | None
@@ -93,43 +108,47 @@ class QemuLog:
         if not self.timed:
             return None
         if seconds is not None:
-            return int(seconds) * 1_000_000_000 + int(micros or b"0") * 1_000
+            return int(seconds + (micros or b"")) * 1_000
         if date is None:
             return None
         if date != self._second_text:
             try:
                 moment = datetime.fromisoformat(date.decode()).replace(tzinfo=UTC)
-            except ValueError:  # 2026-02-30: the event stands, its time is unknown
+            except ValueError:  # 2026-02-30: the event is read, its time is unknown
                 return None
             self._second_text, self._second_ns = date, int(moment.timestamp()) * 1_000_000_000
-        return self._second_ns + int((fraction or b"").ljust(6, b"0")) * 1_000
+        return self._second_ns + int((fraction or b"").ljust(9, b"0"))
 
-    def _unknown(self, line: bytes, name: bytes, arguments: bytes | None) -> Parsed:
-        """Read an event that is not ours: nearly all lines of a chatty log come this way."""
-        if arguments is not None and b"@" in arguments:
-            glued = self._glued(line)
-            return None if glued is None else Malformed(glued)
-        return MALFORMED if arguments is None and self._decoder.is_torn_name(name) else None
-
-    def _prose(self, line: bytes) -> Parsed:
-        glued = self._glued(line)
+    def _without_event(self, line: bytes, prefix: re.Match[bytes] | None, text: bytes) -> Parsed:
+        """Parse a line whose first word is not in the vocabulary: nearly all lines of a chatty log."""
+        if prefix is not None and prefix[1] is not None:
+            name, blank, _ = text.partition(b" ")
+            if not name.endswith(b":"):
+                if b"@" in text:
+                    glued = self._glued(line, prefix)
+                    if glued is not None:
+                        return Malformed(glued)
+                return MALFORMED if not blank and self._decoder.vocabulary.is_torn_name(name) else None
+        glued = self._glued(line, prefix)
         if glued is not None:
             return Malformed(glued)
-        prefix = _PREFIXED.match(line)
         parsed = diagnostics.parse(line, self._decoder)
         if prefix is None:
             return parsed
         if isinstance(parsed, ErrorReported):
             return parsed._replace(at_ns=self._at_ns(*prefix.groups()[1:]))
-        return diagnostics.parse(line[prefix.end() :], self._decoder)
+        return diagnostics.parse(text, self._decoder)
 
-    def _glued(self, line: bytes) -> Event | None:
-        """Find the event of a whole line behind the torn beginning of another, or of several.
+    def _glued(self, line: bytes, prefix: re.Match[bytes] | None) -> Event | None:
+        """Return the event of a whole line behind the torn beginning of another, or of several.
 
-        Its thread is not known: the digits in front of it may be the torn line's.
+        Its thread is unknown: the digits in front of it may be the torn line's.
         """
-        own = _PREFIXED.match(line)
-        starts = [each.start() for each in _GLUED.finditer(line, own.end() if own else 0)]
-        match = _EVENT.fullmatch(line, starts[-1]) if starts else None
-        parsed = self._event(match) if match else None
-        return None if parsed is None or isinstance(parsed, Malformed) else parsed._replace(thread=None)
+        matches = list(_GLUED.finditer(line, prefix.end() if prefix else 0))
+        if not matches:
+            return None
+        prefix = _PREFIX.match(line, matches[-1].start())
+        parsed = self._decoder.decode(line[prefix.end() :]) if prefix else None
+        if prefix is None or parsed is None or isinstance(parsed, Malformed):
+            return None
+        return self._timed(parsed, prefix)._replace(thread=None)

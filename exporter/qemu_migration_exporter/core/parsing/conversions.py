@@ -1,0 +1,51 @@
+"""Conversions of QEMU's format strings: the text each one matches, and the value it becomes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+_DOUBLE_BITS_FROM: Final = 2**52
+
+
+def read_text(group: bytes) -> str:
+    """Decode a text that may hold any bytes."""
+    return group.decode("utf-8", "replace")
+
+
+def read_bandwidth(value: str) -> float:
+    """Parse a bandwidth in bytes per millisecond, also one printed as the raw bits of a double.
+
+    SystemTap has no floating point and prints the bits of QEMU's double (up to 2.12). Every normal double is at least
+    2**52 when read as an integer, and no link carries 4 TiB per millisecond.
+
+    Raises:
+        ValueError: `value` is no number.
+    """
+    if not value.isdigit():
+        return float(value)
+    whole = int(value)
+    if whole < _DOUBLE_BITS_FROM:
+        return float(whole)
+    bandwidth: float = struct.unpack("<d", struct.pack("<Q", whole & 0xFFFFFFFFFFFFFFFF))[0]
+    return bandwidth
+
+
+def _read_hexadecimal(group: bytes) -> int:
+    return int(group, 16)
+
+
+#: Conversion → the pattern of its text and the function that reads it. 64 bits are at most 20 digits: a longer number
+#: is damaged, and Python's own limit on digits would raise. A text in the middle of a line is a name, which QEMU keeps
+#: in 256 bytes (idstr, ramblocks) and DNS in 255; without a bound a hostile line would be searched for minutes.
+CONVERSIONS: Final[Mapping[str, tuple[bytes, Callable[[bytes], Any]]]] = {
+    "u": (rb"(\d{1,20})", int),
+    "d": (rb"(-?\d{1,20})", int),
+    "x": (rb"([0-9a-fA-F]{1,16})", _read_hexadecimal),
+    "g": (rb"(-?\d{1,20}(?:\.\d{0,20})?(?:e[-+]?\d{1,3})?|-?inf|-?nan)", lambda group: read_bandwidth(group.decode())),
+    "w": (rb"([\w-]+)", read_text),
+    "s": (rb"(.{0,256}?)", read_text),
+}
+#: The last text of a line may have any length: the end of the line bounds it.
+LAST_TEXT: Final = rb"((?:.*[^ ])?)"

@@ -1,0 +1,162 @@
+"""The table of trace events, compiled once and shared by every stream.
+
+`trace_events.LAYOUTS` is text: "new state %w". A `CompiledLayout` is that row as a regular expression and the places
+its groups fill. Compiling takes milliseconds, so a vocabulary is made once for each table of rows; a stream keeps only
+what it learns from its own lines (`decoder.Decoder`).
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Mapping
+from functools import cache, cached_property, partial
+from typing import Any, NamedTuple
+
+from qemu_migration_exporter.core.events import Event, Signal, SignalEvent
+from qemu_migration_exporter.core.parsing.conversions import CONVERSIONS, LAST_TEXT
+from qemu_migration_exporter.core.parsing.prefilter import alternation
+from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
+
+#: Major and minor number of a release.
+Release = tuple[int, int]
+
+
+class CompiledLayout:
+    """One row of the table, ready to match."""
+
+    __slots__ = ("_blank", "_fills", "_kind", "_match", "conversions", "row", "since", "until")
+
+    def __init__(self, row: EventLayout) -> None:
+        self.row = row
+        self.since, self.until = releases(row)
+        self.conversions = re.findall(r"%([a-z])", row.format.replace("%%", ""))
+        pattern, converters = _pattern(row.format)
+        # QEMU ends the line of an event without arguments with a blank.
+        self._match = re.compile(pattern + rb" *", re.DOTALL).fullmatch
+        self._kind = row.meaning
+        if isinstance(row.meaning, Signal):
+            return
+        names = field_names(row.meaning)
+        self._blank = [None] * len(names)
+        self._fills = tuple(
+            (names.index(name), group, convert)
+            for group, (name, convert) in enumerate(zip(row.fields.split(), converters, strict=True), start=1)
+            if name != "_"
+        )
+
+    def event(self, arguments: bytes) -> Event | None:
+        """Return the event of these arguments, or None if they have another layout."""
+        match = self._match(arguments)
+        if match is None:
+            return None
+        if isinstance(self._kind, Signal):
+            return SignalEvent(None, None, self._kind)
+        values: list[Any] = self._blank.copy()
+        for place, group, convert in self._fills:
+            values[place] = convert(match[group])
+        return self._kind(None, None, *values)
+
+
+class KeyedKind(NamedTuple):
+    """The event to make of arguments that are given by name.
+
+    Attributes:
+        mark: The signal, or None if the event has arguments.
+        kind, fields: The event's type and the fields a line can give, in their order.
+        since, until: The releases in which the name exists.
+    """
+
+    mark: Signal | None
+    kind: Callable[..., Event]
+    fields: tuple[str, ...]
+    since: Release
+    until: Release
+
+
+class Vocabulary:
+    """All layouts of a table, by the event's name."""
+
+    def __init__(self, rows: tuple[EventLayout, ...]) -> None:
+        layouts: dict[bytes, list[CompiledLayout]] = {}
+        for row in rows:
+            layouts.setdefault(row.name.encode(), []).append(CompiledLayout(row))
+        self.layouts: Mapping[bytes, tuple[CompiledLayout, ...]] = {name: tuple(of) for name, of in layouts.items()}
+        self._sorted_names = sorted(self.layouts)
+
+    @property
+    def names(self) -> Collection[bytes]:
+        """Names of all events."""
+        return self.layouts.keys()
+
+    @cached_property
+    def name_pattern(self) -> bytes:
+        """Pattern that matches each name, or a shorter name that it begins with."""
+        return alternation(self.layouts)
+
+    def is_torn_name(self, text: bytes) -> bool:
+        """Return whether the text is a proper prefix of a name."""
+        place = bisect_left(self._sorted_names, text)
+        return bool(text) and place < len(self._sorted_names) and self._sorted_names[place].startswith(text)
+
+    def keyed_kind(self, name: bytes, given: Collection[str]) -> KeyedKind:
+        """Return the event to make of the arguments in `given`; a value that alone tells two signals apart is lost."""
+        return _keyed_kind(self.layouts[name], tuple(given))
+
+    def begins_with_key(self, name: bytes) -> bool:
+        """Return whether QEMU may print `key=value` or a bare value first: then the text decides the layout."""
+        return any(re.match(r"\w+[:=]|%", layout.row.format) for layout in self.layouts[name])
+
+
+@cache
+def vocabulary(rows: tuple[EventLayout, ...] = LAYOUTS) -> Vocabulary:
+    """Return the compiled form of a table; the same object for equal tables."""
+    return Vocabulary(rows)
+
+
+def field_names(kind: Callable[..., Event]) -> tuple[str, ...]:
+    """Return the fields of a kind of event that a line can give, in their order."""
+    fixed: Mapping[str, Any] = {}
+    if isinstance(kind, partial):
+        fixed, kind = kind.keywords, kind.func
+    assert isinstance(kind, type)  # noqa: S101 - the table holds types and partials of types only
+    fields: tuple[str, ...] = kind._fields[2:]  # type: ignore[attr-defined]  # every event is a NamedTuple
+    defaults: Mapping[str, Any] = kind._field_defaults  # type: ignore[attr-defined]
+    return tuple(field for field in fields if field not in fixed and field not in defaults)
+
+
+def releases(row: EventLayout) -> tuple[Release, Release]:
+    """Return the first and last release of a row, (99, 0) for a layout still in use."""
+    since, _, until = row.versions.partition("..")
+    return _release(since), _release(until or "99.0")
+
+
+def _release(text: str) -> Release:
+    major, _, minor = text.partition(".")
+    return int(major), int(minor)
+
+
+def _pattern(row_format: str) -> tuple[bytes, list[Callable[[bytes], Any]]]:
+    pattern, converters = b"", []
+    for literal, conversion in re.findall(r"((?:[^%]|%%)*)(?:%([a-z]))?", row_format):
+        pattern += re.escape(literal.replace("%%", "%").encode())
+        if conversion:
+            piece, convert = CONVERSIONS[conversion]
+            pattern += piece
+            converters.append(convert)
+    text = CONVERSIONS["s"][0]
+    if pattern.endswith(text):
+        pattern = pattern.removesuffix(text) + LAST_TEXT
+    return pattern, converters
+
+
+@cache
+def _keyed_kind(layouts: tuple[CompiledLayout, ...], given: tuple[str, ...]) -> KeyedKind:
+    meanings = [layout.row.meaning for layout in layouts]
+    since, until = min(layout.since for layout in layouts), max(layout.until for layout in layouts)
+    if isinstance(meanings[0], Signal):
+        mark = meanings[0] if len(set(meanings)) == 1 else Signal.OTHER
+        return KeyedKind(mark, SignalEvent, (), since, until)
+    kinds = [meaning for meaning in meanings if not isinstance(meaning, Signal)]
+    kind = next((kind for kind in kinds if set(given) <= set(field_names(kind))), kinds[0])
+    return KeyedKind(None, kind, field_names(kind), since, until)

@@ -1,0 +1,89 @@
+"""The clock of lines that several CPUs write, each in its own buffer.
+
+The buffers are emptied in turns, so a line may follow a later one. Lines wait in a heap for half a second of stream
+time, then leave in the order of their times. A monotonic clock is mapped to wall time once, by the probe's anchor line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from typing import Final
+
+from qemu_migration_exporter.core.events import Anchored, Line
+from qemu_migration_exporter.core.model import ClockKind
+from qemu_migration_exporter.core.timeline.stream import StreamClock
+
+#: bpftrace empties its buffers every 100 ms, SystemTap every 200 ms. A line older than this is late.
+_REORDERING_NS: Final = 500_000_000
+
+#: Bounds memory: no probe prints as many events in half a second unless something is wrong.
+_MAX_HELD_EVENTS: Final = 10_000
+
+
+class ReorderingClock:
+    """Times of lines put in order.
+
+    Args:
+        monotonic: True if the times count from the boot of the host. They are mapped to wall time by the anchor that
+            the probe prints, and without an anchor by the arrival of the first line.
+    """
+
+    kind = ClockKind.PROBE
+
+    def __init__(self, *, monotonic: bool) -> None:
+        self._monotonic = monotonic
+        self._offset_ns: int | None = None if monotonic else 0
+        self._held: list[tuple[int, int, Line]] = []
+        self._number = 0
+        self._newest_ns = 0
+        self._order = StreamClock(ClockKind.PROBE)
+
+    @property
+    def jumps_back(self) -> int:
+        """Number of lines that came too late to be put in order."""
+        return self._order.jumps_back
+
+    def place(self, lines: Sequence[Line], arrival_ns: int) -> Sequence[tuple[Line, int]]:
+        """Add lines; return those that no earlier line can precede any more, however many came at once."""
+        placed: list[tuple[Line, int]] = []
+        for line in lines:
+            event = line[0]
+            if type(event) is Anchored:
+                placed += self._release(0)  # another run of the probe: its clock may have started again
+                self._offset_ns = event.wall_ns - event.at_ns if self._monotonic else 0
+                self._newest_ns = event.wall_ns
+                continue
+            at_ns = event.at_ns
+            if at_ns is None:
+                at_ns = self._newest_ns
+            else:
+                if self._offset_ns is None:
+                    self._offset_ns = arrival_ns - at_ns
+                at_ns += self._offset_ns
+            self._newest_ns = max(self._newest_ns, at_ns)
+            self._number += 1
+            heappush(self._held, (at_ns, self._number, line))
+            placed += self._release(_MAX_HELD_EVENTS, until_ns=self._newest_ns - _REORDERING_NS)
+        return placed
+
+    def tick(self, now_ns: int) -> list[tuple[Line, int]]:
+        """Return the lines that no earlier line can precede any more."""
+        return self._release(_MAX_HELD_EVENTS, until_ns=now_ns - _REORDERING_NS)
+
+    def settle(self, now_ns: int) -> None:
+        """Trust the next line's time, unless lines are held that it may have to be put among."""
+        if not self._held:
+            self._order.settle(now_ns)
+            self._newest_ns = min(self._newest_ns, now_ns)
+
+    def close(self) -> list[tuple[Line, int]]:
+        """Return the lines still held."""
+        return self._release(0)
+
+    def _release(self, keep: int, until_ns: int = 0) -> list[tuple[Line, int]]:
+        released = []
+        while self._held and (len(self._held) > keep or self._held[0][0] <= until_ns):
+            at_ns, _, line = heappop(self._held)
+            released.append((line, self._order.advance(at_ns)))
+        return released
