@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import qemu_migration_exporter
 from qemu_migration_exporter import core
-from qemu_migration_exporter.core.tracking.stream import Snapshot
+from qemu_migration_exporter.core.tracking.snapshot import StreamState
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 from qemu_migration_exporter.ops.outputs import replace_file
 from qemu_migration_exporter.sources import Position
@@ -36,7 +36,7 @@ class Checkpoint(NamedTuple):
     """One stream as it was: where its file was read to, and what was known then."""
 
     position: Position
-    snapshot: Snapshot
+    snapshot: StreamState
 
 
 class _Unpickler(pickle.Unpickler):

@@ -20,7 +20,8 @@ from qemu_migration_exporter.core.parsing.decoder import Decoder, Malformed
 from qemu_migration_exporter.core.parsing.formats import FORMATS, detect, detection_prefilter
 from qemu_migration_exporter.core.parsing.line_splitter import MAX_LINE_BYTES
 from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter
-from qemu_migration_exporter.core.tracking.stream import Snapshot, Stream
+from qemu_migration_exporter.core.tracking.snapshot import StreamState
+from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.metrics.self_collector import ExporterCollector
 from qemu_migration_exporter.present.document import document
@@ -124,7 +125,7 @@ class _Reader:
 
     def go_on_from_a_snapshot(self) -> None:
         """As after a restart: what the stream knows is data, and comes back as it was."""
-        snapshot: Snapshot = pickle.loads(pickle.dumps(self._stream.snapshot()))  # noqa: S301 - just made
+        snapshot: StreamState = pickle.loads(pickle.dumps(self._stream.snapshot()))  # noqa: S301 - just made
         counts, self._stream = self._stream.counts, self._new_stream(snapshot.format_name)
         self._stream.counts = counts
         self._stream.restore(snapshot)

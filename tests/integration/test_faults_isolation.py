@@ -14,7 +14,8 @@ from qemu_migration_exporter import checkpoint
 from qemu_migration_exporter.checkpoint import Checkpoint
 from qemu_migration_exporter.config.schema import Config, SourceConfig
 from qemu_migration_exporter.core.model import Result, Side, SurpriseKind
-from qemu_migration_exporter.core.tracking.stream import Snapshot, Stream
+from qemu_migration_exporter.core.tracking.snapshot import StreamState
+from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 from qemu_migration_exporter.pipeline import Pipeline, Sinks
@@ -71,7 +72,7 @@ def test_a_sink_that_fails_at_every_change_keeps_none_from_the_others(caplog: py
     ]
 
 
-def _snapshot(**nonsense: Any) -> Snapshot:  # noqa: ANN401 - nonsense of any type
+def _snapshot(**nonsense: Any) -> StreamState:  # noqa: ANN401 - nonsense of any type
     return replace(Stream("a", vm="a").snapshot(), **nonsense)
 
 
@@ -79,7 +80,7 @@ def _snapshot(**nonsense: Any) -> Snapshot:  # noqa: ANN401 - nonsense of any ty
     ("snapshot", "failures", "lost"),
     [
         (None, {Component.STATE: 1}, 0),
-        (_snapshot(trackers={None: 5}), {Component.STATE: 1}, 0),
+        (_snapshot(processes=[5]), {Component.STATE: 1}, 0),
         (_snapshot(format_name="morse"), {Component.STATE: 1}, 0),
         (_snapshot(tail="text"), {Component.STREAM: 2}, 1),
         (_snapshot(format_name="qemu-log", clock=5), {Component.STATE: 1}, 0),

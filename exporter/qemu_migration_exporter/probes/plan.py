@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Final, NamedTuple
 
-from qemu_migration_exporter.core.events import Pending, PostcopyRequests, QmpCommand, Signal
+from qemu_migration_exporter.core.events import Pending, QmpCommand, Signal
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
 from qemu_migration_exporter.core.parsing.vocabulary import Release, releases
+from qemu_migration_exporter.core.signals import Probed, probed
 from qemu_migration_exporter.probes.binary import Argument, Binary, ProbeError
 
 #: Rows that stand for one argument's values each are one layout to a probe, which prints the argument.
@@ -33,7 +34,6 @@ EVIDENCE: Final = frozenset(
      "migration_set_outgoing_channel", "savevm_send_switchover_start", "loadvm_state_setup", "loadvm_state_cleanup",
      "process_incoming_migration_co_end"}
 )  # fmt: skip
-_EVIDENCE_MARKS: Final = frozenset({Signal.OUTGOING, Signal.DESTINATION, Signal.FAILING, Signal.POSTCOPY_RESUMED})
 #: The commands that tell something no other event does: who sends, the downtime limit, the mode.
 _COMMANDS: Final = frozenset({"migrate", "migrate_set_capabilities", "migrate_set_parameters"})
 
@@ -146,9 +146,10 @@ def _candidates() -> dict[str, list[EventLayout]]:
 
 def is_printed(row: EventLayout) -> bool:
     """Say whether a probe has a use for an event; `postcopy_requests` it makes itself."""
-    if row.meaning in {Signal.OTHER, PostcopyRequests} or _is_idle_command(row):
+    which = probed(row.meaning)
+    if which is Probed.NONE or _is_idle_command(row):
         return False
-    return row.meaning not in _EVIDENCE_MARKS or row.name in EVIDENCE
+    return which is Probed.ALL or row.name in EVIDENCE
 
 
 def _is_idle_command(row: EventLayout) -> bool:

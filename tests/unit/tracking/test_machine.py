@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from qemu_migration_exporter.core.changes import (
-    Change,
     DeviceFinished,
     DowntimePartEnded,
     PhaseEnded,
@@ -14,6 +13,7 @@ from qemu_migration_exporter.core.changes import (
 )
 from qemu_migration_exporter.core.events import FunctionCalled
 from qemu_migration_exporter.core.model import ClockKind, Mode, PhaseName, Result, SurpriseKind
+from qemu_migration_exporter.core.tracking.apply import apply, finish, progressed
 from qemu_migration_exporter.core.tracking.machine import Machine
 
 from tests.support.core_helpers import EPOCH_NS, NS_PER_MS, Reading, log_lines, read
@@ -427,28 +427,29 @@ def test_progress_says_where_it_is() -> None:
 
 def machine() -> Machine:
     """Make a machine of its own."""
-    return Machine(trace_id="t", vm="guest", uuid="u", stream="s", clock=ClockKind.PROBE, start_ns=5, partial=False)
+    return Machine.begin(
+        trace_id="t", vm="guest", uuid="u", stream="s", clock=ClockKind.PROBE, start_ns=5, partial=False
+    )
 
 
 def test_events_that_are_no_migrations_change_nothing() -> None:
     """A function probe that came this way is not an error."""
     lone = machine()
-    lone.apply(FunctionCalled(None, None, "bitmap_set"), FunctionCalled, 7)
-    assert [] == lone.take()
+    assert () == apply(lone, FunctionCalled(None, None, "bitmap_set"), FunctionCalled, 7)
 
 
 def test_progress_is_given_once() -> None:
     """Until another event comes."""
     lone = machine()
-    assert [] == lone.progress()
-    lone.apply(FunctionCalled(None, None, "bitmap_set"), FunctionCalled, 7)
-    assert 1 == len(lone.progress())
-    assert [] == lone.progress()
+    assert () == progressed(lone)
+    apply(lone, FunctionCalled(None, None, "bitmap_set"), FunctionCalled, 7)
+    assert 1 == len(progressed(lone))
+    assert () == progressed(lone)
 
 
 def test_a_machine_that_saw_nothing_ends_all_the_same() -> None:
     """With an unknown result."""
-    changes: list[Change] = machine().finish()
+    changes = list(finish(machine()))
     assert [] == [change for change in changes if isinstance(change, Surprised)]
     assert Result.UNKNOWN == Reading(stream=read("").stream, changes=changes).migration.result
 

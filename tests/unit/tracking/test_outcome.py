@@ -115,7 +115,7 @@ def test_error_reports_stand_in_for_an_error() -> None:
     outcome = Outcome(state="failed")
     outcome.error_reported("a warning")
     outcome.error_reported("Broken pipe, before")
-    assert "Broken pipe, before" == Outcome(state="failed", at_ns=5, _report_before="Broken pipe, before").error()
+    assert "Broken pipe, before" == Outcome(state="failed", at_ns=5, report_before_text="Broken pipe, before").error()
     outcome.at_ns = 5
     outcome.error_reported("Broken pipe")
     outcome.error_reported("something else")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from qemu_migration_exporter.core.changes import Change, RoundEnded, Surprised, SyncFinished
 from qemu_migration_exporter.core.events import Pending, SyncEnded, Transferred
@@ -12,12 +14,32 @@ MS = 1_000_000
 ITERATE = PhaseName.ITERATE
 
 
+class Recorded:
+    """An iteration whose returned changes are collected."""
+
+    def __init__(self, iteration: Precopy, changes: list[Change]) -> None:
+        self._iteration, self._changes = iteration, changes
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - of any member
+        member = getattr(self._iteration, name)
+        if not callable(member):
+            return member
+
+        def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - of any method
+            returned = member(*args, **kwargs)
+            if isinstance(returned, (list, tuple)):
+                self._changes += returned
+            return returned
+
+        return call
+
+
 class Follower:
     """An iteration and what it told."""
 
     def __init__(self, *, joined: bool = False) -> None:
         self.changes: list[Change] = []
-        self.iteration = Precopy("trace", self.changes.append, page_size=4096, joined=joined)
+        self.iteration = Recorded(Precopy("trace", page_size=4096, joined=joined), self.changes)
 
     def sync(
         self, at_ms: int, pages: int | None, *, begins_round: bool = True, phase: PhaseName | None = ITERATE

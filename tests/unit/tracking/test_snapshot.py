@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from qemu_migration_exporter.core.changes import Change, MigrationEnded, Resumed, RoundEnded, Started
 from qemu_migration_exporter.core.model import ClockKind
-from qemu_migration_exporter.core.tracking.stream import Snapshot, Stream
+from qemu_migration_exporter.core.tracking.snapshot import StreamState
+from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
 
 from tests.support.paths import DATA
@@ -26,7 +27,7 @@ def _interrupted(recording: Recording, at: int) -> tuple[list[Change], list[Chan
     data = recording.data
     before = _stream(recording)
     first = before.feed(data[:at])
-    kept: Snapshot = pickle.loads(pickle.dumps(before.snapshot()))  # noqa: S301 - its own
+    kept: StreamState = pickle.loads(pickle.dumps(before.snapshot()))  # noqa: S301 - its own
     after = _stream(recording)
     return first, [*after.restore(kept), *after.feed(data[at:]), *after.close()]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from qemu_migration_exporter.core.events import DeviceDowntime, DeviceSaved, SectionEnded, SectionStarted, Signal
 from qemu_migration_exporter.core.model import Device, DowntimePart, DowntimePartName
-from qemu_migration_exporter.core.tracking.switchover import LOW_PENDING_RANK, RANKS, WORST_RANK, Switchover
+from qemu_migration_exporter.core.signals import RANKS
+from qemu_migration_exporter.core.tracking.switchover import LOW_PENDING_RANK, WORST_RANK, Switchover
 
 
 def section(

@@ -340,13 +340,13 @@ def test_without_a_loops_end_cleanup_is_the_end() -> None:
 def test_numbers_are_told_only_of_a_migration_that_was() -> None:
     """What may yet turn out to be a snapshot has none."""
     lone = tracker()
-    assert [] == lone.progress()
+    assert () == lone.progress()
     said(lone, mark(Signal.HEADER), 5, b"")
-    assert [] == lone.progress()
+    assert () == lone.progress()
     changes = said(lone, mark(Signal.SETUP_COMPLETE), 6, b"")
     assert isinstance(changes[0], Started)
     assert [Progressed] == [type(change) for change in lone.progress()]
-    assert [] == lone.progress()
+    assert () == lone.progress()
 
 
 # Identity

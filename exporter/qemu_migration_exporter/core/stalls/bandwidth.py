@@ -27,8 +27,8 @@ class Bandwidth:
     """
 
     bytes_per_second: float | None = None
-    _regularity: float = 0.0
-    _last_bytes: int = 0
+    regularity: float = 0.0
+    last_bytes: int = 0
 
     def window(self, transferred: int, seconds: float) -> None:
         """Note a window that ended."""
@@ -38,9 +38,9 @@ class Bandwidth:
         present = transferred / seconds
         before = present if self.bytes_per_second is None else self.bytes_per_second
         self.bytes_per_second = before + (present - before) * share
-        is_same = abs(transferred - self._last_bytes) <= _SAME * self._last_bytes
-        self._regularity += ((1.0 if is_same and transferred else 0.0) - self._regularity) * share
-        self._last_bytes = transferred
+        is_same = abs(transferred - self.last_bytes) <= _SAME * self.last_bytes
+        self.regularity += ((1.0 if is_same and transferred else 0.0) - self.regularity) * share
+        self.last_bytes = transferred
 
     def is_capped(self, max_bandwidth: int | None) -> bool:
         """Say whether QEMU's cap holds it: by `max_bandwidth` (bytes per second) if known, else by the windows."""
@@ -48,4 +48,4 @@ class Bandwidth:
             return False
         if max_bandwidth is not None:
             return self.bytes_per_second >= _AT_THE_CAP * max_bandwidth
-        return self._regularity >= _REGULAR
+        return self.regularity >= _REGULAR

@@ -67,8 +67,8 @@ class Rules:
 
 
 @dataclass(slots=True)
-class _Run:
-    """Level boundaries, one after the other."""
+class LevelRun:
+    """Consecutive boundaries that are level."""
 
     first: int
     first_ns: int
@@ -86,8 +86,9 @@ class _Run:
         return True
 
 
+@dataclass(slots=True)
 class Convergence:
-    """Follow the boundaries of one migration.
+    """The boundaries of one migration, as plain data.
 
     Attributes:
         best_pending, best_round, best_ns: The boundary with the least pending, None before the first.
@@ -95,67 +96,67 @@ class Convergence:
         progress_ns: When a boundary was last progress, or the clock was started again.
     """
 
-    def __init__(self, rules: Rules) -> None:
-        self.best_pending: int | None = None
-        self.best_round: int | None = None
-        self.best_ns: int | None = None
-        self.last_pending: int | None = None
-        self.progress_ns: int | None = None
-        self._rules = rules
-        self._last_ns = 0
-        self._reference = self._least = 0
-        self._boundaries = 0
-        self._run: _Run | None = None
-        self._is_judged = True
-        self._is_easing = False
-        self._threshold: int | None = None
-        self._smoothed: float | None = None
-        self._peak = 0.0
-        self._window_ns: int | None = None
+    rules: Rules
+    best_pending: int | None = None
+    best_round: int | None = None
+    best_ns: int | None = None
+    last_pending: int | None = None
+    progress_ns: int | None = None
+    last_ns: int = 0
+    reference: int = 0
+    least: int = 0
+    boundaries: int = 0
+    run: LevelRun | None = None
+    is_judged: bool = True
+    is_easing: bool = False
+    threshold: int | None = None
+    smoothed: float | None = None
+    peak: float = 0.0
+    window_ns: int | None = None
 
     def boundary(self, at_ns: int, number: int, pending: int) -> bool:
         """Note what is pending as round `number` begins; say whether that is progress."""
         if self.best_pending is None or pending < self.best_pending:
             self.best_pending, self.best_round, self.best_ns = pending, number, at_ns
-        self.last_pending, self._last_ns = pending, at_ns
-        self._is_judged = False
-        self._boundaries += 1
-        if self._run is None or not self._run.extend(pending, self._rules):
-            self._run = _Run(pending, at_ns, pending, pending)
-        if self.progress_ns is None or pending < self._reference * (1 - self._rules.progress_ratio):
+        self.last_pending, self.last_ns = pending, at_ns
+        self.is_judged = False
+        self.boundaries += 1
+        if self.run is None or not self.run.extend(pending, self.rules):
+            self.run = LevelRun(pending, at_ns, pending, pending)
+        if self.progress_ns is None or pending < self.reference * (1 - self.rules.progress_ratio):
             self._begin(pending, at_ns)
             return True
-        self._least = min(self._least, pending)
+        self.least = min(self.least, pending)
         return False
 
     def window(self, at_ns: int, threshold: int) -> None:
         """Note the threshold of a bandwidth window that ended."""
-        elapsed = 0.0 if self._window_ns is None else (at_ns - self._window_ns) / _NS
-        self._window_ns, self._threshold = at_ns, threshold
-        if self._smoothed is None:
-            self._smoothed = float(threshold)
+        elapsed = 0.0 if self.window_ns is None else (at_ns - self.window_ns) / _NS
+        self.window_ns, self.threshold = at_ns, threshold
+        if self.smoothed is None:
+            self.smoothed = float(threshold)
         else:
-            self._smoothed += (threshold - self._smoothed) * (1 - math.exp(-elapsed / _SMOOTHING_SECONDS))
-        self._peak = max(self._smoothed, self._peak * math.exp(-elapsed / self._rules.memory_seconds))
+            self.smoothed += (threshold - self.smoothed) * (1 - math.exp(-elapsed / _SMOOTHING_SECONDS))
+        self.peak = max(self.smoothed, self.peak * math.exp(-elapsed / self.rules.memory_seconds))
 
     def eased(self, at_ns: int, *, is_last: bool) -> None:
         """Note that QEMU slowed the guest down, as far as it will if `is_last`."""
         self.restart(at_ns)
-        self._is_easing = not is_last
+        self.is_easing = not is_last
 
     @property
     def fits(self) -> bool:
         """Whether the last boundary is below the threshold as it is now: QEMU will stop the guest."""
-        return self.last_pending is not None and self.last_pending < (self._threshold or 0)
+        return self.last_pending is not None and self.last_pending < (self.threshold or 0)
 
     def judge(self) -> bool | None:
         """Say whether it is stalled by the last boundary; None if that was judged before.
 
         To be asked when a window has ended.
         """
-        if self._is_judged or self.last_pending is None or self.progress_ns is None:
+        if self.is_judged or self.last_pending is None or self.progress_ns is None:
             return None
-        self._is_judged = True
+        self.is_judged = True
         if self.fits:
             return False
         return self._is_level() or self._is_without_progress(self.progress_ns)
@@ -164,28 +165,28 @@ class Convergence:
         """Start the clock again: something changed that may bring it on."""
         if self.last_pending is not None:
             self._begin(self.last_pending, at_ns)
-            self._run = _Run(self.last_pending, at_ns, self.last_pending, self.last_pending)
+            self.run = LevelRun(self.last_pending, at_ns, self.last_pending, self.last_pending)
 
     def _begin(self, pending: int, at_ns: int) -> None:
-        self._reference = self._least = pending
-        self.progress_ns, self._boundaries = at_ns, 1
+        self.reference = self.least = pending
+        self.progress_ns, self.boundaries = at_ns, 1
 
     def _is_level(self) -> bool:
-        run, rules = self._run, self._rules
-        if run is None or run.boundaries < rules.boundaries or self._is_easing or not self._peak:
+        run, rules = self.run, self.rules
+        if run is None or run.boundaries < rules.boundaries or self.is_easing or not self.peak:
             return False
-        if self._least < run.low * (1 - rules.progress_ratio):
+        if self.least < run.low * (1 - rules.progress_ratio):
             return False
-        times = run.low / self._peak
+        times = run.low / self.peak
         if times <= rules.near_ratio:
             return False
         patience = max(rules.least_seconds, rules.twice_seconds / (times - 1) ** 2)
-        return (self._last_ns - run.first_ns) / _NS >= patience
+        return (self.last_ns - run.first_ns) / _NS >= patience
 
     def _is_without_progress(self, progress_ns: int) -> bool:
-        rules = self._rules
-        if self._boundaries < rules.boundaries:
+        rules = self.rules
+        if self.boundaries < rules.boundaries:
             return False
         # Where no threshold is known, it may be near.
-        is_near = not self._peak or self._least <= self._peak * rules.near_ratio
-        return (self._last_ns - progress_ns) / _NS >= (rules.near_seconds if is_near else rules.window_seconds)
+        is_near = not self.peak or self.least <= self.peak * rules.near_ratio
+        return (self.last_ns - progress_ns) / _NS >= (rules.near_seconds if is_near else rules.window_seconds)

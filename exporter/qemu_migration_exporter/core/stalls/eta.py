@@ -29,13 +29,13 @@ _MARGIN: Final = 0.1
 class EtaEstimator:
     """Follow how the boundaries shrink."""
 
-    _pending: tuple[int, ...] = ()
-    _at_ns: int = 0
+    pending: tuple[int, ...] = ()
+    at_ns: int = 0
 
     def boundary(self, at_ns: int, pending: int) -> None:
         """Note what is pending at a boundary."""
-        self._pending = (*self._pending, pending)[-_BOUNDARIES:]
-        self._at_ns = at_ns
+        self.pending = (*self.pending, pending)[-_BOUNDARIES:]
+        self.at_ns = at_ns
 
     def eta_seconds(self, now_ns: int, *, threshold: int | None, bandwidth: float | None) -> tuple[float, float] | None:
         """Say how long it will take from now to the end, at least and at most; None where that cannot be said.
@@ -45,19 +45,19 @@ class EtaEstimator:
         `bandwidth` bytes per second. The sum of all rounds to come is a geometric series: at most with the worst ratio
         of late. At least it takes the present round and the switchover; the best ratio tells whether that is the last.
         """
-        if not self._pending or not threshold or not bandwidth:
+        if not self.pending or not threshold or not bandwidth:
             return None
-        above = [pending - threshold for pending in self._pending]
-        switchover = min(self._pending[-1], threshold) / bandwidth
+        above = [pending - threshold for pending in self.pending]
+        switchover = min(self.pending[-1], threshold) / bandwidth
         if above[-1] < 0:
-            return 0.0, self._pending[-1] / bandwidth
+            return 0.0, self.pending[-1] / bandwidth
         if len(above) < _MIN_BOUNDARIES or min(above) <= 0:
             return None
         ratios = [after / before for before, after in pairwise(above)]
         if max(ratios) > 1 - _LEAST_SHRINKING:
             return None
         rest = above[-1] / bandwidth
-        elapsed = max(0.0, (now_ns - self._at_ns) / _NS)
+        elapsed = max(0.0, (now_ns - self.at_ns) / _NS)
         low = rest / (1 - min(ratios) / 2)
         high = rest / (1 - max(ratios)) * _WORSE + switchover + _MARGIN_SECONDS
         return max(0.0, low * (1 - _MARGIN) - elapsed), max(0.0, high - elapsed)

@@ -23,6 +23,15 @@ _WAITING: Final[Mapping[str, StallReason]] = {
     "postcopy-recover": StallReason.POSTCOPY_PAUSED,
 }
 
+#: The field of `WaitTimeouts` that limits each wait.
+_LIMITS: Final[Mapping[StallReason, str]] = {
+    StallReason.NO_THROUGHPUT: "no_throughput",
+    StallReason.BLOCKED_SETUP: "setup",
+    StallReason.BLOCKED_WAIT_UNPLUG: "wait_unplug",
+    StallReason.BLOCKED_PRE_SWITCHOVER: "pre_switchover",
+    StallReason.POSTCOPY_PAUSED: "postcopy_paused",
+}
+
 #: Where bytes have to move.
 _MOVING: Final = frozenset({PhaseName.ITERATE, PhaseName.COMPLETE_PRECOPY, PhaseName.POSTCOPY})
 
@@ -48,16 +57,10 @@ class WaitTimeouts:
     pre_switchover: float = 10.0
     postcopy_paused: float = 0.0
 
-    def by_reason(self) -> Mapping[StallReason, int]:
-        """Return the limits in nanoseconds."""
-        seconds = {
-            StallReason.NO_THROUGHPUT: self.no_throughput,
-            StallReason.BLOCKED_SETUP: self.setup,
-            StallReason.BLOCKED_WAIT_UNPLUG: self.wait_unplug,
-            StallReason.BLOCKED_PRE_SWITCHOVER: self.pre_switchover,
-            StallReason.POSTCOPY_PAUSED: self.postcopy_paused,
-        }
-        return {reason: round(limit * _NS) for reason, limit in seconds.items()}
+    def limit_ns(self, reason: StallReason) -> int:
+        """Return the limit for a wait in nanoseconds."""
+        seconds: float = getattr(self, _LIMITS[reason])
+        return round(seconds * _NS)
 
 
 class Wait(NamedTuple):
@@ -73,19 +76,19 @@ class Wait(NamedTuple):
     deadline_ns: int
 
 
+@dataclass(slots=True)
 class WaitTimer:
-    """Follow what a migration waits for.
+    """The wait a migration is in, as plain data.
 
     Attributes:
-        moved_ns: When something last happened that brings it on. Nearly every event does, so whoever sees one notes it
-            here, and what follows from that is reckoned when somebody asks.
+        moved_ns: Time of the last event that brings the migration on. Nearly every event does, so it is only noted
+            here, and a deadline is computed when asked for.
     """
 
-    def __init__(self, limits: WaitTimeouts, at_ns: int) -> None:
-        self.moved_ns = at_ns
-        self._limits = limits.by_reason()
-        self._reason: StallReason | None = None
-        self._since_ns = at_ns
+    limits: WaitTimeouts
+    moved_ns: int
+    reason: StallReason | None = None
+    since_ns: int = 0
 
     def stands(self, at_ns: int, *, state: str | None, phase: PhaseName | None, sends: bool) -> None:
         """Note where the migration stands from now on, in QEMU's word for its state and in our phase.
@@ -93,18 +96,18 @@ class WaitTimer:
         It `sends` if it was ever seen to: a stream may have nothing but states, and be silent for that.
         """
         reason = _reason(state, phase, sends=sends)
-        if reason is not self._reason:
-            self._reason, self._since_ns = reason, at_ns
+        if reason is not self.reason:
+            self.reason, self.since_ns = reason, at_ns
 
     @property
     def present(self) -> Wait | None:
         """What it waits for, as long as nothing more happens."""
-        reason, since_ns = self._reason, self._since_ns
+        reason, since_ns = self.reason, self.since_ns
         if reason is None:
             return None
         if reason is StallReason.NO_THROUGHPUT:
             since_ns = max(since_ns, self.moved_ns)
-        return Wait(reason, since_ns, since_ns + self._limits[reason])
+        return Wait(reason, since_ns, since_ns + self.limits.limit_ns(reason))
 
 
 def _reason(state: str | None, phase: PhaseName | None, *, sends: bool) -> StallReason | None:

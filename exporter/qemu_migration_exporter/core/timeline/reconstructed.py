@@ -14,6 +14,7 @@ from typing import Final
 
 from qemu_migration_exporter.core.events import Line, Signal, SignalEvent, Transferred
 from qemu_migration_exporter.core.model import ClockKind
+from qemu_migration_exporter.core.timeline.clock import ClockState, HeldLine
 
 #: Bounds memory: a window has a slice for each 50 to 100 ms, and the marks of a section in each slice.
 _MAX_HELD_EVENTS: Final = 10_000
@@ -72,3 +73,12 @@ class ReconstructedClock:
         if window_ns:
             released[-1] = (held[-1], self._now_ns)
         return released
+
+    def state(self) -> ClockState:
+        """Return the clock's data."""
+        return ClockState(now_ns=self._now_ns, held=[HeldLine(text, process) for _, text, process in self._held])
+
+    def restore(self, state: ClockState, held: Sequence[Line]) -> None:
+        """Continue from kept data."""
+        self._now_ns = state.now_ns
+        self.place(held, 0)

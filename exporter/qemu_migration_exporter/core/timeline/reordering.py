@@ -12,6 +12,7 @@ from typing import Final
 
 from qemu_migration_exporter.core.events import Anchored, Line
 from qemu_migration_exporter.core.model import ClockKind
+from qemu_migration_exporter.core.timeline.clock import ClockState, HeldLine
 from qemu_migration_exporter.core.timeline.stream import StreamClock
 
 #: bpftrace empties its buffers every 100 ms, SystemTap every 200 ms. A line older than this is late.
@@ -87,3 +88,20 @@ class ReorderingClock:
             at_ns, _, line = heappop(self._held)
             released.append((line, self._order.advance(at_ns)))
         return released
+
+    def state(self) -> ClockState:
+        """Return the clock's data."""
+        state = self._order.state()
+        state.offset_ns, state.newest_ns = self._offset_ns, self._newest_ns
+        state.held = [HeldLine(text, process, at_ns) for at_ns, _, (_, text, process) in sorted(self._held)]
+        return state
+
+    def restore(self, state: ClockState, held: Sequence[Line]) -> None:
+        """Continue from kept data."""
+        self._order.restore(state)
+        self._offset_ns, self._newest_ns = state.offset_ns, state.newest_ns
+        # In order, so already a heap.
+        self._held = [
+            (kept.at_ns or 0, number, line) for number, (kept, line) in enumerate(zip(state.held, held, strict=True), 1)
+        ]
+        self._number = len(self._held)

@@ -7,6 +7,7 @@ from typing import Final
 
 from qemu_migration_exporter.core.events import Line
 from qemu_migration_exporter.core.model import ClockKind
+from qemu_migration_exporter.core.timeline.clock import ClockState
 
 #: A thread of QEMU reads the time before it takes the lock that orders the lines. Lines out of order by less are usual.
 _THREAD_JITTER_NS: Final = 1_000_000
@@ -76,3 +77,11 @@ class StreamClock:
     def close(self) -> list[tuple[Line, int]]:
         """Return no lines: none are held back."""
         return []
+
+    def state(self) -> ClockState:
+        """Return the clock's data."""
+        return ClockState(last_ns=self._last_ns, set_back_ns=self._set_back_ns, jumps_back=self.jumps_back)
+
+    def restore(self, state: ClockState, held: Sequence[Line] = ()) -> None:  # noqa: ARG002 - the protocol's signature
+        """Continue from kept data."""
+        self._last_ns, self._set_back_ns, self.jumps_back = state.last_ns, state.set_back_ns, state.jumps_back

@@ -25,28 +25,28 @@ class DirtyPageCounter:
     """
 
     began_ms: int | None = None
-    _counted: int | None = None
-    _last_end_ms: int = 0
+    counted: int | None = None
+    last_end_ms: int = 0
 
     def begin(self, at_ns: int) -> None:
         """Note the start of the first sync of a migration: there the first period begins."""
         self.began_ms = at_ns // _NS_PER_MS
-        self._counted = 0
+        self.counted = 0
 
     def newly_dirtied(self, dirty_pages: int | None, end_ns: int, *, cumulative: bool) -> int | None:
         """Return the pages this sync found newly dirty, None where that cannot be told."""
         if dirty_pages is None or not cumulative:
             return dirty_pages
-        end_ms, before = end_ns // _NS_PER_MS, self._counted
+        end_ms, before = end_ns // _NS_PER_MS, self.counted
         if before is not None and dirty_pages < before:
             # The counter fell, so the last sync reset it, whatever our clock says.
-            self.began_ms, before = self._last_end_ms, 0
+            self.began_ms, before = self.last_end_ms, 0
         known = self.began_ms is not None
         if self.began_ms is not None and self._is_over(end_ms - self.began_ms, counted=bool(before)):
-            self.began_ms, self._counted = end_ms, 0
+            self.began_ms, self.counted = end_ms, 0
         else:
-            self._counted = dirty_pages
-        self._last_end_ms = end_ms
+            self.counted = dirty_pages
+        self.last_end_ms = end_ms
         return dirty_pages - (before or 0) if known else None
 
     def _is_over(self, elapsed_ms: int, *, counted: bool) -> bool:

@@ -29,14 +29,14 @@ class Outcome:
     failing: bool = False
     cancelling: bool = False
     cancel_requested: bool = False
-    _error: str | None = None
-    _report_before: str | None = None
-    _report_after: str | None = None
+    error_text: str | None = None
+    report_before_text: str | None = None
+    report_after_text: str | None = None
 
     def error_set(self, text: str | None) -> None:
         """Note QEMU's own error. It keeps the first and drops what follows from it: migrate_set_error()."""
         self._fails()
-        self._error = self._error or text
+        self.error_text = self.error_text or text
 
     def broke(self) -> None:
         """Note that something broke; what breaks after the end is only being closed."""
@@ -52,14 +52,14 @@ class Outcome:
     def resumed(self) -> None:
         """Forget what broke: post-copy goes on after it, and QEMU drops its error too (migrate_fd_connect())."""
         self.failing = False
-        self._error = self._report_before = None
+        self.error_text = self.report_before_text = None
 
     def error_reported(self, text: str) -> None:
         """Note a line of error_report(): in 7.2 only the one after the cleanup says why a running migration failed."""
         if self.at_ns is None:
-            self._report_before = text
+            self.report_before_text = text
         else:
-            self._report_after = self._report_after or text
+            self.report_after_text = self.report_after_text or text
 
     def assume_end(self) -> None:
         """Take the loop's end for the end, because no terminal state came."""
@@ -91,4 +91,4 @@ class Outcome:
         """Return QEMU's own text of a failure."""
         if self.result()[0] is not Result.FAILED:
             return None
-        return self._error or self._report_after or self._report_before
+        return self.error_text or self.report_after_text or self.report_before_text

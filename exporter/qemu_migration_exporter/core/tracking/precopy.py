@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, RoundEnded, Surprised, SyncFinished
 from qemu_migration_exporter.core.events import Pending, SyncEnded, Transferred
@@ -20,95 +20,92 @@ _NS_PER_MS = 1_000_000
 MAX_ROUNDS: Final = 10_000
 
 
-class _OpenSync(NamedTuple):
+@dataclass(slots=True)
+class OpenSync:
+    """A bitmap sync whose end was not seen yet."""
+
     start_ns: int
     phase: PhaseName | None
     begins_round: bool
-    stacktrace: tuple[str, ...]
+    stacktrace: tuple[str, ...] = ()
 
 
+@dataclass(slots=True)
 class Precopy:
-    """Follow the rounds of one migration and what they are judged by.
+    """The numbers of one migration's pre-copy, as plain data.
+
+    Every method that completes a round or a sync returns the changes.
 
     Attributes:
-        sends: Whether it was ever seen to send: a stream may have nothing but states.
+        joined: The migration's beginning was not seen.
+        sends: It was seen to send; a stream may have nothing but states.
         pending, threshold, ram: Bytes, as in `qemu_migration_exporter.core.model.Progress`.
         bandwidth: Bytes per second of the last window.
         transferred: Bytes of all windows, None before the first.
         downtime_limit_seconds: May be set from outside until a window tells it.
-        dirty_bytes_per_second: How fast the guest dirtied memory in the last round of which that is known.
-        may_postcopy: Whether memory was counted as what post-copy may send later, so that it is enabled.
+        dirty_bytes_per_second: Of the last round for which it is known.
+        may_postcopy: Memory was counted as what post-copy may send later, so post-copy is enabled.
         finished: The rounds that are over, as far as they are remembered.
     """
 
-    def __init__(self, trace_id: str, emit: Callable[[Change], None], *, page_size: int, joined: bool) -> None:
-        self.sends = False
-        self.pending: int | None = None
-        self.threshold: int | None = None
-        self.ram: int | None = None
-        self.bandwidth: float | None = None
-        self.transferred: int | None = None
-        self.downtime_limit_seconds: float | None = None
-        self.syncs = 0
-        self.slices = 0
-        self.dirty_bytes_per_second: float | None = None
-        self.may_postcopy = False
-        self.finished: list[Round] = []
-        self._trace_id = trace_id
-        self._emit = emit
-        self._page_size = page_size
-        self._joined = joined
-        self._rounds = Rounds()
-        self._dirty = DirtyPageCounter()
-        self._window_ns: int | None = None
-        self._sync: _OpenSync | None = None
-        self._opening_sync: Sync | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out whom to tell: that is no state."""
-        return {name: value for name, value in self.__dict__.items() if name != "_emit"}
-
-    def tell(self, emit: Callable[[Change], None]) -> None:
-        """Tell changes to `emit` from now on."""
-        self._emit = emit
+    trace_id: str
+    page_size: int
+    joined: bool
+    sends: bool = False
+    pending: int | None = None
+    threshold: int | None = None
+    ram: int | None = None
+    bandwidth: float | None = None
+    transferred: int | None = None
+    downtime_limit_seconds: float | None = None
+    syncs: int = 0
+    slices: int = 0
+    dirty_bytes_per_second: float | None = None
+    may_postcopy: bool = False
+    finished: list[Round] = field(default_factory=list)
+    rounds: Rounds = field(default_factory=Rounds)
+    dirty: DirtyPageCounter = field(default_factory=DirtyPageCounter)
+    window_ns: int | None = None
+    open_sync: OpenSync | None = None
+    opening_sync: Sync | None = None
 
     @property
     def round(self) -> int:
         """The round that is open, else the last one; 0 before the first."""
-        return self._rounds.number
+        return self.rounds.number
 
-    def begin(self, at_ns: int) -> None:
+    def begin(self, at_ns: int) -> Sequence[Change]:
         """Begin the bulk round: setup is complete."""
-        self._rounds_ended(self._rounds.begin(at_ns, by_sync=False))
+        return self._rounds_ended(self.rounds.begin(at_ns, by_sync=False))
 
     def pending_seen(self, size: int, *, postcopy: int | None = None) -> bool:
-        """Note pending bytes: the guest's memory at first, later what is left; say whether they are a boundary's.
+        """Set the pending bytes, of which post-copy may send `postcopy`; return whether they are a boundary's.
 
-        `postcopy` of them may be sent after the switchover.
+        The first ones are the guest's memory.
         """
         self.sends = True
         self.pending = size
         self.may_postcopy |= bool(postcopy)
-        if self.ram is None and not self._joined:
+        if self.ram is None and not self.joined:
             self.ram = size
-        return self._rounds.pending(size)
+        return self.rounds.pending(size)
 
     def threshold_seen(self, event: Pending | Transferred) -> None:
-        """Note the threshold; it is 0 before the first window, and means nothing then."""
+        """Set the threshold; it is 0 before the first window, and means nothing then."""
         if event.threshold is not None and event.threshold > 0:
             self.threshold = event.threshold
 
-    def slice_seen(self) -> None:
-        """Note a `savevm_state_iterate`."""
+    def slice_seen(self) -> Sequence[Change]:
+        """Count a `savevm_state_iterate`."""
         self.sends = True
         self.slices += 1
-        self._rounds.iterate()
-        self._release_opening_sync()
+        self.rounds.iterate()
+        return self._release_opening_sync()
 
-    def window_seen(self, at_ns: int, event: Transferred) -> None:
-        """Note the end of a bandwidth window."""
+    def window_seen(self, at_ns: int, event: Transferred) -> Sequence[Change]:
+        """Add a bandwidth window that ended."""
         if event.transferred is None:
-            return
+            return ()
         self.sends = True
         self.transferred = (self.transferred or 0) + event.transferred
         if event.bandwidth is not None and isfinite(event.bandwidth):
@@ -116,56 +113,61 @@ class Precopy:
         self.threshold_seen(event)
         self._learn_limit(event)
         spent_ns = (event.time_spent_ms or 0) * _NS_PER_MS
-        start_ns = self._window_ns if self._window_ns is not None else at_ns - spent_ns
-        self._window_ns = at_ns
-        self._rounds_ended(self._rounds.window(start_ns, at_ns, event.transferred, self.bandwidth))
+        start_ns = self.window_ns if self.window_ns is not None else at_ns - spent_ns
+        self.window_ns = at_ns
+        return self._rounds_ended(self.rounds.window(start_ns, at_ns, event.transferred, self.bandwidth))
 
     def sync_started(
         self, at_ns: int, *, phase: PhaseName | None, begins_round: bool, stacktrace: tuple[str, ...] = ()
-    ) -> None:
-        """Note the start of a bitmap sync, which may end one round and begin the next."""
-        self._open_sync(_OpenSync(at_ns, phase, begins_round, stacktrace))
+    ) -> Sequence[Change]:
+        """Begin a bitmap sync, which may end one round and begin the next."""
+        return self._begin_sync(OpenSync(at_ns, phase, begins_round, stacktrace))
 
-    def sync_ended(self, at_ns: int, event: SyncEnded, *, phase: PhaseName | None) -> None:
-        """Note the end of a bitmap sync; one whose start was lost counts, and begins no round."""
-        sync = self._sync
+    def sync_ended(self, at_ns: int, event: SyncEnded, *, phase: PhaseName | None) -> Sequence[Change]:
+        """End a bitmap sync; one whose start was lost counts, and begins no round."""
+        changes: list[Change] = []
+        sync = self.open_sync
         if sync is None:
-            self._emit(Surprised(SurpriseKind.UNPAIRED, "migration_bitmap_sync_end without its start"))
-            sync = self._open_sync(_OpenSync(at_ns, phase, begins_round=False, stacktrace=()))
-        pages = self._dirty.newly_dirtied(event.dirty_pages, at_ns, cumulative=event.cumulative)
-        self._sync_finished(sync, at_ns, None if pages is None else pages * self._page_size)
+            changes.append(Surprised(SurpriseKind.UNPAIRED, "migration_bitmap_sync_end without its start"))
+            sync = OpenSync(at_ns, phase, begins_round=False)
+            changes += self._begin_sync(sync)
+        pages = self.dirty.newly_dirtied(event.dirty_pages, at_ns, cumulative=event.cumulative)
+        changes += self._sync_finished(sync, at_ns, None if pages is None else pages * self.page_size)
+        return changes
 
-    def _open_sync(self, sync: _OpenSync) -> _OpenSync:
-        if self._sync is not None:
-            self._emit(Surprised(SurpriseKind.UNPAIRED, "migration_bitmap_sync_start without the end before it"))
-            self._sync_finished(self._sync, None, None)
+    def _begin_sync(self, sync: OpenSync) -> Sequence[Change]:
+        changes: list[Change] = []
+        if self.open_sync is not None:
+            changes.append(Surprised(SurpriseKind.UNPAIRED, "migration_bitmap_sync_start without the end before it"))
+            changes += self._sync_finished(self.open_sync, None, None)
         self.syncs += 1
-        if self.syncs == 1 and not self._joined:
-            self._dirty.begin(sync.start_ns)
-        self._sync = sync
+        if self.syncs == 1 and not self.joined:
+            self.dirty.begin(sync.start_ns)
+        self.open_sync = sync
         if sync.begins_round:
-            self._release_opening_sync()
-            self._rounds_ended(self._rounds.begin(sync.start_ns, by_sync=True))
-        return sync
+            changes += self._release_opening_sync()
+            changes += self._rounds_ended(self.rounds.begin(sync.start_ns, by_sync=True))
+        return changes
 
-    def end(self, at_ns: int) -> None:
-        """End the last round: what comes now is the switchover, or nothing."""
-        self._release_opening_sync()
-        self._rounds_ended(self._rounds.end(at_ns, by_sync=False))
+    def end(self, at_ns: int) -> Sequence[Change]:
+        """End the last round: the switchover comes next, or the end."""
+        return [*self._release_opening_sync(), *self._rounds_ended(self.rounds.end(at_ns, by_sync=False))]
 
-    def close(self) -> None:
-        """Give out what waits for lines that will not come."""
-        if self._sync is not None:
-            self._sync_finished(self._sync, None, None)
-        self._release_opening_sync()
-        self._rounds_ended(self._rounds.close())
+    def close(self) -> Sequence[Change]:
+        """Give out the syncs and rounds that wait for lines which will not come."""
+        changes: list[Change] = []
+        if self.open_sync is not None:
+            changes += self._sync_finished(self.open_sync, None, None)
+        changes += self._release_opening_sync()
+        changes += self._rounds_ended(self.rounds.close())
+        return changes
 
-    def rounds(self) -> list[Round]:
-        """Return all rounds as far as they are known, the open one too."""
-        return [*self.finished, *self._rounds.now()]
+    def all_rounds(self) -> list[Round]:
+        """Return the rounds as far as they are known, the open one included."""
+        return [*self.finished, *self.rounds.now()]
 
     def _learn_limit(self, event: Transferred) -> None:
-        """Undo QEMU's `threshold = bandwidth * downtime_limit`, from before it rounded the bandwidth.
+        """Compute the downtime limit from QEMU's `threshold = bandwidth * downtime_limit`.
 
         The limit is whole milliseconds. Since 8.2 the bandwidth may be the operator's (avail-switchover-bandwidth).
         """
@@ -176,9 +178,9 @@ class Precopy:
         elif event.transferred and event.time_spent_ms:
             self.downtime_limit_seconds = round(event.threshold * event.time_spent_ms / event.transferred) / 1_000
 
-    def _sync_finished(self, open_sync: _OpenSync, end_ns: int | None, dirtied: int | None) -> None:
-        self._sync = None
-        in_round = open_sync.phase is PhaseName.ITERATE and not open_sync.begins_round and self._rounds.open_is_row
+    def _sync_finished(self, open_sync: OpenSync, end_ns: int | None, dirtied: int | None) -> Sequence[Change]:
+        self.open_sync = None
+        in_round = open_sync.phase is PhaseName.ITERATE and not open_sync.begins_round and self.rounds.open_is_row
         sync = Sync(
             number=self.syncs,
             start_ns=open_sync.start_ns,
@@ -188,24 +190,27 @@ class Precopy:
             round=self.round if in_round else None,
             stacktrace=open_sync.stacktrace,
         )
-        if open_sync.begins_round:
-            self._opening_sync = sync
-            self._rounds_ended(self._rounds.sync_ended(dirtied))
-        else:
-            self._emit(SyncFinished(self._trace_id, sync))
+        if not open_sync.begins_round:
+            return [SyncFinished(self.trace_id, sync)]
+        self.opening_sync = sync
+        return self._rounds_ended(self.rounds.sync_ended(dirtied))
 
-    def _release_opening_sync(self) -> None:
-        """Give out the sync that began the open round, now that it is known whether something is sent in that."""
-        sync, self._opening_sync = self._opening_sync, None
-        if sync is not None:
-            number = self.round if self._rounds.open_is_row else None
-            self._emit(SyncFinished(self._trace_id, replace(sync, round=number)))
+    def _release_opening_sync(self) -> Sequence[Change]:
+        """Give out the sync that began the open round, once it is known whether that round sends anything."""
+        sync = self.opening_sync
+        if sync is None:
+            return ()
+        self.opening_sync = None
+        number = self.round if self.rounds.open_is_row else None
+        return [SyncFinished(self.trace_id, replace(sync, round=number))]
 
-    def _rounds_ended(self, rounds: list[Round]) -> None:
+    def _rounds_ended(self, rounds: list[Round]) -> Sequence[Change]:
+        if not rounds:
+            return ()
         self.finished += rounds
         if len(self.finished) > MAX_ROUNDS:
             del self.finished[MAX_ROUNDS // 4 : -MAX_ROUNDS // 2]
-        for each in rounds:
-            if each.dirty_bytes_per_second is not None:
-                self.dirty_bytes_per_second = each.dirty_bytes_per_second
-            self._emit(RoundEnded(self._trace_id, each))
+        for ended in rounds:
+            if ended.dirty_bytes_per_second is not None:
+                self.dirty_bytes_per_second = ended.dirty_bytes_per_second
+        return [RoundEnded(self.trace_id, ended) for ended in rounds]

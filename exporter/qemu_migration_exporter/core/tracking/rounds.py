@@ -17,7 +17,9 @@ _MAX_WAITING = 1_000
 
 
 @dataclass(slots=True)
-class _Draft:
+class RoundDraft:
+    """A round whose numbers are not all known."""
+
     number: int
     start_ns: int
     end_ns: int | None = None
@@ -49,35 +51,35 @@ class _Draft:
 class Rounds:
     """Follow the rounds of one migration."""
 
-    _count: int = 0
-    _current: _Draft | None = None
-    _waiting: list[_Draft] = field(default_factory=list)
-    _first_start_ns: int | None = None
-    _last_end_ns: int | None = None
-    _window_end_ns: int | None = None
+    count: int = 0
+    current: RoundDraft | None = None
+    waiting: list[RoundDraft] = field(default_factory=list)
+    first_start_ns: int | None = None
+    last_end_ns: int | None = None
+    window_end_ns: int | None = None
 
     @property
     def number(self) -> int:
         """The round that is open, else the last one; 0 before the first."""
-        return self._current.number if self._current else self._count
+        return self.current.number if self.current else self.count
 
     @property
     def open_is_row(self) -> bool:
         """Whether a round is open in which something was sent."""
-        return self._current is not None and self._current.iterations > 0
+        return self.current is not None and self.current.iterations > 0
 
     def begin(self, at_ns: int, *, by_sync: bool) -> list[Round]:
         """End the open round, if there is one, and begin the next; return the rounds that are complete."""
         ended = self.end(at_ns, by_sync=by_sync)
-        self._current = _Draft(self._count + 1, at_ns)
-        if self._first_start_ns is None:
-            self._first_start_ns = at_ns
-        self._last_end_ns = None
+        self.current = RoundDraft(self.count + 1, at_ns)
+        if self.first_start_ns is None:
+            self.first_start_ns = at_ns
+        self.last_end_ns = None
         return ended
 
     def pending(self, size: int) -> bool:
         """Note pending bytes; say whether they are the first of the open round, a boundary."""
-        draft = self._current
+        draft = self.current
         if draft is None:
             return False
         if draft.pending_at_start is None:
@@ -88,26 +90,26 @@ class Rounds:
 
     def iterate(self) -> None:
         """Note a slice of the open round."""
-        draft = self._current
+        draft = self.current
         if draft is not None:
             draft.iterations += 1
-            self._count = draft.number
+            self.count = draft.number
 
     def end(self, at_ns: int, *, by_sync: bool) -> list[Round]:
         """End the open round; return the rounds that are complete. One in which nothing was sent is forgotten."""
-        draft, self._current = self._current, None
+        draft, self.current = self.current, None
         if draft is not None:
-            self._last_end_ns = at_ns
+            self.last_end_ns = at_ns
         if draft is not None and draft.iterations:
             draft.end_ns = at_ns
             draft.awaits_sync = by_sync
-            self._waiting.append(draft)
+            self.waiting.append(draft)
         return self._complete()
 
     def sync_ended(self, dirtied_bytes: int | None) -> list[Round]:
         """Note what the sync that ended the last round found; return the rounds that are complete."""
-        if self._waiting and self._waiting[-1].awaits_sync:
-            draft = self._waiting[-1]
+        if self.waiting and self.waiting[-1].awaits_sync:
+            draft = self.waiting[-1]
             draft.awaits_sync = False
             draft.dirtied = dirtied_bytes
         return self._complete()
@@ -120,12 +122,12 @@ class Rounds:
         What was sent in setup, headers of a few bytes, goes to the first round. What was sent after the last round,
         with the guest stopped or in post-copy, goes to none.
         """
-        self._window_end_ns = end_ns
-        drafts = [*self._waiting, *([self._current] if self._current else [])]
-        if drafts and self._first_start_ns is not None and self._first_start_ns > start_ns:
-            start_ns = min(self._first_start_ns, end_ns)
+        self.window_end_ns = end_ns
+        drafts = [*self.waiting, *([self.current] if self.current else [])]
+        if drafts and self.first_start_ns is not None and self.first_start_ns > start_ns:
+            start_ns = min(self.first_start_ns, end_ns)
         spans = [max(0, min(draft.end_ns or end_ns, end_ns) - max(draft.start_ns, start_ns)) for draft in drafts]
-        after = max(0, end_ns - max(self._last_end_ns, start_ns)) if self._last_end_ns is not None else 0
+        after = max(0, end_ns - max(self.last_end_ns, start_ns)) if self.last_end_ns is not None else 0
         total = sum(spans) + after
         if drafts and total == 0:
             spans[-1] = total = 1
@@ -139,21 +141,21 @@ class Rounds:
 
     def now(self) -> list[Round]:
         """Return the rounds that were not given out, as far as they are known; the open one has no end."""
-        current = [self._current] if self._current is not None and self._current.iterations else []
-        return [draft.finished() for draft in (*self._waiting, *current)]
+        current = [self.current] if self.current is not None and self.current.iterations else []
+        return [draft.finished() for draft in (*self.waiting, *current)]
 
     def close(self) -> list[Round]:
         """Give out every round, also those whose last numbers never came, the open one without an end."""
         rounds = self.now()
-        self._current, self._waiting = None, []
+        self.current, self.waiting = None, []
         return rounds
 
     def _complete(self) -> list[Round]:
         complete = []
-        while self._waiting and (len(self._waiting) > _MAX_WAITING or self._is_complete(self._waiting[0])):
-            complete.append(self._waiting.pop(0).finished())
+        while self.waiting and (len(self.waiting) > _MAX_WAITING or self._is_complete(self.waiting[0])):
+            complete.append(self.waiting.pop(0).finished())
         return complete
 
-    def _is_complete(self, draft: _Draft) -> bool:
-        window_in = self._window_end_ns is not None and draft.end_ns is not None and self._window_end_ns >= draft.end_ns
+    def _is_complete(self, draft: RoundDraft) -> bool:
+        window_in = self.window_end_ns is not None and draft.end_ns is not None and self.window_end_ns >= draft.end_ns
         return window_in and not draft.awaits_sync

@@ -16,12 +16,13 @@ from qemu_migration_exporter.core.parsing.formats import FORMATS, Format, detect
 from qemu_migration_exporter.core.parsing.line_splitter import LineSplitter
 from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.stalls.detector import StallPolicy
-from qemu_migration_exporter.core.timeline.clock import Clock
+from qemu_migration_exporter.core.timeline.clock import Clock, ClockState
 from qemu_migration_exporter.core.timeline.reconstructed import ReconstructedClock
 from qemu_migration_exporter.core.timeline.reordering import ReorderingClock
 from qemu_migration_exporter.core.timeline.stream import StreamClock
 from qemu_migration_exporter.core.tracking.machine import DEFAULT_PAGE_SIZE_BYTES
-from qemu_migration_exporter.core.tracking.tracker import Tracker, lost
+from qemu_migration_exporter.core.tracking.snapshot import ProcessState, StreamState
+from qemu_migration_exporter.core.tracking.tracker import Tracker, TrackerState, lost
 
 #: A prefilter finds a line at the price of parsing three: it pays if most lines are noise, in blocks of hundreds.
 _NOISY: Final = 0.8
@@ -37,19 +38,6 @@ class Counts:
     noise: int = 0
     malformed: int = 0
     surprises: Counter[SurpriseKind] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """What a stream knows at one place in its bytes; made of nothing but data, so that it can be kept."""
-
-    format_name: str | None
-    tail: bytes
-    releases: tuple[tuple[int, int], tuple[int, int]]
-    clock: Clock | None
-    trackers: dict[int | None, Tracker]
-    last_line: bytes | None
-    last_event_ns: int | None
 
 
 #: How a process is named: by its virtual machine's name and uuid, None for each that is not known.
@@ -201,30 +189,51 @@ class Stream:
         """Return the open migrations as far as they are known."""
         return [migration for tracker in self._trackers.values() if (migration := tracker.running()) is not None]
 
-    def snapshot(self) -> Snapshot:
-        """Take what has to be known to go on behind the bytes taken so far. It shares its parts with the stream."""
-        return Snapshot(
+    def snapshot(self) -> StreamState:
+        """Return the data with which another stream can continue behind the bytes read so far."""
+        return StreamState(
             format_name=self.format_name,
             tail=self._lines.tail,
             releases=self._decoder.releases,
-            clock=self._clock,
-            trackers=self._trackers,
+            clock=None if self._clock is None else self._clock.state(),
+            processes=[
+                ProcessState(process=process, vm=tracker.vm, uuid=tracker.uuid, tracker=tracker.state)
+                for process, tracker in self._trackers.items()
+            ],
             last_line=self._last_line,
             last_event_ns=self.last_event_ns,
         )
 
-    def restore(self, snapshot: Snapshot) -> list[Change]:
-        """Go on from a snapshot, on a stream that has taken nothing yet; return which migrations are open."""
-        self._lines.restore(snapshot.tail)
-        self._decoder.restore(snapshot.releases)
-        if snapshot.format_name is not None:
-            self._format = FORMATS[snapshot.format_name](self._decoder)
-        self._clock = snapshot.clock
-        self._jumps_back = 0 if snapshot.clock is None else snapshot.clock.jumps_back
-        self._trackers = snapshot.trackers
-        self._last_line = snapshot.last_line
-        self.last_event_ns = snapshot.last_event_ns
+    def restore(self, state: StreamState) -> list[Change]:
+        """Continue from kept data, on a stream that has read nothing yet; return which migrations are open."""
+        self._lines.restore(state.tail)
+        self._decoder.restore(state.releases)
+        if state.format_name is not None:
+            self._format = FORMATS[state.format_name](self._decoder)
+        if self._format is not None and state.clock is not None:
+            self._clock = self._make_clock(self._format)
+            self._clock.restore(state.clock, self._parse_held(self._format, state.clock))
+            self._jumps_back = self._clock.jumps_back
+        self._trackers = {
+            kept.process: self._make_tracker(kept.vm, kept.uuid, kept.tracker) for kept in state.processes
+        }
+        self._last_line = state.last_line
+        self.last_event_ns = state.last_event_ns
         return [change for tracker in self._trackers.values() for change in tracker.resume()]
+
+    @staticmethod
+    def _parse_held(stream_format: Format, clock: ClockState) -> list[Line]:
+        """Parse the lines again that a clock held back; one that is no event any more is dropped."""
+        lines: list[Line] = []
+        for held in clock.held:
+            parsed = stream_format.parse(held.text)
+            event = parsed.salvaged if isinstance(parsed, Malformed) else parsed
+            if event is not None:
+                lines.append((event, held.text, held.process))
+        if len(lines) < len(clock.held):
+            texts = {text for _, text, _ in lines}
+            clock.held = [held for held in clock.held if held.text in texts]
+        return lines
 
     def surprise(self, kind: SurpriseKind, detail: str) -> list[Change]:
         """Count a surprise that came from outside of the lines."""
@@ -354,15 +363,20 @@ class Stream:
         if tracker is None and (process is None or (self._room.left > 0 and self._has_room())):
             self._room.left -= process is not None
             named, uuid = self._name_process(process) if self._name_process and process is not None else (None, None)
-            tracker = self._trackers[process] = Tracker(
-                vm=named or (self.vm if process is None else f"{self.vm}/{process}"),
-                uuid=uuid,
-                stream=self.name,
-                clock=self.clock_kind,
-                page_size=self._page_size,
-                policy=self._policy,
-            )
+            vm = named or (self.vm if process is None else f"{self.vm}/{process}")
+            tracker = self._trackers[process] = self._make_tracker(vm, uuid)
         return tracker
+
+    def _make_tracker(self, vm: str, uuid: str | None, state: TrackerState | None = None) -> Tracker:
+        return Tracker(
+            vm=vm,
+            uuid=uuid,
+            stream=self.name,
+            clock=self.clock_kind,
+            page_size=self._page_size,
+            policy=self._policy,
+            state=state,
+        )
 
     def _has_room(self) -> bool:
         # Looked for once a tick, which is what makes processes idle: who invents a process a line pays for each look.

@@ -6,22 +6,13 @@ release and by what is enabled, so each candidate has a rank, and the best one s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from qemu_migration_exporter.core.events import DeviceDowntime, DeviceSaved, SectionEnded, SectionStarted, Signal
+from qemu_migration_exporter.core.events import DeviceDowntime, DeviceSaved, SectionEnded, SectionStarted
 from qemu_migration_exporter.core.model import Device, DowntimePart, DowntimePartName
 
-#: Best first. src-downtime-start (8.2 and later) is QEMU's own; migration_completion_vm_stop is printed after the
-#: guest stopped, its disks flushed. Source: migration_completion(), postcopy_start() in migration/migration.c.
-RANKS: Final[Mapping[Signal, int]] = {
-    Signal.DOWNTIME_START: 0,
-    Signal.VM_STOPPING: 1,
-    Signal.POSTCOPY_SET_RUN: 2,
-    Signal.VM_STOPPED: 3,
-    Signal.COMPLETE: 4,
-}
+#: Beside the ranks of signals, see `qemu_migration_exporter.core.signals`.
 LOW_PENDING_RANK: Final = 2
 WORST_RANK: Final = 5
 
@@ -35,7 +26,9 @@ _RAM: Final = "ram"
 
 
 @dataclass(slots=True)
-class _Section:
+class OpenSection:
+    """A section whose end was not seen yet."""
+
     start_ns: int
     idstr: str | None
     section_id: int | None
@@ -50,63 +43,63 @@ class Switchover:
     start_ns: int | None = None
     end_ns: int | None = None
     devices: list[Device] = field(default_factory=list)
-    _rank: int = WORST_RANK + 1
-    _section: _Section | None = None
+    rank: int = WORST_RANK + 1
+    section: OpenSection | None = None
     #: The last device may still get QEMU's own measure.
-    _open: bool = False
-    _sections_seen: bool = False
-    _pre_switchover_ns: int | None = None
+    open: bool = False
+    sections_seen: bool = False
+    pre_switchover_ns: int | None = None
     #: When the last thing before saving happened; None while the guest runs.
-    _saving_ns: int | None = None
-    _ram_told: bool = False
+    saving_ns: int | None = None
+    ram_told: bool = False
 
     def may_begin(self, at_ns: int, rank: int) -> None:
         """Note a candidate for the start of the downtime; the first of the best rank counts."""
-        if rank < self._rank:
-            self._rank, self.start_ns = rank, at_ns
+        if rank < self.rank:
+            self.rank, self.start_ns = rank, at_ns
 
     def stopped(self, at_ns: int) -> list[DowntimePart]:
         """Note that the guest stands still, from a mark that only comes after that; return the stop, the first time.
 
         QEMU says so since 6.1 (migration_completion_vm_stop); before, the next mark is savevm_state_complete.
         """
-        is_first, self._saving_ns = self._saving_ns is None, at_ns
+        is_first, self.saving_ns = self.saving_ns is None, at_ns
         if not is_first or self.start_ns is None or self.start_ns >= at_ns:
             return []
         return [DowntimePart(name=DowntimePartName.STOP, start_ns=self.start_ns, end_ns=at_ns)]
 
     def iterable_saved(self, at_ns: int) -> list[DowntimePart]:
         """Note that all but the devices is sent; return RAM's last pass if nothing else tells how long that took."""
-        if self._sections_seen or self._saving_ns is None:
+        if self.sections_seen or self.saving_ns is None:
             return []
-        return self._ram(self._saving_ns, at_ns)
+        return self._ram(self.saving_ns, at_ns)
 
     def wait_begins(self, at_ns: int) -> None:
         """Note that QEMU waits for `migrate-continue` (state pre-switchover)."""
-        self._pre_switchover_ns = at_ns
+        self.pre_switchover_ns = at_ns
 
     def wait_ends(self) -> int | None:
         """Return when the wait that ends now began, if there was one."""
-        began, self._pre_switchover_ns = self._pre_switchover_ns, None
+        began, self.pre_switchover_ns = self.pre_switchover_ns, None
         return began
 
     def section_started(self, at_ns: int, event: SectionStarted) -> list[Device]:
         """Note the start of a section; return the device before it, which nothing can be added to any more."""
         finished = self.flush()
-        if self._section is not None and self._section.saves_device:  # its end was lost
-            self._add(self._section.start_ns, self._section.idstr, self._section.vmsd_name, None)
+        if self.section is not None and self.section.saves_device:  # its end was lost
+            self._add(self.section.start_ns, self.section.idstr, self.section.vmsd_name, None)
             finished += self.flush()
-        self._sections_seen = True
+        self.sections_seen = True
         saves_device = event.idstr is not None and event.idstr != _RAM
-        self._section = _Section(at_ns, event.idstr, event.section_id, saves_device)
+        self.section = OpenSection(at_ns, event.idstr, event.section_id, saves_device)
         return finished
 
     def device_saved(self, at_ns: int, event: DeviceSaved) -> list[Device]:
         """Note the device whose state the open section carries; without section marks the event stands alone."""
-        if self._section is not None:
-            self._section.saves_device = True
-            self._section.idstr = event.idstr or self._section.idstr
-            self._section.vmsd_name = event.vmsd_name
+        if self.section is not None:
+            self.section.saves_device = True
+            self.section.idstr = event.idstr or self.section.idstr
+            self.section.vmsd_name = event.vmsd_name
             return []
         finished = self.flush()
         self._add(at_ns, event.idstr, event.vmsd_name, None)
@@ -117,7 +110,7 @@ class Switchover:
 
         QEMU's own measure of its device may follow in the next line.
         """
-        section, self._section = self._section, None
+        section, self.section = self.section, None
         if section is None:
             return []
         paired = timed and section.section_id == event.section_id
@@ -129,7 +122,7 @@ class Switchover:
 
     def ram_downtime(self, at_ns: int, event: DeviceDowntime) -> list[DowntimePart]:
         """Return RAM's last pass by QEMU's own measure, where no section says when that began."""
-        if event.idstr != _RAM or not event.downtime_us or self._sections_seen:
+        if event.idstr != _RAM or not event.downtime_us or self.sections_seen:
             return []
         return self._ram(max(at_ns - event.downtime_us * 1_000, self.start_ns or 0), at_ns)
 
@@ -139,17 +132,17 @@ class Switchover:
         It follows the section's end. Where sections are not enabled it stands alone, and one of 0 µs was skipped.
         """
         duration_ns = None if event.downtime_us is None else event.downtime_us * 1_000
-        if self._open and self.devices[-1].name == event.idstr:
+        if self.open and self.devices[-1].name == event.idstr:
             self.devices[-1] = replace(self.devices[-1], instance=event.instance_id, duration_ns=duration_ns)
             return self.flush()
         finished = self.flush()
-        if not self._sections_seen and event.idstr != _RAM and duration_ns:
+        if not self.sections_seen and event.idstr != _RAM and duration_ns:
             self._add(max(at_ns - duration_ns, self.start_ns or 0), event.idstr, None, duration_ns, event.instance_id)
             finished += self.flush()
         return finished
 
     def _ram(self, start_ns: int, end_ns: int) -> list[DowntimePart]:
-        was_told, self._ram_told = self._ram_told, True
+        was_told, self.ram_told = self.ram_told, True
         return [] if was_told else [DowntimePart(name=DowntimePartName.RAM, start_ns=start_ns, end_ns=end_ns)]
 
     def _add(
@@ -172,9 +165,9 @@ class Switchover:
                 duration_ns=duration_ns,
             )
         )
-        self._open = True
+        self.open = True
 
     def flush(self) -> list[Device]:
         """Return the last device if it was not returned before."""
-        was_open, self._open = self._open, False
+        was_open, self.open = self.open, False
         return self.devices[-1:] if was_open else []

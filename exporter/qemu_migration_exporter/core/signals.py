@@ -1,0 +1,153 @@
+"""The one table of facts about what a probe line can mean.
+
+A meaning is a `Signal`, or the type of an event with arguments. Each has one row here, and every set of meanings that
+the program uses is derived from the rows: which end of a migration prints it, whether it proves that data moves,
+whether it may begin a migration, how well it marks the start of the downtime, and which probe prints it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Final, NamedTuple
+
+from qemu_migration_exporter.core.events import (
+    Anchored,
+    BacktraceFrame,
+    DeviceDowntime,
+    DeviceSaved,
+    ErrorReported,
+    ErrorSet,
+    Event,
+    FunctionCalled,
+    LinesLost,
+    LowPending,
+    Pending,
+    Pinged,
+    PostcopyRequests,
+    QmpCommand,
+    SectionEnded,
+    SectionStarted,
+    Signal,
+    SignalEvent,
+    StateNumbered,
+    StateSet,
+    SyncEnded,
+    ThrottleSet,
+    Transferred,
+)
+from qemu_migration_exporter.core.model import Side
+
+Meaning = Signal | type
+
+
+class Probed(Enum):
+    """The events of a meaning that the generated probes print."""
+
+    ALL = "all"
+    #: Only those that `qemu_migration_exporter.probes.plan` names: the others tell nothing more.
+    NAMED = "named"
+    NONE = "none"
+
+
+class SignalFacts(NamedTuple):
+    """The facts about one meaning.
+
+    Attributes:
+        of: The meaning.
+        side: The end that prints it; None for both ends. A snapshot (`savevm`) prints nothing that has a side.
+        moves: It proves that data moves, beside pending bytes that change and windows that are not empty.
+        begins: It may begin another migration while one is open.
+        joins: If it comes first, the stream was joined in the middle of a migration.
+        rank: Its quality as a mark of the downtime's start, 0 is best; None for no mark of it.
+        aside: It is part of no migration and tells something about one.
+        probed: Which of its events a probe prints.
+    """
+
+    of: Meaning
+    side: Side | None = None
+    moves: bool = False
+    begins: bool = False
+    joins: bool = False
+    rank: int | None = None
+    aside: bool = False
+    probed: Probed = Probed.ALL
+
+
+_SOURCE: Final = Side.SOURCE
+_DESTINATION: Final = Side.DESTINATION
+
+_ROWS: Final = (
+    # States, setup and the end
+    SignalFacts(StateSet, moves=True, begins=True),
+    SignalFacts(StateNumbered),
+    SignalFacts(Signal.HEADER, begins=True),
+    SignalFacts(Signal.SETUP_BEGIN),
+    SignalFacts(Signal.SETUP_COMPLETE, _SOURCE, moves=True, joins=True),
+    SignalFacts(Signal.AFTER_LOOP, _SOURCE),
+    SignalFacts(Signal.CLEANUP),
+    SignalFacts(Signal.CANCEL),
+    SignalFacts(Signal.FAILING, _SOURCE, probed=Probed.NAMED),
+    SignalFacts(ErrorSet),
+    SignalFacts(ErrorReported),
+    # Rounds
+    SignalFacts(Pending, _SOURCE, joins=True),
+    SignalFacts(Transferred, _SOURCE, joins=True),
+    SignalFacts(LowPending, _SOURCE, moves=True, joins=True),
+    SignalFacts(Signal.ITERATE),
+    SignalFacts(Signal.SYNC_START, moves=True),
+    SignalFacts(SyncEnded, moves=True),
+    SignalFacts(Signal.THROTTLE, _SOURCE),
+    SignalFacts(Signal.THROTTLE_SYNC),
+    SignalFacts(ThrottleSet),
+    # The switchover: src-downtime-start (8.2 and later) is QEMU's own start of the downtime, and
+    # migration_completion_vm_stop is printed after the guest stopped, its disks flushed.
+    SignalFacts(Signal.DOWNTIME_START, _SOURCE, moves=True, joins=True, rank=0),
+    SignalFacts(Signal.VM_STOPPING, moves=True, rank=1),
+    SignalFacts(Signal.POSTCOPY_SET_RUN, _SOURCE, moves=True, rank=2),
+    SignalFacts(Signal.VM_STOPPED, _SOURCE, moves=True, rank=3),
+    SignalFacts(Signal.COMPLETE, moves=True, rank=4),
+    SignalFacts(Signal.ITERABLE_SAVED, _SOURCE),
+    SignalFacts(Signal.DOWNTIME_END, _SOURCE, moves=True),
+    SignalFacts(SectionStarted, moves=True),
+    SignalFacts(SectionEnded, moves=True),
+    SignalFacts(DeviceSaved, moves=True),
+    SignalFacts(DeviceDowntime, moves=True),
+    # Post-copy
+    SignalFacts(Signal.POSTCOPY_START, _SOURCE, moves=True, joins=True),
+    SignalFacts(Signal.POSTCOPY_REQUEST, _SOURCE, moves=True),
+    SignalFacts(Signal.POSTCOPY_RESUMED, _SOURCE, probed=Probed.NAMED),
+    SignalFacts(PostcopyRequests, _SOURCE, moves=True, probed=Probed.NONE),
+    SignalFacts(Pinged, moves=True),
+    # The end that speaks
+    SignalFacts(Signal.OUTGOING, _SOURCE, probed=Probed.NAMED),
+    SignalFacts(Signal.INCOMING, _DESTINATION),
+    SignalFacts(Signal.DESTINATION, _DESTINATION, probed=Probed.NAMED),
+    # Beside migrations
+    SignalFacts(QmpCommand, aside=True),
+    SignalFacts(FunctionCalled, aside=True),
+    SignalFacts(BacktraceFrame, aside=True),
+    SignalFacts(LinesLost, aside=True),
+    SignalFacts(Anchored),
+    SignalFacts(Signal.OTHER, probed=Probed.NONE),
+)
+
+SIGNALS: Final[Mapping[Meaning, SignalFacts]] = {row.of: row for row in _ROWS}
+
+MOVING: Final = frozenset(row.of for row in _ROWS if row.moves)
+BEGINNING: Final = frozenset(row.of for row in _ROWS if row.begins)
+JOINING: Final = frozenset(row.of for row in _ROWS if row.joins)
+ASIDE: Final = frozenset(row.of for row in _ROWS if row.aside)
+SIDES: Final[Mapping[Meaning, Side]] = {row.of: row.side for row in _ROWS if row.side is not None}
+RANKS: Final[Mapping[Meaning, int]] = {row.of: row.rank for row in _ROWS if row.rank is not None}
+
+
+def meaning_of(event: Event) -> Meaning:
+    """Return the key of an event's row: its signal if it is nothing else, else its type."""
+    return event.mark if type(event) is SignalEvent else type(event)
+
+
+def probed(meaning: Signal | Callable[..., Event]) -> Probed:
+    """Return which events of a layout's meaning the generated probes print."""
+    row = SIGNALS.get(meaning) if isinstance(meaning, (Signal, type)) else None
+    return Probed.ALL if row is None else row.probed

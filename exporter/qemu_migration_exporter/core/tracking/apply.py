@@ -1,0 +1,135 @@
+"""Events and time applied to one migration: the table of handlers, the checks of its wait, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from qemu_migration_exporter.core.changes import Change, MigrationEnded, Progressed
+from qemu_migration_exporter.core.events import (
+    DeviceDowntime,
+    DeviceSaved,
+    ErrorReported,
+    ErrorSet,
+    Event,
+    LowPending,
+    Pending,
+    Pinged,
+    PostcopyRequests,
+    SectionEnded,
+    SectionStarted,
+    Signal,
+    StateSet,
+    SyncEnded,
+    ThrottleSet,
+    Transferred,
+)
+from qemu_migration_exporter.core.model import PhaseName, Side
+from qemu_migration_exporter.core.signals import MOVING, RANKS, SIDES, Meaning
+from qemu_migration_exporter.core.tracking import lifecycle, measures, summary
+from qemu_migration_exporter.core.tracking.machine import Machine
+from qemu_migration_exporter.core.tracking.states import SOURCE_ONLY
+
+
+def apply(machine: Machine, event: Event, meaning: Meaning, at_ns: int) -> Sequence[Change]:
+    """Apply one event that belongs to this migration, at a time that never goes back; return what it changes."""
+    machine.last_ns = at_ns
+    machine.is_touched = True
+    if machine.side is None:
+        side = Side.SOURCE if type(event) is StateSet and event.state in SOURCE_ONLY else SIDES.get(meaning)
+        if side is not None:
+            lifecycle.learn_side(machine, side, at_ns)
+    if meaning in MOVING:
+        machine.detector.waits.moved_ns = at_ns
+    handler = _HANDLERS.get(meaning)
+    changes = handler(machine, at_ns, event) if handler is not None else ()
+    if machine.next_check_ns <= at_ns:
+        stalls = _check_wait(machine, at_ns)
+        return [*changes, *stalls] if stalls else changes
+    return changes
+
+
+def tick(machine: Machine, now_ns: int) -> Sequence[Change]:
+    """Let time pass without an event; return what it changes."""
+    if machine.side is not Side.SOURCE or machine.outcome.at_ns is not None:
+        return ()
+    changes = machine.detector.tick(now_ns, machine.precopy, machine.parameters)
+    machine.is_touched |= bool(changes)
+    _set_next_check(machine)
+    return changes
+
+
+def _check_wait(machine: Machine, at_ns: int) -> Sequence[Change]:
+    """Look at what the migration waits for now; once it is over there is nothing to wait for."""
+    changes: Sequence[Change] = ()
+    if machine.side is Side.SOURCE and machine.outcome.at_ns is None:
+        detector = machine.detector
+        detector.waits.stands(at_ns, state=machine.outcome.state, phase=machine.phase, sends=machine.precopy.sends)
+        changes = detector.tick(at_ns, machine.precopy, machine.parameters)
+    _set_next_check(machine)
+    return changes
+
+
+def _set_next_check(machine: Machine) -> None:
+    may_be_over = machine.outcome.at_ns is not None or machine.outcome.left_loop_ns is not None
+    machine.next_check_ns = 0 if may_be_over else machine.detector.next_check_ns
+
+
+def progressed(machine: Machine) -> Sequence[Change]:
+    """Return the numbers as they are now, if an event touched them since they were last asked for."""
+    if not machine.is_touched:
+        return ()
+    machine.is_touched = False
+    return [Progressed(machine.trace_id, summary.progress(machine))]
+
+
+def finish(machine: Machine) -> Sequence[Change]:
+    """Close what is open and sum the migration up. The machine must not be used after."""
+    changes: list[Change] = []
+    if machine.phase is PhaseName.CLEANUP and machine.cleanup_ns is not None:
+        changes += machine.leave(max(machine.cleanup_ns, machine.phase_ns))
+    changes += machine.precopy.close()
+    changes += machine.devices_finished(machine.switchover.flush())
+    if machine.outcome.at_ns is None:
+        machine.end_ns = max(machine.last_ns, machine.detector.last_reported_ns)
+    return [
+        *changes,
+        Progressed(machine.trace_id, summary.progress(machine)),
+        MigrationEnded(machine.trace_id, summary.migration(machine)),
+    ]
+
+
+_Handler = Callable[[Machine, int, Any], Sequence[Change]]
+
+_HANDLERS: Final[Mapping[Meaning, _Handler]] = {
+    StateSet: lifecycle.state_set,
+    LowPending: lifecycle.low_pending,
+    Pinged: lifecycle.pinged,
+    Signal.HEADER: lifecycle.header,
+    Signal.SETUP_COMPLETE: lifecycle.setup_complete,
+    **dict.fromkeys(RANKS, lifecycle.stopping),
+    Signal.DOWNTIME_END: lifecycle.downtime_end,
+    Signal.POSTCOPY_START: lifecycle.postcopy_start,
+    Signal.FAILING: lifecycle.failing,
+    Signal.POSTCOPY_RESUMED: lifecycle.resumed,
+    Signal.AFTER_LOOP: lifecycle.after_loop,
+    Signal.CLEANUP: lifecycle.cleanup,
+    Signal.CANCEL: lifecycle.cancel_seen,
+    Pending: measures.pending_seen,
+    Transferred: measures.transferred_seen,
+    SyncEnded: measures.sync_ended,
+    SectionStarted: measures.section_started,
+    SectionEnded: measures.section_ended,
+    DeviceSaved: measures.device_saved,
+    DeviceDowntime: measures.device_downtime,
+    PostcopyRequests: measures.postcopy_requests_counted,
+    ThrottleSet: measures.throttle_set,
+    ErrorSet: measures.error_set,
+    ErrorReported: measures.error_reported,
+    Signal.ITERATE: measures.iterated,
+    Signal.SYNC_START: measures.sync_started,
+    Signal.THROTTLE: measures.throttled,
+    Signal.THROTTLE_SYNC: measures.throttle_syncs,
+    Signal.ITERABLE_SAVED: measures.iterable_saved,
+    Signal.POSTCOPY_REQUEST: measures.postcopy_request,
+}

@@ -1,0 +1,166 @@
+"""Handlers of the events that carry numbers: rounds, bandwidth, devices, throttle, and the texts of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qemu_migration_exporter.core.changes import Change
+from qemu_migration_exporter.core.events import (
+    DeviceDowntime,
+    DeviceSaved,
+    ErrorReported,
+    ErrorSet,
+    Pending,
+    PostcopyRequests,
+    SectionEnded,
+    SectionStarted,
+    SignalEvent,
+    SyncEnded,
+    ThrottleSet,
+    Transferred,
+)
+from qemu_migration_exporter.core.model import Mode, PhaseName
+from qemu_migration_exporter.core.tracking.lifecycle import iterating, pending_is
+from qemu_migration_exporter.core.tracking.machine import Machine
+
+# Rounds, syncs, bandwidth
+
+
+def pending_seen(machine: Machine, at_ns: int, event: Pending) -> Sequence[Change]:
+    """Follow the bytes still to send."""
+    changes = iterating(machine, at_ns, event)
+    machine.precopy.threshold_seen(event)
+    if event.size is None:
+        return changes
+    stalls = pending_is(machine, at_ns, event.size, event.postcopy)
+    return [*changes, *stalls] if changes or stalls else ()
+
+
+def iterated(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Change]:
+    """Count a slice."""
+    changes: Sequence[Change] = ()
+    if machine.phase is PhaseName.ITERATE or machine.mode is Mode.POSTCOPY:
+        changes = iterating(machine, at_ns, event)
+    if not machine.precopy.sends:
+        machine.recheck()
+    finished = machine.precopy.slice_seen()
+    return [*changes, *finished] if changes or finished else ()
+
+
+def transferred_seen(machine: Machine, at_ns: int, event: Transferred) -> Sequence[Change]:
+    """Add a bandwidth window, after which the boundary before it is judged."""
+    if event.transferred:
+        machine.detector.waits.moved_ns = at_ns
+    if not machine.precopy.sends:
+        machine.recheck()
+    changes = machine.precopy.window_seen(at_ns, event)
+    if machine.phase is not PhaseName.ITERATE:
+        return changes
+    return [*changes, *machine.detector.window_seen(at_ns, event, machine.precopy, machine.parameters)]
+
+
+def sync_started(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Change]:
+    """Begin a bitmap sync, which begins a round on the migration thread in the iterate phase."""
+    on_thread = event.thread is None or machine.thread is None or event.thread == machine.thread
+    begins_round = machine.phase is PhaseName.ITERATE and on_thread and not machine.throttle_sync
+    machine.throttle_sync = False
+    stacktrace, machine.sync_stacktrace = machine.sync_stacktrace, ()
+    return machine.precopy.sync_started(at_ns, phase=machine.phase, begins_round=begins_round, stacktrace=stacktrace)
+
+
+def sync_ended(machine: Machine, at_ns: int, event: SyncEnded) -> Sequence[Change]:
+    """End a bitmap sync."""
+    return machine.precopy.sync_ended(at_ns, event, phase=machine.phase)
+
+
+# Devices
+
+
+def section_started(machine: Machine, at_ns: int, event: SectionStarted) -> Sequence[Change]:
+    """Begin a device's section of the stream."""
+    if machine.phase is not PhaseName.COMPLETE_PRECOPY:
+        return ()
+    return machine.devices_finished(machine.switchover.section_started(at_ns, event))
+
+
+def device_saved(machine: Machine, at_ns: int, event: DeviceSaved) -> Sequence[Change]:
+    """Follow the device whose state the open section carries."""
+    if machine.phase is not PhaseName.COMPLETE_PRECOPY:
+        return ()
+    return machine.devices_finished(machine.switchover.device_saved(at_ns, event))
+
+
+def section_ended(machine: Machine, at_ns: int, event: SectionEnded) -> Sequence[Change]:
+    """End a device's section of the stream."""
+    if machine.phase is not PhaseName.COMPLETE_PRECOPY:
+        return ()
+    return machine.parts_ended(machine.switchover.section_ended(at_ns, event, timed=machine.is_timed))
+
+
+def device_downtime(machine: Machine, at_ns: int, event: DeviceDowntime) -> Sequence[Change]:
+    """Add QEMU's own measure of a device."""
+    if machine.phase is not PhaseName.COMPLETE_PRECOPY:
+        return ()
+    devices = machine.devices_finished(machine.switchover.device_downtime(at_ns, event))
+    return [*devices, *machine.parts_ended(machine.switchover.ram_downtime(at_ns, event))]
+
+
+def iterable_saved(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequence[Change]:
+    """End RAM's last pass."""
+    if machine.phase is not PhaseName.COMPLETE_PRECOPY:
+        return ()
+    return machine.parts_ended(machine.switchover.iterable_saved(at_ns))
+
+
+# Throttle, page requests, errors
+
+
+def throttled(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequence[Change]:
+    """Count a step of auto-converge."""
+    machine.throttles += 1
+    return _throttle_judged(machine, at_ns)
+
+
+def throttle_set(machine: Machine, at_ns: int, event: ThrottleSet) -> Sequence[Change]:
+    """Set how far the guest is slowed down."""
+    if event.percentage is None:
+        return ()
+    machine.throttle_ratio = event.percentage / 100
+    return _throttle_judged(machine, at_ns)
+
+
+def _throttle_judged(machine: Machine, at_ns: int) -> Sequence[Change]:
+    machine.detector.throttled(
+        at_ns, steps=machine.throttles, ratio=machine.throttle_ratio, parameters=machine.parameters
+    )
+    return ()
+
+
+def throttle_syncs(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[Change]:
+    """Note that the next bitmap sync is the throttle's own."""
+    machine.throttle_sync = True
+    return ()
+
+
+def postcopy_request(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[Change]:
+    """Count a page request."""
+    machine.postcopy_requests += 1
+    return ()
+
+
+def postcopy_requests_counted(machine: Machine, _at_ns: int, event: PostcopyRequests) -> Sequence[Change]:
+    """Add page requests that a probe counted."""
+    machine.postcopy_requests += event.requests or 0
+    return ()
+
+
+def error_set(machine: Machine, _at_ns: int, event: ErrorSet) -> Sequence[Change]:
+    """Keep QEMU's own error."""
+    machine.outcome.error_set(event.text)
+    return ()
+
+
+def error_reported(machine: Machine, _at_ns: int, event: ErrorReported) -> Sequence[Change]:
+    """Keep a line of error_report()."""
+    machine.outcome.error_reported(event.text)
+    return ()
