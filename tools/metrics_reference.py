@@ -10,7 +10,7 @@ from typing import Final
 from qemu_migration_exporter.core.model import Mode, PhaseName, Result, Side, StallReason, SurpriseKind
 from qemu_migration_exporter.metrics.table import EXPORTER, MIGRATION, Metric
 from qemu_migration_exporter.ops.errors import Component
-from qemu_migration_exporter.tracing.export.outcomes import FATES
+from qemu_migration_exporter.tracing.export.outcomes import SpanOutcome
 
 
 def _values(kind: type[StrEnum]) -> str:
@@ -18,7 +18,7 @@ def _values(kind: type[StrEnum]) -> str:
 
 
 #: Why a span was not delivered; the README has a sentence for each.
-_REASONS: Final = " ".join(f"`{reason}`" for _, reason in FATES if reason)
+_REASONS: Final = " ".join(f"`{reason}`" for reason in (outcome.reason for outcome in SpanOutcome) if reason)
 
 #: What each label can be.
 LABELS: Final = {

@@ -32,9 +32,9 @@ from qemu_migration_exporter.present.document import migration_document
 from qemu_migration_exporter.present.history import MigrationHistory
 from qemu_migration_exporter.present.text.verdict import running_sentence, sentence
 from qemu_migration_exporter.present.view import MigrationView, Page, StreamView
+from qemu_migration_exporter.tracing.export.endpoint import REQUEST_SECONDS, connect, find_endpoint
 
 if TYPE_CHECKING:
-    from qemu_migration_exporter.tracing.export.blocking import BlockingSpanProcessor
     from qemu_migration_exporter.tracing.trace_limits import TraceLimits
     from qemu_migration_exporter.web import Server
 
@@ -147,20 +147,21 @@ def live_sinks(config: Config) -> Sinks:
     """
     metrics, history, failures = MetricsSink(max_vms=config.metrics.max_vms), MigrationHistory(), ErrorCounter()
     spans = config.spans
+    endpoint = find_endpoint(spans.otlp_endpoint, spans.otlp_protocol)
+    if endpoint is None:
+        return Sinks(metrics, history, failures=failures)
 
-    from qemu_migration_exporter.tracing.export.otlp import otlp  # noqa: PLC0415 - see the module
-    from qemu_migration_exporter.tracing.export.queued import BatchConfig, QueuedSpanProcessor  # noqa: PLC0415
+    from qemu_migration_exporter.tracing.export.batch_config import BatchConfig  # noqa: PLC0415 - see the module
+    from qemu_migration_exporter.tracing.export.queued import QueuedSpanProcessor  # noqa: PLC0415
     from qemu_migration_exporter.tracing.export.spool import Spool  # noqa: PLC0415
     from qemu_migration_exporter.tracing.spans import SpansSink  # noqa: PLC0415
 
-    exporter = otlp(spans.otlp_endpoint, spans.otlp_protocol)
-    if exporter is None:
-        return Sinks(metrics, history, failures=failures)
     spool = None
     if spans.spool_directory is not None:
         spool = Spool(Path(spans.spool_directory), max_bytes=spans.spool_max_bytes, failures=failures)
         spool.open()
-    queue = QueuedSpanProcessor(exporter, pace=BatchConfig.of(spans.queue), spool=spool, failures=failures)
+    batches = BatchConfig.of(spans.queue)
+    queue = QueuedSpanProcessor(connect(endpoint), config=batches, spool=spool, failures=failures)
     return Sinks(metrics, history, SpansSink([queue], _host(), _trace_limits(spans)), queue, failures)
 
 
@@ -173,24 +174,17 @@ def replay_sinks(config: Config, *, spans_out: TextIO | None) -> Sinks:
         OtlpError: The endpoint or the protocol cannot be used.
     """
     metrics, history = MetricsSink(max_vms=config.metrics.max_vms), MigrationHistory()
-    spans = config.spans
+    endpoint = find_endpoint(config.spans.otlp_endpoint, config.spans.otlp_protocol, REQUEST_SECONDS)
+    if spans_out is None and endpoint is None:
+        return Sinks(metrics, history)
 
-    from qemu_migration_exporter.tracing.export.blocking import (  # noqa: PLC0415 - see the module
-        PATIENCE_SECONDS,
-        BlockingSpanProcessor,
-    )
-    from qemu_migration_exporter.tracing.export.otlp import otlp  # noqa: PLC0415
+    from qemu_migration_exporter.tracing.export.blocking import BlockingSpanProcessor  # noqa: PLC0415 - see the module
+    from qemu_migration_exporter.tracing.export.json_lines import OtlpJsonWriter  # noqa: PLC0415
     from qemu_migration_exporter.tracing.spans import SpansSink  # noqa: PLC0415
 
-    processors: list[BlockingSpanProcessor] = []
-    if spans_out is not None:
-        from qemu_migration_exporter.tracing.export.json_lines import OtlpJsonWriter  # noqa: PLC0415
-
-        processors.append(BlockingSpanProcessor(OtlpJsonWriter(spans_out)))
-    exporter = otlp(spans.otlp_endpoint, spans.otlp_protocol, PATIENCE_SECONDS)
-    if exporter is not None:
-        processors.append(BlockingSpanProcessor(exporter))
-    return Sinks(metrics, history, SpansSink(processors, limits=_trace_limits(spans)) if processors else None)
+    senders = [] if spans_out is None else [OtlpJsonWriter(spans_out)]
+    processors = [BlockingSpanProcessor(sender) for sender in (*senders, *([connect(endpoint)] if endpoint else []))]
+    return Sinks(metrics, history, SpansSink(processors, limits=_trace_limits(config.spans)))
 
 
 def _trace_limits(spans: SpansConfig) -> TraceLimits:

@@ -183,11 +183,13 @@ class Daemon:
         behind = [config for config, source in self._sources.items() if source.pending]
         running = self.streams.tick(now_ns, behind)
         self._parts.tick(running, now_ns, round(self._config.metrics.retention_seconds * _NS_PER_SECOND))
-        delivery = self._parts.delivery
-        due_seconds = _SAVE_SECONDS if delivery is None or delivery.is_settled else _SAVE_WAITING_SECONDS
-        if self.streams.is_dirty and now - self._saved >= due_seconds:
-            self._saved = now
-            self.streams.save()
+        age = now - self._saved
+        if self.streams.is_dirty and age >= _SAVE_SECONDS:
+            # Spans before positions: after the commit no span of what has been read can be lost.
+            delivery = self._parts.delivery
+            if delivery is None or not delivery.commit() or age >= _SAVE_WAITING_SECONDS:
+                self._saved = now
+                self.streams.save()
         up = sum(1 for _, is_up in self.streams.all() if is_up)
         self._notifier.tell(WATCHDOG="1", STATUS=f"{up} streams, {len(running)} migrations running")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from qemu_migration_exporter import checkpoint
 from qemu_migration_exporter.config.schema import Config, SourceConfig
@@ -24,8 +24,10 @@ from qemu_migration_exporter.sources import Data, DataLost, Item, Position, Stat
 from qemu_migration_exporter.sources.procfs import read_guest
 from qemu_migration_exporter.sources.recording import deduplicate, vm_name
 from qemu_migration_exporter.tracing import Sink
-from qemu_migration_exporter.tracing.export.queued import QueuedSpanProcessor
-from qemu_migration_exporter.tracing.spans import SpansSink
+
+if TYPE_CHECKING:
+    from qemu_migration_exporter.tracing.export.queued import QueuedSpanProcessor
+    from qemu_migration_exporter.tracing.spans import SpansSink
 
 logger = logging.getLogger(__name__)
 

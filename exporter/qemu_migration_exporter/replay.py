@@ -25,8 +25,8 @@ from qemu_migration_exporter.present.document import document
 from qemu_migration_exporter.present.summary import StreamSummary
 from qemu_migration_exporter.sources.procfs import read_guest
 from qemu_migration_exporter.sources.recording import DamagedError, Recording, SourceError, deduplicate, vm_name
-from qemu_migration_exporter.tracing.export.otlp import OtlpError
-from qemu_migration_exporter.tracing.export.outcomes import EXPORTED
+from qemu_migration_exporter.tracing.export.endpoint import OtlpError
+from qemu_migration_exporter.tracing.export.outcomes import SpanOutcome
 
 #: Interval at which the served page learns of running migrations.
 _LOOK_SECONDS: Final = 1.0
@@ -187,7 +187,7 @@ class Replay:
     def _status(self) -> int:
         spans = self._sinks.spans
         counts = spans.counts() if spans is not None else {}
-        failed = sum(spans for fate, spans in counts.items() if fate != EXPORTED)
+        failed = sum(spans for outcome, spans in counts.items() if outcome is not SpanOutcome.EXPORTED)
         if failed:
             self._problem(f"{failed} spans were not delivered; replaying again is harmless, it makes the same spans")
         if any(self._sinks.failures.counts().values()):

@@ -9,7 +9,7 @@ from typing import Final
 from qemu_migration_exporter.app import App, live_sinks
 from qemu_migration_exporter.config.schema import Config
 from qemu_migration_exporter.daemon import Daemon
-from qemu_migration_exporter.tracing.export.otlp import OtlpError
+from qemu_migration_exporter.tracing.export.endpoint import OtlpError
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from qemu_migration_exporter.cli import main
-from qemu_migration_exporter.tracing.export.outcomes import EXPORTED, FATES, SPOOL_FULL, Fate
+from qemu_migration_exporter.tracing.export.outcomes import SpanOutcome
 
 from tests.support.daemon import Daemon, running
 from tests.support.paths import DATA
@@ -50,9 +50,9 @@ def _replayed(path: Path, *arguments: str) -> dict[tuple[bytes, bytes], bytes]:
         return _by_id(receiver.spans)
 
 
-def _fate(daemon: Daemon, fate: Fate) -> float:
-    outcome, reason = fate
-    return daemon.metric("qemu_migration_exporter_spans_total", outcome=outcome, reason=reason) or 0
+def _count(daemon: Daemon, outcome: SpanOutcome) -> float:
+    labels = {"outcome": outcome.outcome, "reason": outcome.reason}
+    return daemon.metric("qemu_migration_exporter_spans_total", **labels) or 0
 
 
 def _finished(daemon: Daemon, number: int) -> None:
@@ -103,7 +103,8 @@ def test_a_collector_that_is_stopped_and_started_gets_everything(tmp_path: Path)
                 daemon.wait_until(lambda: not any((tmp_path / "spool").glob("*.otlp")), "the disk is empty")
                 expected = _replayed(log)
                 daemon.wait_until(lambda: len(_by_id(receiver.spans)) >= len(expected), "all of them came")
-                assert [_fate(daemon, fate) for fate in FATES if fate != EXPORTED] == [0] * (len(FATES) - 1)
+                lost = [outcome for outcome in SpanOutcome if outcome is not SpanOutcome.EXPORTED]
+                assert {outcome: _count(daemon, outcome) for outcome in lost} == dict.fromkeys(lost, 0)
                 assert daemon.stop() == 0
 
         assert {key: value for key, value in _by_id(receiver.spans).items() if key in expected} == expected
@@ -129,14 +130,14 @@ def test_an_outage_beyond_the_spools_bound_is_counted_to_the_span(tmp_path: Path
                 _finished(daemon, 60 * (part + 1))
                 daemon.wait_until(lambda: len(list(tmp_path.glob("spool/*.otlp"))) > 2, "they wait on disk")
             made = len(_replayed(log))
-            daemon.wait_until(lambda: _fate(daemon, SPOOL_FULL) > 0, "some are dropped")
+            daemon.wait_until(lambda: _count(daemon, SpanOutcome.SPOOL_FULL) > 0, "some are dropped")
             with rotel.running():
                 daemon.wait_until(
-                    lambda: sum(_fate(daemon, fate) for fate in FATES) == made, "every span has its fate", 60
+                    lambda: sum(_count(daemon, outcome) for outcome in SpanOutcome) == made, "every span is counted", 60
                 )
-                exported = _fate(daemon, EXPORTED)
+                exported = _count(daemon, SpanOutcome.EXPORTED)
                 daemon.wait_until(lambda: len(_by_id(receiver.spans)) == exported, "what was exported came")
-            assert exported + _fate(daemon, SPOOL_FULL) == made
+            assert exported + _count(daemon, SpanOutcome.SPOOL_FULL) == made
 
 
 def test_grpc_is_spoken_to_a_collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

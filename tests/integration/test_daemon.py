@@ -332,7 +332,7 @@ def test_a_spool_that_cannot_be_used_is_told_at_once(tmp_path: Path, capsys: pyt
     (tmp_path / "file").touch()
     taken = Spool(tmp_path / "taken", max_bytes=1 << 20)
     taken.open()
-    for name, reason in (("file", "File exists"), ("taken", "another exporter has it")):
+    for name, reason in (("file", "File exists"), ("taken", "locked by another exporter")):
         config = tmp_path / "exporter.yml"
         config.write_text(f"spans: {{otlp_endpoint: 'http://127.0.0.1:1', spool_directory: {tmp_path}/{name}}}\n")
 

@@ -14,11 +14,11 @@ import pytest
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 from qemu_migration_exporter.tracing.export.spool import Spool
 
-from tests.integration.test_outage import span
 from tests.support.daemon import Daemon, running
 from tests.support.paths import DATA
 from tests.support.recordings import as_of_now
 from tests.support.service_manager import managing
+from tests.support.spans import batch_of, numbers_in
 from tests.support.web_helpers import connect
 
 _IDLE = as_of_now((DATA / "qemu-7.2-log-idle.log").read_bytes())
@@ -92,7 +92,7 @@ def test_spans_on_disk_that_cannot_be_opened_now_stay_there(tmp_path: Path) -> N
     spool = Spool(tmp_path / "spool", max_bytes=1 << 20, failures=failures)
     spool.open()
     for number in (1, 2):
-        assert spool.put([span(number)])
+        assert spool.put(batch_of([number]))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
     os.close(lowest)
@@ -100,15 +100,15 @@ def test_spans_on_disk_that_cannot_be_opened_now_stay_there(tmp_path: Path) -> N
     try:
         with pytest.raises(OSError, match="Too many open files"):
             spool.first()
-        assert not spool.put([span(3)])
+        assert not spool.put(batch_of([3]))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     assert failures.counts()[Component.SPOOL] == 1
     seen = []
-    while batch := spool.first():
-        seen += [each.context.span_id for each in batch.spans if each.context]
-        spool.remove(batch.name)
+    while stored := spool.first():
+        seen += numbers_in(stored.batch)
+        spool.remove(stored.name)
     assert seen == [2, 1]
     assert sum(spool.counts().values()) == 0
     spool.close()

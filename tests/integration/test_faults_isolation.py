@@ -21,7 +21,8 @@ from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 from qemu_migration_exporter.pipeline import Pipeline, Sinks
 from qemu_migration_exporter.present.history import MigrationHistory
 from qemu_migration_exporter.sources import Data, Position
-from qemu_migration_exporter.tracing.export.outcomes import CountingProcessor, Counts
+from qemu_migration_exporter.tracing.export.outcomes import SpanCounts
+from qemu_migration_exporter.tracing.export.processor import CountingProcessor
 from qemu_migration_exporter.tracing.spans import SpansSink
 
 from tests.support.daemon import running
@@ -43,7 +44,7 @@ class _OnAFullDisk(CountingProcessor):
         self.asked += 1
         Path("/dev/full").write_text(span.name, encoding="ascii")
 
-    def counts(self) -> Counts:
+    def counts(self) -> SpanCounts:
         return {}
 
 

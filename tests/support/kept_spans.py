@@ -1,13 +1,14 @@
-"""Spans kept as they ended, for tests that look at them or encode them themselves."""
+"""Spans as they ended, for tests that inspect or encode them."""
 
 from __future__ import annotations
 
 from opentelemetry.sdk.trace import ReadableSpan
-from qemu_migration_exporter.tracing.export.outcomes import CountingProcessor, Counts
+from qemu_migration_exporter.tracing.export.outcomes import SpanCounts
+from qemu_migration_exporter.tracing.export.processor import CountingProcessor
 
 
 class KeptSpans(CountingProcessor):
-    """Keeps the spans."""
+    """A processor that keeps the spans."""
 
     def __init__(self) -> None:
         self.spans: list[ReadableSpan] = []
@@ -16,6 +17,6 @@ class KeptSpans(CountingProcessor):
         """Keep a span."""
         self.spans.append(span)
 
-    def counts(self) -> Counts:
-        """Count none: what is kept was not sent."""
+    def counts(self) -> SpanCounts:
+        """Return no counts: the spans were not sent."""
         return {}

@@ -1,9 +1,10 @@
-"""A receiver of OTLP over HTTP: it keeps what it gets, and answers as it is told to."""
+"""A receiver of OTLP over HTTP that keeps the spans it gets and answers as its test asks for."""
 
 from __future__ import annotations
 
 import gzip
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,10 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+_DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {"": bytes, "gzip": gzip.decompress, "deflate": zlib.decompress}
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What to answer to a request."""
+    """The answer to a request."""
 
     status: int
     body: bytes = b""
@@ -23,9 +26,9 @@ class Answer:
 
 
 class Receiver:
-    """Spans that came in, and how to answer: `answer` is called for each request and returns the HTTP status, or more.
+    """Received spans, and the answers to requests.
 
-    Names of headers are in lower case.
+    `answer` is called for every request and returns an HTTP status or an `Answer`. Names of headers are in lower case.
     """
 
     def __init__(self, answer: Callable[[], int | Answer] = lambda: 200) -> None:
@@ -37,13 +40,13 @@ class Receiver:
         self.answer = answer
 
     def handle(self, path: str, headers: dict[str, str], body: bytes) -> Answer:
-        """Take one request."""
+        """Return the answer to one request."""
         self.paths.append(path)
         self.headers.append(headers)
         answer = self.answer()
         answer = answer if isinstance(answer, Answer) else Answer(answer)
         if answer.status == 200:
-            plain = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
+            plain = _DECOMPRESS[headers.get("content-encoding", "")](body)
             request = ExportTraceServiceRequest.FromString(plain)
             for resource_spans in request.resource_spans:
                 pairs = resource_spans.resource.attributes
@@ -54,7 +57,7 @@ class Receiver:
 
     @property
     def names(self) -> set[str]:
-        """The names of the spans that came."""
+        """Names of the received spans."""
         return {span.name for span in self.spans}
 
 

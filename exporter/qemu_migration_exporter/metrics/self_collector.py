@@ -14,17 +14,15 @@ from qemu_migration_exporter.core.model import SurpriseKind
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.table import EXPORTER, Families
 from qemu_migration_exporter.ops.errors import ErrorCounter
-from qemu_migration_exporter.tracing.export.outcomes import Counts, total
+from qemu_migration_exporter.tracing.export.outcomes import SpanCounts, total
 
 _PREFIX: Final = "qemu_migration_exporter_"
 
 
-class SpanCounts(Protocol):
-    """How many spans had which fate."""
+class SpanCounter(Protocol):
+    """Source of the numbers of spans by outcome."""
 
-    def counts(self) -> Counts:
-        """Return how many spans had which fate, every fate there can be."""
-        ...
+    def counts(self) -> SpanCounts: ...
 
 
 class ExporterCollector(Collector):
@@ -41,7 +39,7 @@ class ExporterCollector(Collector):
     def __init__(
         self,
         streams: Callable[[], Sequence[tuple[Stream, bool]]],
-        spans: SpanCounts | None,
+        spans: SpanCounter | None,
         limited: Callable[[], int],
         config_loaded: Callable[[], bool] = lambda: True,
         failures: ErrorCounter | None = None,
@@ -66,8 +64,8 @@ class ExporterCollector(Collector):
             families.counter(f"{_PREFIX}failures_total", [part.value], number)
         for stream, up in self._streams():
             _collect_stream(families, stream, up=up)
-        for (outcome, reason), number in (self._spans.counts() if self._spans else total([])).items():
-            families.counter(f"{_PREFIX}spans_total", [outcome, reason], number)
+        for outcome, number in (self._spans.counts() if self._spans else total([])).items():
+            families.counter(f"{_PREFIX}spans_total", [outcome.outcome, outcome.reason], number)
         return families.all
 
 

@@ -29,7 +29,8 @@ from qemu_migration_exporter.core.model import Device, DowntimePart, Identity, M
 from qemu_migration_exporter.core.tracking import trace_ids
 from qemu_migration_exporter.tracing import attribute_table as names
 from qemu_migration_exporter.tracing.emitter import Attributes, Emitter, Reference, Value
-from qemu_migration_exporter.tracing.export.outcomes import CountingProcessor, Counts, total
+from qemu_migration_exporter.tracing.export.outcomes import SpanCounts, total
+from qemu_migration_exporter.tracing.export.processor import CountingProcessor
 from qemu_migration_exporter.tracing.links import CounterpartIndex
 from qemu_migration_exporter.tracing.span_attributes import described, of_round, of_stall, summed_up
 from qemu_migration_exporter.tracing.trace_limits import RoundBatch, TraceLimits, device_attributes, minute_of
@@ -126,8 +127,8 @@ class SpansSink:
         for trace in self._traces.values():
             self._marker(trace, "interrupted", at_ns, at_ns, {})
 
-    def counts(self) -> Counts:
-        """Return how many spans had which fate, every fate there can be."""
+    def counts(self) -> SpanCounts:
+        """Return the number of spans by outcome, every outcome included."""
         return total(delivery.counts() for delivery in self._deliveries)
 
     def close(self) -> None:

@@ -1,10 +1,9 @@
-"""Spans on their way out: batches, waiting, and what is counted when nobody takes them."""
+"""Span delivery of a replay: batches, retries, and the outcome of every span."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,98 +14,109 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.tracing.export.blocking import BlockingSpanProcessor
+from qemu_migration_exporter.tracing.export.endpoint import connect, find_endpoint
 from qemu_migration_exporter.tracing.export.json_lines import OtlpJsonWriter
-from qemu_migration_exporter.tracing.export.otlp import otlp
-from qemu_migration_exporter.tracing.export.outcomes import EXPORTED, FATES, REFUSED, UNREACHABLE
+from qemu_migration_exporter.tracing.export.outcomes import SpanOutcome
+from qemu_migration_exporter.tracing.export.sender import ACCEPTED, RETRYABLE, ExportResult, Sender, SpanBatch
 from qemu_migration_exporter.tracing.spans import SpansSink
 
 from tests.support.paths import DATA
 from tests.support.receiver import Answer, Receiver, receiving
 
-
-class _Scripted(SpanExporter):
-    """An exporter whose answers are given beforehand; the last one is repeated."""
-
-    def __init__(self, *answers: SpanExportResult) -> None:
-        self._answers = list(answers)
-        self.batches: list[int] = []
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        self.batches.append(len(spans))
-        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-
-
-_SPAN = ReadableSpan(
+SPAN = ReadableSpan(
     "iterate", context=SpanContext(1, 2, is_remote=False), resource=Resource({}), start_time=1, end_time=2
 )
-_OK, _NO = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
 
 
-def _deliver(spans: int, delivery: BlockingSpanProcessor) -> None:
+class _Scripted:
+    """A sender with given results; the last one is repeated."""
+
+    def __init__(self, *results: ExportResult) -> None:
+        self._results = list(results)
+        self.batches: list[int] = []
+
+    def send(self, batch: SpanBatch) -> ExportResult:
+        self.batches.append(batch.spans)
+        return self._results.pop(0) if len(self._results) > 1 else self._results[0]
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
+def _sender(url: str) -> Sender:
+    endpoint = find_endpoint(url)
+    assert endpoint is not None
+    return connect(endpoint)
+
+
+def _deliver(spans: int, processor: BlockingSpanProcessor) -> dict[SpanOutcome, int]:
     for _ in range(spans):
-        delivery.on_end(_SPAN)
-    delivery.shutdown()
+        processor.on_end(SPAN)
+    processor.shutdown()
+    return {outcome: number for outcome, number in processor.counts().items() if number}
 
 
-def test_spans_leave_in_batches_and_the_rest_at_the_end() -> None:
-    """A full batch is sent at once, what is left when the delivery is closed."""
-    exporter = _Scripted(_OK)
-    delivery = BlockingSpanProcessor(exporter)
+def test_full_batches_leave_at_once_the_rest_at_the_end() -> None:
+    sender = _Scripted(ACCEPTED)
+    processor = BlockingSpanProcessor(sender)
+    for _ in range(1_100):
+        processor.on_end(SPAN)
+    assert sender.batches == [512, 512]
 
-    _deliver(1_100, delivery)
+    processor.shutdown()
 
-    assert exporter.batches == [512, 512, 76]
-    assert delivery.counts() == {EXPORTED: 1_100, REFUSED: 0, UNREACHABLE: 0}
-
-
-def test_nothing_is_sent_when_there_is_nothing() -> None:
-    """A recording without a migration makes no request."""
-    exporter = _Scripted(_OK)
-
-    _deliver(0, BlockingSpanProcessor(exporter))
-
-    assert exporter.batches == []
+    assert sender.batches == [512, 512, 76]
+    assert processor.counts()[SpanOutcome.EXPORTED] == 1_100
 
 
-def test_a_batch_that_fails_is_sent_again() -> None:
-    """A receiver that was away for a while loses nothing."""
-    exporter = _Scripted(_NO, _NO, _OK)
-    delivery = BlockingSpanProcessor(exporter, attempts=3)
+def test_no_spans_make_no_request() -> None:
+    sender = _Scripted(ACCEPTED)
 
-    _deliver(10, delivery)
-
-    assert exporter.batches == [10, 10, 10]
-    assert delivery.counts()[EXPORTED] == 10
+    assert _deliver(0, BlockingSpanProcessor(sender)) == {}
+    assert sender.batches == []
 
 
-def test_after_a_batch_that_cannot_be_delivered_the_rest_is_counted_and_not_tried() -> None:
-    """A receiver that is gone does not hold a replay up for every batch."""
-    exporter = _Scripted(_NO)
-    delivery = BlockingSpanProcessor(exporter, attempts=2)
+def test_failed_batch_is_sent_again() -> None:
+    sender = _Scripted(RETRYABLE, RETRYABLE, ACCEPTED)
+    processor = BlockingSpanProcessor(sender, attempts=3, first_pause_seconds=0)
 
-    _deliver(1_000, delivery)
-
-    assert exporter.batches == [512, 512]
-    assert delivery.counts() == {EXPORTED: 0, REFUSED: 0, UNREACHABLE: 1_000}
-    assert not delivery.force_flush()
+    assert _deliver(10, processor) == {SpanOutcome.EXPORTED: 10}
+    assert sender.batches == [10, 10, 10]
 
 
-def test_flushing_sends_what_is_there() -> None:
-    """The SDK's flush reaches the exporter."""
-    exporter = _Scripted(_OK)
-    delivery = BlockingSpanProcessor(exporter)
-    delivery.on_end(_SPAN)
+def test_undeliverable_batch_ends_all_attempts() -> None:
+    """A receiver that is gone does not delay a replay for every batch."""
+    sender = _Scripted(RETRYABLE)
+    processor = BlockingSpanProcessor(sender, attempts=2, first_pause_seconds=0)
 
-    assert delivery.force_flush()
-    assert exporter.batches == [1]
+    assert _deliver(1_000, processor) == {SpanOutcome.UNREACHABLE: 1_000}
+    assert sender.batches == [512, 512]
+    assert not processor.force_flush()
 
 
-def _spans_of(recording: str, copies: int, *deliveries: BlockingSpanProcessor) -> SpansSink:
-    sink = SpansSink(deliveries)
+def test_flush_sends_what_is_there() -> None:
+    sender = _Scripted(ACCEPTED)
+    processor = BlockingSpanProcessor(sender)
+    processor.on_end(SPAN)
+
+    assert processor.force_flush()
+    assert sender.batches == [1]
+
+
+def test_bug_in_a_sender_rejects_the_batch(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(_Scripted):
+        def send(self, batch: SpanBatch) -> ExportResult:
+            raise RuntimeError(batch.spans)
+
+    assert _deliver(3, BlockingSpanProcessor(Broken(ACCEPTED))) == {SpanOutcome.REFUSED: 3}
+    assert "span export failed: 3 spans" in caplog.text
+
+
+def _replay(recording: str, copies: int, *processors: BlockingSpanProcessor) -> SpansSink:
+    sink = SpansSink(processors)
     for copy in range(copies):
         stream = Stream("x", vm=f"vm-{copy}")
         sink.apply([*stream.feed((DATA / recording).read_bytes()), *stream.close()])
@@ -114,11 +124,11 @@ def _spans_of(recording: str, copies: int, *deliveries: BlockingSpanProcessor) -
     return sink
 
 
-def test_json_lines_spell_ids_in_hexadecimal() -> None:
-    """OTLP's JSON differs from protobuf's in the ids; whoever reads them back finds the same ones."""
+def test_json_lines_have_hexadecimal_ids() -> None:
+    """OTLP's JSON differs from protobuf's in the ids."""
     out = io.StringIO()
 
-    _spans_of("qemu-7.2-log-refused.log", 1, BlockingSpanProcessor(OtlpJsonWriter(out)))
+    _replay("qemu-7.2-log-refused.log", 1, BlockingSpanProcessor(OtlpJsonWriter(out)))
 
     (line,) = out.getvalue().splitlines()
     spans = json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"]
@@ -130,42 +140,37 @@ def test_json_lines_spell_ids_in_hexadecimal() -> None:
     }
 
 
-def test_a_receiver_gets_every_span_though_it_refuses_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """503 with Retry-After is waited for; 30 migrations arrive whole and in order."""
-    monkeypatch.delenv("OTEL_EXPORTER_OTLP_TIMEOUT", raising=False)
-    answers = iter([503, 503])
+@pytest.mark.parametrize("status", [503, 500])
+def test_receiver_that_recovers_gets_every_span(status: int) -> None:
+    """30 migrations arrive whole and in order."""
+    answers = iter([status, status])
     with receiving(Receiver(lambda: next(answers, 200))) as receiver:
-        exporter = otlp(receiver.url)
-        assert exporter is not None
+        processor = BlockingSpanProcessor(_sender(receiver.url), first_pause_seconds=0.01)
 
-        sink = _spans_of("qemu-7.2-log-nonconverging.log", 30, BlockingSpanProcessor(exporter))
+        sink = _replay("qemu-7.2-log-nonconverging.log", 30, processor)
 
-        assert sink.counts() == {**dict.fromkeys(FATES, 0), EXPORTED: len(receiver.spans)}
+        assert sink.counts() == {**dict.fromkeys(SpanOutcome, 0), SpanOutcome.EXPORTED: len(receiver.spans)}
         assert [span.name for span in receiver.spans].count("migrate") == 30
         assert len({(span.trace_id, span.span_id) for span in receiver.spans}) == len(receiver.spans) > 1_500
 
 
-def test_spans_that_a_receiver_refuses_are_counted_and_the_next_are_tried() -> None:
-    """It is this batch that it will not have; some of a batch may be rejected too."""
+def test_rejected_spans_are_counted() -> None:
+    """The next batches are still tried; a receiver may also reject some spans of a batch."""
     partial = ExportTraceServiceResponse(partial_success=ExportTracePartialSuccess(rejected_spans=3))
     answers = iter([Answer(400), Answer(200, partial.SerializeToString()), Answer(200)])
     with receiving(Receiver(lambda: next(answers))) as receiver:
-        exporter = otlp(receiver.url)
-        assert exporter is not None
-        delivery = BlockingSpanProcessor(exporter)
-        _deliver(1_200, delivery)
+        counts = _deliver(1_200, BlockingSpanProcessor(_sender(receiver.url)))
 
-        assert delivery.counts() == {EXPORTED: 512 - 3 + 176, REFUSED: 512 + 3, UNREACHABLE: 0}
+    assert counts == {SpanOutcome.EXPORTED: 512 - 3 + 176, SpanOutcome.REFUSED: 512 + 3}
 
 
-def test_a_disk_that_is_full_is_told_once_and_the_spans_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    """No traceback, and the replay goes on to its report."""
+def test_full_disk_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as out:
-        delivery = BlockingSpanProcessor(OtlpJsonWriter(out))
-        _spans_of("qemu-7.2-log-nonconverging.log", 30, delivery)
+        processor = BlockingSpanProcessor(OtlpJsonWriter(out))
+        _replay("qemu-7.2-log-nonconverging.log", 30, processor)
 
-        assert delivery.counts()[EXPORTED] == 0
-        assert delivery.counts()[UNREACHABLE] > 1_500
-        assert [record.message for record in caplog.records] == ["the spans were not written: No space left on device"]
-        with suppress(OSError):
+        assert processor.counts()[SpanOutcome.EXPORTED] == 0
+        assert processor.counts()[SpanOutcome.UNREACHABLE] > 1_500
+        assert [record.message for record in caplog.records] == ["span file write failed: No space left on device"]
+        with suppress(OSError):  # the buffer cannot be flushed
             out.close()

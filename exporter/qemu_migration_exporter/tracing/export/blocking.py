@@ -1,72 +1,85 @@
-"""How finished spans leave a replay: it waits for its receiver, so nothing is lost however slow that is.
+"""Span processor of a replay: it waits for its receiver, so that a slow receiver loses nothing.
 
-The SDK's own batch processor would drop the oldest spans as soon as its queue is full. Sending a recording again is
-harmless: its spans have the same ids.
+The SDK's own batch processor drops spans when its queue is full. Replaying a recording again is harmless, because its
+spans have the same ids.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter
 
-from qemu_migration_exporter.tracing.export.otlp import Reception, ask
-from qemu_migration_exporter.tracing.export.outcomes import EXPORTED, REFUSED, UNREACHABLE, CountingProcessor, Counts
+from qemu_migration_exporter.tracing.export.batch_config import BATCH_SPANS
+from qemu_migration_exporter.tracing.export.codec import encode
+from qemu_migration_exporter.tracing.export.outcomes import SpanCounts, SpanOutcome
+from qemu_migration_exporter.tracing.export.processor import CountingProcessor
+from qemu_migration_exporter.tracing.export.sender import ExportResult, ExportStatus, Sender, SpanBatch, export_batch
 
-#: The SDK's own batch size (OTEL_BSP_MAX_EXPORT_BATCH_SIZE): some 300 KB a request.
-BATCH_SPANS: Final = 512
-
-#: One request may take this long before it counts as failed. Ten seconds, the default, is too short for a receiver that
-#: is merely slow.
-PATIENCE_SECONDS: Final = 600.0
-
-#: The OTLP client itself retries for half a minute what is worth it; then all of that is tried again.
-_ATTEMPTS: Final = 3
+#: With pauses that double from half a second, the attempts at one batch take half a minute.
+_ATTEMPTS: Final = 7
+_FIRST_PAUSE_SECONDS: Final = 0.5
+_MAX_PAUSE_SECONDS: Final = 60.0
 
 
 class BlockingSpanProcessor(CountingProcessor):
-    """Send spans in batches, and wait for each batch to be taken.
+    """Sender of batches that blocks until each batch is accepted.
 
-    After a batch that could not be delivered nothing more is tried: the spans are counted as failed.
+    After the first batch that could not be delivered, the rest is not tried and counted as failed.
     """
 
-    def __init__(self, exporter: SpanExporter, *, attempts: int = _ATTEMPTS) -> None:
-        self._exporter = exporter
+    def __init__(
+        self, sender: Sender, *, attempts: int = _ATTEMPTS, first_pause_seconds: float = _FIRST_PAUSE_SECONDS
+    ) -> None:
+        self._sender = sender
         self._attempts = attempts
-        self._batch: list[ReadableSpan] = []
-        self._counts: Counts = {EXPORTED: 0, REFUSED: 0, UNREACHABLE: 0}
+        self._first_pause_seconds = first_pause_seconds
+        self._spans: list[ReadableSpan] = []
+        self._counts: SpanCounts = {SpanOutcome.EXPORTED: 0, SpanOutcome.REFUSED: 0, SpanOutcome.UNREACHABLE: 0}
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Take a finished span; may block."""
-        self._batch.append(span)
-        if len(self._batch) >= BATCH_SPANS:
+        """Add a finished span; a full batch is sent before this returns."""
+        self._spans.append(span)
+        if len(self._spans) >= BATCH_SPANS:
             self._send()
 
     def shutdown(self) -> None:
-        """Send what is left."""
         self._send()
-        self._exporter.shutdown()
+        self._sender.close()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - the SDK's signature
-        """Send what is left; a replay takes the time it takes."""
+        """Send what is left, however long it takes; return whether every batch so far could be delivered."""
         self._send()
-        return self._counts[UNREACHABLE] == 0
+        return self._counts[SpanOutcome.UNREACHABLE] == 0
 
-    def counts(self) -> Counts:
-        """Return how many spans had which fate."""
+    def counts(self) -> SpanCounts:
         return dict(self._counts)
 
     def _send(self) -> None:
-        batch, self._batch = self._batch, []
-        for _ in range(self._attempts if batch and not self._counts[UNREACHABLE] else 0):
-            answer = ask(self._exporter, batch)
-            if answer.reception is Reception.REFUSED:
-                self._counts[REFUSED] += len(batch)
-                return
-            if answer.reception is Reception.TAKEN:
-                rejected = min(answer.rejected, len(batch))
-                self._counts[EXPORTED] += len(batch) - rejected
-                self._counts[REFUSED] += rejected
-                return
-        self._counts[UNREACHABLE] += len(batch)
+        spans, self._spans = self._spans, []
+        if not spans:
+            return
+        result = None if self._counts[SpanOutcome.UNREACHABLE] else self._send_with_retries(encode(spans))
+        if result is None:
+            self._counts[SpanOutcome.UNREACHABLE] += len(spans)
+        else:
+            accepted = result.status is ExportStatus.ACCEPTED
+            rejected = min(result.rejected, len(spans)) if accepted else len(spans)
+            self._counts[SpanOutcome.EXPORTED] += len(spans) - rejected
+            self._counts[SpanOutcome.REFUSED] += rejected
+
+    def _send_with_retries(self, batch: SpanBatch) -> ExportResult | None:
+        """Return the final answer, or None if every attempt was answered with "later" or not at all."""
+        began = time.monotonic()
+        for attempt in range(self._attempts):
+            result = export_batch(self._sender, batch)
+            if result.status is not ExportStatus.RETRYABLE:
+                return result
+            limit = result.give_up_after_seconds
+            if limit is not None and time.monotonic() - began >= limit:
+                break
+            if attempt + 1 < self._attempts:
+                pause = max(self._first_pause_seconds * 2**attempt, result.retry_after_seconds or 0.0)
+                time.sleep(min(pause, _MAX_PAUSE_SECONDS))
+        return None

@@ -1,47 +1,48 @@
-"""What becomes of spans: the closed set that `qemu_migration_exporter_spans_total` counts by."""
+"""Delivery outcomes of spans, as labelled in `qemu_migration_exporter_spans_total`.
+
+Every span that was made ends in exactly one outcome, or still waits.
+"""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Final
-
-from opentelemetry.sdk.trace import SpanProcessor
-
-#: An outcome and a reason.
-Fate = tuple[str, str]
-Counts = dict[Fate, int]
-
-#: The receiver has them, or the file.
-EXPORTED: Final[Fate] = ("exported", "")
-#: The receiver will never take them, or is no receiver.
-REFUSED: Final[Fate] = ("failed", "refused")
-#: A replay waited, and nobody took them.
-UNREACHABLE: Final[Fate] = ("failed", "unreachable")
-#: More waited in memory than may.
-QUEUE_FULL: Final[Fate] = ("dropped", "queue_full")
-#: More waited on disk than may; these were the oldest.
-SPOOL_FULL: Final[Fate] = ("dropped", "spool_full")
-#: They waited on disk and cannot be read any more.
-SPOOL_DAMAGED: Final[Fate] = ("dropped", "spool_damaged")
-#: The program ended before somebody took them.
-SHUTDOWN: Final[Fate] = ("dropped", "shutdown")
-
-FATES: Final = (EXPORTED, REFUSED, UNREACHABLE, QUEUE_FULL, SPOOL_FULL, SPOOL_DAMAGED, SHUTDOWN)
+from enum import Enum
 
 
-class CountingProcessor(SpanProcessor):
-    """Takes finished spans, and knows what became of them."""
+class SpanOutcome(Enum):
+    """The outcome and the reason of a span's delivery: the values of the two labels."""
 
-    @abstractmethod
-    def counts(self) -> Counts:
-        """Return how many spans had which fate; what is not in it did not happen."""
+    #: The receiver or the output file has it.
+    EXPORTED = ("exported", "")
+    #: The receiver rejected it for good, or is no OTLP receiver.
+    REFUSED = ("failed", "refused")
+    #: A replay gave up after its last attempt.
+    UNREACHABLE = ("failed", "unreachable")
+    #: The queue in memory was full.
+    QUEUE_FULL = ("dropped", "queue_full")
+    #: The spool was full and this was its oldest batch.
+    SPOOL_FULL = ("dropped", "spool_full")
+    #: The spooled batch could not be read back.
+    SPOOL_DAMAGED = ("dropped", "spool_damaged")
+    #: The program ended first, with no spool and no state file to keep it.
+    SHUTDOWN = ("dropped", "shutdown")
+
+    @property
+    def outcome(self) -> str:
+        return self.value[0]
+
+    @property
+    def reason(self) -> str:
+        return self.value[1]
 
 
-def total(counts: Iterable[Counts]) -> Counts:
-    """Add up, every fate there can be included."""
-    summed = dict.fromkeys(FATES, 0)
-    for each in counts:
-        for fate, spans in each.items():
-            summed[fate] += spans
+SpanCounts = dict[SpanOutcome, int]
+
+
+def total(counts: Iterable[SpanCounts]) -> SpanCounts:
+    """Add up the counts of several processors; every outcome is in the sum."""
+    summed = dict.fromkeys(SpanOutcome, 0)
+    for processor_counts in counts:
+        for outcome, spans in processor_counts.items():
+            summed[outcome] += spans
     return summed

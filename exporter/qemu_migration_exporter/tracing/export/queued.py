@@ -1,281 +1,385 @@
-"""How finished spans leave a daemon: through a bounded queue and a thread, so that nothing waits for a receiver.
+"""Span processor of the daemon: nothing waits for the receiver, and no span is lost to a crash.
 
-While the receiver takes nothing they wait, on disk if there is a place for it, else in memory.
+    on_end ─▶ open spans ─seal─▶ batches in memory ─▶ sender
+                                        │  ▲             │ not accepted
+                                        ▼  │ restore     ▼
+                       commit ─▶ spool, or checkpoint   spool, or back to memory
+
+A thread seals the open spans into a batch, which is an encoded request, when they are enough for one or the first has
+lingered for a second. It sends the batches of the spool first, then those in memory. While the receiver is away,
+batches move to the spool, or stay in memory if there is none; the queue's limit counts both open and sealed spans in
+memory, and drops the newest.
+
+`commit` gives positions and spans one order. The daemon calls it before it saves the positions up to which it has read:
+when it returns, every span made so far is on disk, or in the batches it returns, which belong into the checkpoint. A
+crash after the save loses no span. A crash before it makes spans again, with the same ids. With `hold_seconds`, a batch
+also waits for the first `commit` after it was sealed, so that spans of lines that are read again were not sent before.
+A span is sent at least once, and twice only if the program is killed between the receiver's answer and the next commit.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import random
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter
 
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
-from qemu_migration_exporter.tracing.export.blocking import BATCH_SPANS
-from qemu_migration_exporter.tracing.export.otlp import Answer, Reception, ask
-from qemu_migration_exporter.tracing.export.outcomes import (
-    EXPORTED,
-    QUEUE_FULL,
-    REFUSED,
-    SHUTDOWN,
-    CountingProcessor,
-    Counts,
+from qemu_migration_exporter.tracing.export.backoff import Backoff
+from qemu_migration_exporter.tracing.export.batch_config import LINGER_SECONDS, BatchConfig
+from qemu_migration_exporter.tracing.export.codec import encode
+from qemu_migration_exporter.tracing.export.outcomes import SpanCounts, SpanOutcome
+from qemu_migration_exporter.tracing.export.processor import CountingProcessor
+from qemu_migration_exporter.tracing.export.sender import (
+    REJECTED,
+    ExportResult,
+    ExportStatus,
+    Sender,
+    SpanBatch,
+    export_batch,
 )
-from qemu_migration_exporter.tracing.export.spool import Spool
+from qemu_migration_exporter.tracing.export.spool import Spool, StoredBatch
 
 logger = logging.getLogger(__name__)
 
-#: Some 60 MB of spans: hours of one stuck migration, or a minute of a host that is emptied.
-DEFAULT_QUEUE_SPANS: Final = 16_384
-
-#: A batch leaves this long after its first span at the latest, so that a trace grows while one looks at it.
-_LINGER_SECONDS: Final = 1.0
-
-#: Between two attempts in an outage; a receiver that asks for more (Retry-After) gets it, up to a limit.
-_MIN_PAUSE_SECONDS: Final = 1.0
-_MAX_PAUSE_SECONDS: Final = 60.0
-_MAX_ASKED_SECONDS: Final = 300.0
-#: Enough for the longest pause.
-_MAX_FAILURES: Final = 8
-
-#: While spans go to the disk, a file that is not full is written this often: a second's worth would be many small ones.
-_STORE_SECONDS: Final = 5.0
+#: While the receiver is away, spans wait longer for their batch to fill: a batch a second would be many small files.
+_OUTAGE_LINGER_SECONDS: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchConfig:
-    """How many spans wait and leave together; what is not given is as OTEL_BSP_ variables say, else ours."""
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A batch in memory.
 
-    queue_spans: int = DEFAULT_QUEUE_SPANS
-    batch_spans: int = BATCH_SPANS
-    linger_seconds: float = _LINGER_SECONDS
+    Attributes:
+        held_until: Monotonic time before which only `commit` releases it.
+        file: Name of its copy in the spool, which `commit` made while it was being sent.
+        failing_since: Monotonic time of the first answer that limits the retries.
+    """
 
-    @classmethod
-    def of(cls, queue_spans: int | None) -> BatchConfig:
-        """Read the variables."""
-        queue = queue_spans or _number("OTEL_BSP_MAX_QUEUE_SIZE", DEFAULT_QUEUE_SPANS)
-        batch = min(queue, _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH_SPANS))
-        linger = _number("OTEL_BSP_SCHEDULE_DELAY", round(_LINGER_SECONDS * 1_000))
-        return cls(queue_spans=queue, batch_spans=batch, linger_seconds=linger / 1_000)
+    batch: SpanBatch
+    held_until: float = 0.0
+    file: str | None = None
+    failing_since: float | None = None
 
 
 class QueuedSpanProcessor(CountingProcessor):
-    """Queue spans and send them from a thread; what does not fit is dropped, the newest first, and counted.
+    """Bounded queue of spans with a sending thread.
 
     Args:
-        exporter: Sends a batch.
-        pace: How many at once.
-        spool: An open one, where spans wait for a receiver that is away.
+        sender: The way to the receiver.
+        config: Sizes of queue and batch.
+        spool: An open spool for batches that cannot be sent yet.
+        hold_seconds: How long a batch waits for a `commit` before it is sent regardless.
     """
 
     def __init__(
         self,
-        exporter: SpanExporter,
+        sender: Sender,
         *,
-        pace: BatchConfig | None = None,
+        config: BatchConfig | None = None,
         spool: Spool | None = None,
         failures: ErrorCounter | None = None,
+        hold_seconds: float = 0.0,
     ) -> None:
         self._failures = failures or ErrorCounter()
-        self._exporter = exporter
-        self._pace = pace or BatchConfig()
+        self._sender = sender
+        self._config = config or BatchConfig()
         self._spool = spool
-        self._queue: deque[ReadableSpan] = deque()
-        #: What was taken out of the queue and is not settled.
-        self._sending: Sequence[ReadableSpan] = ()
-        self._taken_at = time.monotonic()
-        self._counts: Counts = {EXPORTED: 0, REFUSED: 0, QUEUE_FULL: 0, SHUTDOWN: 0}
-        self._unanswered = 0
-        self._resume_at = 0.0
+        self._hold_seconds = hold_seconds
+        self._open: list[ReadableSpan] = []
+        self._opened_at = 0.0
+        self._memory_spans = 0
+        self._counts: SpanCounts = dict.fromkeys(
+            (SpanOutcome.EXPORTED, SpanOutcome.REFUSED, SpanOutcome.QUEUE_FULL, SpanOutcome.SHUTDOWN), 0
+        )
+        self._batches: deque[_Waiting] = deque()
+        self._sending: _Waiting | None = None
+        self._failing_files: dict[str, float] = {}
+        self._backoff = Backoff()
         self._stopping = self._is_stopped = False
-        #: Of the queue, and never held for long.
+        #: Guards the open spans and the counts; held briefly.
         self._wake = threading.Condition()
-        #: Of the spool, and held while the disk writes. Who takes both takes this one first.
-        self._disk = threading.Lock()
+        #: Guards batches and spool; held during disk writes. Acquired before `_wake` where both are needed.
+        self._batch_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
         self._thread.start()
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Take a finished span; never blocks."""
+        """Queue a finished span; never blocks on disk or network."""
         with self._wake:
             if self._stopping:
-                self._counts[SHUTDOWN] += 1
-            elif len(self._queue) >= self._pace.queue_spans:
-                self._counts[QUEUE_FULL] += 1
+                self._counts[SpanOutcome.SHUTDOWN] += 1
+            elif self._memory_spans >= self._config.queue_spans:
+                self._counts[SpanOutcome.QUEUE_FULL] += 1
             else:
-                self._queue.append(span)
-                if len(self._queue) >= self._pace.batch_spans:
+                if not self._open:
+                    self._opened_at = time.monotonic()
+                self._open.append(span)
+                self._memory_spans += 1
+                if len(self._open) in {1, self._config.batch_spans}:
                     self._wake.notify()
 
+    def commit(self) -> tuple[SpanBatch, ...]:
+        """Make every span so far survive a crash; return the batches that the caller has to save.
+
+        With a working spool all of them are on disk, and nothing is returned.
+        """
+        with self._batch_lock:
+            while self._seal(everything=True):
+                pass
+            if self._spool is not None:
+                self._store_batches(self._spool)
+            waiting = [*([self._sending] if self._sending is not None else []), *self._batches]
+            for item in waiting:
+                item.held_until = 0.0
+            unsent = tuple(item.batch for item in waiting if item.file is None)
+            if self._is_stopped:
+                self._forget_batches()
+        with self._wake:
+            self._wake.notify()
+        return unsent
+
+    def restore(self, batches: Iterable[SpanBatch]) -> None:
+        """Queue batches that an earlier run's `commit` returned, before any others."""
+        with self._batch_lock, self._wake:
+            restored = [_Waiting(batch) for batch in batches]
+            self._batches.extendleft(reversed(restored))
+            self._memory_spans += sum(item.batch.spans for item in restored)
+            self._wake.notify()
+
     def stop(self, seconds: float) -> None:
-        """Send what is left, for so long at most; the rest goes to the disk, or is counted as dropped."""
+        """Send what is left for at most this long; the rest goes to the spool, or waits for a last `commit`."""
         with self._wake:
             self._stopping = True
-            self._resume_at = 0.0  # one last attempt
+            self._backoff.resume()  # one last attempt, whatever the receiver asked for
             self._wake.notify()
         self._thread.join(seconds)
-        with self._disk:
-            if not self._is_stopped:
-                self._is_stopped = True
-                self._put_away()
+        with self._batch_lock:
+            if self._is_stopped:
+                return
+            self._is_stopped = True
+            if self._sending is not None:
+                self._batches.appendleft(self._sending)
+                self._sending = None
+            while self._seal(everything=True):
+                pass
+            if self._spool is not None:
+                self._store_batches(self._spool)
 
     def shutdown(self) -> None:
-        """Give up what is left: `stop` is for waiting."""
+        """Stop without waiting, and count what nobody saved as dropped."""
         self.stop(0)
-        self._exporter.shutdown()
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether everything that was told is with the receiver or on disk, and would outlive this program."""
+        with self._batch_lock:
+            lost = self._forget_batches()
+            if self._spool is not None:
+                self._spool.close()
         with self._wake:
-            return not self._queue and not self._sending
+            self._counts[SpanOutcome.SHUTDOWN] += lost
+        if lost:
+            logger.warning("%d spans lost at shutdown: receiver away, no spool", lost)
+        self._sender.close()
 
-    def counts(self) -> Counts:
-        """Return how many spans had which fate."""
+    def counts(self) -> SpanCounts:
         return {**self._counts, **(self._spool.counts() if self._spool is not None else {})}
-
-    def _put_away(self) -> None:
-        with self._wake:
-            left = [*self._sending, *self._queue]
-            self._queue.clear()
-        size = self._pace.batch_spans
-        for batch in (left[start : start + size] for start in range(0, len(left), size)):
-            if self._spool is None or not self._spool.put(batch):
-                self._counts[SHUTDOWN] += len(batch)
-        if self._spool is not None:
-            self._spool.close()
 
     # The thread
 
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(self._is_due, self._pace.linger_seconds)
-                batch = self._take()
-                if self._stopping and not batch:
-                    return
-            # A thread that ends would end all export.
-            with self._failures.attempt(Component.SPANS, "%d spans were not delivered", len(batch)) as attempt:
-                if batch:
-                    self._deliver(batch)
-                elif self._spool and not self._is_pausing:
-                    self._deliver_stored(self._spool)
+                if not self._has_work():
+                    self._wake.wait(self._wait_seconds())
+                is_last = self._stopping
+            # An exception must never end the export thread.
+            with self._failures.attempt(Component.SPANS, "span export failed") as attempt:
+                is_idle = not self._work()
             if attempt.failed:
-                self._settle(batch, Answer(Reception.REFUSED))
                 self._pause(0.0)
+            elif is_last and is_idle:
+                return
+            if not is_last and self._stopping:
+                self._backoff.resume()  # `stop` came during an attempt; one more follows
 
-    def _is_due(self) -> bool:
-        """Say whether there is something to do before the linger is over."""
-        is_full = len(self._queue) >= self._pace.batch_spans
-        if self._is_pausing:
-            return self._stopping or (is_full and self._stores)
-        return self._stopping or is_full or bool(self._spool)
+    def _has_work(self) -> bool:
+        """Return whether the thread has something to do at once."""
+        is_full = len(self._open) >= self._config.batch_spans
+        if self._stopping:
+            return True
+        if self._backoff.is_pausing:
+            return is_full and self._stores
+        now = time.monotonic()
+        # A copy: `commit` may change the deque meanwhile.
+        return is_full or bool(self._spool) or any(item.held_until <= now for item in tuple(self._batches))
 
-    @property
-    def _is_pausing(self) -> bool:
-        return time.monotonic() < self._resume_at
+    def _wait_seconds(self) -> float | None:
+        """Return how long the thread may sleep; None if only a new span can give it work."""
+        is_idle = not (self._open or self._batches or self._spool)
+        return None if is_idle else min(self._config.linger_seconds, LINGER_SECONDS)
 
     @property
     def _stores(self) -> bool:
-        """Whether the disk takes spans."""
+        """Whether the disk takes batches."""
         return self._spool is not None and not self._spool.is_failing
 
-    @property
-    def _waits_for_disk(self) -> bool:
-        """Whether what is taken out of the queue now goes to the disk: the receiver is away, or has others to take."""
-        return self._stores and (self._is_pausing or (bool(self._spool) and not self._stopping))
-
-    def _take(self) -> list[ReadableSpan]:
-        """Take a batch out of the queue, unless it is to stay there for now."""
-        if self._is_pausing and not self._stores:
-            return []
-        is_small = len(self._queue) < self._pace.batch_spans
-        if (
-            self._waits_for_disk
-            and is_small
-            and not self._stopping
-            and time.monotonic() < self._taken_at + _STORE_SECONDS
-        ):
-            return []
-        self._taken_at = time.monotonic()
-        self._sending = [self._queue.popleft() for _ in range(min(len(self._queue), self._pace.batch_spans))]
-        return list(self._sending)
-
-    def _deliver(self, batch: Sequence[ReadableSpan]) -> None:
-        """Send a batch, or keep it: on disk, behind what waits there, or else in the queue."""
-        if self._waits_for_disk or not self._settle(batch, ask(self._exporter, batch)):
-            with self._disk:
-                if self._is_stopped:
-                    return  # `stop` has put it away
-                is_stored = self._spool is not None and self._spool.put(batch)
-                with self._wake:
-                    self._sending = ()
-                    self._queue.extend(() if is_stored else batch)
-
-    def _deliver_stored(self, spool: Spool) -> None:
-        """Send one batch that waited on disk."""
-        try:
-            with self._disk:
-                batch = spool.first()
-        except OSError as error:
-            self._failures.note(
-                Component.SPOOL, "spans wait on disk for longer: %s: %s", error.filename, error.strerror
-            )
-            self._resume_at = time.monotonic() + _MIN_PAUSE_SECONDS
-            return
-        if batch is None:
-            return
-        is_settled = self._settle(batch.spans, ask(self._exporter, batch.spans))
-        with self._disk:
+    def _work(self) -> bool:
+        """Seal a batch if it is time to, then send one or store all; return whether there was one to send."""
+        with self._batch_lock:
             if self._is_stopped:
-                return  # it stays, and is sent again by the next run
-            if is_settled:
-                spool.remove(batch.name)
+                return False
+            self._seal(everything=self._stopping)
+            if self._backoff.is_pausing:
+                self._make_room()
+                return False
+            stored = self._next_stored()
+            if stored is None:
+                self._sending = self._next_in_memory()
             else:
-                spool.defer(batch.name)
+                self._make_room()
+        if stored is not None:
+            self._settle_stored(stored.name, stored.batch, export_batch(self._sender, stored.batch))
+            return True
+        if self._sending is not None:
+            self._settle(self._sending, export_batch(self._sender, self._sending.batch))
+            return True
+        return False
 
-    def _settle(self, batch: Sequence[ReadableSpan], answer: Answer) -> bool:
-        """Count a batch by what the receiver said; say whether that was the end of it."""
-        if self._is_stopped:
-            return True  # `stop` has counted it
-        if answer.reception is Reception.LATER:
-            self._pause(answer.after_seconds or 0.0)
-            return False
-        rejected = min(answer.rejected, len(batch)) if answer.reception is Reception.TAKEN else len(batch)
+    def _seal(self, *, everything: bool) -> bool:
+        """Encode up to one batch of the open spans if it is full or due; return whether any were left."""
+        linger = self._config.linger_seconds
+        if self._backoff.is_pausing:
+            linger = max(linger, _OUTAGE_LINGER_SECONDS)
+        size = self._config.batch_spans
         with self._wake:
-            self._sending = ()
-            self._counts[EXPORTED] += len(batch) - rejected
-            self._counts[REFUSED] += rejected
-        if rejected:
-            logger.warning("%d spans were refused", rejected)
-        if self._unanswered:
-            logger.info("the receiver answers again")
-        self._unanswered = 0
+            is_due = everything or len(self._open) >= size or time.monotonic() >= self._opened_at + linger
+            if not self._open or not is_due:
+                return False
+            spans, self._open = self._open[:size], self._open[size:]
+            self._opened_at = time.monotonic()
+        try:
+            batch = encode(spans)
+        except Exception:
+            logger.exception("span encoding failed: %d spans", len(spans))
+            self._release(len(spans))
+            self._count(SpanOutcome.REFUSED, len(spans))
+        else:
+            self._batches.append(_Waiting(batch, held_until=time.monotonic() + self._hold_seconds))
         return True
 
+    def _make_room(self) -> None:
+        """Move batches that cannot be sent now to the spool, except those that wait for a commit."""
+        if self._spool is not None:
+            self._store_batches(self._spool, time.monotonic())
+
+    def _store_batches(self, spool: Spool, held_until: float = math.inf) -> None:
+        """Move the batches in memory that are not held longer to the spool; the one being sent gets a copy there."""
+        if self._sending is not None and self._sending.file is None:
+            self._sending.file = spool.put(self._sending.batch)
+        for _ in range(len(self._batches)):
+            item = self._batches.popleft()
+            if item.held_until <= held_until:
+                item.file = spool.put(item.batch)
+            if item.file is None:
+                self._batches.append(item)
+            else:
+                self._release(item.batch.spans)
+
+    def _next_stored(self) -> StoredBatch | None:
+        if self._spool is None or self._stopping:  # at the end, first what is only in memory
+            return None
+        try:
+            return self._spool.first()
+        except OSError as error:
+            message = "spool read failed, retrying: %s: %s"
+            self._failures.note(Component.SPOOL, message, error.filename, error.strerror)
+            self._backoff.wait()
+            return None
+
+    def _next_in_memory(self) -> _Waiting | None:
+        now = time.monotonic()
+        for item in self._batches:
+            if self._stopping or item.held_until <= now:
+                self._batches.remove(item)
+                return item
+        return None
+
+    def _settle(self, item: _Waiting, result: ExportResult) -> None:
+        """Finish or requeue a batch that was sent from memory."""
+        with self._batch_lock:
+            if self._is_stopped:
+                return  # `stop` has put it away already
+            self._sending = None
+            final, item.failing_since = self._final_result(result, item.failing_since)
+            if final is not None:
+                self._finish(item.batch, final)
+                self._release(item.batch.spans)
+                if item.file is not None and self._spool is not None:
+                    self._spool.remove(item.file)
+                return
+            if item.file is None and self._spool is not None:
+                item.file = self._spool.put(item.batch)
+            if item.file is None:
+                self._batches.append(item)
+            else:
+                self._release(item.batch.spans)
+
+    def _settle_stored(self, name: str, batch: SpanBatch, result: ExportResult) -> None:
+        """Finish or defer a batch that was sent from the spool."""
+        with self._batch_lock:
+            if self._is_stopped or self._spool is None:
+                return  # it stays on disk for the next run
+            final, failing_since = self._final_result(result, self._failing_files.pop(name, None))
+            if final is not None:
+                self._spool.remove(name)
+                self._finish(batch, final)
+                return
+            self._spool.defer(name)
+            if failing_since is not None:
+                self._failing_files[name] = failing_since
+
+    def _final_result(
+        self, result: ExportResult, failing_since: float | None
+    ) -> tuple[ExportResult | None, float | None]:
+        """Return the result if the batch is done with, else None and since when its retries are limited."""
+        if result.status is not ExportStatus.RETRYABLE:
+            if self._backoff.succeeded():
+                logger.info("receiver answers again")
+            return result, None
+        self._pause(result.retry_after_seconds or 0.0)
+        if result.give_up_after_seconds is None:
+            return None, failing_since
+        now = time.monotonic()
+        since = now if failing_since is None else failing_since
+        return (REJECTED, None) if now - since >= result.give_up_after_seconds else (None, since)
+
+    def _finish(self, batch: SpanBatch, result: ExportResult) -> None:
+        accepted = result.status is ExportStatus.ACCEPTED
+        rejected = min(result.rejected, batch.spans) if accepted else batch.spans
+        self._count(SpanOutcome.EXPORTED, batch.spans - rejected)
+        self._count(SpanOutcome.REFUSED, rejected)
+        if rejected:
+            logger.warning("span export failed: %d spans rejected", rejected)
+
+    def _release(self, spans: int) -> None:
+        """Give the queue's room for these spans back."""
+        with self._wake:
+            self._memory_spans -= spans
+
+    def _forget_batches(self) -> int:
+        lost = sum(item.batch.spans for item in self._batches if item.file is None)
+        self._batches.clear()
+        return lost
+
+    def _count(self, outcome: SpanOutcome, spans: int) -> None:
+        with self._wake:
+            self._counts[outcome] += spans
+
     def _pause(self, asked_seconds: float) -> None:
-        """Leave the receiver alone for a while, longer each time: it may be many that ask it."""
-        if not self._unanswered:
-            logger.warning("the receiver takes no spans; they wait %s", "on disk" if self._stores else "in memory")
-        pause = min(_MIN_PAUSE_SECONDS * 2**self._unanswered, _MAX_PAUSE_SECONDS)
-        pause *= random.uniform(0.75, 1.25)  # noqa: S311 - it spreads attempts, and keeps no secret
-        self._unanswered = min(self._unanswered + 1, _MAX_FAILURES)
-        self._resume_at = time.monotonic() + max(pause, min(asked_seconds, _MAX_ASKED_SECONDS))
-
-
-def _number(variable: str, default: int) -> int:
-    """Read a whole number above 0 from the environment."""
-    text = os.environ.get(variable, "").strip()
-    if text.isdecimal() and int(text):
-        return int(text)
-    if text:
-        logger.warning("%s: expected a whole number above 0, got %r; it is ignored", variable, text)
-    return default
+        """Leave the receiver alone for a while."""
+        if self._backoff.failed(asked_seconds):
+            logger.warning("span export failed, retrying; spans wait %s", "on disk" if self._stores else "in memory")

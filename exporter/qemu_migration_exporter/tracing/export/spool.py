@@ -1,6 +1,9 @@
-"""Spans that wait on disk for a receiver: a file a batch, the oldest given up first when they are too many.
+"""Batches of spans that wait on disk: one file per batch, one program per directory.
 
-It survives the program. One program at a time has a directory.
+A file's name is `NUMBER-SPANS.otlp`: its place in the order, and the number of spans in it, which is thereby known even
+if the file cannot be read any more. Its content is the OTLP request as it will be sent. A batch is durable when `put`
+returns: file and directory are synced. If the directory would exceed its limit, the oldest batches are dropped and
+counted.
 """
 
 from __future__ import annotations
@@ -12,35 +15,33 @@ import os
 import re
 import stat
 from collections import OrderedDict
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from opentelemetry.sdk.trace import ReadableSpan
-
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
-from qemu_migration_exporter.tracing.export.codec import StoredError, decode, encode
-from qemu_migration_exporter.tracing.export.outcomes import SPOOL_DAMAGED, SPOOL_FULL, Counts, Fate
+from qemu_migration_exporter.tracing.export.codec import CodecError, parse
+from qemu_migration_exporter.tracing.export.outcomes import SpanCounts, SpanOutcome
+from qemu_migration_exporter.tracing.export.sender import SpanBatch
 
 logger = logging.getLogger(__name__)
 
-#: The place in the order, and how many spans are in it: that is known too of a file that cannot be read any more.
-_NAME: Final = re.compile(r"(?P<place>\d{16})-(?P<spans>\d{1,6})\.otlp")
+_NAME: Final = re.compile(r"(?P<number>\d{16})-(?P<spans>\d{1,6})\.otlp")
+
+#: Allocation unit of common file systems.
+BLOCK_BYTES: Final = 4_096
+
+#: Errors of the machine, not of the file that was read: the file is read again later.
+_TRANSIENT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES})
+
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-#: What file systems have.
-_BLOCK_BYTES: Final = 4_096
-
-#: Reasons not to read a file that pass, and are none of the file's.
-_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES})
-
-
-class Batch(NamedTuple):
-    """Spans that wait, and the file they are in."""
+class StoredBatch(NamedTuple):
+    """A batch and the name of its file."""
 
     name: str
-    spans: list[ReadableSpan]
+    batch: SpanBatch
 
 
 class _File(NamedTuple):
@@ -49,12 +50,10 @@ class _File(NamedTuple):
 
 
 class Spool:
-    """Keep batches in a directory, with at most so many bytes.
-
-    It is used by one thread at a time.
+    """Directory of batches with a limit on its size; not thread-safe.
 
     Attributes:
-        is_failing: Whether the disk did not take the last batch.
+        is_failing: True if the last batch could not be written.
     """
 
     def __init__(self, directory: Path, *, max_bytes: int, failures: ErrorCounter | None = None) -> None:
@@ -63,99 +62,97 @@ class Spool:
         self._max_bytes = max_bytes
         self._files: OrderedDict[str, _File] = OrderedDict()
         self._bytes = 0
-        self._next = 1
-        self._counts: Counts = {SPOOL_FULL: 0, SPOOL_DAMAGED: 0}
+        self._next_number = 1
+        self._counts: SpanCounts = {SpanOutcome.SPOOL_FULL: 0, SpanOutcome.SPOOL_DAMAGED: 0}
         self._lock: int | None = None
         self._is_full = False
         self.is_failing = False
 
     def open(self) -> None:
-        """Take the directory, and what waits in it.
+        """Lock the directory and index the batches in it.
 
         Raises:
-            OSError: It cannot be made, read and written, or another program has it.
+            OSError: The directory cannot be created, read and written, or another program has locked it.
         """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BlockingIOError(error.errno, "another exporter has it") from error
-        for entry in sorted(os.scandir(self._directory), key=lambda each: each.name):
+            raise BlockingIOError(error.errno, "locked by another exporter") from error
+        for entry in sorted(os.scandir(self._directory), key=lambda entry: entry.name):
             match = _NAME.fullmatch(entry.name)
             status = entry.stat(follow_symlinks=False)
             if match is not None and stat.S_ISREG(status.st_mode):
-                self._add(entry.name, _File(_on_disk(status.st_size), int(match["spans"])))
-                self._next = int(match["place"]) + 1
+                self._add(entry.name, _File(_size_on_disk(status.st_size), int(match["spans"])))
+                self._next_number = int(match["number"]) + 1
             elif entry.name.endswith(".otlp.tmp"):
-                Path(entry.path).unlink()  # the program ended while it was written
+                Path(entry.path).unlink()  # half a batch, from a program that was killed
         self._make_room(0)
         if self._files:
-            logger.info("%d spans of before wait in %s", len(self), self._directory)
+            logger.info("%d spooled spans from a previous run in %s", len(self), self._directory)
 
     def close(self) -> None:
-        """Let another program have the directory."""
+        """Unlock the directory."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def __len__(self) -> int:
-        """Return how many spans wait."""
+        """Return the number of spans on disk."""
         return sum(file.spans for file in self._files.values())
 
     def __bool__(self) -> bool:
-        """Say whether any wait."""
         return bool(self._files)
 
-    def put(self, spans: Sequence[ReadableSpan]) -> bool:
-        """Keep a batch, the oldest ones given up for it if they must; say whether the disk took it."""
-        content = encode(spans)
-        size = _on_disk(len(content))
-        if size > self._max_bytes:
-            self._counts[SPOOL_FULL] += len(spans)
-            return True
-        self._make_room(size)
-        name = f"{self._next:016d}-{len(spans)}.otlp"
-        unfinished = self._directory / f"{name}.tmp"
-        try:
-            with unfinished.open("wb") as out:
-                out.write(content)
-                out.flush()
-                os.fsync(out.fileno())
-            unfinished.rename(self._directory / name)
-        except OSError as error:
-            self._failures.note(Component.SPOOL, "spans wait in memory: %s: %s", self._directory, error.strerror)
-            self.is_failing = True
-            with suppress(OSError):  # it may not be there, and why was told just now
-                unfinished.unlink()
-            return False
-        if self.is_failing:
-            logger.info("spans wait on disk again: %s", self._directory)
-        self.is_failing = False
-        self._next += 1
-        self._add(name, _File(size, len(spans)))
-        return True
+    def put(self, batch: SpanBatch) -> str | None:
+        """Write a batch, dropping the oldest ones if there is no room for it.
 
-    def first(self) -> Batch | None:
-        """Return the batch whose turn it is, None if none waits; what cannot be read is given up.
+        Returns:
+            The name of its file, or None if the disk does not take it or it is larger than the whole spool.
+        """
+        size = _size_on_disk(len(batch.content))
+        if size > self._max_bytes:
+            return None
+        self._make_room(size)
+        name = f"{self._next_number:016d}-{batch.spans}.otlp"
+        try:
+            self._write(name, batch.content)
+        except OSError as error:
+            message = "spool write failed, spans stay in memory: %s: %s"
+            self._failures.note(Component.SPOOL, message, self._directory, error.strerror)
+            self.is_failing = True
+            return None
+        if self.is_failing:
+            logger.info("spool write succeeded again: %s", self._directory)
+        self.is_failing = False
+        self._next_number += 1
+        self._add(name, _File(size, batch.spans))
+        return name
+
+    def first(self) -> StoredBatch | None:
+        """Return the next batch to send, None if the spool is empty; damaged files are dropped and counted.
 
         Raises:
-            OSError: It cannot be read now; it stays, and another one is next.
+            OSError: A file cannot be read now. It moves to the end of the order.
         """
         while self._files:
             name, file = next(iter(self._files.items()))
+            path = self._directory / name
             try:
-                return Batch(name, _read(self._directory / name, file.spans))
-            except (OSError, StoredError) as error:
-                if isinstance(error, OSError) and error.errno in _PASSING:
+                content = path.read_bytes()
+                parse(content, file.spans)
+                return StoredBatch(name, SpanBatch(content, file.spans))
+            except (OSError, CodecError) as error:
+                if isinstance(error, OSError) and error.errno in _TRANSIENT:
                     self.defer(name)
                     raise
-                logger.warning("%d spans are lost: %s cannot be read: %s", file.spans, self._directory / name, error)
-                self._give_up(name, SPOOL_DAMAGED)
+                logger.warning("spooled batch unreadable, %d spans lost: %s: %s", file.spans, path, error)
+                self._drop(name, SpanOutcome.SPOOL_DAMAGED)
         return None
 
     def remove(self, name: str) -> None:
-        """Forget a batch that was dealt with."""
+        """Delete a batch, if it is still there."""
         file = self._files.pop(name, None)
         if file is not None:
             self._bytes -= file.size
@@ -163,13 +160,29 @@ class Spool:
             _unlink(self._directory / name)
 
     def defer(self, name: str) -> None:
-        """Let the others go first: it may be this batch that the receiver does not take."""
+        """Move a batch to the end of the order, in case the receiver refuses just this one."""
         if name in self._files:
             self._files.move_to_end(name)
 
-    def counts(self) -> Counts:
-        """Return how many spans had which fate here."""
+    def counts(self) -> SpanCounts:
+        """Return the number of spans dropped here."""
         return dict(self._counts)
+
+    def _write(self, name: str, content: bytes) -> None:
+        unfinished = self._directory / f"{name}.tmp"
+        with suppress(FileNotFoundError):
+            unfinished.unlink()  # left by a write that failed before
+        try:
+            with os.fdopen(os.open(unfinished, _CREATE, 0o600), "wb") as out:
+                out.write(content)
+                out.flush()
+                os.fsync(out.fileno())
+            unfinished.rename(self._directory / name)
+            _sync_directory(self._directory)
+        except OSError:
+            with suppress(OSError):  # it may not exist, and the caller reports the first error
+                unfinished.unlink()
+            raise
 
     def _add(self, name: str, file: _File) -> None:
         self._files[name] = file
@@ -178,30 +191,31 @@ class Spool:
     def _make_room(self, size: int) -> None:
         while self._files and self._bytes + size > self._max_bytes:
             if not self._is_full:
-                logger.warning("%s is full: the oldest spans in it are dropped", self._directory)
+                logger.warning("spool full, dropping the oldest spans: %s", self._directory)
             self._is_full = True
-            self._give_up(min(self._files), SPOOL_FULL)
+            self._drop(min(self._files), SpanOutcome.SPOOL_FULL)
 
-    def _give_up(self, name: str, fate: Fate) -> None:
-        self._counts[fate] += self._files[name].spans
+    def _drop(self, name: str, outcome: SpanOutcome) -> None:
+        self._counts[outcome] += self._files[name].spans
         self.remove(name)
 
 
-def _read(path: Path, expected: int) -> list[ReadableSpan]:
-    spans = decode(path.read_bytes())
-    if len(spans) != expected:
-        raise StoredError(f"it has {len(spans)} spans")
-    return spans
+def _size_on_disk(size: int) -> int:
+    """Round a file's size up to whole blocks."""
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
-def _on_disk(size: int) -> int:
-    """Say what a file takes: whole blocks."""
-    return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _unlink(path: Path) -> None:
-    """Remove a file; one that stays is sent again after a restart, which is harmless."""
+    """Delete a file; one that cannot be deleted is sent again by the next run, which is harmless."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        logger.warning("%s stays: %s", path, error.strerror)
+        logger.warning("spooled batch not deleted: %s: %s", path, error.strerror)

@@ -1,0 +1,69 @@
+"""Interface between span processors and the senders that know a protocol.
+
+A processor encodes finished spans into a `SpanBatch`, one OTLP request, and passes it to a `Sender` as bytes. The same
+bytes go over the wire, into the spool and into the state file.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SpanBatch:
+    """One serialised OTLP request and the number of spans in it."""
+
+    content: bytes
+    spans: int
+
+
+class ExportStatus(Enum):
+    """OTLP's classes of answers to a request."""
+
+    ACCEPTED = auto()
+    #: No answer, or one that asks to try again later.
+    RETRYABLE = auto()
+    REJECTED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """Answer of a receiver to one batch.
+
+    Attributes:
+        rejected: Spans of an accepted batch that the receiver dropped (OTLP's partial success).
+        retry_after_seconds: Pause that the receiver asked for (Retry-After).
+        give_up_after_seconds: Limit on retrying this batch, for errors that may well be permanent; None for no limit.
+    """
+
+    status: ExportStatus
+    rejected: int = 0
+    retry_after_seconds: float | None = None
+    give_up_after_seconds: float | None = None
+
+
+ACCEPTED = ExportResult(ExportStatus.ACCEPTED)
+RETRYABLE = ExportResult(ExportStatus.RETRYABLE)
+REJECTED = ExportResult(ExportStatus.REJECTED)
+
+
+class Sender(Protocol):
+    """A way to one receiver."""
+
+    def send(self, batch: SpanBatch) -> ExportResult: ...
+
+    def close(self) -> None: ...
+
+
+def export_batch(sender: Sender, batch: SpanBatch) -> ExportResult:
+    """Send a batch once; a bug in the sender rejects the batch, because retrying would not help."""
+    try:
+        return sender.send(batch)
+    except Exception:
+        logger.exception("span export failed: %d spans", batch.spans)
+        return REJECTED
