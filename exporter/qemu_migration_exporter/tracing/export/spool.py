@@ -170,8 +170,7 @@ class Spool:
 
     def _write(self, name: str, content: bytes) -> None:
         unfinished = self._directory / f"{name}.tmp"
-        with suppress(FileNotFoundError):
-            unfinished.unlink()  # left by a write that failed before
+        unfinished.unlink(missing_ok=True)  # left by a write that failed before
         try:
             with os.fdopen(os.open(unfinished, _CREATE, 0o600), "wb") as out:
                 out.write(content)
