@@ -8,12 +8,15 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
 import qemu_migration_exporter
+from qemu_migration_exporter.attach.arguments import DESCRIPTION as ATTACH_DESCRIPTION
+from qemu_migration_exporter.attach.arguments import HELP as ATTACH_HELP
+from qemu_migration_exporter.attach.arguments import add_arguments as add_attach_arguments
 from qemu_migration_exporter.config import schema
 from qemu_migration_exporter.config.yaml_loader import ConfigError
 from qemu_migration_exporter.core.parsing.formats import FORMATS
@@ -42,16 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             errors="replace"
         )  # an ASCII terminal gets a report with question marks, and no traceback
     try:
-        match arguments.command:
-            case "run":
-                return _run(arguments)
-            case "check":
-                sys.stdout.write(schema.dump(schema.load(arguments.file)))
-                return 0
-            case "probe":
-                return _probe(arguments.kind, arguments.qemu)
-            case _:
-                return _replay(arguments)
+        return _COMMANDS[arguments.command](arguments)
     except (ConfigError, SourceError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -74,9 +68,21 @@ def _run(arguments: argparse.Namespace) -> int:
     return run(_run_config(arguments), lambda: _run_config(arguments))
 
 
-def _probe(kind: str, binary: Path | None) -> int:
+def _attach(arguments: argparse.Namespace) -> int:
+    from qemu_migration_exporter.attach.command import attach  # noqa: PLC0415 - see above
+
+    return attach(arguments)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    sys.stdout.write(schema.dump(schema.load(arguments.file)))
+    return 0
+
+
+def _probe(arguments: argparse.Namespace) -> int:
     from qemu_migration_exporter.probes import ProbeError, bpftrace_script, log_advice, systemtap_script  # noqa: PLC0415 - see above
 
+    kind, binary = arguments.kind, arguments.qemu
     try:
         if kind == "log":
             script = log_advice(binary)
@@ -147,6 +153,9 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("kind", choices=("bpftrace", "systemtap", "log"))
     probe.add_argument("--qemu", type=Path, metavar="BINARY", help="such as /usr/libexec/qemu-kvm; log needs none")
     _add_log_arguments(probe)
+    attach = commands.add_parser("attach", help=ATTACH_HELP, description=ATTACH_DESCRIPTION, allow_abbrev=False)
+    add_attach_arguments(attach)
+    _add_log_arguments(attach)
     return parser
 
 
@@ -294,3 +303,12 @@ def _positive(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return number
+
+
+_COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "run": _run,
+    "replay": _replay,
+    "attach": _attach,
+    "check": _check,
+    "probe": _probe,
+}

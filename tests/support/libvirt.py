@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+from xml.sax.saxutils import escape
 
 from tests.support.qemu import boot_sector, wait_for
 
@@ -141,6 +142,19 @@ class Host:
         """Run a command on this host."""
         return subprocess.run(self.wrap(command), capture_output=True, text=True, check=check, timeout=timeout)
 
+    @contextmanager
+    def running(self, command: Sequence[str], log: Path) -> Iterator[None]:
+        """Keep a command running on this host, its output in `log`."""
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                self.wrap(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            )
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)  # nsenter forks, and passes no signal on
+            process.wait(20)
+
     def virsh(self, *arguments: str, check: bool = True, timeout: float = 120) -> str:
         """Run virsh and return its output."""
         done = self.run(["virsh", *arguments], check=False, timeout=timeout)
@@ -158,15 +172,15 @@ class Host:
         trace: Sequence[str] = (),
     ) -> str:
         """Define and start a guest; return its uuid. `trace` becomes -trace arguments."""
-        image = self.root.parent / f"{name}.img"
+        guest = str(uuid.uuid4())
+        image = self.root.parent / f"{guest}.img"
         ticks = round(dirty_mib_per_second * _PAGES_PER_MIB / _BIOS_TICKS_PER_SECOND)
         image.write_bytes(boot_sector(working_set_mib, ticks).ljust(1 << 20, b"\0"))
-        guest = str(uuid.uuid4())
         words = [word for pattern in trace for word in ("-trace", pattern)]
-        xml = self.root / f"{name}.xml"
+        xml = self.root / f"{guest}.xml"
         xml.write_text(
             _DOMAIN.format(
-                name=name,
+                name=escape(name),
                 uuid=guest,
                 memory_mib=memory_mib,
                 image=image,
@@ -174,13 +188,13 @@ class Host:
             )
         )
         self.virsh("define", str(xml))
-        self.virsh("start", name)
+        self.virsh("start", guest)
         return guest
 
     def close(self) -> None:
         """End the host and everything in it."""
-        for name in self.virsh("list", "--name", check=False).split():
-            self.virsh("destroy", name, check=False)
+        for guest in self.virsh("list", "--uuid", check=False).split():
+            self.virsh("destroy", guest, check=False)
         self.process.send_signal(signal.SIGTERM)
         with suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)

@@ -169,7 +169,7 @@ class Qemu:
         self.process.wait(timeout=20)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
     """Poll until something is so; what it is stands in the complaint."""
     deadline = time.monotonic() + seconds
     while not condition():

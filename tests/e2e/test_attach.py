@@ -1,0 +1,105 @@
+"""`attach` on two real libvirt hosts: events are switched on, stay on over migrations, and are switched off again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+
+import pytest
+from qemu_migration_exporter.probes.log import PATTERNS
+
+from tests.support.libvirt import Host, missing_tools, two_hosts
+from tests.support.qemu import wait_for
+
+PROGRAM = [sys.executable, "-m", "qemu_migration_exporter"]
+_NO_EVENT: list[str] = []
+
+
+@pytest.fixture(name="hosts", scope="module")
+def _hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, Host]]:
+    missing = missing_tools()
+    if missing:
+        reason = f"needs {', '.join(missing)}"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    with two_hosts(tmp_path_factory.mktemp("libvirt")) as hosts:
+        yield hosts
+
+
+def attach(host: Host, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return host.run([*PROGRAM, "attach", *arguments], check=False)
+
+
+def enabled(host: Host, vm: str) -> list[str]:
+    """Return the migration events that QEMU itself reports as enabled."""
+    command = '{"execute":"trace-event-get-state","arguments":{"name":"*"}}'
+    states = json.loads(host.virsh("qemu-monitor-command", vm, command))["return"]
+    names = [state["name"] for state in states if state["state"] == "enabled"]
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in PATTERNS)]
+
+
+@pytest.mark.timeout(240)
+def test_followed_machine_is_traced_there_and_back(hosts: tuple[Host, Host], tmp_path: Path) -> None:
+    alpha, beta = hosts
+    alpha.start_guest("web", working_set_mib=4)
+    follow = [*PROGRAM, "attach", "--all", "--follow"]
+    with alpha.running(follow, tmp_path / "alpha"), beta.running(follow, tmp_path / "beta"):
+        for source, destination in ((alpha, beta), (beta, alpha)):
+            wait_for(partial(enabled, source, "web"), 30, "events are on")
+            source.virsh("migrate", "--live", "--p2p", "--unsafe", "web", f"qemu+tcp://{destination.name}/system")
+            assert "migrate_set_state new state completed" in (source.logs / "web.log").read_text()
+        wait_for(partial(enabled, alpha, "web"), 30, "events are on again")
+
+    detached = attach(alpha, "--all", "--detach")
+
+    assert (0, "web: no migration event is enabled\n") == (detached.returncode, detached.stdout)
+    assert _NO_EVENT == enabled(alpha, "web")
+    alpha.virsh("destroy", "web")
+
+
+@pytest.mark.timeout(120)
+def test_paused_machine_is_attached_by_name_and_uuid(hosts: tuple[Host, Host]) -> None:
+    alpha, _ = hosts
+    uuid = alpha.start_guest("-db '7'", working_set_mib=4)
+    alpha.virsh("suspend", "--domain", uuid)
+
+    for key in (uuid, "-db '7'"):
+        done = attach(alpha, "--", key)
+        assert (0, "") == (done.returncode, done.stderr)
+        assert f"-db '7': {len(enabled(alpha, uuid))} migration events are enabled" in done.stdout
+    alpha.virsh("destroy", "--domain", uuid)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "error"),
+    [
+        (["nosuch"], 1, "nosuch: failed to get domain 'nosuch'"),
+        (["--connect=qemu+unix:///system?socket=/nowhere", "--all"], 1, "is libvirtd (or virtqemud) running?"),
+        ([], 2, "expected either names of machines or --all"),
+        (["--all", "web"], 2, "expected either names of machines or --all"),
+        (["--all", "--follow", "--detach"], 2, "--follow goes with neither"),
+    ],
+)
+def test_mistake_is_explained(hosts: tuple[Host, Host], arguments: list[str], status: int, error: str) -> None:
+    done = attach(hosts[0], *arguments)
+
+    assert status == done.returncode
+    assert error in done.stderr
+
+
+def test_dry_run_prints_commands_that_work_in_a_shell(hosts: tuple[Host, Host]) -> None:
+    alpha, _ = hosts
+    alpha.start_guest("cache", working_set_mib=4)
+
+    printed = attach(alpha, "cache", "--dry-run").stdout
+
+    assert _NO_EVENT == enabled(alpha, "cache")
+    assert len(PATTERNS) == len(printed.splitlines())
+    assert '{"return":{}' in alpha.run(["sh", "-c", printed]).stdout
+    assert _NO_EVENT != enabled(alpha, "cache")
+    alpha.virsh("destroy", "cache")
