@@ -21,7 +21,7 @@ from qemu_migration_exporter.config import schema
 from qemu_migration_exporter.config.yaml_loader import ConfigError
 from qemu_migration_exporter.core.parsing.formats import FORMATS
 from qemu_migration_exporter.ops import logs
-from qemu_migration_exporter.sources.recording import SourceError
+from qemu_migration_exporter.sources.errors import SourceError
 from qemu_migration_exporter.web import AddressError, parse_address, parse_path
 
 #: So many objects more than before, and it is worth looking for garbage among them.

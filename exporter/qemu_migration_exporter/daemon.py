@@ -27,9 +27,9 @@ from qemu_migration_exporter.ops.systemd import Notifier
 from qemu_migration_exporter.pipeline import Pipeline, Sinks
 from qemu_migration_exporter.sources import Item, Position, Source
 from qemu_migration_exporter.sources.command import Command
+from qemu_migration_exporter.sources.errors import SourceError
 from qemu_migration_exporter.sources.fifo import Fifo
 from qemu_migration_exporter.sources.files.follow import Follow
-from qemu_migration_exporter.sources.recording import SourceError
 from qemu_migration_exporter.sources.standard_input import StandardInput
 from qemu_migration_exporter.sources.unix_socket import UnixSocket
 

@@ -21,8 +21,8 @@ from qemu_migration_exporter.ops.sanitize import readable
 from qemu_migration_exporter.ops.stream_clock import StreamTime
 from qemu_migration_exporter.present.history import MigrationHistory
 from qemu_migration_exporter.sources import Data, DataLost, Item, Position, StatusChanged, StreamClosed
+from qemu_migration_exporter.sources.naming import deduplicate, vm_name
 from qemu_migration_exporter.sources.procfs import read_guest
-from qemu_migration_exporter.sources.recording import deduplicate, vm_name
 from qemu_migration_exporter.tracing import Sink
 
 if TYPE_CHECKING:

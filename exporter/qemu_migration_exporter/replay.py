@@ -23,8 +23,10 @@ from qemu_migration_exporter.ops.sanitize import printable, readable
 from qemu_migration_exporter.pipeline import Sinks
 from qemu_migration_exporter.present.document import document
 from qemu_migration_exporter.present.summary import StreamSummary
+from qemu_migration_exporter.sources.errors import DamagedError, SourceError
+from qemu_migration_exporter.sources.naming import deduplicate, vm_name
 from qemu_migration_exporter.sources.procfs import read_guest
-from qemu_migration_exporter.sources.recording import DamagedError, Recording, SourceError, deduplicate, vm_name
+from qemu_migration_exporter.sources.recording import Recording
 from qemu_migration_exporter.tracing.export.endpoint import OtlpError
 from qemu_migration_exporter.tracing.export.outcomes import SpanOutcome
 

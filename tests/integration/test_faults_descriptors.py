@@ -73,7 +73,7 @@ def test_a_daemon_that_cannot_even_start_says_so_and_ends(tmp_path: Path, most: 
     command = [
         sys.executable,
         "-m",
-        "exporter",
+        "qemu_migration_exporter",
         "run",
         "--web.listen-address=127.0.0.1:0",
         f"--source={tmp_path}/a.log",

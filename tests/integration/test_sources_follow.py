@@ -7,15 +7,17 @@ import os
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import qemu_migration_exporter.sources.files.follow
-from qemu_migration_exporter.sources import Data, Position, StatusChanged, StreamClosed
+from qemu_migration_exporter.sources import CaughtUp, Data, HistoryBegins, Position, StatusChanged, StreamClosed
+from qemu_migration_exporter.sources.errors import SourceError
 from qemu_migration_exporter.sources.files.follow import Follow
-from qemu_migration_exporter.sources.recording import SourceError
+from qemu_migration_exporter.sources.files.inotify import Watches, Written
 
 from tests.support.source_reader import Reader, as_root, unprivileged
 
@@ -84,8 +86,8 @@ def test_appended_lines_come_with_their_position(log: Path) -> None:
         reader.until(lambda: reader.data() == b"one\ntwo\nthr")
         status = log.stat()
         last = reader.items[-1]
-    assert last == Data(str(log), b"two\nthr", Position(status.st_dev, status.st_ino, 11))
-    assert reader.items[0] == StatusChanged(str(log), up=True, reason="")
+    assert last == Data(str(log), b"two\nthr", Position(status.st_dev, status.st_ino, 11, zlib.crc32(b"one\ntwo\nthr")))
+    assert reader.ups() == [StatusChanged(str(log), up=True, reason="")]
     assert not reader.lost()
 
 
@@ -146,19 +148,73 @@ def test_a_rename_alone_does_not_end_a_file(log: Path) -> None:
     assert not reader.lost()
 
 
-def test_copytruncate(log: Path) -> None:
-    """A file that is shorter than it was is read from its beginning, and it is said."""
+def copytruncate(path: Path) -> None:
+    """Rotate as logrotate's copytruncate does."""
+    Path(f"{path}.1").write_bytes(path.read_bytes())
+    os.truncate(path, 0)
+
+
+def test_truncated_log_is_read_from_its_beginning(log: Path) -> None:
+    """The bytes that were not read before the truncation are reported as lost."""
     append(log, lines(100))
     with Reader(Follow(str(log))) as reader:
         reader.settle()
         size = log.stat().st_size
-        Path(f"{log}.1").write_bytes(log.read_bytes())
         os.truncate(log, 0)
         append(log, b"anew\n")
         reader.settle()
         reader.tick()
     assert reader.data() == lines(100) + b"anew\n"
     assert reader.lost() == [f"truncated from {size} bytes to 5"]
+
+
+def test_truncated_and_longer_log_is_noticed(log: Path) -> None:
+    """By its size alone it has grown."""
+    append(log, lines(10))
+    with Reader(Follow(str(log))) as reader:
+        reader.settle()
+        os.truncate(log, 0)
+        append(log, lines(300, 100))
+        reader.settle()
+    assert reader.data() == lines(10) + lines(300, 100)
+    assert len(reader.lost()) == 1
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("unread", [0, 50])
+def test_copytruncate_loses_nothing(log: Path, restarted: bool, unread: int) -> None:
+    """The rest is read from the copy, also if the log is already longer than before."""
+    append(log, lines(100))
+    with Reader(Follow(str(log))) as reader:
+        reader.settle()
+        if not restarted:
+            append(log, lines(100 + unread, 100))
+            copytruncate(log)
+            append(log, lines(500, 100 + unread))
+            reader.settle()
+            reader.tick()
+    data, lost = reader.data(), reader.lost()
+    if restarted:
+        append(log, lines(100 + unread, 100))
+        copytruncate(log)
+        append(log, lines(500, 100 + unread))
+        second = _read_all(log, {str(log): _position(reader)})
+        data, lost = data + second.data(), lost + second.lost()
+    assert data == lines(500)
+    assert not lost
+
+
+def test_hole_of_a_sparse_file_is_skipped(log: Path) -> None:
+    """A writer that does not append leaves one after a truncation, as large as it likes."""
+    append(log, b"one\n")
+    with Reader(Follow(str(log))) as reader:
+        reader.settle()
+        with log.open("r+b") as out:
+            out.seek(1 << 40)
+            out.write(b"two\n")
+        reader.settle()
+    assert reader.data().replace(b"\0", b"") == b"one\ntwo\n"
+    assert reader.reads < 10
 
 
 @pytest.mark.parametrize("settled", [False, True])
@@ -181,7 +237,7 @@ def test_delete_and_reappear(log: Path, settled: bool) -> None:
     assert not reader.lost()
 
 
-def test_a_directory_that_comes_later(tmp_path: Path) -> None:
+def test_directory_that_comes_later(tmp_path: Path) -> None:
     """What is followed may not exist yet, nor its directory, which may go again."""
     log = tmp_path / "later" / "vm.log"
     with Reader(Follow(str(log))) as reader:
@@ -216,7 +272,7 @@ def test_glob(tmp_path: Path) -> None:
     assert [each for each in reader.ups() if not each.up] == []
 
 
-def test_a_glob_that_matches_backups_too(tmp_path: Path) -> None:
+def test_glob_that_matches_backups_too(tmp_path: Path) -> None:
     """A rotated file is no stream of its own, whatever the pattern; nor is one that was renamed by hand."""
     log = tmp_path / "vm.log"
     log.write_bytes(b"one\n")
@@ -250,23 +306,171 @@ def test_two_hundred_files(tmp_path: Path) -> None:
     assert not reader.ended()
 
 
-def test_more_files_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest is not read, which is said once; room that is made is used."""
-    monkeypatch.setattr(qemu_migration_exporter.sources.files.follow, "MAX_FILES", 3)
-    for number in range(5):
-        (tmp_path / f"{number}.log").write_bytes(b"%d\n" % number)
+FOLLOW = qemu_migration_exporter.sources.files.follow
+
+
+def _logs(directory: Path, count: int) -> list[Path]:
+    """Make logs; the first was written last."""
+    paths = [directory / f"{number}.log" for number in range(count)]
+    for number, path in enumerate(paths):
+        path.write_bytes(b"%d\n" % number)
+        os.utime(path, (1_000_000 - number, 1_000_000 - number))
+    return paths
+
+
+def test_more_logs_than_descriptors_are_all_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those written longest ago are closed, and opened again when they are written, renamed or deleted."""
+    monkeypatch.setattr(FOLLOW, "MAX_OPEN", 3)
+    before = _descriptors()
+    paths = _logs(tmp_path, 12)
+    with Reader(Follow(f"{tmp_path}/*.log")) as reader:
+        reader.settle()
+        reader.tick()
+        assert {reader.data(str(path)) for path in paths} == {b"%d\n" % number for number in range(12)}
+        assert _descriptors() <= before + 2 + 3
+        for turn in range(3):
+            for path in paths:
+                append(path, b"turn %d\n" % turn)
+                reader.settle()
+                reader.tick()
+                if turn == 1:
+                    rotate(path)
+        assert _descriptors() <= before + 2 + 3 + 3  # an empty file waits behind a rotated one
+        paths[5].unlink()
+        reader.settle()
+        reader.tick()
+    for number, path in enumerate(paths):
+        assert reader.data(str(path)) == b"%d\nturn 0\nturn 1\nturn 2\n" % number
+    assert reader.ended() == [str(paths[5])]
+    assert not reader.lost()
+    assert all(each.up for each in reader.ups())
+
+
+def test_idle_logs_resume_without_being_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that ends at its position is parked at once."""
+    monkeypatch.setattr(FOLLOW, "MAX_OPEN", 2)
+    paths = _logs(tmp_path, 8)
+    with Reader(Follow(f"{tmp_path}/*.log")) as first:
+        first.settle()
+    positions = {item.stream: item.position for item in first.items if isinstance(item, Data) and item.position}
+    with Reader(Follow(f"{tmp_path}/*.log", positions)) as second:
+        second.settle()
+        append(paths[7], b"more\n")
+        second.settle()
+        second.tick()
+    assert second.data() == b"more\n"
+    assert {item.stream for item in second.items if isinstance(item, CaughtUp)} == {str(path) for path in paths}
+
+
+def test_most_recently_written_logs_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number is bounded, which is reported once; a new log displaces the one written longest ago."""
+    monkeypatch.setattr(FOLLOW, "MAX_OPEN", 2)
+    monkeypatch.setattr(FOLLOW, "MAX_LOGS", 4)
+    _logs(tmp_path, 6)
     pattern = f"{tmp_path}/*.log"
     with Reader(Follow(pattern)) as reader:
         reader.tick()
-        assert reader.data() == b"0\n1\n2\n"
-        down = StatusChanged(pattern, up=False, reason="more than 3 files match, the rest is not read")
-        assert [each for each in reader.ups() if not each.up] == [down]
-        (tmp_path / "0.log").unlink()
-        (tmp_path / "1.log").unlink()
+        assert reader.streams() == {f"{tmp_path}/{number}.log" for number in range(4)}
+        down = [each.reason for each in reader.ups() if not each.up]
+        assert down == ["more than 4 files match, the 2 that were written longest ago are not read"]
+        for number in range(3, 6):
+            (tmp_path / f"{number}.log").unlink()
         reader.tick()
         reader.tick()
-    assert reader.data() == b"0\n1\n2\n3\n4\n"
-    assert reader.ups()[-1] == StatusChanged(pattern, up=True, reason="")
+        assert reader.ups()[-1] == StatusChanged(pattern, up=True, reason="")
+        (tmp_path / "new.log").write_bytes(b"new\n")
+        reader.tick()
+    assert reader.data(f"{tmp_path}/new.log") == b"new\n"
+
+
+def test_catching_up_is_reported_per_log(tmp_path: Path) -> None:
+    """A log that is there at the start has a history; one that appears later is new."""
+    old, new = tmp_path / "old.log", tmp_path / "new.log"
+    append(old, b"old\n")
+    with Reader(Follow(f"{tmp_path}/*.log")) as reader:
+        reader.settle()
+        append(old, b"and new\n")
+        append(new, b"new\n")
+        reader.settle()
+    assert [item for item in reader.items if isinstance(item, HistoryBegins | CaughtUp)] == [
+        HistoryBegins(str(old)),
+        CaughtUp(str(old)),
+    ]
+    kinds = [type(item) for item in reader.items if getattr(item, "stream", "") == str(old)]
+    assert kinds == [HistoryBegins, StatusChanged, Data, CaughtUp, Data]
+
+
+def test_an_empty_new_file_holds_nothing_up(tmp_path: Path) -> None:
+    """After a rename and create the old file is waited on, with nothing to read."""
+    log = tmp_path / "vm.log"
+    append(log, b"one\n")
+    with Reader(Follow(f"{tmp_path}/*.log")) as reader:
+        reader.settle()
+        rotate(log)
+        for _ in range(3):
+            reader.tick()
+            assert not reader.source.pending
+            assert not reader.source.behind
+
+
+def test_unread_bytes_put_only_their_log_behind(tmp_path: Path) -> None:
+    """Time passes in the other streams of the pattern."""
+    for name in ("a", "b"):
+        append(tmp_path / f"{name}.log", lines(10))
+    with Reader(Follow(f"{tmp_path}/*.log")) as reader:
+        reader.settle()
+        append(tmp_path / "b.log", lines(10))
+        reader.items += reader.source.tick(reader.now + 1)
+        assert set(reader.source.behind) == {f"{tmp_path}/b.log"}
+
+
+def test_idle_logs_cost_few_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every log is looked at in thirty seconds, not in every one."""
+    for number in range(200):
+        append(tmp_path / f"{number}.log", b"x")
+    looked: list[str] = []
+    look = Follow._look  # noqa: SLF001 - counted, whatever it finds
+
+    def counted(self: Follow, path: str) -> None:
+        looked.append(path)
+        look(self, path)
+
+    monkeypatch.setattr(Follow, "_look", counted)
+    with Reader(Follow(f"{tmp_path}/*.log")) as reader:
+        reader.tick()
+        reader.tick()
+        looked.clear()
+        for _ in range(30):
+            reader.tick()
+    assert len(set(looked)) == 200
+    assert len(looked) <= 210
+
+
+def test_exhausted_inotify_instances_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's own words speak of open files."""
+
+    def fail(**_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("qemu_migration_exporter.sources.files.inotify.INotify", fail)
+    with pytest.raises(SourceError, match=r"fs\.inotify\.max_user_instances"):
+        Follow("/var/log/vm.log")
+
+
+def test_one_inode_may_have_two_descriptors(log: Path) -> None:
+    """On FUSE a file can show two inode numbers; the kernel has one watch for both descriptors."""
+    log.touch()
+    watches = Watches()
+    with log.open("rb") as one, log.open("rb") as two:
+        watches.watch(one.fileno(), "one")
+        watches.watch(two.fileno(), "two")
+        append(log, b"x")
+        assert {notice.stream for notice in watches.notices() if isinstance(notice, Written)} == {"one", "two"}
+        watches.leave(one.fileno())
+        append(log, b"x")
+        assert list(watches.notices()) == [Written("two")]
+        watches.leave(two.fileno())
+    watches.close()
 
 
 def _read_all(path: Path, resume: dict[str, Position] | None = None) -> Reader:
@@ -317,7 +521,7 @@ def test_resume_of_what_was_rotated_away(log: Path) -> None:
     keeper.close()
     assert second.data() == b"file 4\n"
     assert len(second.lost()) == 1
-    assert "nothing goes on at byte 5" in second.lost()[0]
+    assert "nothing continues byte 5" in second.lost()[0]
 
 
 def test_resume_of_what_was_truncated_or_deleted(log: Path) -> None:
@@ -365,7 +569,7 @@ def test_permission_is_lost_and_regained(pattern: str) -> None:
     assert not reader.lost()
 
 
-def test_what_is_no_file(log: Path) -> None:
+def test_directory_or_fifo_in_place_of_a_file(log: Path) -> None:
     """A directory or a FIFO in a file's place is down; one bad name stops no other."""
     log.mkdir()
     os.mkfifo(log.parent / "fifo.log")
@@ -415,7 +619,7 @@ def test_one_large_file_delays_no_other(tmp_path: Path) -> None:
         before = reader.reads
         reader.until(lambda: reader.data(str(quiet)) == b"hello\n")
         assert reader.reads - before <= 2
-        assert all(len(item.data) <= 64 * 1024 for item in reader.items if isinstance(item, Data))
+        assert all(len(item.data) <= 256 * 1024 for item in reader.items if isinstance(item, Data))
         assert len(reader.data()) <= reader.reads * 256 * 1024
         assert reader.source.pending
 
@@ -463,7 +667,8 @@ def test_overflow_is_made_good(tmp_path: Path) -> None:
 
 
 def test_without_notices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where inotify says nothing, as on a network file system, ticks find everything a second later."""
+    """On a file system without inotify, ticks find everything a second later."""
+    monkeypatch.setattr(FOLLOW, "notifies", lambda _: False)
     monkeypatch.setattr("qemu_migration_exporter.sources.files.inotify._of_file", lambda *_: iter(()))
     monkeypatch.setattr("qemu_migration_exporter.sources.files.inotify._of_directory", lambda *_: iter(()))
     log = tmp_path / "vm.log"
@@ -497,7 +702,7 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "message"), [("/var/*/vm.log", "a wildcard may stand in"), ("/var/log/", "names a directory")]
+    ("pattern", "message"), [("/var/*/vm.log", "expected wildcards in the file"), ("/var/log/", "names a directory")]
 )
 def test_patterns_that_cannot_be_followed(pattern: str, message: str) -> None:
     """A pattern that would mean something else than it says is an error."""

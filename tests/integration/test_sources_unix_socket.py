@@ -1,4 +1,4 @@
-"""Each that connects to the socket is a stream of its own; too many are sent away."""
+"""Every connection to the socket is a stream of its own; writers over the limit are turned away."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_too_many_writers(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 assert refused.recv(1) == b""
         reader.tick()
         reader.tick()
-        assert reader.lost() == ["3 writers sent away: 2 are connected"]
+        assert reader.lost() == ["3 writers turned away: 2 are connected"]
         kept.pop().close()
         reader.settle()
         kept.append(_connect(path))

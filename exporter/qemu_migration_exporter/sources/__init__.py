@@ -1,31 +1,50 @@
-"""Where bytes come from. A source knows nothing of lines or migrations.
+"""Live byte sources. A source knows nothing of lines or migrations.
 
-A live source is read by one thread that selects on it: nothing in it blocks, and nothing in it asks what time it is.
+    file, FIFO, socket, standard input, command  ─read/tick→  items  →  pipeline
+
+A source has one descriptor that can be selected. The daemon's only reading thread calls `read` when it is readable or
+`pending`, and `tick` about every second. Neither call blocks, raises, or reads a clock. Both return items:
+
+    HistoryBegins   the following data was in the file before the source was opened
+    Data            bytes of one stream
+    CaughtUp        everything that was there when the source was opened has been given out
+    StatusChanged   the stream can be read, or cannot and why
+    DataLost        bytes or writers that were missed
+    StreamClosed    the stream is over; its name may be used again
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, NamedTuple, Protocol
 
-#: What one call of `read` gives out at most: a millisecond's work behind it, so that no stream starves another.
+#: Upper bound on the data of one `read`: about a millisecond of work, so that no source starves another.
 READ_BYTES: Final = 256 * 1024
 
-#: What one file or connection gives at a time, where several share a source.
+#: Upper bound on the data of one file or connection in a `read`, if others of the same source have data too.
 CHUNK_BYTES: Final = 64 * 1024
 
 
 class Position(NamedTuple):
-    """A place in a file, which is the same file under every name; `offset` bytes of it were given out."""
+    """Place in a file, which is the same file under every name.
+
+    Attributes:
+        device: Device of the file system.
+        inode: Number of the file on it.
+        offset: Bytes that were given out.
+        check: CRC-32 of the bytes just before `offset`: they differ if the file was rewritten. 0 if unknown.
+    """
 
     device: int
     inode: int
     offset: int
+    check: int = 0
 
 
 class Data(NamedTuple):
-    """Bytes, as they came: lines may be torn, also between two files that follow one another.
+    """Bytes of a stream as they came; lines may be torn, also between two files that follow one another.
 
-    `position` is the place behind them, None where a restart cannot go on from one.
+    `position` is the place behind them. It is None if a restart cannot resume the stream.
     """
 
     stream: str
@@ -33,14 +52,26 @@ class Data(NamedTuple):
     position: Position | None
 
 
+class HistoryBegins(NamedTuple):
+    """Start of the data that was in the file before the source was opened; `CaughtUp` ends it."""
+
+    stream: str
+
+
+class CaughtUp(NamedTuple):
+    """End of the data that was in the file when the source was opened."""
+
+    stream: str
+
+
 class StreamClosed(NamedTuple):
-    """Nothing more comes of this stream; a new one of the same name may begin."""
+    """End of a stream; another one of the same name may begin."""
 
     stream: str
 
 
 class StatusChanged(NamedTuple):
-    """Whether a stream can be read now, said when that changes; `reason` is empty if it can."""
+    """Change of a stream's readability; `reason` is empty if the stream is up."""
 
     stream: str
     up: bool
@@ -48,33 +79,34 @@ class StatusChanged(NamedTuple):
 
 
 class DataLost(NamedTuple):
-    """Bytes that nobody will see, or writers that were sent away."""
+    """Bytes that were missed, or writers that were turned away."""
 
     stream: str
     detail: str
 
 
-Item = Data | StreamClosed | StatusChanged | DataLost
+Item = Data | HistoryBegins | CaughtUp | StreamClosed | StatusChanged | DataLost
 
 
 class Source(Protocol):
-    """One place bytes come from, as one stream or several. It opens what it reads in its first `tick`."""
+    """Place that bytes come from, as one stream or several. The first `tick` opens it."""
 
     def fileno(self) -> int:
-        """Return what is to be selected for reading; the same for the source's life."""
+        """Return the descriptor to select for reading, the same one for the source's life."""
 
     @property
     def pending(self) -> bool:
-        """Whether `read` has more to give although `fileno` may not be readable."""
+        """True if `read` has more to give although `fileno` may not be readable."""
+
+    @property
+    def behind(self) -> Collection[str]:
+        """Streams that have bytes which were not given out yet, as far as is known without reading."""
 
     def read(self) -> list[Item]:
-        """Take what is there, at most `READ_BYTES` of data; never block, never raise."""
+        """Return available items, with at most about `READ_BYTES` of data."""
 
     def tick(self, now: float) -> list[Item]:
-        """Do what time asks for, at `now` monotonic seconds: open, try again, notice what was missed.
-
-        To be called at once, and then about every second. It may leave the source `pending`.
-        """
+        """Open, retry and look for missed changes at `now` monotonic seconds; the source may be `pending` after it."""
 
     def close(self) -> None:
-        """Give back all that is held."""
+        """Release all descriptors."""

@@ -1,4 +1,4 @@
-"""A command whose output is read: a probe such as bpftrace or stap, started again whenever it ends."""
+"""Command whose output is read: a probe such as bpftrace or stap, restarted whenever it ends."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from collections.abc import Sequence
 from typing import IO, Final
 
 from qemu_migration_exporter.sources import CHUNK_BYTES, READ_BYTES, Data, DataLost, Item, StatusChanged, StreamClosed
+from qemu_migration_exporter.sources.epoll_source import EpollSource
 
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S: Final = 1
 _LONGEST_PAUSE_S: Final = 60
 
-#: After this long the command counts as having worked, and the pauses begin from the first again.
+#: After this time the command counts as working, and its pauses start from the first again.
 _WORKED_S: Final = 60
 
 #: From SIGTERM to SIGKILL: stap removes its kernel module in that time.
 _GRACE_S: Final = 5
 
-#: What a pipe holds at most, unless root allows more (fs.pipe-max-size): all there can be after the command's end.
+#: Capacity of a pipe, unless root allows more (fs.pipe-max-size): all that can be left after the command's end.
 _PIPE_BYTES: Final = 1024 * 1024
 
 _MAX_MESSAGE_BYTES: Final = 1_000
 
-#: From one tick to the next; a compiler's complaint fits, a loop of complaints does not fill the log.
+#: Messages from one tick to the next: a compiler's error fits, an endless loop of errors does not fill the log.
 _MAX_MESSAGES: Final = 50
 
 
-class Command:
-    """Run a command and read its standard output; what it says on standard error is logged.
+class Command(EpollSource):
+    """Runner of a command; its standard output is the stream, its standard error goes to the log.
 
-    It is started by `tick`, in a process group of its own, which is ended with it.
+    `tick` starts it, in a process group of its own, which is ended with it.
 
     Args:
         argv: The command and its arguments; no shell.
@@ -43,51 +44,39 @@ class Command:
     """
 
     def __init__(self, argv: Sequence[str], name: str) -> None:
-        self.name = name
+        super().__init__(name)
         self._argv = list(argv)
-        self._epoll = select.epoll()
         self._process: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None
         self._errors: IO[bytes] | None = None
         self._message = b""
         self._messages = 0
         self._started = 0.0
-        self._due = float("-inf")
+        self._next_start = float("-inf")
         self._pause_s = 0
         self._has_ended = False
-        self._items: list[Item] = []
-
-    def fileno(self) -> int:
-        """Return what is readable when the command says something."""
-        return self._epoll.fileno()
-
-    @property
-    def pending(self) -> bool:
-        """False: what is left keeps the descriptor readable."""
-        return False
 
     def read(self) -> list[Item]:
-        """Take what the command wrote."""
-        self._take_output(READ_BYTES)
-        self._take_errors()
-        return self._given()
+        self._read_output(READ_BYTES)
+        self._read_errors()
+        return self._drain_items()
 
     def tick(self, now: float) -> list[Item]:
-        """Start the command, notice its end, start it again when its pause is over."""
+        """Start the command, notice its end, and restart it after its pause."""
         if self._messages > _MAX_MESSAGES:
             logger.warning("%s: %d more messages", self.name, self._messages - _MAX_MESSAGES)
         self._messages = 0
         if self._process is not None and not self._has_ended:
             status = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if status is not None:
-                self._end(now, _described(status))
-        if (self._process is None or self._has_ended) and now >= self._due:
+                self._end(now, _describe(status))
+        if (self._process is None or self._has_ended) and now >= self._next_start:
             self._reap()
             self._start(now)
-        return self._given()
+        return self._drain_items()
 
     def close(self) -> None:
-        """End the command and all it started; return once it is gone, after `_GRACE_S` at most."""
+        """End the command and its process group; return when it is gone, after `_GRACE_S` at most."""
         if self._process is not None:
             self._signal(self._process.pid, signal.SIGTERM)
             if not self._has_ended:
@@ -97,13 +86,9 @@ class Command:
         self._reap()
         self._epoll.close()
 
-    def _given(self) -> list[Item]:
-        items, self._items = self._items, []
-        return items
-
     def _start(self, now: float) -> None:
         try:
-            process = subprocess.Popen(  # noqa: S603 - what the configuration names is to be run
+            process = subprocess.Popen(  # noqa: S603 - the configuration names the command
                 self._argv,
                 bufsize=0,
                 stdin=subprocess.DEVNULL,
@@ -125,14 +110,14 @@ class Command:
         self._items.append(StatusChanged(self.name, up=True, reason=""))
 
     def _end(self, now: float, status: str) -> None:
-        # Not reaped before it is started again: until then its process group's number belongs to nobody else.
+        # Reaped only at the next start: until then no other process group can get its number.
         self._has_ended = True
         if self._process is not None:
             self._signal(self._process.pid, signal.SIGTERM)
-        self._take_output(_PIPE_BYTES)
+        self._read_output(_PIPE_BYTES)
         self._close_output()
         for _ in range(_PIPE_BYTES // CHUNK_BYTES):
-            self._take_errors()
+            self._read_errors()
         self._close_errors()
         self._items.append(StreamClosed(self.name))
         if now - self._started >= _WORKED_S:
@@ -141,7 +126,7 @@ class Command:
 
     def _fail(self, now: float, reason: str) -> None:
         self._pause_s = min(max(2 * self._pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
-        self._due = now + self._pause_s
+        self._next_start = now + self._pause_s
         self._items.append(StatusChanged(self.name, up=False, reason=f"{reason}, again in {self._pause_s} s"))
 
     def _signal(self, group: int, number: signal.Signals) -> None:
@@ -153,7 +138,7 @@ class Command:
             logger.warning("%s: %s was not sent: %s", self.name, number.name, error.strerror)
 
     def _wait(self, process: int) -> None:
-        """Wait for the end of the command, but not for ever; leave it to be reaped."""
+        """Wait up to `_GRACE_S` for the end of the command, without reaping it."""
         # pidfd_open(2) needs Linux 5.3, which is older than any distribution that has this Python.
         pidfd = os.pidfd_open(process)
         try:
@@ -165,16 +150,16 @@ class Command:
             os.close(pidfd)
 
     def _reap(self) -> None:
-        """Kill whatever is left of the process group, then let its number go."""
+        """Kill the rest of the process group, then release its number."""
         if self._process is not None:
             self._signal(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
-    def _take_output(self, limit_bytes: int) -> None:
+    def _read_output(self, limit_bytes: int) -> None:
         left = limit_bytes
         while self._output is not None and left > 0:
-            data = self._take(self._output, min(left, CHUNK_BYTES))
+            data = self._read_pipe(self._output, min(left, CHUNK_BYTES))
             if data is None:
                 return
             if not data:
@@ -183,12 +168,12 @@ class Command:
             left -= len(data)
             self._items.append(Data(self.name, data, None))
         if self._has_ended and self._output is not None:
-            self._items.append(DataLost(self.name, "something it started went on writing"))
+            self._items.append(DataLost(self.name, "a process that it started went on writing"))
 
-    def _take_errors(self) -> None:
+    def _read_errors(self) -> None:
         if self._errors is None:
             return
-        data = self._take(self._errors, CHUNK_BYTES)
+        data = self._read_pipe(self._errors, CHUNK_BYTES)
         if data is None:
             return
         if not data:
@@ -197,13 +182,13 @@ class Command:
         *messages, self._message = (self._message + data).split(b"\n")
         for message in messages:
             self._log(message)
-        self._message = self._message[: _MAX_MESSAGE_BYTES + 1]  # one more says that it was cut
+        self._message = self._message[: _MAX_MESSAGE_BYTES + 1]  # a further byte shows that it was cut
 
-    def _take(self, pipe: IO[bytes], limit_bytes: int) -> bytes | None:
-        """Read; None if there is nothing, empty at the end."""
+    def _read_pipe(self, pipe: IO[bytes], limit_bytes: int) -> bytes | None:
+        """Return the next bytes; None if there are none yet, empty at the end."""
         try:
             return os.read(pipe.fileno(), limit_bytes)
-        except BlockingIOError:  # nothing is there
+        except BlockingIOError:  # the pipe is empty
             return None
         except OSError as error:
             self._items.append(DataLost(self.name, str(error.strerror)))
@@ -217,7 +202,7 @@ class Command:
 
     def _close_output(self) -> None:
         if self._output is not None:
-            self._output.close()  # which takes it out of the epoll, too
+            self._output.close()  # which also removes it from the epoll set
             self._output = None
 
     def _close_errors(self) -> None:
@@ -228,13 +213,13 @@ class Command:
             self._message = b""
 
 
-def _described(status: os.waitid_result) -> str:
+def _describe(status: os.waitid_result) -> str:
     if status.si_code == os.CLD_EXITED:
         return f"exit status {status.si_status}"
     return f"killed by {signal.Signals(status.si_status).name}"
 
 
 def _printable(message: bytes) -> str:
-    """Escape what would draw on a terminal or begin another line of the log."""
+    """Escape characters that would act on a terminal or start another line of the log."""
     text = message.decode("utf-8", "backslashreplace")
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

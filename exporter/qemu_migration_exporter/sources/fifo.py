@@ -1,4 +1,4 @@
-"""A FIFO that probes write into. Writers come and go, the stream goes on."""
+"""FIFO that probes write to. Writers come and go, the stream goes on."""
 
 from __future__ import annotations
 
@@ -8,65 +8,51 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from qemu_migration_exporter.sources import CHUNK_BYTES, READ_BYTES, Data, Item, StatusChanged, StreamClosed
+from qemu_migration_exporter.sources import CHUNK_BYTES, READ_BYTES, Data, Item, StreamClosed
+from qemu_migration_exporter.sources.epoll_source import EpollSource
 
 # For reading and writing. fifo(7): "Under Linux, opening a FIFO for read and write will succeed both in blocking and
-# nonblocking mode." Then there is always a writer, ourselves, so that the last other one to leave causes no end of
+# nonblocking mode." The source itself is then a writer, so the departure of the last other writer causes no end of
 # file, which would make the descriptor readable for ever.
 _FLAGS: Final = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
 
-#: The most a pipe holds, unless root allows more: fs.pipe-max-size.
+#: Capacity of a pipe, unless root allows more: fs.pipe-max-size.
 _PIPE_BYTES: Final = 1024 * 1024
 
 
-class Fifo:
-    """Read a FIFO, which may not be there yet; it must be readable and writable.
+class Fifo(EpollSource):
+    """Reader of a FIFO, which may not exist yet and must be readable and writable.
 
-    What was written is not lost when one writer leaves. A FIFO of another inode at the path is another stream.
+    Bytes stay readable after their writer has left. A FIFO of another inode at the path is another stream.
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
-        self._epoll = select.epoll()
+        super().__init__(path)
         self._fd: int | None = None
-        self._said: str | None = None
-        self._items: list[Item] = []
-
-    def fileno(self) -> int:
-        """Return what is readable when the FIFO is."""
-        return self._epoll.fileno()
-
-    @property
-    def pending(self) -> bool:
-        """False: what is left keeps the descriptor readable."""
-        return False
 
     def read(self) -> list[Item]:
-        """Take what is in the FIFO."""
         left = READ_BYTES
-        while left > 0 and (data := self._take(min(left, CHUNK_BYTES))):
+        while left > 0 and (data := self._read_chunk(min(left, CHUNK_BYTES))):
             left -= len(data)
-            self._items.append(Data(self.path, data, None))
-        items, self._items = self._items, []
-        return items
+            self._items.append(Data(self.name, data, None))
+        return self._drain_items()
 
-    def tick(self, now: float) -> list[Item]:  # noqa: ARG002 - nothing to wait for
-        """Open the FIFO if there is one, or the one that is there now."""
+    def tick(self, now: float) -> list[Item]:  # noqa: ARG002 - the protocol's signature
+        """Open the FIFO, or the new one at its path."""
         try:
-            status = Path(self.path).stat()
+            status = Path(self.name).stat()
             if not stat.S_ISFIFO(status.st_mode):
-                self._say("is no FIFO")
+                self._set_status("is no FIFO")
             elif self._fd is None or not os.path.samestat(status, os.fstat(self._fd)):
                 self._replace()
             else:
-                self._say("")
+                self._set_status("")
         except PermissionError as error:
-            self._say(f"{error.strerror}; it must be readable and writable")
+            self._set_status(f"{error.strerror}; it must be readable and writable")
         except OSError as error:
-            # Whoever has an old FIFO open may still write into it: it is read until there is another one.
-            self._say(str(error.strerror))
-        items, self._items = self._items, []
-        return items
+            # A process that has the old FIFO open may still write to it: it is read until there is another one.
+            self._set_status(str(error.strerror))
+        return self._drain_items()
 
     def close(self) -> None:
         """Close the FIFO, so that a writer notices."""
@@ -76,36 +62,31 @@ class Fifo:
         self._epoll.close()
 
     def _replace(self) -> None:
-        opened = os.open(self.path, _FLAGS)
+        opened = os.open(self.name, _FLAGS)
         if self._fd is not None:
             for _ in range(_PIPE_BYTES // CHUNK_BYTES):
-                if data := self._take(CHUNK_BYTES):
-                    self._items.append(Data(self.path, data, None))
-            self._leave()
+                if data := self._read_chunk(CHUNK_BYTES):
+                    self._items.append(Data(self.name, data, None))
+            self._end()
         self._fd = opened
         self._epoll.register(opened, select.EPOLLIN)
-        self._say("")
+        self._set_status("")
 
-    def _take(self, limit_bytes: int) -> bytes:
+    def _read_chunk(self, limit_bytes: int) -> bytes:
         if self._fd is None:
             return b""
         try:
             return os.read(self._fd, limit_bytes)
-        except BlockingIOError:  # nothing is there
+        except BlockingIOError:  # the FIFO is empty
             return b""
         except OSError as error:
-            self._leave()
-            self._say(str(error.strerror))
+            self._end()
+            self._set_status(str(error.strerror))
             return b""
 
-    def _leave(self) -> None:
+    def _end(self) -> None:
         if self._fd is not None:
-            os.close(self._fd)  # which takes it out of the epoll, too
+            os.close(self._fd)  # which also removes it from the epoll set
             self._fd = None
-            self._said = None
-            self._items.append(StreamClosed(self.path))
-
-    def _say(self, reason: str) -> None:
-        if self._said != reason:
-            self._said = reason
-            self._items.append(StatusChanged(self.path, not reason, reason))
+            self._status = None
+            self._items.append(StreamClosed(self.name))

@@ -1,4 +1,4 @@
-"""Who a process is: a QEMU's name and uuid, from its command line in /proc."""
+"""Name and uuid of a QEMU process, from its command line in /proc."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ logger = logging.getLogger(__name__)
 
 _PROC: Final = Path("/proc")
 
-#: A longer name is none that a virtual machine's log could be called by (NAME_MAX), and would be in every one of its
-#: series; it is passed over, not cut: two that begin alike are two.
+#: Longest accepted name: no log could be called by a longer one (NAME_MAX), and the name is a label of every series.
+#: A longer name is ignored, not cut: two names that begin alike are two machines.
 _MAX_NAME_BYTES: Final = 255
 
 #: As QEMU reads it (qemu_uuid_parse of util/uuid.c).
@@ -24,20 +24,20 @@ _GUEST: Final = "guest="
 
 
 class Guest(NamedTuple):
-    """A virtual machine, as its QEMU was started."""
+    """Virtual machine as its QEMU was started."""
 
     name: str | None
     uuid: str | None
 
 
 def read_guest(process: int, proc: Path = _PROC) -> Guest:
-    """Read the name and uuid of the virtual machine a process runs; both None where there are none, or no process."""
+    """Return the name and uuid of the virtual machine that a process runs; None for what is not given."""
     try:
         arguments = (proc / str(process) / "cmdline").read_bytes().decode("utf-8", "backslashreplace").split("\0")
-    except (FileNotFoundError, ProcessLookupError):  # it has ended, or never was
+    except (FileNotFoundError, ProcessLookupError):  # no such process any more
         return Guest(None, None)
     except OSError as error:
-        logger.warning("process %d cannot be named: %s", process, error.strerror)
+        logger.warning("cannot read the name of process %d: %s", process, error.strerror)
         return Guest(None, None)
     following = dict(pairwise(arguments))
     uuid = following.get("-uuid", "")
@@ -45,7 +45,7 @@ def read_guest(process: int, proc: Path = _PROC) -> Guest:
 
 
 def _name(value: str) -> str | None:
-    """Read the value of `-name`: options separated by commas, a comma in the name doubled."""
+    """Parse the value of `-name`: options separated by commas, a comma in the name doubled."""
     options = value.replace(",,", "\0").split(",")
     named = next((option.removeprefix(_GUEST) for option in options if option.startswith(_GUEST)), None)
     plain = options[0] if options[0] and "=" not in options[0] else None

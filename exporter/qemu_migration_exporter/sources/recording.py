@@ -1,51 +1,40 @@
-"""A finished recording: a plain or gzip-compressed file, or standard input."""
+"""Finished recording: a plain or gzip-compressed file, or standard input."""
 
 from __future__ import annotations
 
 import gzip
 import os
-import re
 import stat
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
-from qemu_migration_exporter.ops.sanitize import readable
+from qemu_migration_exporter.sources.errors import DamagedError, SourceError
 
 #: Large enough that a chunk costs nothing, small enough to keep a progress bar moving.
-_CHUNK_BYTES: Final = 256 * 1024
+_CHUNK_BYTES: Final = 1024 * 1024
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-_ENDING: Final = re.compile(r"\.[A-Za-z]+$")
-
-
-class SourceError(Exception):
-    """A source cannot be read at all; the message says which, why and what was expected."""
-
-
-class DamagedError(SourceError):
-    """A source broke off in the middle; what came before is good."""
 
 
 class Recording:
-    """A recording, opened.
+    """Open recording.
 
     Attributes:
         name: Its path as given, "-" for standard input.
-        modified_ns: Nanoseconds since the epoch when it was last written; 0 for standard input.
-        size: Bytes to read, None where that is not known.
-        is_live: Whether somebody writes it while it is read: a pipe, a FIFO, a socket.
-        read: Bytes read so far, of a compressed file compressed ones.
+        modified_ns: Time of the last write in nanoseconds since the epoch; 0 for standard input.
+        size: Bytes to read, None if unknown.
+        is_live: True if it is written while it is read: a pipe, a FIFO, a socket.
     """
 
     def __init__(self, name: str) -> None:
-        """Open it.
+        """Open a recording.
 
         Raises:
-            SourceError: It does not exist, is a directory or cannot be read.
+            SourceError: The file does not exist, is a directory or cannot be read.
         """
         self.name = name
         self.modified_ns = 0
@@ -70,11 +59,11 @@ class Recording:
 
     @property
     def read(self) -> int:
-        """Bytes of the file read so far, compressed ones where it is compressed."""
+        """Bytes of the file read so far; compressed bytes if it is compressed."""
         return self._raw.tell() if self.size is not None else 0
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield its bytes, decompressed.
+        """Yield the decompressed bytes.
 
         Raises:
             DamagedError: The compressed data is cut or corrupt; all chunks before are good.
@@ -99,17 +88,3 @@ class Recording:
         with gzip.GzipFile(fileobj=self._raw) as unzipped:
             while chunk := unzipped.read1(_CHUNK_BYTES):
                 yield chunk
-
-
-def vm_name(path: str) -> str:
-    """Name a virtual machine by its recording: the file's name without directory and ending."""
-    if path == "-":
-        return "stdin"
-    name = Path(readable(path)).name.removesuffix(".gz")
-    return _ENDING.sub("", name) or name
-
-
-def deduplicate(vm: str, taken: Sequence[str]) -> tuple[str, bool]:
-    """Return a name that is not taken, and whether the one given was: two logs may be of machines of one name."""
-    number = sum(1 for other in taken if other == vm or other.startswith(f"{vm}#"))
-    return (f"{vm}#{number + 1}", True) if number else (vm, False)

@@ -1,4 +1,4 @@
-"""Standard input, whatever it is: a pipe, a terminal, a socket or a file."""
+"""Standard input: a pipe, a terminal, a socket or a file."""
 
 from __future__ import annotations
 
@@ -6,49 +6,50 @@ import logging
 import os
 import select
 import sys
+from collections.abc import Collection
 from typing import Final
 
 from qemu_migration_exporter.sources import CHUNK_BYTES, READ_BYTES, Data, Item, StatusChanged, StreamClosed
+from qemu_migration_exporter.sources.epoll_source import EpollSource
 
 logger = logging.getLogger(__name__)
 
 _NAME: Final = "-"
 
 
-class StandardInput:
-    """Read standard input to its end, as the stream "-".
+class StandardInput(EpollSource):
+    """Reader of standard input, to its end, as the stream "-".
 
-    It is shared with whoever started this program, so it is not made non-blocking, which would be so for them too.
-    One read after it was found readable does not block.
+    The descriptor is shared with the process that started this program. It stays blocking, because the flag would
+    change for that process too; one read after it was found readable does not block.
 
     Args:
         fd: Another descriptor in its place. It is not closed.
     """
 
     def __init__(self, fd: int | None = None) -> None:
+        super().__init__(_NAME)
         self._fd = sys.stdin.fileno() if fd is None else fd
-        self._epoll = select.epoll()
         self._opened = False
         self._ended = False
-        self._always = False
-
-    def fileno(self) -> int:
-        """Return what is readable when standard input is."""
-        return self._epoll.fileno()
+        self._is_file = False
 
     @property
     def pending(self) -> bool:
-        """Whether it is a file, which cannot be waited for, and not at its end."""
-        return self._always and not self._ended
+        """True for a file, which cannot be waited for, before its end."""
+        return self._is_file and not self._ended
+
+    @property
+    def behind(self) -> Collection[str]:
+        return (_NAME,) if self.pending else ()
 
     def read(self) -> list[Item]:
-        """Take what is there."""
         items: list[Item] = []
         left = READ_BYTES
-        while self._opened and not self._ended and left > 0 and (self._always or self._epoll.poll(0)):
+        while self._opened and not self._ended and left > 0 and (self._is_file or self._epoll.poll(0)):
             try:
                 data = os.read(self._fd, min(left, CHUNK_BYTES))
-            except BlockingIOError:  # somebody else has made it non-blocking, and emptied it
+            except BlockingIOError:  # another process made it non-blocking, and emptied it
                 break
             except OSError as error:
                 items.append(StatusChanged(_NAME, up=False, reason=str(error.strerror)))
@@ -60,28 +61,28 @@ class StandardInput:
                 items.append(self._end())
         return items
 
-    def tick(self, now: float) -> list[Item]:  # noqa: ARG002 - nothing to wait for
-        """Begin, the first time."""
+    def tick(self, now: float) -> list[Item]:  # noqa: ARG002 - the protocol's signature
+        """Start reading at the first call."""
         if self._opened:
             return []
         self._opened = True
         try:
             self._epoll.register(self._fd, select.EPOLLIN)
         except PermissionError:  # epoll_ctl(2): files and directories do not support it, and are always readable
-            logger.debug("standard input is a file, it is read at once")
-            self._always = True
+            logger.debug("standard input is a file, reading it at once")
+            self._is_file = True
         except OSError as error:  # it is closed
             self._ended = True
             return [StatusChanged(_NAME, up=False, reason=str(error.strerror))]
         return [StatusChanged(_NAME, up=True, reason="")]
 
     def close(self) -> None:
-        """Read no more; standard input itself stays open."""
+        """Stop reading; standard input itself stays open."""
         self._ended = True
         self._epoll.close()
 
     def _end(self) -> StreamClosed:
         self._ended = True
-        if not self._always:
+        if not self._is_file:
             self._epoll.unregister(self._fd)  # at its end it stays readable
         return StreamClosed(_NAME)

@@ -1,4 +1,4 @@
-"""A listening Unix stream socket. Each that connects is a stream of its own."""
+"""Listening Unix stream socket. Every connection is a stream of its own."""
 
 from __future__ import annotations
 
@@ -12,71 +12,60 @@ from pathlib import Path
 from typing import Final
 
 from qemu_migration_exporter.sources import READ_BYTES, Data, DataLost, Item, StatusChanged, StreamClosed
+from qemu_migration_exporter.sources.epoll_source import EpollSource
 
 logger = logging.getLogger(__name__)
 
-#: Writers at once: a host has one probe, or one for each of some virtual machines.
+#: Simultaneous writers: a host has one probe, or one per virtual machine.
 MAX_CONNECTIONS: Final = 64
 
-#: Connections served in one call, and what each may give: all that `read` gives out at most.
+#: Connections served in one call, and the bytes of each, which add up to `READ_BYTES`.
 _TURNS: Final = 16
 _TURN_BYTES: Final = READ_BYTES // _TURNS
 
-#: For owner and group: whoever may write here decides what the metrics say.
+#: For owner and group: a writer decides what the metrics show.
 _MODE: Final = 0o660
 
 
-class UnixSocket:
-    """Listen at a path; the connections are the streams `PATH#1`, `PATH#2` and so on, each of which ends with its own.
+class UnixSocket(EpollSource):
+    """Listener at a path; its connections are the streams `PATH#1`, `PATH#2` and so on.
 
-    A writer beyond the `MAX_CONNECTIONS`th is sent away, so that it notices; how many were, `tick` says as `Lost`.
+    A writer beyond `MAX_CONNECTIONS` is disconnected, so that it notices; `tick` reports their number as `DataLost`.
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        super().__init__(path)
         self._path = Path(path)
-        self._epoll = select.epoll()
         self._listening: socket.socket | None = None
         self._full = False
         self._bound: os.stat_result | None = None
         self._connections: dict[int, tuple[str, socket.socket]] = {}
         self._accepted = 0
         self._refused = 0
-        self._said: str | None = None
-        self._items: list[Item] = []
-
-    def fileno(self) -> int:
-        """Return what is readable when a connection or the listening socket is."""
-        return self._epoll.fileno()
-
-    @property
-    def pending(self) -> bool:
-        """False: what is left keeps the descriptor readable."""
-        return False
 
     def read(self) -> list[Item]:
-        """Take from some connections, the next call from others; take new ones."""
-        for fd, _ in self._epoll.poll(0, _TURNS):  # the kernel turns the ones it has told of to the end of its list
+        """Read from some connections, in the next call from others; accept new ones."""
+        for fd, _ in self._epoll.poll(0, _TURNS):  # the kernel moves reported descriptors to the end of its list
             if fd in self._connections:
                 self._receive(fd)
             elif self._listening is not None:
                 self._accept(self._listening)
-        return self._given()
+        return self._drain_items()
 
-    def tick(self, now: float) -> list[Item]:  # noqa: ARG002 - nothing to wait for
-        """Listen, also again where the socket's file was deleted; say how many were sent away."""
+    def tick(self, now: float) -> list[Item]:  # noqa: ARG002 - the protocol's signature
+        """Listen, and listen again if the socket's file was deleted; report refused writers."""
         if self._listening is None or not self._is_ours():
             self._listen()
         elif self._full:
             self._full = False
             self._epoll.register(self._listening, select.EPOLLIN)
-            self._say("")
+            self._set_status("")
         if self._refused:
             self._items.append(
-                DataLost(self.path, f"{self._refused} writers sent away: {MAX_CONNECTIONS} are connected")
+                DataLost(self.name, f"{self._refused} writers turned away: {MAX_CONNECTIONS} are connected")
             )
             self._refused = 0
-        return self._given()
+        return self._drain_items()
 
     def close(self) -> None:
         """Close all connections and remove the socket's file, if it is still this one."""
@@ -90,47 +79,43 @@ class UnixSocket:
             self._listening = None
         self._epoll.close()
 
-    def _given(self) -> list[Item]:
-        items, self._items = self._items, []
-        return items
-
     def _is_ours(self) -> bool:
         try:
             return self._bound is not None and os.path.samestat(self._path.stat(), self._bound)
         except OSError as error:
-            logger.debug("%s: %s", self.path, error.strerror)
+            logger.debug("%s: %s", self.name, error.strerror)
             return False
 
     def _unlink(self) -> None:
         try:
             self._path.unlink()
         except OSError as error:
-            logger.warning("%s: the socket was not removed: %s", self.path, error.strerror)
+            logger.warning("%s: the socket was not removed: %s", self.name, error.strerror)
 
     def _listen(self) -> None:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             self._make_room()
-            listening.bind(self.path)
-            self._path.chmod(_MODE)  # nobody can connect before it listens
+            listening.bind(self.name)
+            self._path.chmod(_MODE)  # no client can connect before it listens
             self._bound = self._path.stat()
             listening.listen(MAX_CONNECTIONS)
         except OSError as error:  # among others, a path longer than the 107 bytes sun_path has room for
             listening.close()
-            self._say(str(error.strerror or error))
+            self._set_status(str(error.strerror or error))
             return
         if self._listening is not None:
             self._listening.close()
         self._listening = listening
         self._full = False
         self._epoll.register(listening, select.EPOLLIN)
-        self._say("")
+        self._set_status("")
 
     def _make_room(self) -> None:
-        """Remove a socket that nobody listens at any more, and nothing else.
+        """Remove the socket of a process that has ended.
 
         Raises:
-            OSError: There is something else.
+            OSError: A process listens there, or the file is no socket.
         """
         try:
             mode = self._path.lstat().st_mode
@@ -139,8 +124,8 @@ class UnixSocket:
         if not stat.S_ISSOCK(mode):
             raise OSError(errno.EEXIST, "exists and is no socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-            # EAGAIN, a full queue, is somebody who listens, too.
-            if probe.connect_ex(self.path) != errno.ECONNREFUSED:
+            # EAGAIN is a full queue: a process listens there too.
+            if probe.connect_ex(self.name) != errno.ECONNREFUSED:
                 raise OSError(errno.EADDRINUSE, "another process listens there")
         self._path.unlink()
 
@@ -148,13 +133,13 @@ class UnixSocket:
         for _ in range(_TURNS):
             try:
                 connection, _ = listening.accept()
-            except BlockingIOError:  # nobody else waits
+            except BlockingIOError:  # the queue is empty
                 return
             except OSError as error:
-                # EMFILE: the connection waits in the queue, and would keep the descriptor readable.
+                # EMFILE: the connection waits in the queue and would keep the descriptor readable.
                 self._full = True
                 self._epoll.unregister(listening)
-                self._say(f"no writer is accepted: {error.strerror}")
+                self._set_status(f"no writer is accepted: {error.strerror}")
                 return
             if len(self._connections) >= MAX_CONNECTIONS:
                 connection.close()
@@ -162,7 +147,7 @@ class UnixSocket:
                 continue
             connection.setblocking(False)  # noqa: FBT003 - the socket module's own
             self._accepted += 1
-            name = f"{self.path}#{self._accepted}"
+            name = f"{self.name}#{self._accepted}"
             self._connections[connection.fileno()] = (name, connection)
             self._epoll.register(connection, select.EPOLLIN)
             self._items.append(StatusChanged(name, up=True, reason=""))
@@ -171,7 +156,7 @@ class UnixSocket:
         name, connection = self._connections[fd]
         try:
             data = connection.recv(_TURN_BYTES)
-        except BlockingIOError:  # nothing is there
+        except BlockingIOError:  # the buffer is empty
             return
         except OSError as error:
             self._items.append(DataLost(name, str(error.strerror)))
@@ -182,8 +167,3 @@ class UnixSocket:
         del self._connections[fd]
         connection.close()
         self._items.append(StreamClosed(name))
-
-    def _say(self, reason: str) -> None:
-        if self._said != reason:
-            self._said = reason
-            self._items.append(StatusChanged(self.path, not reason, reason))

@@ -47,7 +47,7 @@ def test_a_process_that_cannot_be_asked_is_told(tmp_path: Path, caplog: pytest.L
     (tmp_path / "4242" / "cmdline").mkdir(parents=True)
 
     assert read_guest(4242, tmp_path) == Guest(None, None)
-    assert caplog.messages == ["process 4242 cannot be named: Is a directory"]
+    assert caplog.messages == ["cannot read the name of process 4242: Is a directory"]
 
 
 def test_a_real_process_is_asked_in_proc() -> None:

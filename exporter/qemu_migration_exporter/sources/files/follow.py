@@ -1,175 +1,268 @@
-"""Files that grow, one or all that match a pattern, through rotation, truncation and deletion."""
+"""Files that grow, one or all that match a pattern, through rotation, truncation and deletion.
+
+A followed log is in one of four states:
+
+    open      read when inotify reports a write; at most `MAX_OPEN` logs
+    parked    read to its end and closed, to make room: its position and a watch are kept, no descriptor
+    waiting   to be opened as soon as a log can be parked
+    retried   could not be opened or read; tried again at a tick
+
+The most recently written logs are the open ones. Notices of inotify drive everything; because it may miss some, every
+log is looked at (`stat`) once in `_LOOK_SECONDS`, and at every tick on file systems that report no writes.
+"""
 
 from __future__ import annotations
 
 import errno
+import heapq
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
-from typing import Final
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from qemu_migration_exporter.sources import (
     CHUNK_BYTES,
     READ_BYTES,
+    CaughtUp,
     Data,
     DataLost,
+    HistoryBegins,
     Item,
     Position,
     StatusChanged,
     StreamClosed,
 )
-from qemu_migration_exporter.sources.files.inotify import Appeared, Changed, Overflowed, Vanished, Watches, Written
+from qemu_migration_exporter.sources.files import rotation
+from qemu_migration_exporter.sources.files.inotify import (
+    Appeared,
+    Changed,
+    Handle,
+    Overflowed,
+    Vanished,
+    Watches,
+    Written,
+)
+from qemu_migration_exporter.sources.files.mounts import notifies
 from qemu_migration_exporter.sources.files.open_files import OpenFiles
 from qemu_migration_exporter.sources.files.pattern import Pattern
 from qemu_migration_exporter.sources.files.rotated_log import RotatedLog
 
 logger = logging.getLogger(__name__)
 
-#: Streams of one pattern: more than any host has virtual machines. Each holds a descriptor or more.
-MAX_FILES: Final = 1_000
+#: Open logs of one pattern, of a descriptor or more each: more than a host has running virtual machines.
+MAX_OPEN: Final = 1_000
 
-#: How long a file is let alone after it could be opened and not read: a disk's error does not pass in a second.
+#: Followed logs of one pattern; a stream takes some 40 KiB of memory.
+MAX_LOGS: Final = 5_000
+
+#: Pause after a read error: a disk's error does not pass in a second.
 _REST_S: Final = 60.0
+
+#: Logs that are parked at a time: to find the oldest takes milliseconds.
+_PARKED_TOGETHER: Final = 50
+
+#: Time in which every log is looked at once, whether or not inotify reported something.
+_LOOK_SECONDS: Final = 30
+
+
+class _Parked(NamedTuple):
+    """Closed log: its position, and the status that it had."""
+
+    position: Position
+    modified_ns: int
 
 
 class Follow:
-    """Follow files.
+    """Source of the files that match a pattern.
 
     Args:
-        pattern: A path, or a `Pattern`'s text.
-        resume: Where to go on in a stream, by its path. Streams not named begin at their first byte.
+        pattern: Path, or the text of a `Pattern`.
+        resume: Positions at which streams continue, by path. Other streams begin at their first byte.
 
     Raises:
-        SourceError: The pattern has a wildcard in a directory's name, or names no file.
+        SourceError: The pattern has a wildcard in a directory's name, or names no file; or inotify is exhausted.
     """
 
     def __init__(self, pattern: str, resume: Mapping[str, Position] | None = None) -> None:
         self._pattern = Pattern(pattern)
         self._resume = {path: position for path, position in (resume or {}).items() if self._pattern.has(path)}
         self._watches = Watches()
-        self._chains: dict[str, RotatedLog] = {}
-        self._held = OpenFiles(self._pattern, self._watches, self._is_stream)
-        self._ready: dict[str, None] = {}  # in the order in which they are served
+        self._open_files = OpenFiles(self._pattern, self._watch, self._watches.leave, self._is_stream)
+        self._logs: dict[str, RotatedLog] = {}
+        self._parked: dict[str, _Parked] = {}
+        self._waiting: dict[str, None] = {}  # in the order in which they are opened
         self._retries: dict[str, float] = {}
-        self._said: dict[str, str] = {pattern: ""} if self._pattern.is_glob else {}
+        self._ready: dict[str, None] = {}  # in the order in which they are read
+        self._existing: set[str] = set()  # were there at the first listing and are not read to their end
+        self._history_bytes: dict[str, int] = {}  # of the logs that are read to the end they had then
+        self._status: dict[str, str] = {pattern: ""} if self._pattern.is_glob else {}
         self._items: list[Item] = []
         self._listed: tuple[int, int, int] | None = None  # the directory and its last change when it was listed
         self._list_again = False
-        self._crowded = False
+        self._has_listed = False
+        self._polled: set[str] = set()  # logs of which inotify does not report everything
+        self._look_queue: list[str] = []
+        self._looks_per_tick = 0
         self._now = 0.0
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when a file changed."""
         return self._watches.fileno()
 
     @property
     def pending(self) -> bool:
-        """Whether a file may have more to read."""
+        """True if a log may have more to read."""
         return bool(self._ready)
 
+    @property
+    def behind(self) -> Collection[str]:
+        """Logs with unread bytes, and those that wait to be opened."""
+        unread = {path for path in self._ready if path in self._logs and self._logs[path].is_behind()}
+        return unread | self._waiting.keys()
+
     def read(self) -> list[Item]:
-        """Take what changed, and from each file in turn what is next."""
-        self._notice()
+        """Return what changed, and the next bytes of every log in turn."""
+        self._take_notices()
         budget = READ_BYTES
         while budget > 0 and self._ready:
+            chunk = CHUNK_BYTES if len(self._ready) > 1 else READ_BYTES
             path = next(iter(self._ready))
             del self._ready[path]
-            if path in self._chains:
-                budget -= self._read(path, self._chains[path], min(budget, CHUNK_BYTES))
-        return self._given()
+            if path in self._logs:
+                budget -= self._read(path, self._logs[path], min(budget, chunk))
+        self._open_waiting()
+        return self._drain_items()
 
     def tick(self, now: float) -> list[Item]:
-        """Try again what failed, and look for what no notice told: not every file system has any."""
+        """Retry, and look for changes that no notice reported."""
         self._now = now
-        self._notice()
-        self._watch()
+        self._take_notices()
+        self._watch_directory()
         for path in [path for path, due in self._retries.items() if due <= now]:
             self._adopt(path)
-        for path, chain in list(self._chains.items()):
-            if not chain.is_current():
-                self._refresh(path, chain)
-                continue
-            self._items += chain.account()
-            if chain.has_news():
-                self._ready[path] = None
-        self._held.tidy()
-        return self._given()
+        self._open_waiting()
+        for path in self._due_looks():
+            self._look(path)
+        self._open_files.close_unlinked()
+        return self._drain_items()
 
     def close(self) -> None:
         """Close all files."""
-        for chain in self._chains.values():
-            chain.close()
-        self._chains.clear()
-        self._held.close()
+        for log in self._logs.values():
+            log.close()
+        self._logs.clear()
+        self._open_files.close()
         self._ready.clear()
         self._watches.close()
 
-    def _given(self) -> list[Item]:
+    def _drain_items(self) -> list[Item]:
         items, self._items = self._items, []
         return items
 
-    def _say(self, stream: str, reason: str) -> None:
-        """Say once that a stream is down for a reason, or up for none."""
-        if self._said.get(stream) != reason:
-            self._said[stream] = reason
+    def _set_status(self, stream: str, reason: str) -> None:
+        """Report a change: the stream is down for a reason, or up if there is none."""
+        if self._status.get(stream) != reason:
+            self._status[stream] = reason
             self._items.append(StatusChanged(stream, not reason, reason))
 
-    def _notice(self) -> None:
-        """Take what the kernel says, all of it before anything is done, so that it is known what was rotated."""
-        born: dict[str, int] = {}  # paths that were not followed, and how many of their files were renamed already
+    # Changes
+
+    def _take_notices(self) -> None:
+        """Collect all notices before acting on any, so that rotations are known in full."""
+        born: dict[str, int] = {}  # paths that are not followed, and how many of their files were renamed already
         moved: dict[str, None] = {}
-        overflowed = False
-        for notice in self._watches.notices():
+        notices = list(self._watches.notices())
+        for notice in notices:
             match notice:
-                case Overflowed():
-                    overflowed = True
                 case Appeared(name):
-                    self._appeared(name, born, moved)
+                    self._note_appeared(name, born, moved)
                 case Vanished(name, renamed):
-                    path = self._pattern.path(name)
-                    moved[path] = None
-                    if path in born:
-                        born[path] += renamed
-                    elif path in self._chains and not renamed:
-                        self._chains[path].deleted = True
-                case Written(fd):
-                    self._ready[self._held.stream(fd)] = None
-                case Changed(fd):
-                    moved[self._held.stream(fd)] = None
-        if overflowed:
+                    self._note_vanished(name, born, moved, renamed=renamed)
+                case Written(stream) if stream in self._logs:
+                    self._ready[stream] = None
+                case Written(stream) | Changed(stream):
+                    moved[stream] = None
+                case Overflowed():
+                    pass
+        if any(isinstance(notice, Overflowed) for notice in notices):
             self._recover()
         for path, rotated in born.items():
             self._adopt(path, rotated)
         for path in moved:
-            if path in self._chains:
-                self._refresh(path, self._chains[path])
+            if path in self._logs:
+                self._refresh(path, self._logs[path])
+            elif path in self._parked:
+                self._look(path)
 
     def _recover(self) -> None:
-        """Find out without notices what happened."""
-        logger.warning("%s: more happened than inotify could tell; looking at all files", self._pattern.text)
-        for chain in self._chains.values():
-            chain.recount()
+        """Find without notices what happened."""
+        logger.warning("%s: inotify dropped notices, looking at all files", self._pattern.text)
+        for log in self._logs.values():
+            log.recount()
         self._list()
+        for path in list(self._parked):
+            self._look(path)
 
-    def _appeared(self, name: str, born: dict[str, int], moved: dict[str, None]) -> None:
+    def _note_appeared(self, name: str, born: dict[str, int], moved: dict[str, None]) -> None:
         path = self._pattern.path(name)
         base = self._pattern.of_backup(name)
-        if path in self._chains:
-            self._chains[path].arrived += 1
+        if path in self._logs:
+            self._logs[path].arrived += 1
             moved[path] = None
-        elif base in self._chains:
+        elif path in self._parked:
+            moved[path] = None
+        elif base in self._logs or base in self._parked:
             moved[base] = None
         elif self._is_stream(name):
             born.setdefault(path, 0)
 
-    def _is_stream(self, name: str) -> bool:
-        """Whether a name is a stream's own, and not that of a stream's backup."""
-        base = self._pattern.of_backup(name)
-        return self._pattern.matches(name) and not (base and (base in self._chains or os.path.lexists(base)))
+    def _note_vanished(self, name: str, born: dict[str, int], moved: dict[str, None], *, renamed: bool) -> None:
+        path = self._pattern.path(name)
+        moved[path] = None
+        if path in born:
+            born[path] += renamed
+        elif path in self._logs and not renamed:
+            self._logs[path].deleted = True
 
-    def _watch(self) -> None:
-        """Watch the directory, and list it when it changed or is another one."""
+    def _is_stream(self, name: str) -> bool:
+        """Return whether a name is a stream's own, and not that of a stream's backup."""
+        base = self._pattern.of_backup(name)
+        return self._pattern.matches(name) and not (base and (self._is_followed(base) or os.path.lexists(base)))
+
+    def _is_followed(self, path: str) -> bool:
+        return path in self._logs or path in self._parked or path in self._waiting
+
+    def _due_looks(self) -> Iterable[str]:
+        """Return the logs to look at in this tick: those without notices, and a share of the others."""
+        if not self._is_directory_watched():
+            return [*self._logs, *self._parked]
+        if not self._look_queue:
+            self._look_queue = [*self._logs, *self._parked]
+            self._looks_per_tick = -(-len(self._look_queue) // _LOOK_SECONDS)
+        due, self._look_queue = self._look_queue[: self._looks_per_tick], self._look_queue[self._looks_per_tick :]
+        return self._polled.union(due)
+
+    def _is_directory_watched(self) -> bool:
+        return self._watches.has_directory and self._listed is not None and notifies(self._listed[0])
+
+    def _look(self, path: str) -> None:
+        """Find out by its status if a log has changed."""
+        log, parked = self._logs.get(path), self._parked.get(path)
+        if log is not None:
+            if not log.is_current():
+                self._refresh(path, log)
+                return
+            self._items += log.account()
+            if log.has_news():
+                self._ready[path] = None
+        elif parked is not None and not _is_unchanged(path, parked):
+            self._unpark(path)
+
+    # The directory
+
+    def _watch_directory(self) -> None:
+        """Watch the directory, and list it if it changed or is another one."""
         directory = self._pattern.directory
         try:
             status = directory.stat()
@@ -180,55 +273,84 @@ class Follow:
         except OSError as error:
             self._watches.leave_directory()
             self._listed = None
-            if self._pattern.is_glob or not self._chains:
-                self._say(self._pattern.text, _reason(error))
+            self._has_listed |= isinstance(error, FileNotFoundError)  # what is made in it later is new
+            if self._pattern.is_glob or not self._logs:
+                self._set_status(self._pattern.text, _reason(error))
             return
         changed = self._listed != seen
         if changed or self._list_again:
             self._listed = seen
-            self._list_again = changed  # what changed within the same jiffy has the same time
+            self._list_again = changed  # a change within the same jiffy has the same time
             self._list()
 
     def _list(self) -> None:
-        """Follow what is in the directory, and find out what is in it no more."""
+        """Follow the files of the directory, and drop those that are no longer there."""
         try:
             names = self._pattern.names()
         except OSError as error:
             self._listed = None
-            self._say(self._pattern.text, _reason(error))
+            self._set_status(self._pattern.text, _reason(error))
             return
-        paths = {self._pattern.path(name): name for name in names}
+        paths = [self._pattern.path(name) for name in names if self._is_stream(name)]
+        if not self._has_listed:
+            self._has_listed = True
+            self._existing = {path for path in paths if os.path.lexists(path)}
+        paths, omitted = self._most_recent(paths)
         for path in [path for path in self._retries if path not in paths]:
             self._forget(path)
-        for path, chain in self._chains.items():
+        for path, log in self._logs.items():
             self._ready[path] = None
-            if not chain.is_current():
-                self._refresh(path, chain)
-        self._crowded = False
-        for path in [path for path in self._resume if path not in self._retries]:
+            if not log.is_current():
+                self._refresh(path, log)
+        unknown = [path for path in paths if path not in self._retries and not self._is_followed(path)]
+        for path in [*(path for path in self._resume if path not in self._retries and path not in unknown), *unknown]:
             self._adopt(path)
-        for path, name in paths.items():
-            if path not in self._retries and self._is_stream(name):
-                self._adopt(path)
-        if self._pattern.is_glob and not self._crowded:
-            self._say(self._pattern.text, "")
+        if self._pattern.is_glob:
+            self._set_status(
+                self._pattern.text,
+                f"more than {MAX_LOGS} files match, the {omitted} that were written longest ago are not read"
+                if omitted
+                else "",
+            )
+
+    def _most_recent(self, paths: list[str]) -> tuple[list[str], int]:
+        """Return the followed paths, the most recently written first, and the number of the others."""
+        if not self._pattern.is_glob or len(paths) <= 1:
+            return paths, 0
+        if len(paths) <= MAX_LOGS and all(self._is_followed(path) for path in paths):
+            return paths, 0
+        kept = heapq.nlargest(MAX_LOGS, paths, key=_modified_ns)
+        if len(kept) < len(paths):
+            for path in self._parked.keys() - set(kept):
+                self._close_parked(path)
+        return kept, len(paths) - len(kept)
+
+    # Opening and closing
 
     def _adopt(self, path: str, rotated: int = 0) -> None:
-        """Begin a stream, with its newest `rotated` backups, or say why not and try again with the next tick."""
-        if path in self._chains:
+        """Open a log with its newest `rotated` backups, or report the cause and retry at the next tick."""
+        if path in self._logs:
             return
-        if path not in self._retries and len(self._chains) + len(self._retries) >= MAX_FILES:
-            self._crowded = True
-            self._say(self._pattern.text, f"more than {MAX_FILES} files match, the rest is not read")
+        resume = self._resume.get(path)
+        if len(self._logs) >= MAX_OPEN and not self._park_oldest():
+            if resume is not None and (modified_ns := _unchanged_since(path, resume)) is not None:
+                self._waiting.pop(path, None)
+                self._existing.discard(path)
+                self._items.append(CaughtUp(path))
+                self._park(path, _Parked(self._resume.pop(path), modified_ns))
+            else:
+                self._waiting[path] = None
             return
-        chain = RotatedLog(path, partial(self._held.take, path), self._held.drop)
-        resume = self._resume.pop(path, None)
+        self._waiting.pop(path, None)
+        self._resume.pop(path, None)
+        log = RotatedLog(path, partial(self._open_files.hold, path), self._open_files.release)
         try:
-            items = chain.start(resume, rotated)
+            items = log.start(resume, rotated)
         except FileExistsError:  # it is read under another name
             self._retries.pop(path, None)
             return
         except FileNotFoundError as error:
+            self._existing.discard(path)
             if resume is not None:
                 self._items += [DataLost(path, f"was deleted behind byte {resume.offset}"), StreamClosed(path)]
             if self._pattern.is_glob:
@@ -240,54 +362,137 @@ class Follow:
             self._fail(path, error, resume)
             return
         self._retries.pop(path, None)
-        self._chains[path] = chain
-        self._say(path, _reason(chain.error) if chain.error else "")
+        self._logs[path] = log
+        if path in self._existing:
+            self._existing.discard(path)
+            self._history_bytes[path] = log.files[-1].size
+            if resume is None:
+                self._items.append(HistoryBegins(path))
+        self._set_status(path, _reason(log.error) if log.error else "")
         self._items += items
         self._ready[path] = None
 
     def _fail(self, path: str, error: OSError, resume: Position | None, rest_s: float = 0.0) -> None:
-        self._say(path, _reason(error))
+        self._set_status(path, _reason(error))
         self._retries[path] = self._now + rest_s
         if resume is not None:
             self._resume[path] = resume
 
     def _forget(self, path: str) -> None:
         """Give up a path that could not be read and is gone."""
-        if self._retries.pop(path, None) is not None and self._said.pop(path, None) is not None:
+        if self._retries.pop(path, None) is not None and self._status.pop(path, None) is not None:
             self._items.append(StreamClosed(path))
 
-    def _refresh(self, path: str, chain: RotatedLog) -> None:
-        self._items += chain.refresh()
+    def _refresh(self, path: str, log: RotatedLog) -> None:
+        self._items += log.refresh()
         self._ready[path] = None
-        self._say(path, _reason(chain.error) if chain.error else "")
+        self._set_status(path, _reason(log.error) if log.error else "")
 
-    def _read(self, path: str, chain: RotatedLog, limit_bytes: int) -> int:
-        """Read a piece; return its bytes."""
+    def _read(self, path: str, log: RotatedLog, limit_bytes: int) -> int:
+        """Read a part of a log; return its bytes."""
         try:
-            items = chain.read(limit_bytes)
+            items = log.read(limit_bytes)
         except OSError as error:
-            position = chain.files[0].position
+            position = log.files[0].position
             self._close(path)
             self._fail(path, error, position, _REST_S)
             return 0
         self._items += items
         read = sum(len(item.data) for item in items if isinstance(item, Data))
+        if not read or (len(log.files) == 1 and log.files[0].offset >= self._history_bytes.get(path, 0)):
+            self._end_history(path)
         if read:
             self._ready[path] = None
-        elif chain.is_deleted():
-            self._refresh(path, chain)
-            if chain.is_deleted():
+            return read
+        if log.is_deleted():
+            self._refresh(path, log)
+            if log.is_deleted():
                 self._close(path)
-                del self._said[path]
+                del self._status[path]
                 self._items.append(StreamClosed(path))
-                if self._crowded:
-                    self._listed = None  # there is room for another one
                 self._adopt(path)
-        return read
+        return 0
+
+    def _end_history(self, path: str) -> None:
+        if self._history_bytes.pop(path, None) is not None:
+            self._items.append(CaughtUp(path))
 
     def _close(self, path: str) -> None:
-        self._chains.pop(path).close()
+        self._logs.pop(path).close()
         self._ready.pop(path, None)
+        self._polled.discard(path)
+
+    # Parking
+
+    def _open_waiting(self) -> None:
+        """Open the logs that wait, as far as others can be parked."""
+        for path in list(self._waiting):
+            if len(self._logs) >= MAX_OPEN and not self._park_oldest():
+                return
+            self._adopt(path)
+
+    def _park_oldest(self) -> bool:
+        """Close the open logs that were written longest ago, of those that were read to their end."""
+        at_rest = [(path, log) for path, log in self._logs.items() if path not in self._ready and log.is_at_rest()]
+        statuses = {path: os.fstat(log.files[0].fd) for path, log in at_rest}
+        count = min(_PARKED_TOGETHER, 1 + MAX_OPEN // 20)
+        oldest = heapq.nsmallest(count, at_rest, key=lambda item: statuses[item[0]].st_mtime_ns)
+        for path, log in oldest:
+            parked = _Parked(log.files[0].position, statuses[path].st_mtime_ns)
+            self._close(path)
+            self._park(path, parked)
+        return bool(oldest)
+
+    def _park(self, path: str, parked: _Parked) -> None:
+        self._parked[path] = parked
+        self._watch(path, path, parked.position.device)
+        if not _is_unchanged(path, parked):  # it was written before it was watched
+            del self._parked[path]
+            self._watches.leave(path)
+            self._resume[path] = parked.position
+            self._waiting[path] = None
+
+    def _watch(self, handle: Handle, path: str, device: int) -> None:
+        """Watch a file; poll its log if inotify does not report everything of it."""
+        is_watched = self._watches.watch(handle, path)
+        if not is_watched or not notifies(device) or Path(path).is_symlink():
+            self._polled.add(path)
+
+    def _unpark(self, path: str) -> None:
+        """Open a parked log again, because it was written, renamed or deleted."""
+        if self._pattern.is_glob and not rotation.is_present(path, self._parked[path].position):
+            self._close_parked(path)
+            return
+        self._resume[path] = self._parked.pop(path).position
+        self._watches.leave(path)
+        self._adopt(path)
+
+    def _close_parked(self, path: str) -> None:
+        del self._parked[path]
+        self._watches.leave(path)
+        self._polled.discard(path)
+        self._status.pop(path, None)
+        self._items.append(StreamClosed(path))
+
+
+def _modified_ns(path: str) -> int:
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError:  # reported by the attempt to open it
+        return 0
+
+
+def _unchanged_since(path: str, position: Position) -> int | None:
+    """Return the time of last write of a file that ends at a position; None if the path has no such file."""
+    try:
+        status = Path(path).stat()
+    except OSError:  # reported by the attempt to open it
+        return None
+    return status.st_mtime_ns if (status.st_dev, status.st_ino, status.st_size) == position[:3] else None
+
+
+def _is_unchanged(path: str, parked: _Parked) -> bool:
+    return _unchanged_since(path, parked.position) == parked.modified_ns
 
 
 def _reason(error: OSError) -> str:

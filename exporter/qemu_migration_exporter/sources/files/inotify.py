@@ -1,13 +1,20 @@
-"""What the kernel says of a directory and of files in it: inotify, kept small."""
+"""Inotify watches of one directory and of files in it.
+
+A file is watched by its inode, so a rename or a symbolic link makes no difference. The kernel gives one watch to an
+inode however often it is asked, also if two descriptors of this program lead to it; so a watch has several owners.
+"""
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from inotify_simple import INotify, flags  # type: ignore[import-untyped]  # 2.0 carries no types
+
+from qemu_migration_exporter.sources.errors import SourceError
 
 logger = logging.getLogger(__name__)
 
@@ -23,113 +30,132 @@ _IN_DIRECTORY: Final = int(
 )
 _IN_FILE: Final = int(flags.MODIFY | flags.ATTRIB | flags.MOVE_SELF)
 
+#: Watched file: an open descriptor, or the path of a file that is not open.
+Handle = int | str
+
 
 class Appeared(NamedTuple):
-    """Another file has this name in the directory now."""
+    """A file has this name in the directory now."""
 
     name: str
 
 
 class Vanished(NamedTuple):
-    """The file that had this name has another one now, if it was `renamed`, or none."""
+    """The file of this name was `renamed`, or deleted."""
 
     name: str
     renamed: bool
 
 
 class Written(NamedTuple):
-    """A file grew, or shrank."""
+    """A file of the stream grew or shrank."""
 
-    fd: int
+    stream: str
 
 
 class Changed(NamedTuple):
-    """A file has another name, fewer names or other rights."""
+    """A file of the stream has another name, fewer names or other permissions."""
 
-    fd: int
+    stream: str
 
 
 class Overflowed(NamedTuple):
-    """The kernel had more to say than it kept."""
+    """The kernel dropped notices."""
 
 
 Notice = Appeared | Vanished | Written | Changed | Overflowed
 
 
 class Watches:
-    """Watch one directory and any number of open files, by whichever names they have."""
+    """Watches of one directory and any number of files.
+
+    Raises:
+        SourceError: The user has no inotify instance left.
+    """
 
     def __init__(self) -> None:
-        self._inotify = INotify(nonblocking=True)
+        try:
+            self._inotify = INotify(nonblocking=True)
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            # inotify_init(2): EMFILE is either limit, of the process's descriptors or of the user's instances.
+            raise SourceError(
+                f"no inotify instance: {error.strerror}; raise the sysctl fs.inotify.max_user_instances"
+                " or the limit on open files"
+            ) from error
         self._directory: int | None = None
-        self._files: dict[int, int] = {}
-        self._watches: dict[int, int] = {}
+        self._owners: dict[int, dict[Handle, str]] = {}
+        self._watches: dict[Handle, int] = {}
 
     def fileno(self) -> int:
-        """Return the inotify descriptor."""
         return int(self._inotify.fileno())
 
     @property
     def has_directory(self) -> bool:
-        """Whether a directory is watched; it is not any more once it was moved or deleted."""
+        """True while a directory is watched; a moved or deleted one is watched no longer."""
         return self._directory is not None
 
     def watch_directory(self, path: str) -> None:
-        """Watch a directory in place of the one before.
+        """Watch a directory in place of the previous one.
 
         Raises:
-            OSError: It does not exist, or cannot be watched.
+            OSError: The directory does not exist, or cannot be watched.
         """
         self.leave_directory()
         self._directory = self._inotify.add_watch(path, _IN_DIRECTORY)
 
     def leave_directory(self) -> None:
-        """Watch no directory."""
         if self._directory is not None:
             self._remove(self._directory)
             self._directory = None
 
-    def watch(self, fd: int) -> None:
-        """Watch an open file: the inode itself, so that a rename or a symbolic link makes no difference."""
+    def watch(self, handle: Handle, stream: str) -> bool:
+        """Watch a file of a stream; return whether the kernel had room for it."""
         try:
-            watch = self._inotify.add_watch(f"/proc/self/fd/{fd}", _IN_FILE)
+            watch = self._inotify.add_watch(f"/proc/self/fd/{handle}" if isinstance(handle, int) else handle, _IN_FILE)
         except OSError as error:
-            # ENOSPC: fs.inotify.max_user_watches. The file is looked at with every tick anyway.
-            logger.warning("a file is not watched, only looked at every second: %s", error.strerror)
-            return
-        self._files[watch] = fd
-        self._watches[fd] = watch
+            # ENOSPC: fs.inotify.max_user_watches.
+            logger.warning("%s: not watched, only polled every second: %s", stream, error.strerror)
+            return False
+        self._owners.setdefault(watch, {})[handle] = stream
+        self._watches[handle] = watch
+        return True
 
-    def leave(self, fd: int) -> None:
-        """Watch an open file no longer."""
-        watch = self._watches.pop(fd, None)
-        if watch is not None:
-            del self._files[watch]
+    def leave(self, handle: Handle) -> None:
+        """Stop watching a file, if it is watched."""
+        watch = self._watches.pop(handle, None)
+        if watch is None:
+            return
+        owners = self._owners[watch]
+        del owners[handle]
+        if not owners:
+            del self._owners[watch]
             self._remove(watch)
 
     def notices(self) -> Iterator[Notice]:
-        """Yield what was said since the last time; never block."""
+        """Yield the notices since the last call, without blocking."""
         for watch, mask, _, name in self._inotify.read(timeout=0):
-            fd = self._files.get(watch)
             if mask & flags.Q_OVERFLOW:
                 yield Overflowed()
-            elif fd is not None:
-                yield from _of_file(fd, mask)
             elif watch == self._directory:
                 if mask & _GONE:
                     self.leave_directory()
                 else:
                     yield from _of_directory(name, mask)
+            else:
+                for stream in set(self._owners.get(watch, {}).values()):
+                    yield from _of_file(stream, mask)
 
     def close(self) -> None:
-        """Close the inotify instance, and all watches with it."""
+        """Close the inotify instance, which ends all watches."""
         self._inotify.close()
 
     def _remove(self, watch: int) -> None:
         try:
             self._inotify.rm_watch(watch)
-        except OSError as error:  # EINVAL: it went with its directory
-            logger.debug("a watch was gone already: %s", os.strerror(error.errno or 0))
+        except OSError as error:  # EINVAL: the kernel removed it with its file
+            logger.debug("a watch was already removed: %s", os.strerror(error.errno or 0))
 
 
 def _of_directory(name: str, mask: int) -> Iterator[Notice]:
@@ -139,8 +165,8 @@ def _of_directory(name: str, mask: int) -> Iterator[Notice]:
         yield Vanished(name, renamed=bool(mask & flags.MOVED_FROM))
 
 
-def _of_file(fd: int, mask: int) -> Iterator[Notice]:
+def _of_file(stream: str, mask: int) -> Iterator[Notice]:
     if mask & flags.MODIFY:
-        yield Written(fd)
+        yield Written(stream)
     if mask & (flags.ATTRIB | flags.MOVE_SELF):
-        yield Changed(fd)
+        yield Changed(stream)

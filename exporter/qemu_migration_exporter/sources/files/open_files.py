@@ -1,4 +1,4 @@
-"""The files that are open, each once, whatever it is called."""
+"""Files that are open, each once under whatever name."""
 
 from __future__ import annotations
 
@@ -8,75 +8,78 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from qemu_migration_exporter.sources.files.inotify import Watches
 from qemu_migration_exporter.sources.files.pattern import Pattern
 from qemu_migration_exporter.sources.files.rotation import File, Key
 
 logger = logging.getLogger(__name__)
 
-#: Files kept open only to be known again under their new name; each is a rename by hand.
+#: Files kept open only to be recognised under their new name; every one of them was renamed by hand.
 _MAX_STRAYS: Final = 100
 
 
 class OpenFiles:
-    """Hold and watch the files of a pattern's streams.
+    """Owner of the descriptors of a pattern's files.
 
     Args:
-        pattern: What is followed.
-        watches: Told of each file.
-        is_stream: Whether a name would be taken for a stream's own.
+        pattern: Pattern that is followed.
+        watch: Called with the descriptor, path and device of every file that is held.
+        leave: Called with the descriptor of every file that is released.
+        is_stream: Predicate of names that would be taken for a stream's own.
     """
 
-    def __init__(self, pattern: Pattern, watches: Watches, is_stream: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        pattern: Pattern,
+        watch: Callable[[int, str, int], None],
+        leave: Callable[[int], None],
+        is_stream: Callable[[str], bool],
+    ) -> None:
         self._pattern = pattern
-        self._watches = watches
+        self._watch = watch
+        self._leave = leave
         self._is_stream = is_stream
-        self._files: dict[int, tuple[str, File]] = {}
+        self._paths: dict[int, str] = {}
         self._keys: set[Key] = set()
         self._strays: dict[Key, int] = {}
 
-    def stream(self, fd: int) -> str:
-        """Return the stream a file belongs to."""
-        return self._files[fd][0]
-
-    def take(self, path: str, file: File) -> bool:
-        """Hold a file of a stream, unless it is or was read under another name; say which."""
+    def hold(self, path: str, file: File) -> bool:
+        """Keep a file of a stream open; return False if it is or was read under another name."""
         if file.key in self._keys or file.key in self._strays:
             return False
         self._keys.add(file.key)
-        self._files[file.fd] = (path, file)
-        self._watches.watch(file.fd)
+        self._paths[file.fd] = path
+        self._watch(file.fd, path, file.key[0])
         return True
 
-    def drop(self, file: File) -> None:
-        """Let go of a file that was read to its end."""
-        path, _ = self._files.pop(file.fd)
+    def release(self, file: File) -> None:
+        """Close a file that was read to its end, unless another stream would be made of it."""
+        path = self._paths.pop(file.fd)
         self._keys.discard(file.key)
-        self._watches.leave(file.fd)
+        self._leave(file.fd)
         if self._pattern.is_glob and len(self._strays) < _MAX_STRAYS and self._is_stray(path, file):
-            self._strays[file.key] = file.fd  # held open, so that its inode becomes no other file's
+            self._strays[file.key] = file.fd  # stays open, so that its inode becomes no other file's
         else:
             os.close(file.fd)
 
-    def tidy(self) -> None:
-        """Let go of the strays that have no name any more."""
+    def close_unlinked(self) -> None:
+        """Close the strays that have no name any more."""
         for key in [key for key, fd in self._strays.items() if os.fstat(fd).st_nlink == 0]:
             os.close(self._strays.pop(key))
 
     def close(self) -> None:
-        """Let go of the strays; all others must have been dropped."""
+        """Close the strays; all other files must have been released."""
         for fd in self._strays.values():
             os.close(fd)
         self._strays.clear()
 
     def _is_stray(self, path: str, file: File) -> bool:
-        """Whether a file lies under a name that would be taken for another stream."""
+        """Return whether a file now has a name that would be taken for another stream."""
         if file.is_deleted:
             return False
         try:
             now = Path(f"/proc/self/fd/{file.fd}").readlink()
         except OSError as error:
-            logger.debug("%s: its new name is not known: %s", path, error.strerror)
+            logger.debug("%s: its new name is unknown: %s", path, error.strerror)
             return False
         moved = self._pattern.path(now.name) != path
         return moved and now.parent == self._pattern.directory.resolve() and self._is_stream(now.name)

@@ -1,8 +1,17 @@
-"""The files behind one path, in the order in which they were written: what rotation renamed, then what is there now."""
+"""Files behind one path in the order in which they were written: rotated ones, then the one at the path.
+
+    files[0]  being read          files[-1]  the newest known one, normally at the path
+       │                             │
+    read to its end, and a later file has content  ─→  retired; the next one is read
+
+A rename alone does not end a file: as long as the new file is empty, the writer may still write to the old one. So an
+empty file at the end of the queue is no work that waits.
+"""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections import deque
 from collections.abc import Callable
@@ -10,36 +19,42 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from qemu_migration_exporter.sources import Data, DataLost, Item, Position, StatusChanged, StreamClosed
+from qemu_migration_exporter.sources import READ_BYTES, Data, DataLost, Item, Position, StatusChanged, StreamClosed
 from qemu_migration_exporter.sources.files import rotation
 from qemu_migration_exporter.sources.files.rotation import File, FileId
 
-#: Files held open because they are not read yet. More stay in the directory until there is room, or are lost there.
+logger = logging.getLogger(__name__)
+
+#: Unread files held open. Further ones stay in the directory until there is room, or are lost there.
 _MAX_FILES: Final = 32
+
+#: Bytes read of a log that was there at the start: more than a VM's log has unless a careless glob prints every page.
+#: What ended in it is not reported; this bounds the time until an open migration is found.
+_MAX_HISTORY_BYTES: Final = 1 << 30
 
 
 class RotatedLog:
-    """Follow one path. It has at least one file from `start` to `close`.
+    """Reader of one path. It has at least one file from `start` to `close`.
 
     Args:
-        path: The path, which is also the stream's name.
-        hold: Called with each file it opens to read; says whether it may.
-        release: Called with each file that was held when it is done with; closes it.
+        path: Path and name of the stream.
+        hold: Called with every file to be read; returns whether it may be.
+        release: Called with a held file after use; closes it.
 
     Attributes:
-        files: The one being read and those after it.
-        arrived: How many files are known to have appeared at the path.
-        deleted: Whether a file is known to have been deleted at the path, not rotated.
-        error: Why the file that is now at the path cannot be read, though others before it can.
+        files: File being read and the ones after it.
+        arrived: Number of files that are known to have appeared at the path.
+        deleted: True if a file at the path is known to have been deleted, not rotated.
+        error: Cause why the file at the path cannot be read, though others before it can.
     """
 
     def __init__(self, path: str, hold: Callable[[File], bool], release: Callable[[File], None]) -> None:
         self.path = path
-        self._at = Path(path)
         self.files: deque[File] = deque()
         self.arrived = 0
         self.deleted = False
         self.error: OSError | None = None
+        self._at = Path(path)
         self._taken = 0
         self._gap = False
         self._crowded = False
@@ -48,43 +63,43 @@ class RotatedLog:
         self._release = release
 
     def start(self, resume: Position | None, rotated: int = 0) -> list[Item]:
-        """Open the file at the path and the newest `rotated`, or go on from `resume`, in whichever backup that is now.
+        """Open the file at the path and its newest `rotated`, or resume in whichever backup that is now.
 
         Raises:
-            FileExistsError: It may not be held.
-            OSError: There is nothing to read, or it cannot be read.
+            FileExistsError: The file is read under another name.
+            OSError: There is no file, or it cannot be read.
         """
-        if resume:
-            found = rotation.from_on(self.path, (resume.device, resume.inode))
-            if found.known and found.newer[-1].size >= resume.offset:
-                found.newer[-1].offset = resume.offset
-                self._begin(found)
-                return []
-            rotation.close(found.newer)
-        found = rotation.newest(self.path, rotated)
+        if resume is not None and self._resume(resume):
+            return []
+        found = rotation.newest_files(self.path, rotated)
         if not found.newer:
             raise found.error or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
         self._begin(found)
         if resume is None:
+            self._limit_history(self.files[-1])
             return []
-        return [DataLost(self.path, f"nothing goes on at byte {resume.offset} of inode {resume.inode}: begins anew")]
+        return [
+            DataLost(
+                self.path, f"nothing continues byte {resume.offset} of inode {resume.inode}: read from the beginning"
+            )
+        ]
 
     def refresh(self) -> list[Item]:
-        """Take up the files that came after the newest known one."""
+        """Open the files that came after the newest known one."""
         newest = self.files[-1]
-        newer, known, older, self.error, unread = rotation.since(self.path, newest.key)
+        newer, known, older, self.error, unread = rotation.files_newer_than(self.path, newest.key)
         if known:
             self._older = older
-            self.deleted = False  # that was another one
+            self.deleted = False  # that was another file
         elif self.deleted and newest.is_deleted:
-            # What is a backup now was one before.
+            # A file that is a backup now was one before.
             rotation.close(file for file in newer if file.path != self.path)
             newer = [file for file in newer if file.path == self.path]
             for file in newer:
                 file.begins = True
                 self.deleted = False
         else:
-            newer = rotation.drop(newer, self._older)
+            newer = rotation.close_known(newer, self._older)
         items: list[Item] = []
         if newer:
             items += [DataLost(self.path, f"{error.filename}: {error.strerror}") for error in unread]
@@ -93,48 +108,61 @@ class RotatedLog:
         return items + self._missed(done=False)
 
     def account(self) -> list[Item]:
-        """Say how many files were missed. To be called when all notices were taken and it `is_current`."""
+        """Report the number of missed files. All notices must have been taken, and it must be `is_current`."""
         return self._missed(done=True)
 
     def recount(self) -> None:
-        """Forget how many files appeared: some of them may have gone uncounted."""
+        """Forget how many files appeared, because some may have been missed."""
         self.arrived = self._taken = 0
 
     def is_current(self) -> bool:
-        """Whether the newest known file is the one at the path; if nothing is there, it is."""
+        """Return whether the newest known file is the one at the path, or if there is no file at the path."""
         try:
             status = self._at.stat()
-        except OSError:  # whoever opens it will say why
+        except OSError:  # reported by the attempt to open it
             return True
         return (status.st_dev, status.st_ino) == self.files[-1].key
 
     def has_news(self) -> bool:
-        """Whether `read` would have something to do, by the file's own status."""
+        """Return whether `read` would change something."""
         status = os.fstat(self.files[0].fd)
-        return status.st_size != self.files[0].offset or status.st_nlink == 0 or len(self.files) > 1
+        return status.st_size != self.files[0].offset or status.st_nlink == 0 or self._is_left()
+
+    def is_behind(self) -> bool:
+        """Return whether there are bytes to give out."""
+        return os.fstat(self.files[0].fd).st_size > self.files[0].offset or self._is_left()
 
     def is_deleted(self) -> bool:
-        """Whether the only file has no name any more."""
+        """Return whether the only file has no name any more."""
         return len(self.files) == 1 and self.files[0].is_deleted
 
+    def is_at_rest(self) -> bool:
+        """Return whether its position is all there is to remember: the only file is at the path and was read."""
+        return len(self.files) == 1 and self.error is None and not self.has_news() and self.is_current()
+
     def read(self, limit_bytes: int) -> list[Item]:
-        """Give out what comes next; no data means that all was given out.
+        """Return the next items; no data means that everything was given out.
 
         Raises:
-            OSError: The file could not be read; it can be gone on from its position.
+            OSError: The file could not be read; it can be resumed from its position.
         """
         items: list[Item] = []
         while True:
-            # Asked before the end is: a writer that has gone on to the next file writes to this one no more.
+            # Evaluated before the end of the file: a writer that has moved on does not return.
             left = self._is_left()
             file = self.files[0]
             size = file.size
+            data: bytes | None = b""
             if size < file.offset:
-                items.append(DataLost(self.path, f"truncated from {file.offset} bytes to {size}"))
-                file.offset = 0
-            data = os.pread(file.fd, limit_bytes, file.offset) if size > file.offset else b""
+                data = None
+            elif size > file.offset:
+                if size - file.offset > READ_BYTES and (hole := file.skip_hole()):
+                    logger.info("%s: skipped %d bytes that were never written", self.path, hole)
+                data = file.read(limit_bytes)
+            if data is None:
+                items += self._restart(size)
+                continue
             if data:
-                file.offset += len(data)
                 items.append(Data(self.path, data, file.position))
                 return items
             if not left:
@@ -146,9 +174,44 @@ class RotatedLog:
                 items += self.refresh()
 
     def close(self) -> None:
-        """Let go of all files."""
         while self.files:
             self._release(self.files.popleft())
+
+    def _resume(self, position: Position) -> bool:
+        """Open what continues a position; return whether there is something."""
+        key = (position.device, position.inode)
+        found = rotation.files_from(self.path, key)
+        if found.known and (oldest := found.newer[-1]).size >= position.offset:
+            oldest.seek(position.offset)
+            if position.check in {0, oldest.position.check}:
+                self._begin(found)
+                return True
+            oldest.seek(0)
+        copy = rotation.copy_of(self.path, key, position.offset, position.check) if position.check else None
+        if copy is not None and found.known:
+            found.newer.append(copy)
+            self._begin(found)
+            return True
+        rotation.close([*found.newer, *([copy] if copy is not None else [])])
+        return False
+
+    def _restart(self, size: int) -> list[Item]:
+        """Read a truncated file from its beginning, after the rest of the copy that was made of it, if there is one."""
+        file = self.files[0]
+        offset, check = file.offset, file.position.check
+        file.seek(0)
+        copy = rotation.copy_of(self.path, file.key, offset, check)
+        if copy is not None:
+            if self._hold(copy):
+                self.files.appendleft(copy)
+                return []
+            rotation.close([copy])
+        return [DataLost(self.path, f"truncated from {offset} bytes to {size}")]
+
+    def _limit_history(self, file: File) -> None:
+        if len(self.files) == 1 and file.size > _MAX_HISTORY_BYTES:
+            logger.warning("%s: only the last %d bytes are read of what was there", self.path, _MAX_HISTORY_BYTES)
+            file.seek(file.size - _MAX_HISTORY_BYTES)
 
     def _begin(self, found: rotation.Found) -> None:
         self._older = found.older
@@ -159,7 +222,7 @@ class RotatedLog:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.path)
 
     def _missed(self, *, done: bool) -> list[Item]:
-        """Compare how many files appeared and were opened; one may be opened before it is known to have appeared."""
+        """Compare the numbers of files that appeared and were opened; either may be known first."""
         if self._crowded:
             return []
         missed = self.arrived - self._taken if self._gap else 0
@@ -169,18 +232,18 @@ class RotatedLog:
         return [DataLost(self.path, f"{missed} files were gone before they were read")] if missed > 0 else []
 
     def _is_left(self) -> bool:
-        """Whether the writer has gone on: a rename alone does not say so, the next file may be empty yet."""
+        """Return whether the writer has moved on to a later file."""
         if len(self.files) == 1:
             return False
         return self.files[1].begins or any(file.size > 0 for file in islice(self.files, 1, None))
 
     def _retire(self) -> None:
         file = self.files.popleft()
-        self._older.add(file.mark)
+        self._older.add(file.id)
         self._release(file)
 
     def _append(self, newer: list[File]) -> None:
-        """Take files, newest first, as far as there is room."""
+        """Queue files, given newest first, as far as there is room."""
         self._crowded = False
         for file in reversed(newer):
             if len(self.files) >= _MAX_FILES:

@@ -1,10 +1,18 @@
-"""The files that rotation made of one path: NAME.log now, NAME.log.0 before it, NAME.log.1 before that."""
+"""Files that rotation made of one path.
+
+    rename+create   VM.log → VM.log.0 → VM.log.1 …   (virtlogd from .0, logrotate from .1)
+    copytruncate    VM.log is copied to VM.log.1, then truncated
+
+The functions open the files in question and return them newest first. A file is known by device and inode. An inode is
+used again as soon as its file is deleted, so a finished file is known by its time of last write too.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+import zlib
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -14,65 +22,104 @@ from typing import Final, NamedTuple
 from qemu_migration_exporter.sources import Position
 
 #: Backups looked at: virtlogd keeps 3 and numbers from 0, logrotate numbers from 1 and rarely keeps more than a week's.
-_BACKUPS: Final = 16
+MAX_BACKUPS: Final = 16
 
-#: A look takes a fraction of a millisecond, and a rotation comes after 2 MiB: the second is undisturbed.
+#: Scans in a row: one takes a fraction of a millisecond and a rotation comes after 2 MiB, so the second is undisturbed.
 _ATTEMPTS: Final = 8
 
-#: Device and inode: a file, whatever its name.
+#: Bytes before a position that identify the content: a line of the log has about 80, and a time of its own.
+_CHECK_BYTES: Final = 64
+
+#: Device and inode.
 Key = tuple[int, int]
 
-#: A finished file, and the nanosecond it was last written. Inodes are used again as soon as a file is deleted; a file
-#: of the same inode and another time is another file.
+#: Finished file: its key, and the nanosecond of its last write.
 FileId = tuple[Key, int]
 
 
 @dataclass(slots=True)
 class File:
-    """A file that is or will be read.
+    """File that is or will be read.
 
     Attributes:
-        path: Where it lay when it was opened.
-        offset: Bytes of it that were given out.
-        begins: Whether it continues nothing: the one before it was deleted, not rotated.
+        path: Path at which it was opened.
+        offset: Bytes that were given out.
+        tail: Last of these bytes, up to `_CHECK_BYTES`.
+        begins: True if it continues nothing: the file before it was deleted, not rotated.
     """
 
     fd: int
     key: Key
     path: str
     offset: int = 0
+    tail: bytes = b""
     begins: bool = False
 
     @property
     def position(self) -> Position:
-        """The place behind what was given out."""
-        return Position(*self.key, self.offset)
+        return Position(*self.key, self.offset, zlib.crc32(self.tail))
 
     @property
     def size(self) -> int:
-        """Bytes in it now."""
         return os.fstat(self.fd).st_size
 
     @property
     def is_deleted(self) -> bool:
-        """Whether it has no name any more."""
+        """True if it has no name any more."""
         return os.fstat(self.fd).st_nlink == 0
 
     @property
-    def mark(self) -> FileId:
-        """What it will be known by if it is not written any more."""
+    def id(self) -> FileId:
         return (self.key, os.fstat(self.fd).st_mtime_ns)
+
+    def seek(self, offset: int) -> None:
+        """Continue at an offset."""
+        self.offset = offset
+        length = min(offset, _CHECK_BYTES)
+        self.tail = os.pread(self.fd, length, offset - length)
+
+    def read(self, limit_bytes: int) -> bytes | None:
+        """Return the next bytes, empty at the end; None if the file is not the one that was read any more.
+
+        The bytes before the offset are read again and compared: a file that was truncated and is already longer
+        than before looks as if it had grown.
+        """
+        expected = len(self.tail)
+        data = os.pread(self.fd, expected + limit_bytes, self.offset - expected)
+        if not data.startswith(self.tail):
+            return None
+        data = data[expected:]
+        if data:
+            self.offset += len(data)
+            self.tail = (self.tail + data[-_CHECK_BYTES:])[-_CHECK_BYTES:]
+        return data
+
+    def skip_hole(self) -> int:
+        """Skip a part of the file that was never written; return its length.
+
+        A writer that does not append leaves a hole after a truncation; it may be larger than any disk.
+        """
+        try:
+            start = os.lseek(self.fd, self.offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # the file system has no holes
+                return 0
+            start = self.size
+        skipped = max(0, start - self.offset)
+        if skipped:
+            self.seek(start)
+        return skipped
 
 
 class Found(NamedTuple):
-    """What lies in the directory.
+    """Result of a scan.
 
     Attributes:
         newer: Opened files, newest first.
-        known: Whether the file where to stop was there.
-        older: The files behind it.
-        error: Why the file at the path itself cannot be read.
-        unread: Why backups cannot be.
+        known: True if the file at which to stop was found.
+        older: Files behind it.
+        error: Cause why the file at the path itself cannot be read.
+        unread: Causes why backups cannot be.
     """
 
     newer: list[File]
@@ -82,26 +129,46 @@ class Found(NamedTuple):
     unread: list[OSError]
 
 
-def since(path: str, newest: Key) -> Found:
-    """Open what is newer than `newest`."""
+def files_newer_than(path: str, newest: Key) -> Found:
+    """Open the files that are newer than `newest`."""
     return _Scan(path, newest).run()
 
 
-def from_on(path: str, oldest: Key) -> Found:
-    """Open `oldest` and what is newer."""
+def files_from(path: str, oldest: Key) -> Found:
+    """Open `oldest` and the files that are newer."""
     return _Scan(path, oldest, inclusive=True).run()
 
 
-def newest(path: str, backups: int) -> Found:
-    """Open what is at the path, and the newest `backups`."""
+def newest_files(path: str, backups: int) -> Found:
+    """Open the file at the path and its newest `backups`."""
     return _Scan(path, None, backups=backups).run()
 
 
-def drop(files: list[File], marks: AbstractSet[FileId]) -> list[File]:
-    """Close those of some files that are marked, and return the others."""
-    known = {file.fd for file in files if file.mark in marks}
-    close(file for file in files if file.fd in known)
-    return [file for file in files if file.fd not in known]
+def copy_of(path: str, key: Key, offset: int, check: int) -> File | None:
+    """Open the newest backup that continues at a position of a file with another key: copytruncate made it."""
+    for name in _backup_names(path):
+        try:
+            file = _open(name)
+        except OSError:  # no such backup, or none that can be read
+            continue
+        if file.key != key and file.size >= offset > 0:
+            file.seek(offset)
+            if zlib.crc32(file.tail) == check:
+                return file
+        os.close(file.fd)
+    return None
+
+
+def is_present(path: str, position: Position) -> bool:
+    """Return whether the file of a position has the path or is one of its backups."""
+    return any(_has_key(name, position[:2]) for name in (path, *_backup_names(path)))
+
+
+def close_known(files: list[File], known: AbstractSet[FileId]) -> list[File]:
+    """Close the files that are known, and return the others."""
+    descriptors = {file.fd for file in files if file.id in known}
+    close(file for file in files if file.fd in descriptors)
+    return [file for file in files if file.fd not in descriptors]
 
 
 def close(files: Iterable[File]) -> None:
@@ -110,15 +177,19 @@ def close(files: Iterable[File]) -> None:
         os.close(file.fd)
 
 
-class _Scan:
-    """Try the names from new to old, the way in which rotation moves the files.
+def _backup_names(path: str) -> list[str]:
+    return [f"{path}.{number}" for number in range(MAX_BACKUPS)]
 
-    So one that is moved meanwhile is met twice, and none is passed by. But a newer one may come past those that were
-    met before, so then all is tried again. What is open stays so: it may be deleted before it is met another time.
+
+class _Scan:
+    """Scan of the names from new to old, the direction in which rotation moves the files.
+
+    A file that is moved meanwhile is met twice, and no file is missed. A newer file may come past the ones that were
+    met before, so the scan is repeated then. Opened files stay open: one may be deleted before it is met again.
     """
 
-    def __init__(self, path: str, stop: Key | None, *, inclusive: bool = False, backups: int = _BACKUPS) -> None:
-        self._names = (path, *(f"{path}.{number}" for number in range(_BACKUPS)))
+    def __init__(self, path: str, stop: Key | None, *, inclusive: bool = False, backups: int = MAX_BACKUPS) -> None:
+        self._names = (path, *_backup_names(path))
         self._stop = stop
         self._inclusive = inclusive
         self._backups = backups
@@ -129,10 +200,10 @@ class _Scan:
         self._errors: dict[str, OSError] = {}
 
     def run(self) -> Found:
-        """Look until nothing moves meanwhile."""
+        """Scan until no file moves meanwhile."""
         order: list[Key] = []
         for _ in range(_ATTEMPTS):
-            still = self._look()
+            still = self._visit_all()
             order = self._met + [key for key in order if key not in self._met]
             if still:
                 break
@@ -140,32 +211,32 @@ class _Scan:
         newer = [self._files[key] for key in order if key in self._files]
         return Found(newer, self._known, self._older, error, list(self._errors.values()))
 
-    def _look(self) -> bool:
-        """Try all names; return whether nothing moved."""
+    def _visit_all(self) -> bool:
+        """Visit all names; return whether no file moved."""
         self._met, self._older, self._errors = [], set(), {}
         still = True
         for name in self._names:
             try:
                 still &= self._visit(name)
-            except FileNotFoundError:  # there is none of this name, or it has another one now
+            except FileNotFoundError:  # there is no such file, or it has another name now
                 continue
-            except OSError as error:  # told with what was found
+            except OSError as error:  # part of the result
                 self._errors[name] = error
         return still
 
     def _visit(self, name: str) -> bool:
-        mark = _mark(name)
-        key = mark[0]
+        file_id = _file_id(name)
+        key = file_id[0]
         if key in self._met:
             return False
-        enough = self._stop in self._met or (name != self._names[0] and self._taken() >= self._backups)
+        enough = self._stop in self._met or (name != self._names[0] and self._opened_backups() >= self._backups)
         self._met.append(key)
         if key == self._stop:
             self._known = True
         if (key == self._stop and not self._inclusive) or key in self._files:
             return True
         if enough:
-            self._older.add(mark)
+            self._older.add(file_id)
             return True
         file = _open(name)
         if file.key != key:
@@ -175,18 +246,24 @@ class _Scan:
         self._files[key] = file
         return True
 
-    def _taken(self) -> int:
-        """Count the backups among the files that were met and are open."""
+    def _opened_backups(self) -> int:
         return sum(key in self._files and self._files[key].path != self._names[0] for key in self._met)
 
 
-def _mark(path: str) -> FileId:
+def _has_key(path: str, key: Key) -> bool:
+    try:
+        return _file_id(path)[0] == key
+    except OSError:  # there is no file of this name
+        return False
+
+
+def _file_id(path: str) -> FileId:
     status = Path(path).stat()
     return ((status.st_dev, status.st_ino), status.st_mtime_ns)
 
 
 def _open(path: str) -> File:
-    """Open a regular file, and nothing else: to open a FIFO would wake its writers."""
+    """Open a regular file. A FIFO is not opened, because that would wake its writers."""
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise OSError(errno.EINVAL, "is no regular file", path)
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
