@@ -1,6 +1,11 @@
-"""The dashboards as readable Python; `make dashboards` writes them to dashboards/ as what Grafana loads.
+"""Source of the Grafana dashboards; `make dashboards` writes their JSON to dashboards/.
 
-A builder of our own and not grafana-foundation-sdk: what is needed of the JSON is some 200 lines, and they read as what
-one sees. The SDK pins every dashboard to one release of Grafana under version numbers that pip orders wrongly, sets no
-panel ids and checks nothing; Grafana's own schema, which tests/project/test_dashboards.py holds these to, checks more.
+    fleet.py, migration.py, health.py   rows of panels, with their queries
+    sentences.py                        verdicts as text, made by PromQL
+    panels.py                           the kinds of panels: stat, graph, heatmap, timeline, table
+    builder.py                          the JSON that Grafana loads, with the dashboards' variables in every selector
+
+The builder is about 250 lines and replaces grafana-foundation-sdk. The SDK ties every dashboard to one Grafana release,
+its version numbers sort wrongly in pip, and it neither sets panel ids nor checks anything. Grafana's own schema and the
+rules in tests/project/test_dashboards.py check more than the SDK's types would.
 """

@@ -1,6 +1,10 @@
-"""What a dashboard is made of: queries, panels, rows of them, and the JSON that Grafana 10 and later load.
+"""The parts of a dashboard and the JSON that Grafana 10.4 and later load.
 
-Expressions are written without the dashboard's variables: every selector of a metric of ours is given them here.
+Expressions are written without the dashboard's variables. `select` adds them to every selector:
+
+    qemu_migration_active                          -> {job=~"$job", instance=~"$instance"}, and vm=~"$vm" on One migration
+    qemu_migration_info{instance=~".+"}            -> {job=~"$job"} only: all hosts, as for the other end of a migration
+    ALERTS, ALERTS_FOR_STATE                       -> vm=~"$vm" only: an alert may be about many hosts
 """
 
 from __future__ import annotations
@@ -14,30 +18,40 @@ from qemu_migration_exporter.metrics.table import MIGRATION
 
 Json = dict[str, Any]
 
-#: Of Grafana 10.4; later ones take it further by themselves.
+#: The schema of Grafana 10.4; later releases migrate it when they load it.
 _SCHEMA_VERSION: Final = 39
 _COLUMNS: Final = 24
-#: The variables every dashboard has, and what each selects.
-_JOB_AND_INSTANCE: Final = 'job=~"$job", instance=~"$instance"'
-_SELECTOR: Final = re.compile(r"\b(qemu_migrations?_\w+|up|scrape_duration_seconds|ALERTS)\b(?:\{([^}]*)\})?")
-_OF_A_VM: Final = {"ALERTS", *(metric.name for metric in MIGRATION if "vm" in metric.labels)}
+_JOB: Final = 'job=~"$job"'
+_JOB_AND_INSTANCE: Final = f'{_JOB}, instance=~"$instance"'
+#: A string, which is left as it is, or a metric with its matchers.
+_SELECTOR: Final = re.compile(
+    r'"(?:[^"\\]|\\.)*"|`[^`]*`'
+    r"|\b(?P<name>qemu_migrations?_\w+|up|scrape_duration_seconds|ALERTS(?:_FOR_STATE)?)\b(?:\{(?P<written>[^}]*)\})?"
+)
+_ALERTS: Final = {"ALERTS", "ALERTS_FOR_STATE"}
+_WITH_VM: Final = {*_ALERTS, *(metric.name for metric in MIGRATION if "vm" in metric.labels)}
 
 DATASOURCE: Final[Json] = {"type": "prometheus", "uid": "${datasource}"}
 
-#: Colours say the same everywhere: of results, and of what a threshold is passed into.
-GREEN, YELLOW, RED, BLUE, GREY = "green", "yellow", "red", "blue", "text"
+#: For a number that is not known.
+DASH: Final = "-"
+#: The unit of a ratio: 125 \N{MULTIPLICATION SIGN}, not 12500 %.
+TIMES: Final = "suffix: \N{MULTIPLICATION SIGN}"
+
+#: A colour has one meaning everywhere, for results and for thresholds.
+GREEN, YELLOW, ORANGE, RED, BLUE, PURPLE, GREY = "green", "yellow", "orange", "red", "blue", "purple", "text"
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question to Prometheus.
+    """A query to Prometheus.
 
     Attributes:
         expr: PromQL, without the dashboard's variables.
-        legend: What its series are called, `{{label}}` standing for a label's value.
-        instant: Whether it is asked for the end of the time range only.
-        shape: As Grafana names it; a heatmap takes buckets, a table takes labels as columns.
-        exemplars: Whether to ask for the traces behind it too.
+        legend: The name of its series, `{{label}}` for a label's value.
+        instant: True if it is evaluated at the end of the time range only.
+        shape: Grafana's format; a heatmap takes buckets, a table takes labels as columns.
+        exemplars: True if exemplars are fetched too.
     """
 
     expr: str
@@ -54,10 +68,12 @@ class Panel:
     Attributes:
         kind: Grafana's plugin.
         unit: Grafana's name of the unit.
+        empty: The text of the panel without data.
         steps: Thresholds, from low to high: the colour from a value on; the first has none.
         custom: The plugin's own field configuration.
         mappings: Texts and colours for values.
         overrides: Field configuration by the name of a series or column.
+        least_step: The smallest step of its queries.
     """
 
     title: str
@@ -65,6 +81,7 @@ class Panel:
     kind: str
     unit: str
     queries: Sequence[Query]
+    empty: str
     width: int = 12
     height: int = 8
     steps: Sequence[tuple[float | None, str]] = ((None, GREEN),)
@@ -74,6 +91,7 @@ class Panel:
     mappings: Sequence[Json] = ()
     overrides: Mapping[str, Json] = field(default_factory=dict)
     transformations: Sequence[Json] = ()
+    least_step: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +107,9 @@ class Dashboard:
     """A whole dashboard.
 
     Attributes:
-        uid: Stable for ever: links and bookmarks name it.
-        vm: Whether it is of one virtual machine, chosen by a variable.
+        uid: Stable for ever, because links and bookmarks contain it.
+        vm: True if it is about one virtual machine, chosen by a variable.
+        marks: Annotations; `enabled` of them are drawn at first.
     """
 
     uid: str
@@ -99,11 +118,12 @@ class Dashboard:
     rows: Sequence[Row]
     since: str = "now-1h"
     vm: bool = False
+    marks: Sequence[Json] = ()
 
     def json(self) -> Json:
-        """Build what Grafana loads; panels get ids in the order they stand in."""
+        """Build the JSON that Grafana loads; panel ids follow the order of the panels."""
         return {
-            "annotations": {"list": _annotations(vm=self.vm)},
+            "annotations": {"list": [{**mark, "expr": select(mark["expr"], vm=self.vm)} for mark in self.marks]},
             "description": self.description,
             "editable": False,
             "graphTooltip": 1,
@@ -121,21 +141,21 @@ class Dashboard:
 
 
 def select(expr: str, *, vm: bool) -> str:
-    """Give every selector in an expression the dashboard's variables; `vm` to those metrics that have the label.
-
-    An alert may be about many hosts and then has no instance: it is left as it is.
-    """
+    """Add the dashboard's variables to every selector of an expression; see the top of this module."""
 
     def matchers(found: re.Match[str]) -> str:
-        ours = [] if found[1] == "ALERTS" else [_JOB_AND_INSTANCE]
-        of_the_vm = ['vm=~"$vm"'] if vm and found[1] in _OF_A_VM else []
-        return f"{found[1]}{{{', '.join(filter(None, (found[2], *ours, *of_the_vm)))}}}"
+        name, written = found["name"], found["written"] or ""
+        if name is None:
+            return found[0]
+        ours = _JOB if "instance" in written else "" if name in _ALERTS else _JOB_AND_INSTANCE
+        of_the_vm = 'vm=~"$vm"' if vm and name in _WITH_VM and "instance" not in written else ""
+        return f"{name}{{{', '.join(filter(None, (written, ours, of_the_vm)))}}}"
 
     return _SELECTOR.sub(matchers, " ".join(expr.split()))
 
 
 def named(values: Mapping[str, tuple[str, str]]) -> Json:
-    """Show values as texts in colours: `{"1": ("stalled", RED)}`."""
+    """Map values to texts in colours: `{"1": ("stalled", RED)}`."""
     return {
         "type": "value",
         "options": {
@@ -145,8 +165,13 @@ def named(values: Mapping[str, tuple[str, str]]) -> Json:
     }
 
 
+def shown_as(text: str) -> Json:
+    """Map every value to one text."""
+    return {"type": "regex", "options": {"pattern": ".+", "result": {"text": text, "index": 0}}}
+
+
 def _place(rows: Sequence[Row], *, vm: bool) -> list[Json]:
-    """Lay panels out from left to right, a new line where one does not fit."""
+    """Lay panels out from left to right; a panel that does not fit begins a new line."""
     placed: list[Json] = []
     top = 0
     for row in rows:
@@ -176,16 +201,28 @@ def _panel(panel: Panel, *, vm: bool) -> Json:
         "color": {"mode": "thresholds" if panel.kind in {"stat", "table", "state-timeline"} else "palette-classic"},
         "custom": panel.custom,
         "mappings": list(panel.mappings),
+        "noValue": panel.empty,
         "thresholds": {"mode": "absolute", "steps": [{"value": value, "color": color} for value, color in panel.steps]},
         "unit": panel.unit,
         **panel.defaults,
     }
+    # The panel without data shows `empty`; a single value that is absent, in a legend or a cell, does not.
+    absent = {"timeseries": DASH, "state-timeline": " "}.get(panel.kind)
+    dash = {"matcher": {"id": "byType", "options": "number"}, "properties": [{"id": "noValue", "value": absent}]}
+    overrides = [
+        *([dash] if absent else []),
+        *(_override(*item) for item in panel.overrides.items()),
+    ]
     return {
         "datasource": DATASOURCE,
         "description": panel.description,
-        "fieldConfig": {"defaults": defaults, "overrides": [_override(*each) for each in panel.overrides.items()]},
+        "fieldConfig": {"defaults": defaults, "overrides": overrides},
+        **({"interval": panel.least_step} if panel.least_step else {}),
         "options": panel.options,
-        "targets": [_target(query, chr(ord("A") + index), vm=vm) for index, query in enumerate(panel.queries)],
+        "targets": [
+            _target(query, chr(ord("A") + index), vm=vm) | ({"interval": panel.least_step} if panel.least_step else {})
+            for index, query in enumerate(panel.queries)
+        ],
         "title": panel.title,
         "transformations": list(panel.transformations),
         "type": panel.kind,
@@ -223,13 +260,14 @@ def _variables(*, vm: bool) -> list[Json]:
     if vm:
         query = f"label_values(qemu_migration_active{{{_JOB_AND_INSTANCE}}}, vm)"
         variables.append({**_label_variable("vm", query, "VM"), "multi": False, "includeAll": False})
-        variables[-1].pop("allValue")
+        del variables[-1]["allValue"], variables[-1]["current"]
     return variables
 
 
 def _label_variable(name: str, query: str, label: str) -> Json:
     return {
         "allValue": ".+",
+        "current": {"text": ["All"], "value": ["$__all"]},
         "datasource": DATASOURCE,
         "includeAll": True,
         "label": label,
@@ -242,34 +280,23 @@ def _label_variable(name: str, query: str, label: str) -> Json:
     }
 
 
-def _annotations(*, vm: bool) -> list[Json]:
-    """Mark the alerts that fire, and where migrations begin and end."""
-    marks = (
-        (
-            "Alerts",
-            'ALERTS{alertname=~"QemuMigration.+", alertstate="firing"}',
-            RED,
-            "{{alertname}}",
-            "{{vm}} {{instance}}",
-        ),
-        ("Start", "qemu_migration_start_timestamp_seconds * 1000", BLUE, "migration starts", "{{vm}}"),
-        ("End", "qemu_migration_end_timestamp_seconds * 1000", GREY, "migration ends", "{{vm}}"),
-    )
-    return [
-        {
-            "datasource": DATASOURCE,
-            "enable": True,
-            "expr": select(expr, vm=vm),
-            "iconColor": color,
-            "name": name,
-            "step": "10s",
-            "tagKeys": "instance",
-            "textFormat": text,
-            "titleFormat": title,
-            "useValueForTime": name != "Alerts",
-        }
-        for name, expr, color, title, text in marks
-    ]
+def mark(name: str, expr: str, color: str, title: str, text: str, *, enabled: bool) -> Json:
+    """Return an annotation at the times that are the values of an expression, in ms.
+
+    A point in time and not a range: Grafana shades the whole of a range, over every curve.
+    """
+    return {
+        "datasource": DATASOURCE,
+        "enable": enabled,
+        "expr": expr,
+        "iconColor": color,
+        "name": name,
+        "step": "10s",
+        "tagKeys": "instance",
+        "textFormat": text,
+        "titleFormat": title,
+        "useValueForTime": True,
+    }
 
 
 def _link_to_the_others() -> Json:

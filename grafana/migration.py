@@ -1,62 +1,119 @@
-"""One migration: pending against threshold, sent against dirtied, phases, the downtime it needs, the verdict."""
+"""One migration: its verdict, rounds, phases, the downtime it needs, and the other end on another host."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from grafana.builder import BLUE, GREY, RED, Dashboard, Query, Row, named
-from grafana.panels import YES_OR_NO, good_to, graph, sentence, stat, table, timeline, trace_link
-from grafana.sentences import ENDED, RUNNING
+from grafana.builder import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, TIMES, YELLOW, Dashboard, Json, Query, Row, mark
+from grafana.panels import HOST, RESULTS, TRACE, Column, graph, stat, table, timeline
+from grafana.sentences import ON, PER_VM, REASONS, RUNNING, WHILE_ACTIVE
+
+_NOT_RUN: Final = "This virtual machine did not migrate in this time range."
+_NOTHING_RUNS: Final = "No migration of this virtual machine is running."
+
+_PHASES: Final = {
+    "setup": ("setup", PURPLE),
+    "iterate": ("rounds", BLUE),
+    "complete_precopy": ("switchover, guest stopped", ORANGE),
+    "postcopy": ("post-copy", GREEN),
+    "cleanup": ("cleanup", GREY),
+}
+_REASON_COLOURS: Final = (
+    "dark-red", "red", "super-light-red", "light-red", "dark-orange", "orange", "dark-yellow", "yellow", "dark-purple",
+    "purple",
+)  # fmt: skip
+#: Stall reasons are drawn as numbers from here on, phases from 1 on; 0 is a migration that is not stalled.
+_FIRST_REASON: Final = 11
+
+_LIMIT: Final[Json] = {
+    "color": {"mode": "fixed", "fixedColor": RED},
+    "custom.lineStyle": {"dash": [6, 4], "fill": "dash"},
+    "custom.fillOpacity": 0,
+}
+
+
+def _coloured(color: str) -> Json:
+    return {"color": {"mode": "fixed", "fixedColor": color}}
+
+
+def _numbered(metric: str, label: str, values: dict[str, int]) -> str:
+    """Return the number of the label whose series is 1."""
+    numbers = (f'({metric}{{{label}="{value}"}} == 1) * {number}' for value, number in values.items())
+    return f"max by ({PER_VM}) (" + f" or {ON} ".join(numbers) + ")"
+
+
+_PHASE: Final = _numbered("qemu_migration_phase", "phase", {name: index for index, name in enumerate(_PHASES, 1)})
+_REASON: Final = _numbered(
+    "qemu_migration_stall_reason",
+    "reason",
+    {reason.value: index for index, reason in enumerate(REASONS, _FIRST_REASON)},
+)
 
 _VERDICT: Final = Row(
     "Verdict",
     [
-        sentence(
-            "In a sentence",
-            "What the migration does, what it would need to end, or how it ended.",
-            [RUNNING, ENDED],
+        table(
+            "Verdict and command",
+            "What the migration does, what it would need to end, and the command for it.",
+            [RUNNING],
+            {
+                "Value": Column(
+                    title="Stalled for",
+                    width=105,
+                    unit="s",
+                    states={"-1": ("running", BLUE)},
+                    steps=((None, BLUE), (0, RED)),
+                ),
+                "with_command": Column(title="What to do", width=330, wraps=True),
+                "sentence": Column(title="In a sentence", wraps=True),
+                **HOST,
+                **TRACE,
+            },
+            sort="Stalled for",
+            empty=_NOTHING_RUNS,
+            height=4,
         ),
         stat(
-            "Stalled",
-            "Whether it does not get nearer to its end.",
-            "max(qemu_migration_stalled)",
-            "none",
-            steps=good_to(1),
-            mappings=[YES_OR_NO],
-        ),
-        stat(
-            "Round",
-            "The pass over the dirty bitmap it is in; the first sends all memory.",
-            "max(qemu_migration_round)",
+            "Round now",
+            "The pass over the dirty bitmap; the first sends all memory.",
+            f"max(qemu_migration_round {WHILE_ACTIVE})",
             "none",
         ),
         stat(
             "No progress for",
-            "Time since pending was last at a new least, at the end of a round; while it runs.",
-            "max(time() - qemu_migration_last_progress_timestamp_seconds and on (job, instance, vm) qemu_migration_active == 1)",
+            "Time since a round last began with less pending than any before.",
+            f"max(time() - qemu_migration_last_progress_timestamp_seconds {WHILE_ACTIVE})",
             "s",
-            steps=good_to(60, 300),
+            steps=((None, BLUE), (60, YELLOW), (300, RED)),
         ),
         stat(
-            "Downtime needed, of the limit",
-            "The downtime it would take to send what was pending at the last boundary, over the limit. QEMU stops the"
-            " guest below 1; from 1 on it goes round again.",
-            "max(qemu_migration_required_downtime_seconds / (qemu_migration_downtime_limit_seconds > 0))",
-            "percentunit",
-            steps=good_to(1, 3),
+            "Downtime needed",
+            "How many times the downtime limit it would take to stop the guest now. QEMU stops it below 1.",
+            f"max(qemu_migration_required_downtime_seconds / (qemu_migration_downtime_limit_seconds > 0) {WHILE_ACTIVE})",
+            f"{TIMES} limit",
+            steps=((None, BLUE), (1, YELLOW), (3, RED)),
+            decimals=1,
+        ),
+        stat(
+            "Memory",
+            "Bytes to send at the beginning: all memory.",
+            "max(qemu_migration_ram_bytes)",
+            "bytes",
         ),
         stat(
             "Last downtime",
-            "How long the guest stood still, in the last migration that ended.",
+            "How long the guest was stopped in the last migration that ended.",
             "max(qemu_migration_last_downtime_seconds)",
             "s",
-            steps=good_to(1, 10),
+            steps=((None, BLUE), (1, YELLOW), (10, RED)),
+            empty="none yet",
         ),
         stat(
             "Last duration",
             "Total time of the last migration that ended.",
             "max(qemu_migration_last_duration_seconds)",
             "s",
+            empty="none yet",
         ),
     ],
 )
@@ -64,137 +121,155 @@ _VERDICT: Final = Row(
 _ROUNDS: Final = Row(
     "Rounds",
     [
-        graph(
-            "Pending against threshold",
-            "Pending must fall below the threshold for QEMU to stop the guest. Within a round it always falls: compare"
-            " the peaks, and the best of them.",
+        timeline(
+            "Phases and stalls",
+            "A switchover shorter than the scrape interval is seen in the trace only.",
             [
-                Query("qemu_migration_pending_bytes", "pending"),
-                Query("qemu_migration_best_pending_bytes", "best at a boundary"),
-                Query("qemu_migration_threshold_bytes", "threshold"),
-                Query("qemu_migration_round", "round"),
+                Query(f"{_PHASE} {WHILE_ACTIVE}", "phase"),
+                Query(f"({_REASON} or {ON} 0 * qemu_migration_active) {WHILE_ACTIVE}", "stalled"),
             ],
-            "bytes",
-            overrides={
-                "threshold": {
-                    "color": {"mode": "fixed", "fixedColor": RED},
-                    "custom.lineStyle": {"dash": [6, 4], "fill": "dash"},
-                },
-                "round": {
-                    "unit": "none",
-                    "color": {"mode": "fixed", "fixedColor": GREY},
-                    "custom.axisPlacement": "right",
-                    "custom.lineInterpolation": "stepAfter",
-                    "custom.fillOpacity": 0,
+            {
+                "0": ("not stalled", "transparent"),
+                **{str(index): shown for index, shown in enumerate(_PHASES.values(), 1)},
+                **{
+                    str(index): (f"stalled: {reason.value}", color)
+                    for index, (reason, color) in enumerate(zip(REASONS, _REASON_COLOURS, strict=False), _FIRST_REASON)
                 },
             },
+            empty=_NOT_RUN,
+        ),
+        graph(
+            "Pending against threshold",
+            "QEMU stops the guest when pending falls below the threshold. In a round it always falls: compare the peaks.",
+            [
+                Query(f"qemu_migration_pending_bytes {WHILE_ACTIVE}", "pending"),
+                Query(f"qemu_migration_best_pending_bytes {WHILE_ACTIVE}", "best at the start of a round"),
+                Query(f"qemu_migration_threshold_bytes {WHILE_ACTIVE}", "threshold"),
+            ],
+            "bytes",
+            log=2,
+            few=True,
+            ends=True,
+            overrides={
+                "pending": _coloured(BLUE),
+                "best at the start of a round": _coloured(GREEN),
+                "threshold": _LIMIT,
+            },
+            empty=_NOT_RUN,
         ),
         graph(
             "Sent against dirtied again",
-            "Where the guest dirties memory faster than it is sent, no number of rounds will do: more bandwidth, a"
-            " throttle, more downtime or post-copy.",
+            "Where the guest dirties memory as fast as it is sent, more rounds do not help: more bandwidth, a throttle,"
+            " more downtime or post-copy does.",
             [
-                Query("qemu_migration_bandwidth_bytes_per_second", "sent, last window"),
-                Query(
-                    "rate(qemu_migration_transferred_bytes_total[$__rate_interval])", "sent, measured", exemplars=True
-                ),
-                Query("qemu_migration_dirty_bytes_per_second", "dirtied again"),
-                Query("qemu_migration_required_bandwidth_bytes_per_second", "would be enough"),
+                Query(f"qemu_migration_bandwidth_bytes_per_second {WHILE_ACTIVE}", "sent"),
+                Query(f"qemu_migration_dirty_bytes_per_second {WHILE_ACTIVE}", "dirtied again"),
+                Query(f"qemu_migration_required_bandwidth_bytes_per_second {WHILE_ACTIVE}", "would be enough"),
             ],
             "binBps",
-            overrides={"dirtied again": {"color": {"mode": "fixed", "fixedColor": RED}}},
-        ),
-        timeline(
-            "Phases",
-            "Setup, rounds, switchover, post-copy, cleanup. A switchover shorter than the scrape interval is seen in the"
-            " trace only.",
-            Query("qemu_migration_phase", "{{phase}}"),
-            [named({"0": ("", "transparent"), "1": ("here", BLUE)})],
+            log=2,
+            few=True,
+            ends=True,
+            overrides={"sent": _coloured(BLUE), "dirtied again": _coloured(RED), "would be enough": _coloured(PURPLE)},
+            empty=_NOT_RUN,
         ),
         graph(
             "Downtime needed against limit",
-            "What sending the pending bytes takes at the present bandwidth, and what is allowed.",
+            "The time that sending the pending memory takes at the present bandwidth, and the limit.",
             [
-                Query("qemu_migration_required_downtime_seconds", "needed"),
-                Query("qemu_migration_downtime_limit_seconds", "limit"),
+                Query(f"qemu_migration_required_downtime_seconds {WHILE_ACTIVE}", "needed"),
+                Query(f"qemu_migration_downtime_limit_seconds {WHILE_ACTIVE}", "limit"),
             ],
             "s",
-            overrides={
-                "limit": {
-                    "color": {"mode": "fixed", "fixedColor": RED},
-                    "custom.lineStyle": {"dash": [6, 4], "fill": "dash"},
-                }
-            },
-        ),
-        timeline(
-            "Stalled, and why",
-            "A line for each reason, coloured while it holds.",
-            Query("qemu_migration_stall_reason", "{{reason}}"),
-            [named({"0": ("", "transparent"), "1": ("here", RED)})],
+            log=10,
+            few=True,
+            ends=True,
+            overrides={"needed": _coloured(BLUE), "limit": _LIMIT},
+            empty=_NOT_RUN,
         ),
         graph(
-            "Bitmap syncs and slices",
-            "Each sync begins a round. Many a second with little between them: the guest's working set is re-sent whole.",
-            [
-                Query("rate(qemu_migration_bitmap_syncs_total[$__rate_interval])", "bitmap syncs", exemplars=True),
-                Query("rate(qemu_migration_iterations_total[$__rate_interval])", "iterations"),
-            ],
-            "ops",
+            "Round",
+            "Rounds that follow each other quickly with little between them send the guest's working set again and again.",
+            [Query(f"qemu_migration_round {WHILE_ACTIVE}", "round")],
+            "none",
+            few=True,
+            ends=True,
+            at_least=10,
+            empty=_NOT_RUN,
         ),
         graph(
             "Throttle",
-            "How much of the guest's CPU time auto-converge takes away (QEMU 9.2 and later tell); its default maximum is 99 %.",
-            [Query("qemu_migration_throttle_ratio", "throttle")],
+            "CPU time that auto-converge takes from the guest; its default maximum is 99 %.",
+            [Query(f"qemu_migration_throttle_ratio {WHILE_ACTIVE}", "throttled")],
             "percentunit",
-            steps=good_to(0.5, 0.9),
+            steps=((None, BLUE), (0.5, YELLOW), (0.9, RED)),
             highest=1,
+            few=True,
+            ends=True,
+            empty="Not throttled, or QEMU is older than 9.2 and does not print it.",
         ),
         graph(
             "Throttle steps and post-copy requests",
-            "How often the guest was throttled further, and how many pages the destination had to ask for.",
+            "How often the guest was throttled further, and how many pages the destination asked for.",
             [
-                Query("rate(qemu_migration_throttles_total[$__rate_interval])", "throttle steps"),
+                Query(f"rate(qemu_migration_throttles_total[$__rate_interval]) {WHILE_ACTIVE}", "throttle steps"),
                 Query(
-                    "rate(qemu_migration_postcopy_requests_total[$__rate_interval])", "page requests", exemplars=True
+                    f"rate(qemu_migration_postcopy_requests_total[$__rate_interval]) {WHILE_ACTIVE}",
+                    "page requests",
+                    exemplars=True,
                 ),
             ],
             "ops",
+            few=True,
+            ends=True,
+            at_least=1,
+            empty=_NOT_RUN,
         ),
     ],
 )
 
-_FACTS: Final = Row(
-    "Trace and facts",
+#: All hosts, joined by the guest's UUID: the other end is on another host, perhaps under another name.
+_SAME_GUEST: Final = 'and on (uuid) qemu_migration_info{uuid!=""}'
+
+_OF_AN_END: Final = "job, instance, vm, uuid, side, mode, trace_id"
+
+_ENDS: Final = Row(
+    "Both ends",
     [
         table(
-            "Trace",
-            "Of the newest migration, on both sides where both have an exporter; the trace grows while it runs.",
-            ["max by (trace_id, vm, uuid, side, mode, instance) (qemu_migration_info)"],
+            "Both ends",
+            "Source and destination of the newest migration, joined by the guest's UUID across all hosts. A destination has"
+            " a trace and a report; its numbers are those of the source.",
+            [f'max by ({_OF_AN_END}) (qemu_migration_info{{instance=~".+"}} {_SAME_GUEST} or qemu_migration_info)'],
             {
-                "vm": ("VM", {}),
-                "side": ("Side", {}),
-                "mode": ("Mode", {}),
-                "instance": ("Host", {}),
-                "uuid": ("UUID", {}),
-                "trace_id": ("Trace", {"links": [trace_link("${__data.fields.trace_id}")]}),
+                "side": Column(title="Side", width=110),
+                **HOST,
+                "vm": Column(title="VM", wraps=True),
+                "mode": Column(title="Mode", width=95),
+                "uuid": Column(title="UUID", width=320),
+                **TRACE,
             },
-            join="trace_id",
-            height=5,
-            width=16,
+            sort="Side",
+            empty=_NOT_RUN,
+            height=4,
         ),
-        stat(
-            "Memory",
-            "Bytes pending after setup: all memory to send.",
-            "max(qemu_migration_ram_bytes)",
-            "bytes",
-            width=4,
-        ),
-        stat(
-            "Started",
-            "When the newest migration began.",
-            "max(qemu_migration_start_timestamp_seconds) * 1000",
-            "dateTimeAsIso",
-            width=4,
+        table(
+            "How it ended",
+            "The last migration of this virtual machine that ended.",
+            [
+                f"max by ({PER_VM}, result) (qemu_migration_last_result == 1)",
+                f"max by ({PER_VM}) (qemu_migration_last_duration_seconds)",
+                f"max by ({PER_VM}) (qemu_migration_last_downtime_seconds or {ON} 0 * qemu_migration_active - 1)",
+            ],
+            {
+                "result": Column(title="Result", states={name: (name, color) for name, color in RESULTS.items()}),
+                "Value #B": Column(title="Duration", width=105, unit="s"),
+                "Value #C": Column(title="Downtime", width=105, unit="s"),
+                **HOST,
+            },
+            sort="Result",
+            empty="No migration of this virtual machine ended lately.",
+            height=4,
         ),
     ],
 )
@@ -202,7 +277,22 @@ _FACTS: Final = Row(
 ONE_MIGRATION: Final = Dashboard(
     uid="qemu-migration-one",
     title="QEMU migration / One migration",
-    description="One virtual machine: its rounds, what it would need, its phases, its verdict, the way to its trace.",
-    rows=[_VERDICT, _ROUNDS, _FACTS],
+    description="One virtual machine: the verdict and the command, rounds, phases, the downtime it needs, both ends.",
+    rows=[_VERDICT, _ROUNDS, _ENDS],
+    since="now-30m",
     vm=True,
+    marks=[
+        mark(
+            "Starts", "qemu_migration_start_timestamp_seconds * 1000", BLUE, "migration starts", "{{vm}}", enabled=True
+        ),
+        mark("Ends", "qemu_migration_end_timestamp_seconds * 1000", GREY, "migration ends", "{{vm}}", enabled=True),
+        mark(
+            "Alerts",
+            'ALERTS_FOR_STATE{alertname=~"QemuMigration.+"} * 1000 and ignoring (alertstate) ALERTS{alertstate="firing"}',
+            RED,
+            "{{alertname}}",
+            "{{vm}} {{instance}}",
+            enabled=True,
+        ),
+    ],
 )

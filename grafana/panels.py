@@ -1,47 +1,56 @@
-"""The few kinds of panels the dashboards use, each with how it looks."""
+"""The kinds of panels the dashboards use, each with its look."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from grafana.builder import BLUE, GREEN, GREY, RED, YELLOW, Json, Panel, Query, named
+from grafana.builder import BLUE, DASH, GREEN, GREY, RED, YELLOW, Json, Panel, Query, named, shown_as
 
 Steps = Sequence[tuple[float | None, str]]
 
-#: For what is neither good nor bad, however high.
+#: For a number that is neither good nor bad, however high.
 NEUTRAL: Final[Steps] = ((None, BLUE),)
 
-RESULTS: Final[Mapping[str, Json]] = {
-    "completed": {"color": {"mode": "fixed", "fixedColor": GREEN}},
-    "failed": {"color": {"mode": "fixed", "fixedColor": RED}},
-    "cancelled": {"color": {"mode": "fixed", "fixedColor": YELLOW}},
-    "unknown": {"color": {"mode": "fixed", "fixedColor": GREY}},
-}
+RESULTS: Final = {"completed": GREEN, "failed": RED, "cancelled": YELLOW, "unknown": GREY}
 
-YES_OR_NO: Final = named({"0": ("no", GREEN), "1": ("yes", RED)})
+#: Shown for a number that the stream does not give; queries put -1 in its place, so that a column never goes away.
+_UNKNOWN: Final = named({"-1": (DASH, GREY)})
 
 
 def trace_link(label: str) -> Json:
-    """Lead from a column or series to its trace, in whatever the variable `traces` names."""
+    """Return a link from a column or series to its trace, in the data source of the variable `traces`."""
     state = '{"datasource":"${traces}","queries":[{"refId":"A","query":"%s"}],"range":{"from":"now-24h","to":"now"}}'
-    return {"title": "Trace", "url": f"/explore?left={quote(state % label, safe='${}._')}"}
+    return {"title": "Trace", "url": f"/explore?left={quote(state % label, safe='${}._')}", "targetBlank": True}
 
+
+#: The exporter's own page of a migration, by the address that Prometheus scrapes.
+TO_ITS_REPORT: Final[Json] = {
+    "title": "Report of the exporter",
+    "url": "http://${__data.fields.instance}/migrations/${__data.fields.trace_id}",
+    "targetBlank": True,
+}
 
 #: Keeps the time range and the choices, and goes to one virtual machine.
 TO_ONE_MIGRATION: Final[Json] = {
     "title": "This migration",
     "url": "/d/qemu-migration-one?${__url_time_range}&${datasource:queryparam}&${job:queryparam}"
-    "&var-instance=${__data.fields.instance}&var-vm=${__data.fields.vm}",
+    "&var-instance=${__data.fields.instance:percentencode}&var-vm=${__data.fields.vm:percentencode}",
 }
 
 
 def good_to(warning: float, critical: float | None = None) -> Steps:
-    """Green, yellow from `warning` on, red from `critical` on; without that, red from `warning` on."""
+    """Return thresholds: green, yellow from `warning` on, red from `critical` on; without that, red from `warning` on."""
     if critical is None:
         return ((None, GREEN), (warning, RED))
     return ((None, GREEN), (warning, YELLOW), (critical, RED))
+
+
+def fixed(colors: Mapping[str, str]) -> Mapping[str, Json]:
+    """Return overrides that give series a colour by their name."""
+    return {name: {"color": {"mode": "fixed", "fixedColor": color}} for name, color in colors.items()}
 
 
 def stat(
@@ -52,22 +61,23 @@ def stat(
     *,
     steps: Steps = NEUTRAL,
     width: int = 4,
-    legend: str = "",
     mappings: Sequence[Json] = (),
-    no_value: str = "-",
+    empty: str = DASH,
+    decimals: int | None = None,
 ) -> Panel:
-    """One number, as it is at the end of the time range."""
+    """Return one number, as it is at the end of the time range."""
     return Panel(
         title=title,
         description=description,
         kind="stat",
         unit=unit,
-        queries=[Query(expr, legend, instant=True)],
+        queries=[Query(expr, instant=True)],
+        empty=empty,
         width=width,
-        height=4,
+        height=3,
         steps=steps,
         mappings=mappings,
-        defaults={"noValue": no_value},
+        defaults={} if decimals is None else {"decimals": decimals},
         options={
             "colorMode": "value",
             "graphMode": "none",
@@ -76,37 +86,7 @@ def stat(
             "percentChangeColorMode": "standard",
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
             "showPercentChange": False,
-            "textMode": "auto",
-            "wideLayout": True,
-        },
-    )
-
-
-def sentence(title: str, description: str, queries: Sequence[Query], *, height: int = 4) -> Panel:
-    """Sentences: the series' names, coloured by their values: 0 where all is well, 1 where it is not."""
-    return Panel(
-        title=title,
-        description=description,
-        kind="stat",
-        unit="none",
-        queries=queries,
-        width=24,
-        height=height,
-        steps=good_to(1),
-        defaults={
-            "links": [trace_link("${__field.labels.trace_id}")],
-            "noValue": "Nothing migrates, and nothing has in the exporters' retention.",
-        },
-        options={
-            "colorMode": "value",
-            "graphMode": "none",
-            "justifyMode": "auto",
-            "orientation": "horizontal",
-            "percentChangeColorMode": "standard",
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-            "showPercentChange": False,
-            "text": {"titleSize": 16},
-            "textMode": "name",
+            "textMode": "value",
             "wideLayout": True,
         },
     )
@@ -118,55 +98,75 @@ def graph(
     queries: Sequence[Query],
     unit: str,
     *,
+    empty: str,
     width: int = 12,
+    height: int = 8,
     steps: Steps = NEUTRAL,
     stacked: bool = False,
     bars: bool = False,
-    log: bool = False,
+    log: int | None = None,
+    few: bool = False,
+    ends: bool = False,
     overrides: Mapping[str, Json] | None = None,
     highest: float | None = None,
+    at_least: float | None = None,
+    step: str = "",
+    rename: str = "^(.*[^:\\]]):[0-9]+$",
 ) -> Panel:
-    """Lines or bars over time; thresholds that say something are drawn."""
+    """Return lines or bars over time, with their thresholds.
+
+    `few` series with short names have a legend of one line below; else it is a table beside the plot, the highest last
+    value first. `log` is the base of a logarithmic axis: 2 for bytes, so that its marks are whole, 10 for other units.
+    If a series `ends` with its migration, the legend has no values: Grafana would show the last one long after.
+    An axis goes up to `at_least`, because Grafana draws zeros on an axis to 100. `rename` is a regular expression whose
+    first group is the name in the legend; the default drops a host's port.
+    """
+    table: Json = {"displayMode": "table", "placement": "right", "width": 290}
+    if not ends:
+        table |= {"sortBy": "Last", "sortDesc": True}
+    lowest: Json = {} if log else {"min": 0}
     return Panel(
         title=title,
         description=description,
         kind="timeseries",
         unit=unit,
         queries=queries,
+        empty=empty,
         width=width,
+        height=height,
         steps=steps,
-        defaults={"min": 0} if highest is None else {"min": 0, "max": highest},
+        defaults=lowest if highest is None else {**lowest, "max": highest},
         overrides=overrides or {},
         custom={
             "drawStyle": "bars" if bars else "line",
-            "fillOpacity": 60 if bars else 30 if stacked else 8,
-            "lineWidth": 1,
-            "scaleDistribution": {"type": "log", "log": 10} if log else {"type": "linear"},
-            "showPoints": "auto",
+            "fillOpacity": 60 if bars else 30 if stacked else 0 if log else 8,
+            "lineWidth": 1 if bars or stacked else 2,
+            "scaleDistribution": {"type": "log", "log": log} if log else {"type": "linear"},
+            "showPoints": "never",
             "spanNulls": False,
             "stacking": {"group": "A", "mode": "normal" if stacked else "none"},
             "thresholdsStyle": {"mode": "dashed" if len(steps) > 1 else "off"},
+            **({} if at_least is None else {"axisSoftMax": at_least}),
         },
         options={
-            "legend": {
-                "calcs": ["lastNotNull", "max"],
-                "displayMode": "table",
-                "placement": "bottom",
-                "showLegend": True,
-            },
+            "legend": {"calcs": [] if ends else ["last"], "showLegend": True}
+            | ({"displayMode": "list", "placement": "bottom"} if few else table),
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
+        transformations=() if few else [{"id": "renameByRegex", "options": {"regex": rename, "renamePattern": "$1"}}],
+        least_step=step,
     )
 
 
-def heatmap(title: str, description: str, expr: str, *, width: int = 12) -> Panel:
-    """How observations of a histogram in seconds spread; its exemplars lead to traces."""
+def heatmap(title: str, description: str, expr: str, *, empty: str, width: int = 12) -> Panel:
+    """Return the distribution of a histogram in seconds; its exemplars lead to traces."""
     return Panel(
         title=title,
         description=description,
         kind="heatmap",
         unit="short",
         queries=[Query(expr, "{{le}}", shape="heatmap", exemplars=True)],
+        empty=empty,
         width=width,
         custom={"hideFrom": {"legend": False, "tooltip": False, "viz": False}, "scaleDistribution": {"type": "linear"}},
         options={
@@ -183,34 +183,46 @@ def heatmap(title: str, description: str, expr: str, *, width: int = 12) -> Pane
             },
             "exemplars": {"color": "rgba(255,0,255,0.7)"},
             "filterValues": {"le": 1e-9},
-            "legend": {"show": True},
+            "legend": {"show": False},
             "rowsFrame": {"layout": "auto"},
             "showValue": "never",
             "tooltip": {"mode": "single", "showColorScale": False, "yHistogram": False},
             "yAxis": {"axisPlacement": "left", "reverse": False, "unit": "s"},
         },
+        least_step="5m",
     )
 
 
 def timeline(
-    title: str, description: str, query: Query, mappings: Sequence[Json], *, width: int = 12, height: int = 8
+    title: str,
+    description: str,
+    queries: Sequence[Query],
+    states: Mapping[str, tuple[str, str]],
+    *,
+    empty: str,
+    width: int = 24,
+    height: int = 5,
 ) -> Panel:
-    """States over time, a line for each series."""
+    """Return states over time, a line for each series; `states` maps a value to its text and colour.
+
+    `mergeValues` stays off: with it, and colours by threshold, Grafana ignores the colours of the mapping.
+    """
     return Panel(
         title=title,
         description=description,
         kind="state-timeline",
         unit="none",
-        queries=[query],
+        queries=queries,
+        empty=empty,
         width=width,
         height=height,
-        steps=NEUTRAL,
-        mappings=mappings,
+        steps=((None, "transparent"),),
+        mappings=[named(states)],
         custom={"fillOpacity": 80, "lineWidth": 0},
         options={
             "alignValue": "center",
-            "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": False},
-            "mergeValues": True,
+            "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
+            "mergeValues": False,
             "rowHeight": 0.85,
             "showValue": "never",
             "tooltip": {"mode": "single", "sort": "none"},
@@ -218,20 +230,79 @@ def timeline(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        title: Its heading; an empty one hides the column, whose value links still use.
+        width: In pixels; None for the column that takes the rest.
+        unit: Grafana's name of the unit.
+        wraps: True if long text is broken into lines.
+        states: Texts and colours for values.
+        text: The text in place of every value.
+        steps: Colours by value.
+    """
+
+    title: str
+    width: int | None = None
+    unit: str | None = None
+    wraps: bool = False
+    states: Mapping[str, tuple[str, str]] | None = None
+    text: str = ""
+    steps: Steps | None = None
+    links: Sequence[Json] = ()
+
+    def look(self) -> Json:
+        """Return the field configuration."""
+        is_coloured = self.states is not None or self.steps is not None
+        steps = [{"value": value, "color": color} for value, color in self.steps or ((None, "text"),)]
+        look: Json = {
+            "displayName": self.title,
+            "noValue": DASH,
+            "mappings": [shown_as(self.text) if self.text else named(self.states) if self.states else _UNKNOWN],
+            "thresholds": {"mode": "absolute", "steps": steps},
+            "custom.cellOptions": {"type": "color-text" if is_coloured else "auto", "wrapText": self.wraps},
+        }
+        if not self.title:
+            return {"custom.hidden": True}
+        if self.width is not None:
+            look["custom.width"] = self.width
+        if self.wraps:
+            look["custom.wrapText"] = True
+        if self.unit is not None:
+            look["unit"] = self.unit
+        if self.links:
+            look["links"] = list(self.links)
+        return look
+
+
+#: Columns by the label or value that fills them.
+VM: Final = {"vm": Column(title="VM", width=190, wraps=True, links=[TO_ONE_MIGRATION])}
+WIDE_VM: Final = {"vm": Column(title="VM", wraps=True, links=[TO_ONE_MIGRATION])}
+HOST: Final = {"instance": Column(title="Host", width=150, wraps=True)}
+TRACE: Final = {
+    "trace_id": Column(
+        title="Trace", width=75, text="open", links=[trace_link("${__data.fields.trace_id}"), TO_ITS_REPORT]
+    )
+}
+
+
 def table(
     title: str,
     description: str,
     queries: Sequence[str],
-    columns: Mapping[str, tuple[str, Json]],
+    columns: Mapping[str, Column],
     *,
-    join: str,
+    sort: str,
+    empty: str,
     height: int = 8,
     width: int = 24,
-    no_value: str = "-",
 ) -> Panel:
-    """One line for each value of the label `join`, with the labels and values of all queries side by side.
+    """Return a table with a row for each set of labels that all queries share, their values side by side.
 
-    `columns` says what each field is called and how it looks, in their order; fields that are not there are hidden.
+    `columns` are in their order, by label or `Value`, which is `Value #A` where there are several queries. The rows are
+    in falling order of the column with the heading `sort`.
     """
     return Panel(
         title=title,
@@ -239,15 +310,20 @@ def table(
         kind="table",
         unit="short",
         queries=[Query(expr, instant=True, shape="table") for expr in queries],
+        empty=empty,
         width=width,
         height=height,
-        steps=NEUTRAL,
-        custom={"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False, "inspect": False},
-        defaults={"noValue": no_value},
-        overrides={name: {"displayName": shown, **look} for name, (shown, look) in columns.items()},
-        options={"cellHeight": "sm", "frameIndex": 0, "showHeader": True},
+        steps=((None, "text"),),
+        custom={"align": "left", "cellOptions": {"type": "auto"}, "filterable": False, "inspect": False},
+        overrides={name: column.look() for name, column in columns.items()},
+        options={
+            "cellHeight": "sm",
+            "frameIndex": 0,
+            "showHeader": True,
+            "sortBy": [{"displayName": sort, "desc": True}],
+        },
         transformations=[
-            {"id": "joinByField", "options": {"byField": join, "mode": "outer"}},
+            {"id": "merge", "options": {}},
             {"id": "filterFieldsByName", "options": {"include": {"names": list(columns)}}},
             {
                 "id": "organize",

@@ -1,6 +1,7 @@
-"""The dashboards as files: what they are made of, Grafana's schema, the rules of its linter, and every expression.
+"""The dashboards as files: Grafana's schema, the rules of its linter and rules of our own, and every expression.
 
-What Prometheus answers to them is in tests/e2e/test_dashboards_live.py. No Grafana is packaged where the tests run.
+The rules of our own come from looking at the dashboards with Grafana's frontend (`make renders`), which no test can do:
+no Grafana is packaged where the tests run. Prometheus' answers are tested in tests/e2e/test_dashboards_live.py.
 """
 
 from __future__ import annotations
@@ -16,21 +17,34 @@ import jsonschema
 import promql_parser
 import pytest
 import yaml
+from qemu_migration_exporter.core.model import StallReason
 from qemu_migration_exporter.metrics.table import EXPORTER, MIGRATION, Metric
 
-from grafana.__main__ import DASHBOARDS, DIRECTORY, text
+from grafana.__main__ import DASHBOARDS, DIRECTORY, export, text
+from grafana.builder import select
+from grafana.sentences import REASONS
 from tests.support.dashboards import ALL, Panel, substituted
 from tests.support.paths import DATA
 from tests.support.prometheus import need
 
-#: Made of Grafana's own types, see grafana-schema.mjs beside it.
+#: Made from Grafana's own types by grafana-schema.mjs.
 _SCHEMA = json.loads((DATA / "grafana-schema.json").read_text(encoding="utf-8"))
 
-#: What Grafana reads and its types do not have: a Prometheus annotation's own fields.
+#: Fields of a Prometheus annotation, which Grafana reads and its types lack.
 _ANNOTATION_EXTRAS = {"expr", "step", "tagKeys", "textFormat", "titleFormat", "useValueForTime"}
 
-#: Prometheus' own, which every target has.
+#: Prometheus' own series.
 _FOREIGN = {"up", "scrape_duration_seconds", "ALERTS"}
+
+#: Pixels of a panel of full width beside its borders, on a screen of 1440 pixels.
+_FULL_WIDTH = 1_360
+#: Pixels that a column without a width needs at least.
+_LEAST_WIDTH = 150
+
+#: Gauges that describe a migration while it runs; those of the last migration, its times and its identity are not.
+_OF_NOW = re.compile(
+    r"qemu_migration_(pending|best_pending|threshold|bandwidth|dirty|throttle|required|round\b|best_round|phase\b|last_progress)"
+)
 
 _KINDS = {"counter": "counter", "gauge": "gauge", "histogram": "counter"}
 _METRICS: dict[str, Metric] = {metric.name: metric for metric in (*MIGRATION, *EXPORTER)}
@@ -49,7 +63,7 @@ def _family(name: str) -> Metric | None:
 
 
 def _selectors(expr: str) -> Iterator[tuple[str, set[str], tuple[str, ...]]]:
-    """Give each selector's metric, the labels it matches, and the functions it stands in, the outermost first."""
+    """Yield each selector's metric, the labels it matches, and the functions around it, the outermost first."""
     found: list[tuple[str, set[str], tuple[str, ...]]] = []
     within: list[str] = []
 
@@ -66,15 +80,15 @@ def _selectors(expr: str) -> Iterator[tuple[str, set[str], tuple[str, ...]]]:
     yield from found
 
 
-def test_the_committed_json_is_what_the_source_makes() -> None:
-    """`make dashboards` was run, and no file is left of a dashboard that is gone."""
+def test_committed_json_equals_its_source() -> None:
+    """Else `make dashboards` was not run, or a dashboard is gone and its file is not."""
     made = {f"{name}.json": text(dashboard) for name, dashboard in DASHBOARDS.items()}
 
     assert made == {path.name: path.read_text(encoding="utf-8") for path in DIRECTORY.iterdir()}
 
 
-def test_uids_stay_what_links_and_bookmarks_say() -> None:
-    """A uid is for ever; a new dashboard is a new line here."""
+def test_uids_stay_as_they_are() -> None:
+    """Links and bookmarks contain them."""
     assert {name: dashboard.uid for name, dashboard in DASHBOARDS.items()} == {
         "fleet": "qemu-migration-fleet",
         "one-migration": "qemu-migration-one",
@@ -83,8 +97,7 @@ def test_uids_stay_what_links_and_bookmarks_say() -> None:
 
 
 @_dashboards
-def test_grafanas_schema_takes_it(name: str) -> None:
-    """The dashboard by its type, and each panel's options and fields by those of its plugin."""
+def test_dashboard_and_panels_match_grafanas_schema(name: str) -> None:
     dashboard = _load(name)
     for annotation in dashboard["annotations"]["list"]:
         assert set(annotation) >= _ANNOTATION_EXTRAS
@@ -100,7 +113,7 @@ def test_grafanas_schema_takes_it(name: str) -> None:
 
 
 def _validate_partly(value: dict[str, Any], schema: dict[str, Any] | None, name: str) -> None:
-    """Validate what is there; Grafana puts its defaults where something is not."""
+    """Validate the fields that are there; Grafana fills in defaults for the others."""
     if schema is None:
         assert value == {}
         return
@@ -109,8 +122,7 @@ def _validate_partly(value: dict[str, Any], schema: dict[str, Any] | None, name:
 
 
 @_dashboards
-def test_a_dashboard_has_the_variables_that_the_linter_asks_for(name: str) -> None:
-    """Its datasource is chosen; job and instance are many of what the metrics have; nobody edits it in place."""
+def test_dashboard_has_the_linters_variables(name: str) -> None:
     dashboard = _load(name)
     variables = {variable["name"]: variable for variable in dashboard["templating"]["list"]}
 
@@ -124,8 +136,7 @@ def test_a_dashboard_has_the_variables_that_the_linter_asks_for(name: str) -> No
 
 
 @_dashboards
-def test_panels_have_ids_of_their_own_and_do_not_overlap(name: str) -> None:
-    """Every cell of the grid belongs to one panel at most."""
+def test_panels_have_unique_ids_and_do_not_overlap(name: str) -> None:
     panels = _load(name)["panels"]
     cells = [
         (x, y)
@@ -140,8 +151,7 @@ def test_panels_have_ids_of_their_own_and_do_not_overlap(name: str) -> None:
 
 
 @_panels
-def test_a_panel_says_what_it_shows(panel: Panel) -> None:
-    """Title, a description in sentences, a unit, thresholds from low to high, the chosen datasource, a query at least."""
+def test_panel_has_the_linters_fields(panel: Panel) -> None:
     shown = panel.json
     defaults = shown["fieldConfig"]["defaults"]
     steps = [step["value"] for step in defaults["thresholds"]["steps"]]
@@ -159,14 +169,14 @@ def test_a_panel_says_what_it_shows(panel: Panel) -> None:
 
 
 @_panels
-def test_titles_are_unique_in_a_dashboard(panel: Panel) -> None:
-    """What is listed or linked by title is one panel."""
+def test_title_is_unique_in_its_dashboard(panel: Panel) -> None:
+    """Links and searches find panels by title."""
     assert 1 == sum(other.dashboard == panel.dashboard and other.title == panel.title for other in ALL)
 
 
 @_panels
-def test_expressions_hold_to_the_rules_of_the_linter(panel: Panel) -> None:
-    """They select by job and instance what exists; counters stand in rate or increase, gauges never do."""
+def test_expressions_keep_the_linters_rules(panel: Panel) -> None:
+    """They select existing metrics by job and instance; counters are inside rate or increase, gauges never are."""
     for target in panel.targets:
         for name, labels, functions in _selectors(substituted(target["expr"])):
             assert labels >= {"job", "instance"}
@@ -180,8 +190,152 @@ def test_expressions_hold_to_the_rules_of_the_linter(panel: Panel) -> None:
             assert window == "$__rate_interval"
 
 
-def test_the_rules_find_what_is_wrong() -> None:
-    """Selectors are found inside functions, aggregations and both sides of an operator."""
+def _of_kind(*kinds: str) -> list[Panel]:
+    return [panel for panel in ALL if panel.json["type"] in kinds]
+
+
+def _each(panels: list[Panel]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("panel", panels, ids=str)
+
+
+@_panels
+def test_panel_without_data_has_a_text(panel: Panel) -> None:
+    """An idle fleet is no blank panel and no "No data"; a stat's text is short enough for its box."""
+    empty = panel.json["fieldConfig"]["defaults"]["noValue"]
+
+    assert len(empty) <= 8 if panel.json["type"] == "stat" else empty.endswith(".")
+
+
+@_each(_of_kind("state-timeline"))
+def test_state_timeline_shows_its_mappings_colours(panel: Panel) -> None:
+    """With merged values and colours by threshold Grafana draws every state in the threshold's colour."""
+    defaults = panel.json["fieldConfig"]["defaults"]
+
+    assert defaults["color"]["mode"] == "fixed" or panel.json["options"]["mergeValues"] is False
+    assert all(result["color"] for mapping in defaults["mappings"] for result in mapping["options"].values())
+
+
+@_panels
+def test_matching_and_grouping_by_vm_keeps_the_host(panel: Panel) -> None:
+    """Two hosts may have virtual machines of one name."""
+    for target in panel.targets:
+        for labels in re.findall(r"\b(?:by|on|without|ignoring) ?\(([^)]*)\)", target["expr"]):
+            names = {name.strip() for name in labels.split(",")}
+            assert "vm" not in names or names >= {"job", "instance"}
+        for labels in re.findall(r"\bby ?\(([^)]*)\)", target["expr"]):
+            assert ("instance" in labels) <= ("job" in labels)
+
+
+@_each([panel for panel in ALL if panel.dashboard in {"fleet", "one-migration"}])
+def test_gauge_of_now_leaves_out_what_has_ended(panel: Panel) -> None:
+    """The exporter keeps the gauges of an ended migration for a quarter of an hour."""
+    for target in panel.targets:
+        if _OF_NOW.search(target["expr"]):
+            assert re.search(r"qemu_migration_active\{[^}]*\} == [01]", target["expr"])
+
+
+@_panels
+def test_increase_covers_the_step_or_a_fixed_time(panel: Panel) -> None:
+    """$__rate_interval is four scrapes or more: steps would overlap and count an event four times."""
+    for target in panel.targets:
+        for window in re.findall(r"\bincrease\([^[]*\[([^]]*)\]", target["expr"]):
+            assert window in {"$__interval", "$__range", "1h"}
+            assert window != "$__interval" or panel.json["interval"] == target["interval"] == "5m"
+
+
+@_each(_of_kind("timeseries"))
+def test_legend_leaves_room_for_the_plot(panel: Panel) -> None:
+    """One line below, or a table of at most 300 pixels beside it, the highest last value first."""
+    legend = panel.json["options"]["legend"]
+
+    if legend["displayMode"] == "table":
+        assert (legend["placement"], legend["width"] <= 300) == ("right", True)
+        assert not legend["calcs"] or (legend["sortBy"], legend["sortDesc"]) == ("Last", True)
+    else:
+        assert (legend["displayMode"], legend["placement"]) == ("list", "bottom")
+        assert len(panel.targets) <= 3
+
+
+@_each(_of_kind("timeseries"))
+def test_legend_shows_no_value_of_an_ended_migration(panel: Panel) -> None:
+    """Grafana's `last` stays at the last value of a series that ends, unless the query goes on at 0."""
+    for target in panel.targets:
+        ends = re.search(r"qemu_migration_active\{[^}]*\} == 1", target["expr"])
+        goes_on = re.search(r"or on \(job, instance, vm\) \(qemu_migration_active\{[^}]*\} == 0\)$", target["expr"])
+        assert panel.json["options"]["legend"]["calcs"] == ([] if ends and not goes_on else ["last"])
+
+
+@_each(_of_kind("timeseries"))
+def test_axis_of_zeros_does_not_go_to_a_hundred(panel: Panel) -> None:
+    """Counts and rates have a soft maximum; a logarithmic axis has no zero on it."""
+    defaults = panel.json["fieldConfig"]["defaults"]
+
+    if defaults["custom"]["scaleDistribution"]["type"] == "log":
+        assert "min" not in defaults
+    elif defaults["unit"] in {"none", "cps", "ops"}:
+        assert defaults["custom"]["axisSoftMax"] >= 1
+
+
+@_each(_of_kind("table"))
+def test_tables_columns_fit_a_screen_of_1440_pixels(panel: Panel) -> None:
+    """A column off the screen is not seen; exactly the flexible column takes the rest."""
+    columns = [
+        {item["id"]: item["value"] for item in override["properties"]}
+        for override in panel.json["fieldConfig"]["overrides"]
+    ]
+    shown = [column for column in columns if not column.get("custom.hidden")]
+    widths = [column["custom.width"] for column in shown if "custom.width" in column]
+
+    assert len(widths) >= len(shown) - 1
+    assert sum(widths) + _LEAST_WIDTH <= _FULL_WIDTH * panel.json["gridPos"]["w"] / 24
+
+
+@_each(_of_kind("table"))
+def test_table_is_sorted_by_a_column_it_has(panel: Panel) -> None:
+    """Grafana ignores a sort by a heading that is not there."""
+    headings = [
+        item["value"]
+        for override in panel.json["fieldConfig"]["overrides"]
+        for item in override["properties"]
+        if item["id"] == "displayName"
+    ]
+
+    assert {order["displayName"] for order in panel.json["options"]["sortBy"]} <= set(headings)
+
+
+@_each([panel for panel in _of_kind("table") if "sentence" in json.dumps(panel.json["fieldConfig"])])
+def test_sentences_wrap_and_the_worst_come_first(panel: Panel) -> None:
+    """A sentence cut after half its numbers, or below ten that are fine, helps nobody."""
+    overrides = {
+        override["matcher"]["options"]: override["properties"] for override in panel.json["fieldConfig"]["overrides"]
+    }
+    sentence = {item["id"]: item["value"] for item in overrides["sentence"]}
+
+    assert sentence["custom.cellOptions"]["wrapText"]
+    assert panel.json["options"]["sortBy"] == [{"displayName": "Stalled for", "desc": True}]
+
+
+@_dashboards
+def test_annotations_are_points_and_never_hide_a_fleet(name: str) -> None:
+    """Grafana shades the whole time of an alert, over every curve, and draws a line for each start of a fleet."""
+    annotations = _load(name)["annotations"]["list"]
+
+    assert all(annotation["useValueForTime"] for annotation in annotations)
+    assert {annotation["enable"] for annotation in annotations} == {
+        "fleet": {False},
+        "one-migration": {True},
+        "exporter-health": set(),
+    }[name]
+    assert name != "one-migration" or all('vm=~"$vm"' in annotation["expr"] for annotation in annotations)
+
+
+def test_every_stall_reason_has_words_on_the_dashboards() -> None:
+    """A new reason is a new line in grafana/sentences.py."""
+    assert set(REASONS) == set(StallReason)
+
+
+def test_selectors_are_found_in_every_place() -> None:
+    """Inside functions, aggregations and on both sides of an operator."""
     expr = "sum by (a) (rate(x_total{job='j'}[5m])) / on (a) group_left () max_over_time(y{instance='i'}[1m]) > z"
 
     assert list(_selectors(expr)) == [
@@ -191,8 +345,8 @@ def test_the_rules_find_what_is_wrong() -> None:
     ]
 
 
-def test_promtool_takes_every_expression(tmp_path: Path) -> None:
-    """Each as a recording rule: Prometheus' own parser and type checker."""
+def test_promtool_accepts_every_expression(tmp_path: Path) -> None:
+    """Prometheus' own parser and type checker, with each expression as a recording rule."""
     need("promtool")
     exprs = [substituted(target["expr"]) for panel in ALL for target in panel.targets]
     rules = [{"record": f"dashboards:{number}", "expr": expr} for number, expr in enumerate(exprs)]
@@ -207,14 +361,13 @@ def test_promtool_takes_every_expression(tmp_path: Path) -> None:
 
 @_dashboards
 def test_links_lead_to_dashboards_that_exist(name: str) -> None:
-    """A link to another dashboard names its uid."""
     uids = {dashboard.uid for dashboard in DASHBOARDS.values()}
 
     assert set(re.findall(r"/d/([\w-]+)", (DIRECTORY / f"{name}.json").read_text(encoding="utf-8"))) <= uids
 
 
-def test_provisioned_datasources_are_what_dashboards_and_exemplars_name() -> None:
-    """Exemplars lead by the label the exporter gives them to a Jaeger that is there; dashboards are where they are looked for."""
+def test_provisioning_has_the_datasources_that_are_linked() -> None:
+    """Exemplars lead to the Jaeger that is provisioned, by the exporter's label."""
     provisioning = DIRECTORY.parent / "provisioning"
     sources = yaml.safe_load((provisioning / "datasources" / "qemu-migration.yml").read_text(encoding="utf-8"))
     by_type = {source["type"]: source for source in sources["datasources"]}
@@ -228,3 +381,37 @@ def test_provisioned_datasources_are_what_dashboards_and_exemplars_name() -> Non
     assert by_type["jaeger"]["jsonData"]["tracesToMetrics"]["datasourceUid"] == by_type["prometheus"]["uid"]
     assert all(_family(query["query"].partition("{")[0]) for query in queries)
     assert provider["options"]["path"] == "/etc/grafana/dashboards/qemu-migration"
+
+
+@pytest.mark.parametrize(
+    ("expr", "expected"),
+    [
+        ("qemu_migration_active == 1", 'qemu_migration_active{job=~"$job", instance=~"$instance", vm=~"$vm"} == 1'),
+        ('up{a="b"}', 'up{a="b", job=~"$job", instance=~"$instance"}'),
+        ('qemu_migration_info{instance=~".+"}', 'qemu_migration_info{instance=~".+", job=~"$job"}'),
+        ('ALERTS{alertstate="firing"}', 'ALERTS{alertstate="firing", vm=~"$vm"}'),
+        (
+            'label_replace(up, "a", "give up", "", "")',
+            'label_replace(up{job=~"$job", instance=~"$instance"}, "a", "give up", "", "")',
+        ),
+    ],
+)
+def test_select_adds_the_variables_to_metrics_only(expr: str, expected: str) -> None:
+    """A word in a string stays as it is."""
+    assert select(expr, vm=True) == expected
+
+
+def test_export_has_the_form_of_grafana_com(tmp_path: Path) -> None:
+    """`__inputs` takes the place of the datasource variable; the rules have the names that a mixin gives them."""
+    export(tmp_path)
+
+    for name in DASHBOARDS:
+        exported = json.loads((tmp_path / "dashboards" / f"{name}.json").read_text(encoding="utf-8"))
+        assert [asked["name"] for asked in exported["__inputs"]] == ["DS_PROMETHEUS"]
+        assert {required["type"] for required in exported["__requires"]} == {"grafana", "datasource", "panel"}
+        assert "${datasource}" not in json.dumps(exported)
+        kinds = {panel["type"] for panel in exported["panels"]} - {"row"}
+        assert kinds <= {required["id"] for required in exported["__requires"]}
+    assert sorted(path.name for path in tmp_path.glob("*.yaml")) == [
+        "prometheus_alerts.yaml", "prometheus_fallback_alerts.yaml", "prometheus_rules.yaml",
+    ]  # fmt: skip

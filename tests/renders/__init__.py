@@ -1,0 +1,1 @@
+"""Pictures of the dashboards, drawn by Grafana's own frontend from a real Prometheus; by hand, `make renders`."""

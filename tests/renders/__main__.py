@@ -1,0 +1,174 @@
+"""Draw all dashboards with Grafana's own frontend: `make renders GRAFANA=/path/to/public`.
+
+    scenes ─logs─> a daemon for each host <─scrape─ Prometheus <─ grafana_backend <─ Chromium ─> pictures
+
+`public` is the folder of that name in a built Grafana 12; nothing of Grafana is kept here. Needs Chromium and Prometheus.
+The scenes play for four minutes first. Look at what comes out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import Final
+from urllib.parse import urlencode
+
+import yaml
+
+from tests.renders.grafana_backend import Backend, serving
+from tests.renders.scenes import SCENES, Player, Scene
+from tests.support.daemon import running
+from tests.support.paths import ROOT
+from tests.support.prometheus import CONFIG, free_address
+
+_FLAGS: Final = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--force-color-profile=srgb",
+)  # fmt: skip
+_SCRAPE_SECONDS: Final = 2
+_HEIGHTS: Final = {"qemu-migration-fleet": 3_050, "qemu-migration-one": 1_850, "qemu-migration-exporter": 2_050}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One dashboard of one scene, at one width, in one theme."""
+
+    scene: str
+    dashboard: str
+    width: int
+    theme: str
+    host: str = ""
+    vm: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        vm = f"-{self.vm}" if self.vm else ""
+        return f"{self.scene}-{self.dashboard.removeprefix('qemu-migration-')}{vm}-{self.width}-{self.theme}"
+
+    def url(self, server: str, minutes: int) -> str:
+        """Return the address of the dashboard with the scene's job chosen."""
+        chosen = {
+            "var-job": self.scene,
+            **({"var-instance": f"{self.host}:9871", "var-vm": self.vm} if self.vm else {}),
+        }
+        times = {"from": f"now-{minutes}m", "to": "now", "theme": self.theme, "orgId": "1", "kiosk": "1"}
+        return f"{server}/d/{self.dashboard}/x?{urlencode({**chosen, **times})}"
+
+
+def pictures() -> Iterator[Picture]:
+    """Yield every picture there is."""
+    for scene in SCENES:
+        for width, theme in ((1_440, "light"), (1_440, "dark"), (1_920, "light"), (1_920, "dark")):
+            yield Picture(scene.name, "qemu-migration-fleet", width, theme)
+            yield Picture(scene.name, "qemu-migration-exporter", width, theme)
+            for host, vm in scene.shown:
+                yield Picture(scene.name, "qemu-migration-one", width, theme, host, vm)
+
+
+@contextmanager
+def _host(directory: Path, player: Player, scene: Scene, name: str) -> Iterator[str]:
+    """Run the daemon of one host; yield its HOST:PORT."""
+    logs = directory / scene.name / name
+    logs.mkdir(parents=True)
+    for vm, played in scene.hosts[name].items():
+        player.add(logs / f"{vm}.log", played)
+    with running(logs, f"--source={logs}/*.log") as daemon:
+        yield daemon.url.removeprefix("http://")
+
+
+@contextmanager
+def _prometheus(directory: Path, targets: dict[tuple[str, str], str]) -> Iterator[str]:
+    """Run a Prometheus with the shipped rules, a job for each scene; yield its URL."""
+    config = yaml.safe_load((CONFIG / "prometheus.yml").read_text())
+    config["global"] = dict.fromkeys(config["global"], f"{_SCRAPE_SECONDS}s")
+    config["rule_files"] = [str(CONFIG / name) for name in config["rule_files"]]
+    del config["alerting"]
+    jobs: dict[str, list[dict[str, object]]] = {}
+    for (job, host), address in targets.items():
+        jobs.setdefault(job, []).append({"targets": [address], "labels": {"instance": f"{host}:9871"}})
+    config["scrape_configs"] = [{"job_name": job, "static_configs": hosts} for job, hosts in jobs.items()]
+    path, address = directory / "prometheus.yml", free_address()
+    path.write_text(yaml.safe_dump(config))
+    with (directory / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["prometheus", f"--config.file={path}", f"--web.listen-address={address}",
+             f"--storage.tsdb.path={directory}/tsdb", "--enable-feature=exemplar-storage"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@contextmanager
+def _playing(player: Player) -> Iterator[None]:
+    """Play in a thread of its own; drawing takes a while."""
+    over = Event()
+
+    def play() -> None:
+        while not over.wait(0.1):
+            player.step()
+
+    player.began = time.time()
+    thread = Thread(target=play)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def photograph(url: str, path: Path, width: int, height: int, *, seconds: int = 15) -> None:
+    """Let Chromium draw a page; the seconds are virtual ones, that pass while nothing is loaded."""
+    with tempfile.TemporaryDirectory() as profile:
+        subprocess.run(
+            ["chromium", *_FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}",
+             f"--virtual-time-budget={seconds}000", f"--screenshot={path}", url],
+            capture_output=True, check=True, timeout=120,
+        )  # fmt: skip
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.renders", description=__doc__)
+    parser.add_argument("--grafana", type=Path, required=True, help="the folder public of a built Grafana 12")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "renders", help="where the pictures go")
+    parser.add_argument("--only", default="", help="draw the pictures whose name contains this")
+    parser.add_argument("--minutes", type=int, default=4, help="how long the scenes play before")
+    parser.add_argument("--keep", action="store_true", help="serve on until interrupted, draw nothing")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        player = Player()
+        targets = {(scene.name, host): free_address() for scene in SCENES for host in scene.dead}
+        for scene in SCENES:
+            for host in scene.hosts:
+                targets[scene.name, host] = stack.enter_context(_host(directory, player, scene, host))
+        prometheus = stack.enter_context(_prometheus(directory, targets))
+        stack.enter_context(_playing(player))
+        server = stack.enter_context(serving(Backend(options.grafana, prometheus, _SCRAPE_SECONDS)))
+        print(f"Grafana's frontend: {server}/d/qemu-migration-fleet, Prometheus: {prometheus}", flush=True)  # noqa: T201
+        time.sleep(86_400 if options.keep else options.minutes * 60)
+        for picture in pictures():
+            if options.only in picture.name:
+                path = options.out / f"{picture.name}.png"
+                height = _HEIGHTS[picture.dashboard]
+                photograph(picture.url(server, options.minutes + 1), path, picture.width, height)
+                print(path, file=sys.stderr)  # noqa: T201
+
+
+if __name__ == "__main__":
+    _main()
