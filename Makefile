@@ -29,7 +29,7 @@ PIP_COMPILE = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test bench fuzz usdt overhead lint types contracts format golden dashboards reference pictures audit lock clean
+.PHONY: help demo test bench fuzz usdt overhead lint types contracts format golden dashboards reference pictures renders mixin audit lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -83,6 +83,12 @@ reference: $(VENV)/.run ## write the references of metrics and span attributes a
 
 pictures: $(VENV)/.test ## photograph the demo for the README; needs Chromium and Prometheus, look at what comes out
 	$(BIN)/python -m tests.project.pictures
+
+renders: $(VENV)/.test ## draw all dashboards with Grafana's own frontend: make renders GRAFANA=/path/to/public
+	$(BIN)/python -m tests.renders --grafana='$(GRAFANA)'
+
+mixin: $(VENV)/.run ## write rules and dashboards for grafana.com and for mixins into build/mixin
+	$(BIN)/python -m grafana export build/mixin
 
 audit: $(AUDIT_VENV)/.made ## ask osv.dev for known vulnerabilities of the locked versions; needs the network
 	$(AUDIT_VENV)/bin/pip-audit --strict --progress-spinner=off --disable-pip --require-hashes --vulnerability-service=osv \

@@ -30,6 +30,9 @@ _ENDED: Final = f"and {ON} qemu_migration_active == 0"
 #: An ended migration sends nothing; with this its legend shows 0 and not its last figure.
 _NONE: Final = "(qemu_migration_active == 0)"
 
+#: 0 where exporters answer and no virtual machine has series; without an answer there is no number.
+_NO_MIGRATION: Final = "0 * count(qemu_migration_exporter_build_info)"
+
 _STALLED: Final = Column(
     title="Stalled for", width=105, unit="s", states={"-1": ("running", BLUE)}, steps=((None, BLUE), (0, RED))
 )
@@ -51,11 +54,11 @@ _NOW: Final = Row(
         stat(
             "Stalled",
             "Migrations that do not get nearer to their end.",
-            "sum(qemu_migration_stalled)",
+            f"sum(qemu_migration_stalled) or {_NO_MIGRATION}",
             "none",
             steps=good_to(1),
         ),
-        stat("Running", "Outgoing migrations that run now.", "sum(qemu_migration_active)", "none"),
+        stat("Running", "Outgoing migrations that run now.", f"sum(qemu_migration_active) or {_NO_MIGRATION}", "none"),
         stat(
             "Most on one host",
             "The host with most outgoing migrations. They share its link; KubeVirt allows two at a time by default.",

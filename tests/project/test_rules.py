@@ -1,4 +1,4 @@
-"""What Prometheus and Alertmanager are given: by their own tools, and held to the metrics there are and to the contract."""
+"""Rules and configuration for Prometheus and Alertmanager: their own tools, and the metrics that exist."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def _rules(*names: str) -> Iterator[dict[str, Any]]:
 ALERTS: Final = [rule for rule in _rules("alerts.yml", "fallback.yml") if "alert" in rule]
 each_alert: Final = pytest.mark.parametrize("alert", ALERTS, ids=[alert["alert"] for alert in ALERTS])
 
-#: Every metric by what a query calls it, with its labels.
+#: Labels by the name that a query uses.
 METRICS: Final = {
     f"{metric.name}{suffix}": {*metric.labels, *(["le"] if suffix == "_bucket" else [])}
     for metric in (*MIGRATION, *EXPORTER)
     for suffix in (("_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",))
 }
 RECORDED: Final = {rule["record"] for rule in _rules("recording.yml", "fallback.yml") if "record" in rule}
-#: Of labels with a closed set, what they can be.
+#: The values of labels that have a closed set of them.
 VALUES: Final[Mapping[str, Collection[str]]] = {
     "part": set(Component),
     "reason": set(StallReason),
@@ -68,35 +68,33 @@ def _check(*command: str | Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(RULES.glob("*.yml")), ids=lambda path: path.name)
-def test_promtool_takes_the_rules(path: Path) -> None:
+def test_promtool_accepts_the_rules(path: Path) -> None:
     """Expressions and templates parse, and no rule is there twice."""
     _check("promtool", "check", "rules", "--lint=all", "--lint-fatal", path)
 
 
-def test_the_tools_take_the_shipped_configuration() -> None:
-    """Prometheus with the rules it names, and Alertmanager."""
+def test_tools_accept_the_shipped_configuration() -> None:
     _check("promtool", "check", "config", "--lint=all", "--lint-fatal", CONFIG / "prometheus.yml")
     _check("amtool", "check-config", CONFIG / "alertmanager.yml")
 
 
 @pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.stem)
-def test_the_rules_do_what_their_unit_tests_say(path: Path) -> None:
-    """promtool evaluates them over series that are written down."""
+def test_rules_pass_promtools_unit_tests(path: Path) -> None:
     _check("promtool", "test", "rules", path)
 
 
-def test_the_alerts_are_those_that_the_contract_names() -> None:
-    """No less and no more, and the second opinion beside them."""
+def test_alerts_are_exactly_the_documented_ones() -> None:
     assert {rule["alert"] for rule in _rules("alerts.yml")} == CONTRACT | OTHERS
     assert {rule["alert"] for rule in _rules("fallback.yml") if "alert" in rule} == FALLBACK
 
 
 @each_alert
-def test_an_alert_tells_all_that_it_should(alert: dict[str, Any]) -> None:
-    """A summary that is the same each time, a description of this time, and where to read on."""
+def test_alert_has_severity_text_and_links(alert: dict[str, Any]) -> None:
+    """The summary is constant, so that notifications can be grouped by it."""
     notes, name = alert["annotations"], alert["alert"]
     assert alert["labels"]["severity"] in {"critical", "warning", "info"}
-    assert set(notes) == {"summary", "description", "runbook_url", "dashboard_url"}
+    expected = {"summary", "description", "runbook_url", "dashboard_url"}
+    assert set(notes) == expected | ({"report_url"} if "qemu-migration-one" in notes["dashboard_url"] else set())
     assert "{{" not in notes["summary"]
     assert "{{" in notes["description"]
     assert notes["runbook_url"] == f"https://runbooks.example/{name}.md"
@@ -105,8 +103,7 @@ def test_an_alert_tells_all_that_it_should(alert: dict[str, Any]) -> None:
 
 
 @each_alert
-def test_an_alert_has_a_test_in_which_it_fires_and_one_in_which_it_is_silent(alert: dict[str, Any]) -> None:
-    """In the file of its name; silent means that it is for the whole of a test."""
+def test_alert_has_a_firing_and_a_silent_unit_test(alert: dict[str, Any]) -> None:
     (path,) = (path for path in UNIT_TESTS if path.stem == alert["alert"])
     tests = yaml.safe_load(path.read_text())["tests"]
     fired = [any(check["exp_alerts"] for check in test["alert_rule_test"]) for test in tests]
@@ -116,31 +113,27 @@ def test_an_alert_has_a_test_in_which_it_fires_and_one_in_which_it_is_silent(ale
 
 
 @each_alert
-def test_an_alert_has_a_runbook(alert: dict[str, Any]) -> None:
-    """In the order in which one needs them at night."""
+def test_alert_has_a_runbook_with_four_headings(alert: dict[str, Any]) -> None:
     lines = (RUNBOOKS / f"{alert['alert']}.md").read_text().splitlines()
     assert lines[0] == f"# {alert['alert']}"
     headings = [line for line in lines if line.startswith("## ")]
     assert headings == ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"]
 
 
-def test_there_is_no_runbook_without_its_alert() -> None:
-    """What was renamed is renamed everywhere."""
+def test_runbooks_and_unit_tests_belong_to_alerts() -> None:
     assert {path.stem for path in RUNBOOKS.glob("*.md")} == CONTRACT | OTHERS | FALLBACK
     assert {path.stem for path in UNIT_TESTS} == CONTRACT | OTHERS | FALLBACK | {"recording"}
 
 
 @pytest.mark.parametrize("name", ["alerts.yml", "fallback.yml"])
-def test_each_wait_has_its_reason(name: str) -> None:
-    """A comment stands right before every `for`, and every alert has one."""
+def test_every_for_follows_a_comment_with_its_reason(name: str) -> None:
     lines = [line.strip() for line in (RULES / name).read_text().splitlines()]
     waits = [place for place, line in enumerate(lines) if line.startswith("for:")]
     assert len(waits) == sum(line.startswith("- alert:") for line in lines)
     assert all(lines[place - 1].startswith("# ") for place in waits)
 
 
-def test_one_stall_raises_one_alert() -> None:
-    """Each reason is matched by the rule of one alert."""
+def test_stall_reason_is_matched_by_one_alert() -> None:
     alerts: dict[str, list[str]] = {reason: [] for reason in StallReason}
     for rule in _rules("alerts.yml"):
         for matched in re.findall(r'qemu_migration_stall_reason\{reason=~?"([^"]*)"\}', rule["expr"]):
@@ -149,8 +142,7 @@ def test_one_stall_raises_one_alert() -> None:
     assert {reason: len(names) for reason, names in alerts.items()} == dict.fromkeys(StallReason, 1)
 
 
-def test_the_second_opinion_looks_at_no_verdict() -> None:
-    """Who does not trust the verdict gets nothing of it."""
+def test_fallback_uses_no_verdict() -> None:
     text = "".join(rule["expr"] for rule in _rules("fallback.yml"))
     assert "qemu_migration_active" in text
     assert "stall" not in text
@@ -158,7 +150,7 @@ def test_the_second_opinion_looks_at_no_verdict() -> None:
 
 
 def _queries() -> list[tuple[str, str]]:
-    """Give all PromQL there is in config/, with where it stands: rules, their templates, and the runbooks' blocks."""
+    """Return all PromQL in config/ with its place: rules, their templates, and the blocks of the runbooks."""
     found = []
     for rule in _rules("alerts.yml", "fallback.yml", "recording.yml"):
         place = rule.get("alert") or rule["record"]
@@ -171,7 +163,7 @@ def _queries() -> list[tuple[str, str]]:
 
 
 def test_every_metric_and_label_in_a_query_exists() -> None:
-    """A query for what nobody exports is silent for ever, which is how one finds out too late."""
+    """A query for a metric that is not exported is silent for ever."""
     used = set()
     for place, query in _queries():
         for name, matchers in _SELECTOR.findall(query.replace("%s", "")):
@@ -186,8 +178,7 @@ def test_every_metric_and_label_in_a_query_exists() -> None:
     assert len(used) > 30, "the queries were not found"
 
 
-def test_the_runbooks_queries_parse(tmp_path: Path) -> None:
-    """Nobody has to mend a query at night."""
+def test_runbook_queries_parse(tmp_path: Path) -> None:
     queries = [query for place, query in _queries() if place.endswith(".md")]
     assert len(queries) >= len(ALERTS)
     rules = [{"record": f"runbook:query:{number}", "expr": query} for number, query in enumerate(queries)]
@@ -196,8 +187,7 @@ def test_the_runbooks_queries_parse(tmp_path: Path) -> None:
     _check("promtool", "check", "rules", path)
 
 
-def test_the_placeholders_are_replaced_as_the_rules_say(tmp_path: Path) -> None:
-    """The command in the comment is run, and leaves no address that leads nowhere."""
+def test_documented_sed_replaces_every_placeholder(tmp_path: Path) -> None:
     text = (RULES / "alerts.yml").read_text()
     command = re.search(r"^#   (sed -i (?:.|\n)*?alerts\.yml fallback\.yml)$", text, re.MULTILINE)
     assert command
@@ -208,3 +198,13 @@ def test_the_placeholders_are_replaced_as_the_rules_say(tmp_path: Path) -> None:
         rules = yaml.safe_load((tmp_path / name).read_text())
         assert ".example" not in yaml.safe_dump(rules)
         assert "https://wiki.corp/qemu/QemuMigration" in yaml.safe_dump(rules)
+
+
+_LIVE_ONLY: Final = 'unless on (job, instance, vm) qemu_migration_info{side="source", kind!~"live|"}'
+
+
+@each_alert
+def test_alert_of_a_vm_leaves_out_other_kinds_of_jobs(alert: dict[str, Any]) -> None:
+    """A dump or a save uses the same machinery and is no live migration."""
+    is_of_a_vm = "qemu-migration-one" in alert["annotations"]["dashboard_url"]
+    assert (_LIVE_ONLY in " ".join(alert["expr"].split())) == is_of_a_vm
