@@ -21,17 +21,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from prometheus_client import CollectorRegistry
 
 from qemu_migration_exporter.config.schema import Config, SpansConfig
-from qemu_migration_exporter.core.model import Migration
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.metrics.self_collector import ExporterCollector
 from qemu_migration_exporter.ops.errors import ErrorCounter
 from qemu_migration_exporter.pipeline import Sinks
-from qemu_migration_exporter.present.advice import migration_advice
-from qemu_migration_exporter.present.document import migration_document
+from qemu_migration_exporter.present.document import view_document
 from qemu_migration_exporter.present.history import MigrationHistory
-from qemu_migration_exporter.present.text.verdict import running_sentence, sentence
-from qemu_migration_exporter.present.view import MigrationView, Page, StreamView
+from qemu_migration_exporter.present.units import moment_of
+from qemu_migration_exporter.present.view import MigrationView, Page
+from qemu_migration_exporter.present.view_builder import stream_view
 from qemu_migration_exporter.tracing.export.endpoint import REQUEST_SECONDS, connect, find_endpoint
 
 if TYPE_CHECKING:
@@ -100,6 +99,8 @@ class App:
                 telemetry_path=self.config.web.telemetry_path,
                 page=self._page,
                 migrations=self._documents,
+                migration=self._migration,
+                trace_url=self.config.web.trace_url,
                 reload=reload,
             ),
             config_file=self.config.web.config_file,
@@ -110,29 +111,22 @@ class App:
 
     def _documents(self) -> Sequence[Mapping[str, Any]]:
         history = self.sinks.board
-        return [migration_document(migration) for migration in (*history.running, *history.recent)]
+        views = (*history.running_views(time.time_ns()), *history.recent_views())
+        return [view_document(view) for view in views]
+
+    def _migration(self, trace_id: str) -> MigrationView | None:
+        return self.sinks.board.find(trace_id, time.time_ns())
 
     def _page(self) -> Page:
         now_ns = time.time_ns()
         history, problems = self.sinks.board, self.streams.problems()
         return Page(
-            now_ns=now_ns,
-            running=tuple(_view(migration, now_ns, running=True) for migration in history.running),
-            recent=tuple(_view(migration, now_ns, running=False) for migration in history.recent),
+            now=moment_of(now_ns),
+            running=history.running_views(now_ns),
+            recent=history.recent_views(),
             streams=tuple(
-                StreamView(
-                    name=stream.name,
-                    format=stream.format_name,
-                    clock=stream.clock_kind,
-                    is_up=up,
-                    last_event_ns=stream.last_event_ns,
-                    lines=stream.counts.lines,
-                    events=stream.counts.events,
-                    malformed=stream.counts.malformed,
-                    surprises=stream.counts.surprises.total(),
-                    problem=problems.get(stream.name),
-                )
-                for stream, up in self.streams.all()
+                stream_view(stream, is_up=is_up, problem=problems.get(stream.name))
+                for stream, is_up in self.streams.all()
             ),
             trace_url=self.config.web.trace_url,
         )
@@ -204,20 +198,3 @@ def _host() -> Mapping[str, str]:
         machine = socket.gethostname()
     instance = uuid.uuid5(uuid.NAMESPACE_OID, f"qemu-migration-exporter/{machine}")
     return {"host.name": os.uname().nodename, "service.instance.id": str(instance)}
-
-
-def _view(migration: Migration, now_ns: int, *, running: bool) -> MigrationView:
-    identity = migration.identity
-    parts = running_sentence(migration, now_ns) if running else sentence(migration)
-    return MigrationView(
-        identity=identity,
-        progress=migration.progress,
-        rounds=migration.rounds,
-        result=None if running else migration.result,
-        outcome_ns=None if running else migration.outcome_ns,
-        duration_ns=now_ns - identity.start_ns if running else migration.duration_ns,
-        downtime_ns=migration.downtime_ns,
-        advice=migration_advice(migration) if running else (),
-        sentence="".join(part if isinstance(part, str) else part[0] for part in parts),
-        error=migration.error,
-    )

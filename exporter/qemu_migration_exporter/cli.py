@@ -21,6 +21,7 @@ from qemu_migration_exporter.config import schema
 from qemu_migration_exporter.config.yaml_loader import ConfigError
 from qemu_migration_exporter.core.parsing.formats import FORMATS
 from qemu_migration_exporter.ops import logs
+from qemu_migration_exporter.present.reports import REPORTS
 from qemu_migration_exporter.sources.errors import SourceError
 from qemu_migration_exporter.web import AddressError, parse_address, parse_path
 
@@ -180,7 +181,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_replay_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("files", nargs="+", metavar="FILE", help="a recording, plain or .gz; - for standard input")
-    add("--report", choices=("text", "json", "none"), default="text", help="what to print (default: %(default)s)")
+    add("--report", choices=tuple(REPORTS), default="text", help="format of the report (default: %(default)s)")
     add("--metrics.out", dest="metrics_out", metavar="FILE", help="write the metrics in Prometheus text format")
     add("--spans.out", dest="spans_out", metavar="FILE", help="write the spans as OTLP JSON, one request a line")
     add(

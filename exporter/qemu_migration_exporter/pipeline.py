@@ -61,7 +61,7 @@ class Sinks:
     def tick(self, running: Sequence[Migration], now_ns: int, retention_ns: int) -> None:
         """Let time pass in all of them; one that fails stops no other."""
         steps: list[tuple[Component, Callable[[], None]]] = [
-            (Component.PAGE, partial(self.board.look, running)),
+            (Component.PAGE, partial(self.board.set_running, running)),
             # By a clock that nobody sets: what ended is shown for so long, and no shorter.
             (Component.METRICS, partial(self.metrics.expire, time.monotonic_ns(), retention_ns)),
         ]

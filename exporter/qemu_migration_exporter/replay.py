@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -21,8 +20,9 @@ from qemu_migration_exporter.ops.outputs import open_output, write_output
 from qemu_migration_exporter.ops.progress import progress
 from qemu_migration_exporter.ops.sanitize import printable, readable
 from qemu_migration_exporter.pipeline import Sinks
-from qemu_migration_exporter.present.document import document
-from qemu_migration_exporter.present.summary import StreamSummary
+from qemu_migration_exporter.present.reports import REPORTS
+from qemu_migration_exporter.present.view import Report
+from qemu_migration_exporter.present.view_builder import migration_view, stream_view
 from qemu_migration_exporter.sources.errors import DamagedError, SourceError
 from qemu_migration_exporter.sources.naming import deduplicate, vm_name
 from qemu_migration_exporter.sources.procfs import read_guest
@@ -39,7 +39,7 @@ class Options:
     """What to replay and what to make of it; see the command line's help for each."""
 
     files: Sequence[str]
-    report: Literal["text", "json", "none"] = "text"
+    report: str = "text"
     metrics_out: str | None = None
     spans_out: str | None = None
     listen_address: str | None = None
@@ -157,27 +157,14 @@ class Replay:
         self._sinks.apply(changes)
         if self._options.listen_address is not None and time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._looked = time.monotonic()
-            self._sinks.board.look([migration for stream in self._streams for migration in stream.running()])
+            self._sinks.board.set_running([migration for stream in self._streams for migration in stream.running()])
 
     def _report(self) -> None:
-        match self._options.report:
-            case "text":
-                summaries = [
-                    StreamSummary(
-                        name=stream.name, format=stream.format_name, clock=stream.clock_kind, counts=stream.counts
-                    )
-                    for stream in self._streams
-                ]
-                from rich.console import Console  # noqa: PLC0415 - only this report is laid out for a terminal
-
-                from qemu_migration_exporter.present.text import render  # noqa: PLC0415
-
-                render.render(summaries, self._migrations, console=Console(highlight=False))
-            case "json":
-                json.dump(document(self._streams, self._migrations), sys.stdout, indent=2, ensure_ascii=False)
-                sys.stdout.write("\n")
-            case "none":
-                pass
+        report = Report(
+            streams=tuple(stream_view(stream) for stream in self._streams),
+            migrations=tuple(migration_view(migration) for migration in self._migrations),
+        )
+        REPORTS[self._options.report](report, sys.stdout)
         sys.stdout.flush()
 
     def _write_metrics(self, path: str, registry: CollectorRegistry) -> None:

@@ -24,8 +24,10 @@ from qemu_migration_exporter.core.tracking.snapshot import StreamState
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.metrics.self_collector import ExporterCollector
-from qemu_migration_exporter.present.document import document
+from qemu_migration_exporter.present.document import report_document
 from qemu_migration_exporter.present.history import MigrationHistory
+from qemu_migration_exporter.present.view import Report
+from qemu_migration_exporter.present.view_builder import migration_view, stream_view
 from qemu_migration_exporter.tracing.spans import SpansSink
 
 from tests.property.test_properties import check
@@ -118,7 +120,7 @@ class _Reader:
     def tick(self) -> None:
         if self._is_live:
             self._take(self._stream.tick(self._now_ns))
-        self._board.look(self._stream.running())
+        self._board.set_running(self._stream.running())
         self._metrics.expire(self._now_ns, 10_000_000_000)
         self._spans.tick(self._now_ns)
         self._counters_only_rise()
@@ -140,7 +142,11 @@ class _Reader:
         self.tick()
         if not self._is_shown:
             return
-        json.dumps(document([self._stream], Reading(self._stream, self._changes).migrations), allow_nan=False)
+        migrations = Reading(self._stream, self._changes).migrations
+        report = Report(
+            streams=(stream_view(self._stream),), migrations=tuple(migration_view(each) for each in migrations)
+        )
+        json.dumps(report_document(report), allow_nan=False)
         encode_spans(self._delivery.spans).SerializeToString()
         list(parse_text(generate_latest(self._registry).decode()))
         text = generate_openmetrics(self._registry).decode()  # type: ignore[no-untyped-call]  # the library's

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from qemu_migration_exporter.core.changes import MigrationEnded
 from qemu_migration_exporter.core.tracking.stream import Stream
-from qemu_migration_exporter.present.summary import StreamSummary
-from qemu_migration_exporter.present.text import render
+from qemu_migration_exporter.present.text.report import print_report
+from qemu_migration_exporter.present.view import Report
+from qemu_migration_exporter.present.view_builder import migration_view, stream_view
 from rich.console import Console
 
 from tests.support.core_helpers import made
@@ -122,11 +123,9 @@ def test_the_picture_in_the_readme_is_what_the_program_draws(assert_golden: Chec
     console = Console(
         file=io.StringIO(), record=True, width=80, force_terminal=True, color_system="truecolor", highlight=False
     )
-    render.render(
-        [StreamSummary(name=stream.name, format=stream.format_name, clock=stream.clock_kind, counts=stream.counts)],
-        [change.migration for change in changes if isinstance(change, MigrationEnded)],
-        console=console,
-    )
+    migrations = [change.migration for change in changes if isinstance(change, MigrationEnded)]
+    report = Report(streams=(stream_view(stream),), migrations=tuple(migration_view(each) for each in migrations))
+    print_report(report, console)
 
     picture = console.export_svg(title="qemu-migration-exporter replay web-42.log", code_format=_PICTURE, unique_id="r")
 

@@ -55,10 +55,11 @@ def test_the_json_report_is_one_object_with_the_contract_s_keys(capsys: Capture)
         }
     ]
     assert list(migration) == [
-        "vm", "uuid", "trace_id", "side", "stream", "result", "result_inferred", "partial", "error", "mode", "clock",
-        "start_time", "duration_seconds", "setup_seconds", "downtime_seconds", "bitmap_syncs", "iterations",
-        "transferred_bytes", "ram_bytes", "downtime_limit_seconds", "throttles", "throttle_ratio", "postcopy_requests",
-        "rounds", "phases", "devices", "stalls", "verdict",
+        "vm", "uuid", "trace_id", "side", "kind", "stream", "result", "result_inferred", "partial", "error", "mode",
+        "clock", "start_time", "duration_seconds", "setup_seconds", "downtime_seconds", "blackout_seconds", "pauses",
+        "downtime_parts", "bitmap_syncs", "dirty_sync_count", "iterations", "transferred_bytes", "ram_bytes",
+        "downtime_limit_seconds", "throttles", "throttle_ratio", "postcopy_requests", "rounds", "phases", "devices",
+        "stalls", "verdict",
     ]  # fmt: skip
     assert migration["start_time"] == "2026-01-01T00:00:00.000000Z"
 

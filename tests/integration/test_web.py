@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
+import html5lib
 import pytest
 from qemu_migration_exporter.config.addresses import trace_url
 from qemu_migration_exporter.ops.errors import ErrorCounter
@@ -18,7 +19,7 @@ from qemu_migration_exporter.web import AddressError, Server, check_template, pa
 from qemu_migration_exporter.web.application import Application
 from qemu_migration_exporter.web.web_config import Settings
 
-from tests.support.web_helpers import get, offer, serving
+from tests.support.web_helpers import get, migration, offer, serving, view
 
 
 @pytest.fixture(name="ready")
@@ -122,15 +123,52 @@ def test_the_metrics_can_be_elsewhere() -> None:
         assert b"qemu_migrations_started_total" in get(server.url).body
 
 
-def test_a_reload_says_what_is_wrong() -> None:
-    """By POST or PUT; a page of another site cannot ask for it."""
+def test_reload_answers_with_its_mistakes() -> None:
     problems: list[str | None] = [None, "c.yml:3: colour: unknown key"]
     with serving(reload=lambda: problems.pop(0)) as server:
         url = f"{server.url}/-/reload"
-        assert get(url, method="POST", Sec_Fetch_Site="cross-site").status == 403
         assert get(url, method="POST").status == 200
         answer = get(url, method="PUT")
-    assert (answer.status, answer.text) == (500, "the configuration was not reloaded: c.yml:3: colour: unknown key\n")
+    assert (answer.status, answer.text) == (
+        500,
+        "config reload failed, keeping the previous one: c.yml:3: colour: unknown key\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Sec_Fetch_Site": "same-origin"}, 200),
+        ({"Sec_Fetch_Site": "cross-site"}, 403),
+        ({"Sec_Fetch_Site": "same-site"}, 403),
+        ({"Origin": "http://{host}"}, 200),
+        ({"Origin": "HTTP://{host}"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": ""}, 403),
+    ],
+)
+def test_reload_is_refused_to_other_sites(headers: dict[str, str], status: int) -> None:
+    """Browsers omit Sec-Fetch-Site for plain HTTP, and send Origin with every POST."""
+    with serving(reload=lambda: None) as server:
+        host = server.url.removeprefix("http://")
+        given: dict[str, Any] = {name: value.format(host=host) for name, value in headers.items()}
+        assert get(f"{server.url}/-/reload", method="POST", **given).status == status
+
+
+def test_migration_has_a_page_at_its_trace_id() -> None:
+    """Unknown ids and paths below it are not found."""
+    of = view(migration("qemu-7.2-log-nonconverging"))
+    with serving(migration=lambda trace_id: of if trace_id == of.trace_id else None) as server:
+        answer = get(f"{server.url}/migrations/{of.trace_id}")
+        html5lib.HTMLParser(strict=True).parse(answer.text)
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+        assert "web-42 completed in 12.3 s" in answer.text
+        for path in ("0" * 32, "", f"{of.trace_id}/more", "%2e%2e"):
+            assert get(f"{server.url}/migrations/{path}").status == 404
+    with serving() as server:
+        assert get(f"{server.url}/migrations/{of.trace_id}").status == 404
 
 
 def test_a_mistake_of_ours_is_one_bad_answer(caplog: pytest.LogCaptureFixture) -> None:

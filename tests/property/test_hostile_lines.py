@@ -15,7 +15,8 @@ from qemu_migration_exporter.core.tracking import rounds, stream, switchover
 from qemu_migration_exporter.core.tracking.precopy import MAX_ROUNDS
 from qemu_migration_exporter.core.tracking.stream import MAX_PROCESSES, Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
-from qemu_migration_exporter.present.document import document
+from qemu_migration_exporter.present.document import migration_document
+from qemu_migration_exporter.present.view_builder import migration_view
 
 from tests.support.core_helpers import EPOCH_NS, EPOCH_SECONDS, log_lines, read
 
@@ -211,7 +212,7 @@ def test_rounds_without_end_are_told_and_not_all_remembered() -> None:
     assert list(range(1, MAX_ROUNDS // 4 + 1)) == numbers[: MAX_ROUNDS // 4]
     assert numbers[-MAX_ROUNDS // 2 :] == list(range(count + 1 - MAX_ROUNDS // 2, count + 1))
     assert sorted(set(numbers)) == numbers
-    assert count == document([], [reading.migration])["migrations"][0]["rounds"][-1]["number"]
+    assert count == migration_document(migration_view(reading.migration))["rounds"][-1]["number"]
 
 
 def test_rounds_that_wait_for_numbers_that_never_come_are_given_out() -> None:
@@ -258,4 +259,4 @@ def test_states_that_never_end_stay_one_migration(event: str) -> None:
 def test_a_time_that_no_calendar_has_can_be_written(line: str) -> None:
     """The report says the first or the last time there is."""
     reading = read(f"{line}\n{line.splitlines()[-1].replace('migrate_set_state new state setup', 'migration_thread_setup_complete')}\n")  # fmt: skip
-    assert document([], reading.migrations)["migrations"][0]["start_time"].endswith("Z")
+    assert migration_document(migration_view(reading.migrations[0]))["start_time"].endswith("Z")

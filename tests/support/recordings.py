@@ -18,9 +18,10 @@ from qemu_migration_exporter.core.changes import MigrationEnded
 from qemu_migration_exporter.core.model import Migration
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
-from qemu_migration_exporter.present.document import document
-from qemu_migration_exporter.present.summary import StreamSummary
-from qemu_migration_exporter.present.text import render
+from qemu_migration_exporter.present.document import report_document
+from qemu_migration_exporter.present.text.report import print_report
+from qemu_migration_exporter.present.view import Report
+from qemu_migration_exporter.present.view_builder import migration_view, stream_view
 from qemu_migration_exporter.tracing.export.blocking import BlockingSpanProcessor
 from qemu_migration_exporter.tracing.export.json_lines import OtlpJsonWriter
 from qemu_migration_exporter.tracing.spans import SpansSink
@@ -103,12 +104,12 @@ def run(chunks: Iterable[bytes], *, vm: str) -> Output:
     registry = CollectorRegistry(auto_describe=True)
     registry.register(metrics)
     console = Console(file=io.StringIO(), width=80, no_color=True, highlight=False, force_terminal=False)
-    summary = StreamSummary(name=stream.name, format=stream.format_name, clock=stream.clock_kind, counts=stream.counts)
-    render.render([summary], migrations, console=console)
+    report = Report(streams=(stream_view(stream),), migrations=tuple(migration_view(each) for each in migrations))
+    print_report(report, console)
     assert isinstance(console.file, io.StringIO)
     return Output(
         migrations=migrations,
-        report=dict(document([stream], migrations)),
+        report=dict(report_document(report)),
         text=console.file.getvalue(),
         metrics=generate_latest(registry).decode(),
         spans=written.getvalue(),

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -17,7 +18,9 @@ from qemu_migration_exporter.core.changes import MigrationEnded
 from qemu_migration_exporter.core.model import Migration
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
-from qemu_migration_exporter.web import Endpoints, MigrationView, Server
+from qemu_migration_exporter.present.view import MigrationView
+from qemu_migration_exporter.present.view_builder import migration_view
+from qemu_migration_exporter.web import Endpoints, Server
 
 from tests.support.recordings import RECORDINGS, START_NS
 
@@ -94,16 +97,5 @@ def migration(recording: str, *, part: float = 1.0, vm: str = "web-42") -> Migra
 
 
 def view(of: Migration, *, is_running: bool = False, **given: Any) -> MigrationView:  # noqa: ANN401 - any of its fields
-    """Show a migration."""
-    shown: dict[str, Any] = {
-        "identity": of.identity,
-        "progress": of.progress,
-        "rounds": of.rounds,
-        "result": None if is_running else of.result,
-        "outcome_ns": None if is_running else of.outcome_ns,
-        "duration_ns": of.end_ns - of.identity.start_ns,
-        "downtime_ns": of.downtime_ns,
-        "sentence": "A sentence.",
-        **given,
-    }
-    return MigrationView(**shown)
+    """Return the view of a migration, with some of its fields replaced."""
+    return replace(migration_view(of, now_ns=of.end_ns if is_running else None), **given)

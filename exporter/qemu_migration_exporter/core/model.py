@@ -117,6 +117,7 @@ class Round:
         pending_at_end_bytes: The last one QEMU printed in it, after the one at its start.
         dirtied_bytes: What the sync that ended it found dirtied in it.
         bandwidth_bytes_per_second: Of the last bandwidth window that ended in it, else of the one it is inside of.
+        threshold_bytes: The last threshold that QEMU printed before its end.
     """
 
     number: int
@@ -128,6 +129,7 @@ class Round:
     pending_at_end_bytes: int | None
     dirtied_bytes: int | None
     bandwidth_bytes_per_second: float | None
+    threshold_bytes: int | None = None
 
     @property
     def dirty_bytes_per_second(self) -> float | None:
@@ -260,6 +262,7 @@ class Verdict:
         required_downtime_seconds: What the last boundary's memory takes at the present bandwidth; once the migration is
             over, what it took in the last stall.
         required_bandwidth_bytes_per_second: What would send it within the downtime limit.
+        bandwidth_bytes_per_second: Smoothed over some seconds; the required downtime is reckoned with it.
         capabilities: Features that decide what would end the stall; see `qemu_migration_exporter.present.advice`.
     """
 
@@ -271,6 +274,7 @@ class Verdict:
     eta_seconds: tuple[float, float] | None = None
     required_downtime_seconds: float | None = None
     required_bandwidth_bytes_per_second: float | None = None
+    bandwidth_bytes_per_second: float | None = None
     capabilities: Capabilities = Capabilities()
 
 

@@ -1,7 +1,8 @@
 """Commands that would end a stall, made from its numbers when somebody reads them.
 
-Only commands that QEMU would accept by the evidence are offered, each with its price, in the order of what they cost
-the guest. Numbers leave a margin of a tenth over what was measured, because working sets and networks vary.
+Only commands that QEMU and libvirt would accept by the evidence are offered, each with its cost, in the order of what
+they cost the guest. A downtime limit that stops the guest for long comes after the commands that do not. Numbers leave
+a margin of a tenth over what was measured, because working sets and networks vary.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from qemu_migration_exporter.core.model import Capabilities, Migration, Stall, StallReason, Verdict
+from qemu_migration_exporter.core.model import Capabilities, Identity, Kind, Stall, StallReason, Verdict
 from qemu_migration_exporter.core.qmp_parameters import MAX_LIMIT_MS
 from qemu_migration_exporter.core.stalls.reasons import ROUND_REASONS
 
@@ -22,6 +23,9 @@ _MARGIN: Final = 1.1
 
 #: Downtime limits are rounded up to whole tenths of a second.
 _STEP_MS: Final = 100
+
+#: A longer standstill breaks TCP connections and cluster heartbeats, so it is neither first nor without a warning.
+_LONG_STANDSTILL_MS: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,13 @@ class Advice:
         """Return one line for a shell; all after the command is a comment."""
         return f"{self.virsh}  # {self.price}; QMP: {self.qmp}"
 
+    @classmethod
+    def parse(cls, line: str) -> Advice:
+        """Read the line that `str` made."""
+        command, _, qmp = line.rpartition("; QMP: ")
+        virsh, _, price = command.rpartition("  # ")
+        return cls(virsh=virsh, price=price, qmp=qmp)
+
 
 def advise(
     vm: str,
@@ -50,31 +61,34 @@ def advise(
     required_downtime_seconds: float | None,
     required_bandwidth_bytes_per_second: float | None,
     capabilities: Capabilities,
+    bandwidth_bytes_per_second: float | None = None,
+    kind: Kind = Kind.LIVE,
 ) -> tuple[Advice, ...]:
     """Return the commands that would end a stall of this reason, the cheapest for the guest first."""
     word = _quoted(vm)
+    if kind is not Kind.LIVE:  # libvirt refuses to change the parameters of such a job, and a migration is no cure
+        return (_give_up(word, "gives up; the guest goes on here"),)
+    if reason is StallReason.DEVICE_STATE:
+        return tuple(_device_state(word, required_downtime_seconds, bandwidth_bytes_per_second))
     if reason in ROUND_REASONS:
         bandwidth = required_bandwidth_bytes_per_second if reason is StallReason.BANDWIDTH_CAP else None
         return tuple(_let_it_end(word, bandwidth, required_downtime_seconds, capabilities))
     return tuple(_end_the_wait(word, reason))
 
 
-def advice_for(vm: str, evidence: Stall | Verdict) -> tuple[Advice, ...]:
+def advice_for(identity: Identity, evidence: Stall | Verdict) -> tuple[Advice, ...]:
     """Return the commands for a stall, or for the reason that a verdict gives; none without a reason."""
     if evidence.reason is None:
         return ()
     return advise(
-        vm,
+        identity.vm,
         evidence.reason,
         required_downtime_seconds=evidence.required_downtime_seconds,
         required_bandwidth_bytes_per_second=evidence.required_bandwidth_bytes_per_second,
         capabilities=evidence.capabilities,
+        bandwidth_bytes_per_second=evidence.bandwidth_bytes_per_second,
+        kind=identity.kind,
     )
-
-
-def migration_advice(migration: Migration) -> tuple[Advice, ...]:
-    """Return what would end the stall in force; after the end, what would have ended the last one."""
-    return advice_for(migration.identity.vm, migration.progress.verdict)
 
 
 def _end_the_wait(vm: str, reason: StallReason) -> Iterator[Advice]:
@@ -106,13 +120,10 @@ def _let_it_end(
             f"lifts QEMU's cap; the network has to carry {mib} MiB/s",
             _command("migrate-set-parameters", max_bandwidth=mib * _MIB),
         )
-    limit_ms = math.ceil((downtime_seconds or 0) * 1_000 * _MARGIN / _STEP_MS) * _STEP_MS
-    if 0 < limit_ms <= MAX_LIMIT_MS:
-        yield _advice(
-            f"virsh migrate-setmaxdowntime {vm} {limit_ms}",
-            f"the guest stands still for up to {limit_ms / 1_000:g} s",
-            _command("migrate-set-parameters", downtime_limit=limit_ms),
-        )
+    limit_ms = _limit_ms(downtime_seconds)
+    is_long = limit_ms > _LONG_STANDSTILL_MS
+    if not is_long:
+        yield from _raise_limit(vm, limit_ms)
     if capabilities.postcopy:
         yield _advice(
             f"virsh migrate-postcopy {vm}",
@@ -126,10 +137,41 @@ def _let_it_end(
             _command("migrate_cancel"),
             _command("migrate-set-capabilities", capabilities=[{"capability": "auto-converge", "state": True}]),
         )
+    if is_long:
+        yield from _raise_limit(vm, limit_ms)
 
 
-def _give_up(vm: str) -> Advice:
-    return _advice(f"virsh domjobabort {vm}", "gives up; the guest stays here", _command("migrate_cancel"))
+def _device_state(vm: str, downtime_seconds: float | None, bandwidth: float | None) -> Iterator[Advice]:
+    """Advise for device state, which rounds do not shrink: limit and bandwidth estimate have to fit it together."""
+    yield from _raise_limit(vm, _limit_ms(downtime_seconds))
+    if bandwidth:
+        qmp = _command("migrate-set-parameters", avail_switchover_bandwidth=int(bandwidth))
+        yield _advice(
+            f"virsh qemu-monitor-command {vm} {shlex.quote(qmp)}",
+            f"needed too: QEMU counts on {math.floor(bandwidth / _MIB)} MiB/s, as were seen, not on its own estimate",
+            qmp,
+        )
+
+
+def _limit_ms(downtime_seconds: float | None) -> int:
+    return math.ceil((downtime_seconds or 0) * 1_000 * _MARGIN / _STEP_MS) * _STEP_MS
+
+
+def _raise_limit(vm: str, limit_ms: int) -> Iterator[Advice]:
+    if not 0 < limit_ms <= MAX_LIMIT_MS:
+        return
+    price = f"the guest stands still for up to {limit_ms / 1_000:g} s"
+    if limit_ms > _LONG_STANDSTILL_MS:
+        price = f"WARNING: {price}, which breaks connections and cluster heartbeats"
+    yield _advice(
+        f"virsh migrate-setmaxdowntime {vm} {limit_ms}",
+        price,
+        _command("migrate-set-parameters", downtime_limit=limit_ms),
+    )
+
+
+def _give_up(vm: str, price: str = "gives up; the guest stays here") -> Advice:
+    return _advice(f"virsh domjobabort {vm}", price, _command("migrate_cancel"))
 
 
 def _advice(virsh: str, price: str, *commands: str) -> Advice:

@@ -1,136 +1,96 @@
-"""The report as JSON: what was read, and the migrations found in it. Seconds and bytes; null is unknown."""
+"""The report as JSON, and views rebuilt from JSON. Seconds and bytes; null is unknown.
+
+There are two forms of a migration. The report of a replay has the keys that its users rely on, and no others. The API
+of a running daemon adds every other field of the view and the sentence, so that a program on another machine can
+rebuild the view and render it like one of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
 
-from qemu_migration_exporter.core.model import Device, Migration, Phase, PhaseName, Round, Stall, Verdict
-from qemu_migration_exporter.core.tracking.stream import Stream
-from qemu_migration_exporter.present.advice import Advice, migration_advice
-from qemu_migration_exporter.present.units import moment_of
+import msgspec
+
+from qemu_migration_exporter.present.advice import Advice
+from qemu_migration_exporter.present.sentences import headline_text
+from qemu_migration_exporter.present.view import MigrationView, Report, StreamView
 
 Document = Mapping[str, Any]
 
+_STREAM_KEYS: Final = ("name", "format", "clock", "lines", "events", "noise", "malformed")
+_MIGRATION_KEYS: Final = (
+    "vm", "uuid", "trace_id", "side", "kind", "stream", "result", "result_inferred", "partial", "error", "mode",
+    "clock", "start_time", "duration_seconds", "setup_seconds", "downtime_seconds", "blackout_seconds", "pauses",
+    "downtime_parts", "bitmap_syncs", "dirty_sync_count", "iterations", "transferred_bytes", "ram_bytes",
+    "downtime_limit_seconds", "throttles", "throttle_ratio", "postcopy_requests", "rounds", "phases", "devices",
+    "stalls", "verdict",
+)  # fmt: skip
+_ROW_KEYS: Final = {
+    "rounds": (
+        "number", "start_seconds", "duration_seconds", "iterations", "transferred_bytes", "pending_at_start_bytes",
+        "pending_at_end_bytes", "dirtied_bytes", "dirty_bytes_per_second", "bandwidth_bytes_per_second",
+    ),
+    "phases": ("name", "start_seconds", "duration_seconds"),
+    "devices": ("name", "instance", "duration_seconds"),
+    "stalls": ("start_seconds", "end_seconds", "reason"),
+}  # fmt: skip
 
-def document(streams: Sequence[Stream], migrations: Sequence[Migration]) -> Document:
-    """Make the whole report, ready for `json.dumps`."""
+
+class DocumentError(ValueError):
+    """JSON that is no migration of this program."""
+
+
+def report_document(report: Report) -> Document:
+    """Return the whole report of a replay, ready for `json.dumps`."""
     return {
-        "streams": [stream_document(stream) for stream in streams],
-        "migrations": [migration_document(migration) for migration in migrations],
+        "streams": [stream_document(stream) for stream in report.streams],
+        "migrations": [migration_document(view) for view in report.migrations],
     }
 
 
-def stream_document(stream: Stream) -> Document:
-    """Say what was read of one stream."""
-    counts = stream.counts
-    return {
-        "name": stream.name,
-        "format": stream.format_name,
-        "clock": stream.clock_kind,
-        "lines": counts.lines,
-        "events": counts.events,
-        "noise": counts.noise,
-        "malformed": counts.malformed,
-        "surprises": counts.surprises.total(),
-    }
+def stream_document(stream: StreamView) -> Document:
+    """Return what was read of one stream."""
+    fields = msgspec.to_builtins(stream)
+    return {**{key: fields[key] for key in _STREAM_KEYS}, "surprises": sum(stream.surprises.values())}
 
 
-def migration_document(migration: Migration) -> Document:
-    """Say everything about one migration."""
-    identity, progress, start_ns = migration.identity, migration.progress, migration.identity.start_ns
-    return {
-        "vm": identity.vm,
-        "uuid": identity.uuid,
-        "trace_id": identity.trace_id,
-        "side": identity.side,
-        "stream": identity.stream,
-        "result": migration.result,
-        "result_inferred": migration.result_inferred,
-        "partial": migration.partial,
-        "error": migration.error,
-        "mode": progress.mode,
-        "clock": identity.clock,
-        "start_time": rfc3339(start_ns),
-        "duration_seconds": _seconds(migration.duration_ns),
-        "setup_seconds": _seconds(migration.setup_ns),
-        "downtime_seconds": _seconds(migration.downtime_ns),
-        "bitmap_syncs": progress.bitmap_syncs,
-        "iterations": progress.iterations,
-        "transferred_bytes": progress.transferred_bytes,
-        "ram_bytes": progress.ram_bytes,
-        "downtime_limit_seconds": progress.downtime_limit_seconds,
-        "throttles": progress.throttles,
-        "throttle_ratio": progress.throttle_ratio,
-        "postcopy_requests": progress.postcopy_requests,
-        "rounds": [_round(each, start_ns) for each in migration.rounds],
-        "phases": [_phase(phase, migration) for phase in migration.phases],
-        "devices": [_device(device) for device in migration.devices],
-        "stalls": [_stall(stall, start_ns) for stall in migration.stalls],
-        "verdict": _verdict(progress.verdict, migration_advice(migration), start_ns),
-    }
+def migration_document(view: MigrationView) -> Document:
+    """Return a migration in the form of the report."""
+    document = {key: value for key, value in view_document(view).items() if key in _MIGRATION_KEYS}
+    for name, keys in _ROW_KEYS.items():
+        document[name] = [{key: row[key] for key in keys} for row in document[name]]
+    del document["verdict"]["past_advice"]
+    return {key: document[key] for key in _MIGRATION_KEYS}
 
 
-def rfc3339(at_ns: int) -> str:
-    """Write a time as RFC 3339, in UTC and to the microsecond."""
-    return moment_of(at_ns).isoformat(timespec="microseconds").replace("+00:00", "Z")
+def view_document(view: MigrationView) -> dict[str, Any]:
+    """Return a migration in the form of the API: every field of its view, and its sentence."""
+    fields: dict[str, Any] = msgspec.to_builtins(view)
+    fields["start_time"] = rfc3339(view.start_time)
+    for key in ("advice", "past_advice"):
+        fields["verdict"][key] = [str(advice) for advice in getattr(view.verdict, key)]
+    return {**fields, "sentence": headline_text(view)}
 
 
-def _round(each: Round, start_ns: int) -> Document:
-    return {
-        "number": each.number,
-        "start_seconds": _seconds(each.start_ns - start_ns),
-        "duration_seconds": None if each.end_ns is None else _seconds(each.end_ns - each.start_ns),
-        "iterations": each.iterations,
-        "transferred_bytes": each.transferred_bytes,
-        "pending_at_start_bytes": each.pending_at_start_bytes,
-        "pending_at_end_bytes": each.pending_at_end_bytes,
-        "dirtied_bytes": each.dirtied_bytes,
-        "dirty_bytes_per_second": each.dirty_bytes_per_second,
-        "bandwidth_bytes_per_second": each.bandwidth_bytes_per_second,
-    }
+def migration_from_document(document: object) -> MigrationView:
+    """Rebuild a view from a migration in the form of the API.
+
+    Raises:
+        DocumentError: It is none.
+    """
+    if not isinstance(document, dict) or not isinstance(document.get("verdict"), dict):
+        raise DocumentError("expected a migration as a JSON object with a verdict")
+    verdict = dict(document["verdict"])
+    try:
+        for key in ("advice", "past_advice"):
+            verdict[key] = [msgspec.to_builtins(Advice.parse(line)) for line in verdict.get(key, ())]
+        return msgspec.convert({**document, "verdict": verdict}, MigrationView)
+    except (msgspec.ValidationError, AttributeError, TypeError) as error:
+        raise DocumentError(f"expected a migration of qemu-migration-exporter: {error}") from error
 
 
-def _phase(phase: Phase, migration: Migration) -> Document:
-    # On a reconstructed clock only the iterate phase takes time.
-    known = phase.end_ns is not None and (migration.timed or phase.name is PhaseName.ITERATE)
-    return {
-        "name": phase.name,
-        "start_seconds": _seconds(phase.start_ns - migration.identity.start_ns),
-        "duration_seconds": _seconds(phase.end_ns - phase.start_ns) if known and phase.end_ns is not None else None,
-    }
-
-
-def _device(device: Device) -> Document:
-    return {
-        "name": device.name,
-        "instance": device.instance,
-        "duration_seconds": _seconds(device.duration_ns),
-    }
-
-
-def _stall(stall: Stall, start_ns: int) -> Document:
-    return {
-        "start_seconds": _seconds(stall.start_ns - start_ns),
-        "end_seconds": None if stall.end_ns is None else _seconds(stall.end_ns - start_ns),
-        "reason": stall.reason,
-    }
-
-
-def _verdict(verdict: Verdict, advice: Sequence[Advice], start_ns: int) -> Document:
-    since_ns = verdict.stalled_since_ns
-    return {
-        "converging": verdict.converging,
-        "stalled_since_seconds": None if since_ns is None else _seconds(since_ns - start_ns),
-        "reason": verdict.reason,
-        "best_pending_bytes": verdict.best_pending_bytes,
-        "best_round": verdict.best_round,
-        "eta_seconds": None if verdict.eta_seconds is None else list(verdict.eta_seconds),
-        "required_downtime_seconds": verdict.required_downtime_seconds,
-        "required_bandwidth_bytes_per_second": verdict.required_bandwidth_bytes_per_second,
-        "advice": list(map(str, advice)),
-    }
-
-
-def _seconds(duration_ns: int | None) -> float | None:
-    return None if duration_ns is None else duration_ns / 1e9
+def rfc3339(at: datetime) -> str:
+    """Return a time as RFC 3339, in UTC and to the microsecond."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The migrations that run and those that ended last, for people and scripts that ask over HTTP."""
+"""Migrations that run and those that ended last, for people and scripts that ask over HTTP."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, MigrationEnded
 from qemu_migration_exporter.core.model import Migration
+from qemu_migration_exporter.present.view import MigrationView
+from qemu_migration_exporter.present.view_builder import migration_view
 
-#: What a person looks through; what is older is in the metrics' histograms and in the traces.
+#: As many as a person looks through; older ones are in the histograms and the traces.
 _RECENT: Final = 50
 
 
 class MigrationHistory:
-    """Keep what ended last, and what runs as of the last time somebody looked at the streams.
+    """Running and recently ended migrations.
 
-    It is written by the thread that reads the streams and read by the one that serves: both fields are replaced whole.
+    The thread that reads the streams writes, the one that serves reads: both fields are replaced whole.
     """
 
     def __init__(self) -> None:
@@ -25,12 +27,30 @@ class MigrationHistory:
         self.running: tuple[Migration, ...] = ()
 
     def apply(self, changes: Iterable[Change]) -> None:
-        """Take changes, see `qemu_migration_exporter.tracing.Sink`."""
+        """Apply changes; see `qemu_migration_exporter.tracing.Sink`."""
         ended = [change.migration for change in changes if isinstance(change, MigrationEnded)]
         if ended:
             self._ended.extendleft(ended)
             self.recent = tuple(self._ended)
 
-    def look(self, running: Sequence[Migration]) -> None:
-        """Note the migrations that run now, the longest running first."""
+    def set_running(self, running: Sequence[Migration]) -> None:
+        """Replace the migrations that run now, the longest running first."""
         self.running = tuple(sorted(running, key=lambda migration: migration.identity.start_ns))
+
+    def running_views(self, now_ns: int) -> tuple[MigrationView, ...]:
+        """Return the views of the migrations that run."""
+        return tuple(migration_view(migration, now_ns=now_ns) for migration in self.running)
+
+    def recent_views(self) -> tuple[MigrationView, ...]:
+        """Return the views of the migrations that ended, the last to end first."""
+        return tuple(migration_view(migration) for migration in self.recent)
+
+    def find(self, trace_id: str, now_ns: int) -> MigrationView | None:
+        """Return the view of one migration by its trace id."""
+        for migration in self.running:
+            if migration.identity.trace_id == trace_id:
+                return migration_view(migration, now_ns=now_ns)
+        for migration in self.recent:
+            if migration.identity.trace_id == trace_id:
+                return migration_view(migration)
+        return None

@@ -1,61 +1,266 @@
-"""What the landing page shows, as frozen records; whoever serves the page makes them."""
+"""The view: one migration, one stream or one page as a frontend shows it.
+
+    core records (nanoseconds) --view_builder--> views (seconds, relative) --> text, HTML, JSON, terminal
+
+A view has numbers and no text. Times are seconds after the migration's start, and a value that the stream does not
+give is None. The fields of `MigrationView` are the keys of the report's JSON object, so a program that reads the JSON
+of another process can rebuild the view and render it like one of its own.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 
-from qemu_migration_exporter.core.model import ClockKind, Identity, Progress, Result, Round
+from qemu_migration_exporter.core.model import (
+    ClockKind,
+    DowntimePartName,
+    Kind,
+    Mode,
+    PauseCause,
+    PhaseName,
+    Result,
+    Side,
+    StallReason,
+)
 from qemu_migration_exporter.present.advice import Advice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MigrationView:
-    """A migration as it is now.
+class PauseView:
+    """A time in which the guest did not run; `end_seconds` is None while it lasts."""
+
+    start_seconds: float
+    end_seconds: float | None
+    by: PauseCause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DowntimePartView:
+    """A part of the downtime; the parts add up to it."""
+
+    name: DowntimePartName
+    device: str | None
+    start_seconds: float
+    duration_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundView:
+    """A pass over the dirty bitmap; `duration_seconds` is None for the round that is not over."""
+
+    number: int
+    start_seconds: float
+    duration_seconds: float | None
+    iterations: int
+    transferred_bytes: int | None
+    pending_at_start_bytes: int | None
+    pending_at_end_bytes: int | None
+    dirtied_bytes: int | None
+    dirty_bytes_per_second: float | None
+    bandwidth_bytes_per_second: float | None
+    threshold_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseView:
+    """A phase; `duration_seconds` is None while it lasts, and where the clock cannot give it."""
+
+    name: PhaseName
+    start_seconds: float
+    duration_seconds: float | None
+    is_open: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceView:
+    """A device's saved state."""
+
+    name: str | None
+    instance: int | None
+    duration_seconds: float | None
+    vmsd_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StallView:
+    """A stall, with the numbers of the moment it was found; `end_seconds` is None if nothing cleared it."""
+
+    start_seconds: float
+    end_seconds: float | None
+    reason: StallReason
+    since_seconds: float
+    round: int
+    best_pending_bytes: int | None
+    best_round: int | None
+    bandwidth_bytes_per_second: float | None
+    dirty_bytes_per_second: float | None
+    downtime_limit_seconds: float | None
+    required_downtime_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitView:
+    """The wait that a migration is in."""
+
+    state: str | None
+    reason: StallReason | None
+    since_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictView:
+    """The verdict on convergence as of now, or as of the end.
 
     Attributes:
-        rounds: Those known, the one that runs included.
-        result: None while it runs.
-        outcome_ns: When it ended; None while it runs and where its stream ended first.
-        duration_ns: Of all of it; so far while it runs, None where it is unknown.
-        downtime_ns: How long the guest was stopped; None as long as that is not known.
-        sentence: What a person asks first: how it ended, or where it stands and what is missing. Plain text.
-        advice: What would end the stall that holds.
-        error: QEMU's words, where they are not in the sentence.
+        advice: Commands that would end the stall in force; empty once the migration is over.
+        past_advice: Commands that would have ended the last stall; empty until the migration is over.
     """
 
-    identity: Identity
-    progress: Progress
-    rounds: tuple[Round, ...]
-    result: Result | None
-    outcome_ns: int | None
-    duration_ns: int | None
-    downtime_ns: int | None
-    sentence: str
-    advice: tuple[Advice, ...] = ()
-    error: str | None = None
+    converging: bool | None
+    stalled_since_seconds: float | None
+    reason: StallReason | None
+    best_pending_bytes: int | None
+    best_round: int | None
+    eta_seconds: tuple[float, float] | None
+    required_downtime_seconds: float | None
+    required_bandwidth_bytes_per_second: float | None
+    advice: tuple[Advice, ...]
+    past_advice: tuple[Advice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationView:
+    """A migration as of one moment.
+
+    Attributes:
+        running: The stream is still being read and gave no outcome yet.
+        result: `unknown` while it runs, and if its stream ended first.
+        joined: The beginning is missing, so times and counts start later than the migration.
+        partial: Lines of it are missing, at the beginning or anywhere else.
+        elapsed_seconds: From the start to the last moment that is known: now, or the last mark.
+        duration_seconds: From the start to the outcome; None without an outcome.
+        transferred_is_partial: QEMU printed no bandwidth window at the end, so `transferred_bytes` is too low.
+        state: QEMU's own word for the status.
+        bandwidth_bytes_per_second, dirty_bytes_per_second: As of now, or as of the end.
+        paused_since_seconds, pause_cause: The pause that the guest is in; None while it runs.
+        wait: The wait that it is in, or in which its stream ended.
+    """
+
+    vm: str
+    uuid: str | None
+    trace_id: str
+    side: Side | None
+    kind: Kind
+    stream: str
+    running: bool
+    result: Result
+    result_inferred: bool
+    partial: bool
+    joined: bool
+    error: str | None
+    mode: Mode
+    clock: ClockKind
+    start_time: datetime
+    elapsed_seconds: float
+    duration_seconds: float | None
+    setup_seconds: float | None
+    downtime_seconds: float | None
+    downtime_start_seconds: float | None
+    blackout_seconds: float | None
+    pauses: tuple[PauseView, ...]
+    downtime_parts: tuple[DowntimePartView, ...]
+    bitmap_syncs: int
+    dirty_sync_count: int | None
+    iterations: int
+    transferred_bytes: int | None
+    transferred_is_partial: bool
+    ram_bytes: int | None
+    downtime_limit_seconds: float | None
+    throttles: int
+    throttle_ratio: float | None
+    postcopy_requests: int | None
+    state: str | None
+    pending_bytes: int | None
+    threshold_bytes: int | None
+    bandwidth_bytes_per_second: float | None
+    dirty_bytes_per_second: float | None
+    paused_since_seconds: float | None
+    pause_cause: PauseCause | None
+    wait: WaitView | None
+    rounds: tuple[RoundView, ...]
+    phases: tuple[PhaseView, ...]
+    devices: tuple[DeviceView, ...]
+    stalls: tuple[StallView, ...]
+    verdict: VerdictView
+
+    @property
+    def is_over(self) -> bool:
+        """True if the outcome is known."""
+        return self.duration_seconds is not None
+
+    @property
+    def is_timed(self) -> bool:
+        """True if durations other than the iterate phase's mean anything."""
+        return self.clock is not ClockKind.RECONSTRUCTED
+
+    @property
+    def stall(self) -> StallView | None:
+        """The stall in force; the last one if it held to the end."""
+        last = self.stalls[-1] if self.stalls else None
+        return last if last is not None and last.end_seconds is None else None
+
+    @property
+    def last_phase(self) -> PhaseName | None:
+        """The phase that it is in, or in which it ended."""
+        names = [phase.name for phase in self.phases if phase.name is not PhaseName.CLEANUP]
+        return names[-1] if names else None
+
+    def is_bulk(self, round_: RoundView) -> bool:
+        """Return whether a round sent all memory once; the first round of a joined stream did not."""
+        return round_.number == 1 and not self.joined
+
+    def end_of(self, stall: StallView) -> float:
+        """Return the end of a stall, or the last moment in which it was known to hold."""
+        if stall.end_seconds is not None:
+            return stall.end_seconds
+        return (
+            self.elapsed_seconds if self.duration_seconds is None else max(self.duration_seconds, stall.start_seconds)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamView:
-    """A stream as it is now.
+    """A stream, and how many of its lines were read.
 
     Attributes:
-        format: None as long as no line told.
-        is_up: Whether it is being read; lines may be far between.
-        problem: Why it is not, in a few words.
-        last_event_ns: When the last line that is an event came.
+        format: None as long as no line showed it.
+        surprises: Their number by kind.
+        is_up: True while it is read.
+        problem: Why it is not read, in a few words.
+        last_event_time: When the newest event was printed.
     """
 
     name: str
     format: str | None
     clock: ClockKind
-    is_up: bool
-    last_event_ns: int | None
     lines: int
     events: int
+    noise: int
     malformed: int
-    surprises: int
+    surprises: Mapping[str, int] = field(default_factory=dict)
+    is_up: bool = False
     problem: str | None = None
+    last_event_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All that a replay found."""
+
+    streams: tuple[StreamView, ...]
+    migrations: tuple[MigrationView, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +268,13 @@ class Page:
     """All of the landing page.
 
     Attributes:
-        now_ns: When this was true, in nanoseconds since the Unix epoch.
+        now: When this was true.
         running: The longest running first.
         recent: The last to end first.
-        trace_url: Where a trace is shown, with `{trace_id}` in it; see `check_template`.
+        trace_url: The address of a trace with `{trace_id}` in it; see `config.addresses.check_template`.
     """
 
-    now_ns: int
+    now: datetime
     running: tuple[MigrationView, ...] = ()
     recent: tuple[MigrationView, ...] = ()
     streams: tuple[StreamView, ...] = ()

@@ -69,7 +69,7 @@ def of_round(each: Round) -> dict[str, Value | None]:
     }
 
 
-def of_stall(vm: str, stall: Stall, at_ns: int) -> dict[str, Value | None]:
+def of_stall(identity: Identity, stall: Stall, at_ns: int) -> dict[str, Value | None]:
     """Say what a stall was judged by; what would end it, as long as it holds."""
     return {
         names.STALL_REASON: stall.reason,
@@ -83,7 +83,7 @@ def of_stall(vm: str, stall: Stall, at_ns: int) -> dict[str, Value | None]:
         names.DOWNTIME_LIMIT: stall.downtime_limit_seconds,
         names.REQUIRED_DOWNTIME: stall.required_downtime_seconds,
         names.REQUIRED_BANDWIDTH: stall.required_bandwidth_bytes_per_second,
-        names.ADVICE: "\n".join(map(str, advice_for(vm, stall))) or None if stall.end_ns is None else None,
+        names.ADVICE: "\n".join(map(str, advice_for(identity, stall))) or None if stall.end_ns is None else None,
     }
 
 

@@ -156,11 +156,11 @@ class SpansSink:
                 self._in_switchover(trace.identity, "pre_switchover", span_id, (start_ns, end_ns))
             case Stalled(stall=stall):
                 self._marker(
-                    trace, "stalled", stall.number, stall.start_ns, of_stall(trace.identity.vm, stall, stall.start_ns)
+                    trace, "stalled", stall.number, stall.start_ns, of_stall(trace.identity, stall, stall.start_ns)
                 )
             case StallCleared(stall=stall):
                 at_ns = stall.end_ns or stall.start_ns
-                self._marker(trace, "stall_cleared", stall.number, at_ns, of_stall(trace.identity.vm, stall, at_ns))
+                self._marker(trace, "stall_cleared", stall.number, at_ns, of_stall(trace.identity, stall, at_ns))
 
     def _start(self, identity: Identity) -> None:
         self._peers.began(identity)

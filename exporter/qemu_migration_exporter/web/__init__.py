@@ -1,17 +1,13 @@
 """Serve metrics, health, running migrations and a page that shows them, over HTTP."""
 
 from qemu_migration_exporter.config.addresses import AddressError, check_template, parse_address, parse_path
-from qemu_migration_exporter.present.view import MigrationView, Page, StreamView
 from qemu_migration_exporter.web.application import Endpoints
 from qemu_migration_exporter.web.server import Server
 
 __all__ = [
     "AddressError",
     "Endpoints",
-    "MigrationView",
-    "Page",
     "Server",
-    "StreamView",
     "check_template",
     "parse_address",
     "parse_path",

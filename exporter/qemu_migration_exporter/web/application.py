@@ -1,4 +1,10 @@
-"""What is answered at which path, to whom. What is said is given; nothing of migrations is known here."""
+"""The ASGI application: routes, logins, the rate limit, and answers made beside the event loop.
+
+    request --rate limit--> login --route--> answer (in a thread, one at a time) --> response
+
+The contents of answers come from the callables of `Endpoints`, so this module knows nothing of streams. Requests for
+the same thing that arrive before its making begins share one answer, which bounds the work that clients can cause.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +14,14 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Any, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
-from qemu_migration_exporter.present.html import page
-from qemu_migration_exporter.present.view import Page
+from qemu_migration_exporter.present.view import MigrationView, Page
 from qemu_migration_exporter.web.basic_auth import BasicAuth, Decision
 from qemu_migration_exporter.web.exposition import Exposition
 from qemu_migration_exporter.web.web_config import Settings
@@ -27,19 +33,23 @@ _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _READ: Final = ("GET", "HEAD")
 _ACT: Final = ("POST", "PUT")
 
+_MIGRATION_PATH: Final = "/migrations/"
+
 _TEXT: Final = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """What there is to serve. The callables are called in threads of the server's; None is not served.
+    """Contents to serve. The server calls the callables in its own threads; a path without one is not served.
 
     Attributes:
-        is_ready: Asked on the event loop: it must not wait.
-        telemetry_path: Where the metrics are.
-        page: Makes the landing page's data; without it the page only has links.
-        migrations: Makes the report's documents, running migrations and recent ones.
-        reload: Reloads the configuration, and returns what is wrong with it, None if nothing is.
+        is_ready: Called on the event loop, so it must not wait.
+        telemetry_path: The path of the metrics.
+        page: Returns the landing page's data; without it the page only has links.
+        migrations: Returns the report's documents of running and recent migrations.
+        migration: Returns the view of one of them by its trace id, None if there is none.
+        trace_url: The address of a trace with `{trace_id}` in it.
+        reload: Reloads the configuration and returns its mistakes, None without any.
     """
 
     registry: CollectorRegistry
@@ -47,11 +57,13 @@ class Endpoints:
     telemetry_path: str = "/metrics"
     page: Callable[[], Page] | None = None
     migrations: Callable[[], Sequence[Mapping[str, Any]]] | None = None
+    migration: Callable[[str], MigrationView | None] | None = None
+    trace_url: str | None = None
     reload: Callable[[], str | None] | None = None
 
 
 class Answer(NamedTuple):
-    """An answer to a request."""
+    """A response before its common headers are added."""
 
     status: int
     body: bytes
@@ -59,6 +71,7 @@ class Answer(NamedTuple):
 
 
 class _Request(NamedTuple):
+    path: str
     query: str
     headers: Mapping[bytes, bytes]
 
@@ -71,42 +84,42 @@ class _Route(NamedTuple):
 class Application:
     """The ASGI application of the server."""
 
-    def __init__(self, offer: Endpoints, settings: Settings, failures: ErrorCounter) -> None:
+    def __init__(self, endpoints: Endpoints, settings: Settings, failures: ErrorCounter) -> None:
         self._failures = failures
-        self._offer = offer
+        self._endpoints = endpoints
         self._settings = settings
-        self._doorkeeper = BasicAuth()
+        self._logins = BasicAuth()
         self._bucket = _Bucket()
-        # Beside the event loop: 43,000 series take 0.3 s to write.
+        # A thread beside the event loop: 43,000 series take 0.3 s to write.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="web-answer")
-        self._one_at_a_time = asyncio.Lock()
+        self._making = asyncio.Lock()
         self._waiting: dict[Hashable, asyncio.Task[Answer]] = {}
-        self._exposition = Exposition(offer.registry)
+        self._exposition = Exposition(endpoints.registry)
         self._routes: dict[str, _Route] = {
             "/": _Route(_READ, self._page),
             "/-/healthy": _Route(_READ, self._healthy),
             "/-/ready": _Route(_READ, self._ready),
             "/-/reload": _Route(_ACT, self._reload),
         }
-        if offer.migrations is not None:
+        if endpoints.migrations is not None:
             self._routes["/api/v1/migrations"] = _Route(_READ, self._migrations)
-        # Last: who wants the metrics at / has no landing page.
-        self._routes[offer.telemetry_path] = _Route(_READ, self._telemetry)
+        # Last: metrics at / replace the landing page.
+        self._routes[endpoints.telemetry_path] = _Route(_READ, self._telemetry)
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._executor.shutdown(wait=False, cancel_futures=True)
-        self._doorkeeper.close()
+        self._logins.close()
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
-        """Answer a request; its body, if it has one, is not read."""
+        """Answer a request without reading its body."""
         del receive
-        answer = _text(500, "a mistake of the exporter's; its log says which")
+        answer = _text(500, "internal server error; see the exporter's log")
         try:
-            with self._failures.attempt(Component.WEB, "a request was not answered: %r", scope["path"]):
+            with self._failures.attempt(Component.WEB, "request failed: %r", scope["path"]):
                 answer = await self._answer(scope)
         except asyncio.CancelledError:
-            return  # the server stops; uvicorn would log this as an error of the application
+            return  # the server stops, and would log this as an error of the application
         headers = {
             "Content-Length": str(len(answer.body)),
             "Date": formatdate(usegmt=True),
@@ -131,12 +144,15 @@ class Application:
         refusal = await self._refusal(headers, (scope["client"] or ("", 0))[0])
         if refusal is not None:
             return refusal
-        route = self._routes.get(scope["path"])
+        path = scope["path"]
+        route = self._routes.get(path)
+        if route is None and path.startswith(_MIGRATION_PATH) and self._endpoints.migration is not None:
+            route = _Route(_READ, self._migration)
         if route is None:
-            return _text(404, f"nothing here; try {self._offer.telemetry_path}")
+            return _text(404, f"not found; the metrics are at {self._endpoints.telemetry_path}")
         if scope["method"] not in route.methods:
             return _text(405, f"expected {' or '.join(route.methods)}", Allow=", ".join(route.methods))
-        return await route.answer(_Request(scope["query_string"].decode("latin-1"), headers))
+        return await route.answer(_Request(path, scope["query_string"].decode("latin-1"), headers))
 
     async def _refusal(self, headers: Mapping[bytes, bytes], client: str) -> Answer | None:
         config = self._settings.config
@@ -144,7 +160,7 @@ class Application:
             return _text(429, "too many requests", Retry_After="1")
         if not config.basic_auth_users:
             return None
-        match await self._doorkeeper.check(headers.get(b"authorization"), config.basic_auth_users, client):
+        match await self._logins.check(headers.get(b"authorization"), config.basic_auth_users, client):
             case Decision.WELCOME:
                 return None
             case Decision.LATER:
@@ -153,16 +169,16 @@ class Application:
                 challenge = 'Basic realm="qemu-migration-exporter", charset="UTF-8"'
                 return _text(401, "expected a user name and a password", WWW_Authenticate=challenge)
 
-    async def _in_thread(self, what: Hashable, make: Callable[[], Answer]) -> Answer:
-        """Make an answer; it serves all who ask for the same before it is begun, and is as new as any of their own."""
-        answer = self._waiting.get(what)
+    async def _in_thread(self, key: Hashable, make: Callable[[], Answer]) -> Answer:
+        """Make an answer in the thread; it is shared by all requests for it that arrive before its making begins."""
+        answer = self._waiting.get(key)
         if answer is None:
-            answer = self._waiting[what] = asyncio.create_task(self._made(what, make))
-        return await asyncio.shield(answer)  # who goes away leaves it to the others
+            answer = self._waiting[key] = asyncio.create_task(self._made(key, make))
+        return await asyncio.shield(answer)  # a client that disconnects leaves it to the others
 
-    async def _made(self, what: Hashable, make: Callable[[], Answer]) -> Answer:
-        async with self._one_at_a_time:
-            del self._waiting[what]
+    async def _made(self, key: Hashable, make: Callable[[], Answer]) -> Answer:
+        async with self._making:
+            del self._waiting[key]
             return await asyncio.get_running_loop().run_in_executor(self._executor, make)
 
     async def _telemetry(self, request: _Request) -> Answer:
@@ -175,19 +191,41 @@ class Application:
         )
 
     async def _page(self, _: _Request) -> Answer:
-        make = self._offer.page
+        make = self._endpoints.page
         links = {
-            self._offer.telemetry_path: "Metrics",
-            **({"/api/v1/migrations": "Migrations as JSON"} if self._offer.migrations is not None else {}),
+            self._endpoints.telemetry_path: "Metrics",
+            **({"/api/v1/migrations": "Migrations as JSON"} if self._endpoints.migrations is not None else {}),
             "/-/healthy": "Health",
             "/-/ready": "Readiness",
         }
-        return await self._in_thread(
-            "page", lambda: Answer(200, page.render(make() if make is not None else None, links).encode(), page.HEADERS)
-        )
+
+        def answer() -> Answer:
+            from qemu_migration_exporter.present.html.environment import HEADERS  # noqa: PLC0415 - at its first use
+            from qemu_migration_exporter.present.html.landing import landing_page  # noqa: PLC0415
+
+            return Answer(200, landing_page(make() if make is not None else None, links).encode(), HEADERS)
+
+        return await self._in_thread("page", answer)
+
+    async def _migration(self, request: _Request) -> Answer:
+        trace_id = request.path.removeprefix(_MIGRATION_PATH)
+        find = self._endpoints.migration
+        assert find is not None  # noqa: S101 - there is no route without it
+
+        def answer() -> Answer:
+            from qemu_migration_exporter.present.html.environment import HEADERS  # noqa: PLC0415 - at its first use
+            from qemu_migration_exporter.present.html.report import migration_page  # noqa: PLC0415
+
+            view = find(trace_id)
+            if view is None:
+                return _text(404, "no running or recent migration has this trace id; its trace may still be stored")
+            html = migration_page(view, datetime.now(UTC), template=self._endpoints.trace_url)
+            return Answer(200, html.encode(), HEADERS)
+
+        return await self._in_thread(("migration", trace_id), answer)
 
     async def _migrations(self, _: _Request) -> Answer:
-        make = self._offer.migrations
+        make = self._endpoints.migrations
         assert make is not None  # noqa: S101 - there is no route without it
         headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
@@ -201,18 +239,30 @@ class Application:
         return _text(200, "healthy")
 
     async def _ready(self, _: _Request) -> Answer:
-        return _text(200, "ready") if self._offer.is_ready() else _text(503, "not ready yet")
+        return _text(200, "ready") if self._endpoints.is_ready() else _text(503, "not ready yet")
 
     async def _reload(self, request: _Request) -> Answer:
-        if self._offer.reload is None:
+        if self._endpoints.reload is None:
             return _text(403, "reloading over HTTP is not enabled")
-        # A page of somebody else's, open in a browser that reaches this port, may ask too.
-        if request.headers.get(b"sec-fetch-site", b"none") not in {b"none", b"same-origin"}:
-            return _text(403, "expected to be asked from here, not from another site")
-        problem = await asyncio.to_thread(self._offer.reload)
-        return (
-            _text(200, "reloaded") if problem is None else _text(500, f"the configuration was not reloaded: {problem}")
-        )
+        if _is_cross_site(request.headers):
+            return _text(403, "expected a request from this site, not from another one")
+        problem = await asyncio.to_thread(self._endpoints.reload)
+        if problem is not None:
+            return _text(500, f"config reload failed, keeping the previous one: {problem}")
+        return _text(200, "reloaded")
+
+
+def _is_cross_site(headers: Mapping[bytes, bytes]) -> bool:
+    """Return whether another site's page, open in a browser that reaches this port, caused the request.
+
+    Browsers send Sec-Fetch-Site over HTTPS and to localhost, and Origin with every POST. Other clients send neither.
+    """
+    if headers.get(b"sec-fetch-site", b"none") not in {b"none", b"same-origin"}:
+        return True
+    origin = headers.get(b"origin")
+    if origin is None:
+        return False
+    return origin.partition(b"://")[2].lower() != headers.get(b"host", b"").lower()
 
 
 class _Bucket:
@@ -223,7 +273,7 @@ class _Bucket:
         self._filled = 0.0
 
     def take(self, interval: float, burst: int) -> bool:
-        """Take a token, if there is one."""
+        """Remove a token and return True; False if there is none."""
         if not interval:
             return True
         now = time.monotonic()

@@ -24,7 +24,7 @@ class Server:
 
     Args:
         address: Where to listen, see `parse_address`.
-        offer: What to serve.
+        endpoints: Contents to serve.
         config_file: The web configuration file; None for plain HTTP without a login.
         max_connections: At once; when there are more, who has kept us waiting longest is dropped.
         limits: Seconds that a client may take for each stage of a connection, if not the stage's own.
@@ -39,7 +39,7 @@ class Server:
     def __init__(
         self,
         address: str,
-        offer: Endpoints,
+        endpoints: Endpoints,
         *,
         config_file: str | None = None,
         max_connections: int = MAX_CONNECTIONS,
@@ -52,7 +52,7 @@ class Server:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # A queue for who connects faster than the loop turns.
         self._socket = socket.create_server((host, port), family=family, backlog=1_024)
-        self._application = Application(offer, self._settings, failures)
+        self._application = Application(endpoints, self._settings, failures)
         config = uvicorn.Config(
             self._application,
             access_log=False,

@@ -201,6 +201,9 @@ class StallDetector:
             required_bandwidth_bytes_per_second=(
                 required_bandwidth if last is None else last.required_bandwidth_bytes_per_second
             ),
+            bandwidth_bytes_per_second=(
+                self.bandwidth.bytes_per_second if last is None else last.bandwidth_bytes_per_second
+            ),
             capabilities=self._capabilities(numbers, parameters) if last is None else last.capabilities,
         )
 

@@ -94,6 +94,7 @@ class Precopy:
         """Set the threshold; it is 0 before the first window, and means nothing then."""
         if event.threshold is not None and event.threshold > 0:
             self.threshold = event.threshold
+            self.rounds.threshold(event.threshold)
 
     def slice_seen(self) -> Sequence[Change]:
         """Count a `savevm_state_iterate`."""

@@ -30,6 +30,7 @@ class RoundDraft:
     pending_at_end: int | None = None
     dirtied: int | None = None
     bandwidth: float | None = None
+    threshold: int | None = None
     #: Whether the sync that ended it has yet to say what it found.
     awaits_sync: bool = False
 
@@ -44,6 +45,7 @@ class RoundDraft:
             pending_at_end_bytes=self.pending_at_end,
             dirtied_bytes=self.dirtied,
             bandwidth_bytes_per_second=self.bandwidth,
+            threshold_bytes=self.threshold,
         )
 
 
@@ -57,6 +59,7 @@ class Rounds:
     first_start_ns: int | None = None
     last_end_ns: int | None = None
     window_end_ns: int | None = None
+    last_threshold: int | None = None
 
     @property
     def number(self) -> int:
@@ -71,7 +74,7 @@ class Rounds:
     def begin(self, at_ns: int, *, by_sync: bool) -> list[Round]:
         """End the open round, if there is one, and begin the next; return the rounds that are complete."""
         ended = self.end(at_ns, by_sync=by_sync)
-        self.current = RoundDraft(self.count + 1, at_ns)
+        self.current = RoundDraft(self.count + 1, at_ns, threshold=self.last_threshold)
         if self.first_start_ns is None:
             self.first_start_ns = at_ns
         self.last_end_ns = None
@@ -87,6 +90,12 @@ class Rounds:
             return True
         draft.pending_at_end = size
         return False
+
+    def threshold(self, size: int) -> None:
+        """Record the threshold that QEMU printed, for the open round and those after it."""
+        self.last_threshold = size
+        if self.current is not None:
+            self.current.threshold = size
 
     def iterate(self) -> None:
         """Note a slice of the open round."""

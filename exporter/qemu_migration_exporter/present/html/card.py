@@ -1,27 +1,21 @@
-"""One migration, in the words and numbers of its card on the page."""
+"""One migration as a card of the landing page: a badge, the sentence, the advice, and numbers to compare."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from qemu_migration_exporter.config.addresses import trace_url
 from qemu_migration_exporter.core.model import Mode, PhaseName, Result, Side
-from qemu_migration_exporter.ops.sanitize import printable
-from qemu_migration_exporter.present.html.chart import Rounds, Share, rounds_of, share_of
-from qemu_migration_exporter.present.units import UNKNOWN, duration, limit, moment_of, plural, rate, seconds_of, size
+from qemu_migration_exporter.present.html.chart import CARD, PendingChart, Share, pending_chart, rounds_count, share_of
+from qemu_migration_exporter.present.sentences import KIND_WORDS, PHASE_WORDS, headline_text, notes
+from qemu_migration_exporter.present.styled import literal
+from qemu_migration_exporter.present.units import duration, limit, rate, size
 from qemu_migration_exporter.present.view import MigrationView
 
 MAX_NAME: Final = 64
-MAX_WORDS: Final = 600
 
-_PHASES: Final = {
-    PhaseName.SETUP: "setup",
-    PhaseName.ITERATE: "iterating",
-    PhaseName.COMPLETE_PRECOPY: "switchover",
-    PhaseName.POSTCOPY: "post-copy",
-    PhaseName.CLEANUP: "cleanup",
-}
 _UNITS: Final = {"days": 86_400, "h": 3_600, "min": 60, "s": 1}
 _SIDES: Final = {Side.SOURCE: "outgoing", Side.DESTINATION: "incoming", None: "direction unknown"}
 _TONES: Final = {
@@ -43,130 +37,127 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One thing to do: a command, and what it costs."""
+    """A command, its cost, and the same for QEMU's own monitor."""
 
     command: str
     price: str
+    qmp: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """All that a card shows."""
+    """Everything that a card shows."""
 
     vm: str
     uuid: str | None
-    side: str
+    kind: str
     badge: str
     tone: str
     place: str
     sentence: str
+    notes: tuple[str, ...]
     options: tuple[Option, ...]
-    error: str | None
     facts: tuple[Fact, ...]
-    rounds: Rounds | None
+    chart: PendingChart | None
     share: Share | None
     trace: str | None
     trace_id: str
+    report: str
     at: str
     at_iso: str
 
 
-def card(view: MigrationView, now_ns: int, template: str | None) -> Card:
-    """Make the card of a migration."""
-    badge, tone = _badge(view)
-    moment, at = _moment(view, now_ns)
+def card(view: MigrationView, now: datetime, template: str | None) -> Card:
+    """Return the card of a migration."""
+    badge, tone = badge_of(view)
+    moment, at = _moment(view, now)
+    share = share_of(view)
     return Card(
-        vm=shown(view.identity.vm, MAX_NAME) or "(no name)",
-        uuid=shown(view.identity.uuid, MAX_NAME) if view.identity.uuid else None,
-        side=_SIDES[view.identity.side],
+        vm=literal(view.vm, MAX_NAME) or "(no name)",
+        uuid=literal(view.uuid, MAX_NAME) if view.uuid else None,
+        kind=KIND_WORDS.get(view.kind) or _SIDES[view.side],
         badge=badge,
         tone=tone,
         place=_place(view),
-        sentence=shown(view.sentence, MAX_WORDS),
-        options=tuple(Option(shown(each.virsh, MAX_WORDS), each.price) for each in view.advice),
-        error=shown(view.error, MAX_WORDS) if view.error else None,
-        facts=tuple(_running_facts(view) if view.result is None else _ended_facts(view)),
-        rounds=rounds_of(view),
-        share=share_of(view),
-        trace=trace_url(template, view.identity.trace_id),
-        trace_id=shown(view.identity.trace_id, MAX_NAME),
+        sentence=headline_text(view),
+        notes=tuple(notes(view)),
+        options=options_of(view),
+        facts=tuple(_running_facts(view) if view.running else _ended_facts(view)),
+        chart=pending_chart(view, CARD) if share is None else None,
+        share=share,
+        trace=trace_url(template, view.trace_id),
+        trace_id=literal(view.trace_id, MAX_NAME),
+        report=trace_url_path(view.trace_id),
         at=at,
-        at_iso=clock(moment, "%Y-%m-%dT%H:%M:%SZ"),
+        at_iso=f"{moment:%Y-%m-%dT%H:%M:%SZ}",
     )
 
 
-def shown(words: str, most: int) -> str:
-    """Make a tenant's words harmless to look at: escape what is not printable, leave out the middle of what is long.
-
-    Not printable are also the characters that turn the direction of writing. HTML is escaped where the page is made.
-    """
-    if len(words) > 2 * most:  # what is left out is not looked at
-        words = f"{words[:most]}{words[-most:]}"
-    safe = printable(words)
-    head = (most - 1) // 2
-    return safe if len(safe) <= most else f"{safe[:head]}…{safe[head + 1 - most :]}"
+def options_of(view: MigrationView) -> tuple[Option, ...]:
+    """Return the commands that would end the stall in force."""
+    return tuple(Option(advice.virsh, advice.price, advice.qmp) for advice in view.verdict.advice)
 
 
-def clock(at_ns: int, form: str = "%H:%M:%S UTC") -> str:
-    """Write a time of day, in UTC as logs and Prometheus have it."""
-    return moment_of(at_ns).strftime(form)
+def trace_url_path(trace_id: str) -> str:
+    """Return the path of a migration's report, relative to the landing page."""
+    return f"migrations/{trace_id}" if trace_id.isalnum() and trace_id.isascii() else ""
 
 
-def ago(at_ns: int, now_ns: int) -> str:
-    """Say how long ago something was; the clocks of a stream and of ours may differ a little."""
-    seconds = max(now_ns - at_ns, 0) // 1_000_000_000
-    for unit, its_seconds in _UNITS.items():
-        if seconds >= 2 * its_seconds:
-            return f"{seconds // its_seconds} {unit} ago"
+def badge_of(view: MigrationView) -> tuple[str, str]:
+    """Return a word for the state of a migration, and its tone: good, bad, busy or plain."""
+    if not view.running:
+        word = "end not seen" if view.result is Result.UNKNOWN else str(view.result)
+        return word, _TONES[view.result]
+    if view.state == "postcopy-paused":
+        return "paused", "bad"
+    if view.verdict.converging is False:
+        return "stalled", "bad"
+    if view.last_phase is PhaseName.POSTCOPY:
+        return "post-copy", "busy"
+    return ("converging", "good") if view.verdict.converging else ("running", "busy")
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """Return how long ago something was; the clocks of a stream and of this host may differ a little."""
+    seconds = max(int((now - at).total_seconds()), 0)
+    for unit, unit_seconds in _UNITS.items():
+        if seconds >= 2 * unit_seconds:
+            return f"{seconds // unit_seconds} {unit} ago"
     return "just now"
 
 
-def _moment(view: MigrationView, now_ns: int) -> tuple[int, str]:
-    if view.result is None:
-        start_ns = view.identity.start_ns
-        return start_ns, f"{'seen since' if view.identity.partial else 'since'} {clock(start_ns)}"
-    if view.outcome_ns is None:
-        return view.identity.start_ns, f"began {ago(view.identity.start_ns, now_ns)}"
-    return view.outcome_ns, ago(view.outcome_ns, now_ns)
-
-
-def _badge(view: MigrationView) -> tuple[str, str]:
-    if view.result is not None:
-        word = "end not seen" if view.result is Result.UNKNOWN else str(view.result)
-        return word, _TONES[view.result]
-    if view.progress.state == "postcopy-paused":
-        return "paused", "bad"
-    if view.progress.verdict.converging is False:
-        return "stalled", "bad"
-    if view.progress.phase is PhaseName.POSTCOPY:
-        return "post-copy", "busy"
-    return ("converging", "good") if view.progress.verdict.converging else ("running", "busy")
+def _moment(view: MigrationView, now: datetime) -> tuple[datetime, str]:
+    start = view.start_time
+    if view.running:
+        return start, f"{'seen since' if view.joined else 'since'} {start:%H:%M:%S} UTC"
+    if view.duration_seconds is None:
+        return start, f"began {ago(start, now)}"
+    end = start + timedelta(seconds=view.duration_seconds)
+    return end, ago(end, now)
 
 
 def _place(view: MigrationView) -> str:
-    progress = view.progress
-    phase = _PHASES[progress.phase] if progress.phase is not None else "starting"
-    if view.result is not None:
-        rounds = [plural(view.rounds[-1].number, "round")] if view.rounds else []
-        return " · ".join([*rounds, *(["post-copy"] if progress.mode is Mode.POSTCOPY else [])])
-    if progress.phase is not PhaseName.ITERATE or not progress.round:
-        return phase
-    return f"{phase} · round {progress.round}"
+    if not view.running:
+        modes = ["post-copy"] if view.mode is Mode.POSTCOPY else []
+        return " · ".join(word for word in (rounds_count(view), *modes) if word)
+    phase = PHASE_WORDS[view.last_phase] if view.last_phase is not None else "starting"
+    is_iterating = view.last_phase is PhaseName.ITERATE and view.rounds
+    return f"{phase} · round {view.rounds[-1].number}" if is_iterating else phase
 
 
 def _running_facts(view: MigrationView) -> list[Fact]:
-    progress, verdict = view.progress, view.progress.verdict
-    facts = [Fact("running for", _time(view.duration_ns))]
-    if progress.transferred_bytes is not None:
-        facts.append(Fact("sent", size(progress.transferred_bytes)))
-    if progress.bandwidth_bytes_per_second is not None:
-        facts.append(Fact("sending", rate(progress.bandwidth_bytes_per_second)))
-    if progress.dirty_bytes_per_second is not None:
-        facts.append(Fact("dirtied", rate(progress.dirty_bytes_per_second)))
-    if verdict.best_pending_bytes is not None and progress.phase is PhaseName.ITERATE:
+    verdict = view.verdict
+    facts = [Fact("running for", duration(view.elapsed_seconds))]
+    if view.transferred_bytes is not None:
+        facts.append(Fact("sent", size(view.transferred_bytes)))
+    if view.bandwidth_bytes_per_second is not None:
+        facts.append(Fact("sending, mean of 2 s", rate(view.bandwidth_bytes_per_second)))
+    if view.dirty_bytes_per_second is not None:
+        facts.append(Fact("dirtied, last round", rate(view.dirty_bytes_per_second)))
+    if verdict.best_pending_bytes is not None and view.last_phase is PhaseName.ITERATE:
         facts.append(Fact("least pending", f"{size(verdict.best_pending_bytes)} in round {verdict.best_round}"))
-    if progress.throttle_ratio:
-        facts.append(Fact("guest throttled", f"{100 * progress.throttle_ratio:.0f} %"))
+    if view.throttle_ratio:
+        facts.append(Fact("guest throttled", f"{100 * view.throttle_ratio:.0f} %"))
     if verdict.eta_seconds is not None:
         low, high = verdict.eta_seconds
         facts.append(Fact("ends in", f"{duration(low)} to {duration(high)}"))
@@ -174,25 +165,21 @@ def _running_facts(view: MigrationView) -> list[Fact]:
 
 
 def _ended_facts(view: MigrationView) -> list[Fact]:
-    facts = [Fact("took", _time(view.duration_ns))]
-    if view.progress.transferred_bytes is not None:
-        facts.append(Fact("sent", size(view.progress.transferred_bytes)))
+    facts = [Fact("took", duration(view.duration_seconds))]
+    if view.transferred_bytes is not None:
+        facts.append(Fact("sent", size(view.transferred_bytes)))
     return [*facts, *_downtime(view)]
 
 
 def _downtime(view: MigrationView) -> list[Fact]:
     """Set the downtime against its limit: the one there was, else the one that ending now would take."""
-    most, needed = view.progress.downtime_limit_seconds, view.progress.verdict.required_downtime_seconds
-    is_needed = view.downtime_ns is None and view.result is None and view.progress.phase is PhaseName.ITERATE
-    seconds = needed if is_needed else seconds_of(view.downtime_ns)
+    most = view.downtime_limit_seconds
+    is_needed = view.downtime_seconds is None and view.running and view.last_phase is PhaseName.ITERATE
+    seconds = view.verdict.required_downtime_seconds if is_needed else view.downtime_seconds
     if seconds is None:
-        # What ended otherwise had none; what completed may have kept it to itself.
-        is_open = view.result is None or view.result is Result.COMPLETED
+        # Other ends had none; a completed one may have had one that the stream does not show.
+        is_open = view.running or view.result is Result.COMPLETED
         return [Fact("downtime limit", limit(most))] if is_open and most is not None else []
     against = "" if most is None else f" (limit {limit(most, seconds)})"
     tone = "" if most is None else ("bad" if seconds > most else "good")
     return [Fact("needs a downtime of" if is_needed else "downtime", f"{duration(seconds)}{against}", tone)]
-
-
-def _time(duration_ns: int | None) -> str:
-    return UNKNOWN if duration_ns is None else duration(seconds_of(duration_ns))

@@ -1,1 +1,1 @@
-"""What a replay says of the migrations it read, for people and for programs."""
+"""The report as text for a terminal."""

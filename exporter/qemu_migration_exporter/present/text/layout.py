@@ -1,128 +1,104 @@
-"""Text on a terminal: tenants' words made harmless, paragraphs that do not tear numbers from units, aligned columns."""
+"""Text on a terminal: paragraphs that keep numbers with their units, commands that a shell still takes, tables.
+
+rich wraps and aligns. Lines are made once, as `Text` without trailing blanks, so that a report in a file has none.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-from rich.cells import cell_len, chop_cells, set_cell_size
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
-from qemu_migration_exporter.ops.sanitize import printable
+from qemu_migration_exporter.present.styled import Part, Role, literal
 
 BOLD: Final = "bold"
 DIM: Final = "dim"
 ACCENT: Final = "cyan"
-FAILED: Final = "bold red"
+
+STYLES: Final = {
+    Role.NAME: BOLD,
+    Role.KEY: ACCENT,
+    Role.GOOD: "bold green",
+    Role.BAD: "bold red",
+    Role.SOFT: DIM,
+}
 
 #: Longer lines are hard to read, however wide the terminal is.
 MAX_WIDTH: Final = 100
 
 INDENT: Final = "  "
 
-#: A space that is no place for a line break: between a number and its unit or noun.
+#: A blank between a number and its unit or noun, at which no line may break.
 _GLUE: Final = re.compile(r"(?<=\d) (?=[^\W\d]|%)|(?<=[Rr]ound) (?=\d)|(?<=[Rr]ounds) (?=\d)")
 
-Part = str | tuple[str, str]
+#: Stands for a blank that rich must keep; untrusted text has none, because it is not printable.
+_GLUED: Final = "\ue000"
+
+_CONSOLE: Final = Console(width=MAX_WIDTH, color_system=None, force_terminal=False)
 
 
-def literal(words: str, max_cells: int) -> str:
-    """Make a tenant's words safe to print: what is not printable is escaped, the middle of what is long left out."""
-    safe = printable(words)
-    if cell_len(safe) <= max_cells:
-        return safe
-    head = max_cells // 2
-    tail = max_cells - 1 - head
-    return f"{set_cell_size(safe, head).rstrip()}…{_last_cells(safe, tail)}"
+def styled(*parts: Part) -> Text:
+    """Return parts as rich text; roles become styles."""
+    return Text.assemble(*(part if isinstance(part, str) else (part[0], STYLES[part[1]]) for part in parts))
 
 
 def paragraph(parts: Sequence[Part], width: int) -> list[Text]:
-    """Break styled words into lines that fit the width."""
-    text = Text.assemble(*parts)
-    lines: list[Text] = []
-    line = Text()
-    for word in _words(text):
-        joined = line + Text(" ") + word if line.plain else word
-        if joined.cell_len <= width:
-            line = joined
-            continue
-        if line.plain:
-            lines.append(line)
-        *full, line = _chopped(word, width)
-        lines += full
-    return [*lines, line]
+    """Break parts into lines that fit the width."""
+    return wrapped(styled(*parts), width)
+
+
+def wrapped(text: Text, width: int) -> list[Text]:
+    """Break a text into lines that fit the width."""
+    glued = text.copy()
+    glued.plain = _GLUE.sub(_GLUED, text.plain)
+    lines = list(glued.wrap(_CONSOLE, max(1, width)))
+    for line in lines:
+        line.plain = line.plain.replace(_GLUED, " ")
+        line.rstrip()
+    return lines
 
 
 def command(words: str, indent: str, width: int, *, style: str = "", continuation: str = "") -> list[Text]:
-    """Break a command at its blanks into lines that a shell still takes as one, if they end in its `continuation`."""
+    """Break a command at its blanks into lines that a shell still takes as one if they end in `continuation`."""
     room = width - cell_len(indent) - len(INDENT) - len(continuation)
-    lines = paragraph([(literal(words, 4_096), style)], room)
+    lines = wrapped(Text(literal(words, 4_096), style), room)
     return [
         Text.assemble(indent, INDENT if index else "", line, continuation if line is not lines[-1] else "")
         for index, line in enumerate(lines)
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table; its head may have several lines."""
+def grid(*columns: str, header: bool = False) -> Table:
+    """Return an empty table without lines; a column is `<` or `>` for its side, and its head.
 
-    head: tuple[str, ...]
-    align: Literal["left", "right"] = "right"
-
-
-def table(columns: Sequence[Column], rows: Sequence[Sequence[Part]], width: int) -> list[Text]:
-    """Align cells under their heads, close together where they would not fit otherwise."""
-    widths = [
-        max(cell_len(words) for words in [*column.head, *(_plain(row[index]) for row in rows)])
-        for index, column in enumerate(columns)
-    ]
-    gap = "  " if sum(widths) + 2 * (len(columns) - 1) + len(INDENT) <= width else " "
-    height = max(len(column.head) for column in columns)
-    heads = [[(_nth(column.head, line), DIM) for column in columns] for line in range(height)]
-    return [_row(columns, widths, cells, gap) for cells in [*heads, *rows]]
+    A head of two lines has a line break. The last column has nothing behind it.
+    """
+    table = Table(box=None, show_header=header, header_style=DIM, pad_edge=False, padding=0)
+    for column in columns:
+        table.add_column(column[1:], justify="left" if column[0] == "<" else "right", no_wrap=True)
+    return table
 
 
-def _row(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[Part], gap: str) -> Text:
-    line = Text(INDENT)
-    for index, (column, cells_wide, part) in enumerate(zip(columns, widths, cells, strict=True)):
-        space = " " * (cells_wide - cell_len(_plain(part)))
-        words = Text.assemble(part)
-        line += Text(gap if index else "") + (words + space if column.align == "left" else Text(space) + words)
-    line.rstrip()
-    return line
+def table_lines(table: Table, width: int) -> list[Text]:
+    """Return the lines of a table, its columns close together if they would not fit otherwise."""
+    room = width - len(INDENT)
+    table.padding = (0, 2, 0, 0)
+    if _CONSOLE.measure(table, options=_CONSOLE.options.update(width=10_000)).maximum - 2 > room:
+        table.padding = (0, 1, 0, 0)
+    lines = []
+    for segments in _CONSOLE.render_lines(table, _CONSOLE.options.update(width=10_000), pad=False):
+        line = Text.assemble(INDENT, *((segment.text, segment.style or "") for segment in segments))
+        line.rstrip()
+        line.plain = line.plain.replace(_GLUED, " ")
+        lines.append(line)
+    return lines
 
 
-def _plain(part: Part) -> str:
-    return part if isinstance(part, str) else part[0]
-
-
-def _nth(head: tuple[str, ...], line: int) -> str:
-    return head[line] if line < len(head) else ""
-
-
-def _words(text: Text) -> list[Text]:
-    plain = text.plain
-    glued = {match.start() for match in _GLUE.finditer(plain)}
-    breaks = [index for index, char in enumerate(plain) if char == " " and index not in glued]
-    starts = [0, *(index + 1 for index in breaks)]
-    return [text[start:end] for start, end in zip(starts, [*breaks, len(plain)], strict=True)]
-
-
-def _chopped(word: Text, width: int) -> list[Text]:
-    """Cut a word that is longer than a line."""
-    offsets = []
-    offset = 0
-    for piece in chop_cells(word.plain, width)[:-1]:
-        offset += len(piece)
-        offsets.append(offset)
-    return list(word.divide(offsets))
-
-
-def _last_cells(words: str, cells: int) -> str:
-    start = len(words)
-    while cell_len(words[start - 1 :]) <= cells:
-        start -= 1
-    return words[start:].lstrip()
+def fixed(words: str) -> str:
+    """Return words for a cell in which rich keeps the blanks at the end, so that digits align."""
+    return words.replace(" ", _GLUED)

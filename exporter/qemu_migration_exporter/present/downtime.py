@@ -1,0 +1,90 @@
+"""The parts of a downtime as rows that add up to it, for every frontend that lists them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from qemu_migration_exporter.core.model import DowntimePartName, Side
+from qemu_migration_exporter.present.styled import literal
+from qemu_migration_exporter.present.units import UNKNOWN
+from qemu_migration_exporter.present.view import DowntimePartView, MigrationView
+
+_MAX_DEVICES: Final = 5
+_MAX_DEVICE_CELLS: Final = 36
+
+_NAMES: Final = {
+    DowntimePartName.STOP: "stopping the CPUs, flushing disks",
+    DowntimePartName.PRE_SWITCHOVER: "waiting for migrate-continue",
+    DowntimePartName.BITMAP_SYNC: "last bitmap sync",
+    DowntimePartName.RAM: "sending the last memory",
+    DowntimePartName.DESTINATION: "waiting for the destination",
+    DowntimePartName.UNACCOUNTED: "not explained by the stream",
+}
+#: On a destination, parts are the loads of what the source saved.
+_DESTINATION_NAMES: Final = {DowntimePartName.RAM: "loading the last memory"}
+
+
+@dataclass(frozen=True, slots=True)
+class DowntimeRow:
+    """A part of the downtime; `is_rest` for the devices that are counted together."""
+
+    name: str
+    seconds: float
+    is_rest: bool = False
+
+
+def downtime_rows(view: MigrationView) -> list[DowntimeRow]:
+    """Return the parts of the downtime: devices from the slowest on, the others in their order.
+
+    Where a stream has no marks of the parts, these are the timed devices alone.
+    """
+    if not view.downtime_parts:
+        timed = [
+            DowntimeRow(device_name(device.name or device.vmsd_name, device.instance), device.duration_seconds)
+            for device in view.devices
+            if device.duration_seconds is not None
+        ]
+        return _slowest(timed)
+    before = [_row(part, view) for part in view.downtime_parts if _order(part) < _DEVICES]
+    devices = [_row(part, view) for part in view.downtime_parts if _order(part) == _DEVICES]
+    after = [_row(part, view) for part in view.downtime_parts if _order(part) > _DEVICES]
+    return [*_summed(before), *_slowest(devices), *_summed(after)]
+
+
+def device_name(name: str | None, instance: int | None = None) -> str:
+    """Return a device's name fit for a table, with its instance if that is not the first."""
+    if name is None:
+        return UNKNOWN
+    return literal(name, _MAX_DEVICE_CELLS) + (f" #{instance}" if instance else "")
+
+
+_ORDER: Final = list(DowntimePartName)
+_DEVICES: Final = _ORDER.index(DowntimePartName.DEVICE)
+
+
+def _order(part: DowntimePartView) -> int:
+    return _ORDER.index(part.name)
+
+
+def _row(part: DowntimePartView, view: MigrationView) -> DowntimeRow:
+    if part.name is DowntimePartName.DEVICE:
+        return DowntimeRow(device_name(part.device), part.duration_seconds)
+    names = {**_NAMES, **_DESTINATION_NAMES} if view.side is Side.DESTINATION else _NAMES
+    return DowntimeRow(names[part.name], part.duration_seconds)
+
+
+def _summed(rows: list[DowntimeRow]) -> list[DowntimeRow]:
+    """Add up rows of one name, such as several unexplained gaps."""
+    sums: dict[str, float] = {}
+    for row in rows:
+        sums[row.name] = sums.get(row.name, 0.0) + row.seconds
+    return [DowntimeRow(name, seconds) for name, seconds in sums.items()]
+
+
+def _slowest(rows: list[DowntimeRow]) -> list[DowntimeRow]:
+    """Return the slowest rows, and the rest as one."""
+    ordered = sorted(rows, key=lambda row: -row.seconds)
+    rest = ordered[_MAX_DEVICES:]
+    together = [DowntimeRow(f"and {len(rest)} more, together", sum(row.seconds for row in rest), is_rest=True)]
+    return [*ordered[:_MAX_DEVICES], *(together if rest else [])]

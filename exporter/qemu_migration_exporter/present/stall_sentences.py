@@ -1,0 +1,145 @@
+"""Clauses about stalls and waits: the one in force, those that are over, and what ends a wait."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from qemu_migration_exporter.core.model import StallReason
+from qemu_migration_exporter.present.styled import Part, Role
+from qemu_migration_exporter.present.units import duration, limit, rate, size
+from qemu_migration_exporter.present.view import MigrationView, StallView
+
+#: A later bandwidth or limit is worth a word if it is this many times the earlier one.
+_ROSE: Final = 1.5
+
+
+class _Words(NamedTuple):
+    """Wordings of a wait; the time it lasts or lasted follows the first two."""
+
+    lasting: str
+    over: str
+    ends: str
+
+
+_WAITS: Final = {
+    StallReason.NO_THROUGHPUT: _Words(
+        "nothing has been sent", "nothing was sent", "it goes on when the network carries data again"
+    ),
+    StallReason.BLOCKED_SETUP: _Words(
+        "setup has not ended", "setup did not end", "it goes on when the destination accepts the connection"
+    ),
+    StallReason.BLOCKED_WAIT_UNPLUG: _Words(
+        "the guest has not given up its network device",
+        "the guest did not give up its network device",
+        "it goes on when the guest's driver releases the failover device",
+    ),
+    StallReason.BLOCKED_PRE_SWITCHOVER: _Words(
+        "the guest has been stopped, waiting for migrate-continue,",
+        "the guest was stopped, waiting for migrate-continue,",
+        "it goes on with migrate-continue, which libvirt sends when the disks are copied",
+    ),
+    StallReason.POSTCOPY_PAUSED: _Words(
+        "post-copy has been without its network",
+        "post-copy was without its network",
+        "it goes on with a resume, once the network is back",
+    ),
+    StallReason.SWITCHOVER_ACK: _Words(
+        "the destination has not acknowledged the switchover",
+        "the destination did not acknowledge the switchover",
+        "QEMU stops the guest when the destination is ready: look at the destination's log",
+    ),
+}
+
+#: Waits by QEMU's own word for the state, for a wait that is too short to be a stall.
+_STATES: Final = {
+    "wait-unplug": StallReason.BLOCKED_WAIT_UNPLUG,
+    "pre-switchover": StallReason.BLOCKED_PRE_SWITCHOVER,
+    "postcopy-paused": StallReason.POSTCOPY_PAUSED,
+}
+
+
+def evidence(stall: StallView, view: MigrationView) -> list[Part]:
+    """Return the evidence for the stall in force, with the numbers of now."""
+    words = _WAITS.get(stall.reason)
+    if words is not None:
+        return [f"{words.lasting} for {duration(view.elapsed_seconds - stall.since_seconds)}; {words.ends}"]
+    kind = " of device state, not memory," if stall.reason is StallReason.DEVICE_STATE else ""
+    rounds = _rounds(stall, view, view.elapsed_seconds)
+    parts: list[Part] = [f"{rounds} began with {size(stall.best_pending_bytes)} or more{kind} pending"]
+    needed, against = view.verdict.required_downtime_seconds, view.downtime_limit_seconds
+    if needed is not None:
+        parts += ["; sending that takes ", (f"{duration(needed)} of downtime", Role.KEY)]
+        parts += [f" and the limit is {limit(against, needed)}"] if against is not None else []
+    dirtied, sent = view.dirty_bytes_per_second, view.bandwidth_bytes_per_second
+    if dirtied is not None and sent is not None:
+        parts.append(f"; the guest dirties {rate(dirtied)} and {rate(sent)} are sent")
+    return parts
+
+
+def waiting(view: MigrationView) -> str:
+    """Return the clause on the wait that a migration without an outcome is in; empty without one."""
+    wait = view.wait
+    if wait is None:
+        return ""
+    for_seconds = duration(view.elapsed_seconds - wait.since_seconds)
+    reason = wait.reason or _STATES.get(wait.state or "")
+    words = _WAITS.get(reason) if reason is not None else None
+    if words is not None:
+        return f"where {words.lasting} for {for_seconds}; {words.ends}"
+    return f"in state {wait.state} for {for_seconds}" if wait.state else ""
+
+
+def past_stalls(view: MigrationView) -> list[str]:
+    """Return a sentence on the stalls that are over: when they were, and why; only the longest of many in full."""
+    stalls = [stall for stall in view.stalls if stall.end_seconds is not None or view.is_over]
+    if not stalls:
+        return []
+    lengths = [view.end_of(stall) - stall.start_seconds for stall in stalls]
+    longest = max(zip(lengths, stalls, strict=True), key=lambda pair: pair[0])[1]
+    times = "It was stalled"
+    if len(stalls) > 1:
+        times = f"It was stalled {len(stalls)} times, for {duration(sum(lengths))} in all; the longest"
+    ended = "on" if longest.end_seconds is None else f"to {duration(longest.end_seconds)}"
+    return [f"{times} from {duration(longest.start_seconds)} {ended}: {_past_reason(longest, view)}."]
+
+
+def stalled_seconds(view: MigrationView) -> float:
+    """Return how long the migration was stalled in all."""
+    return sum(view.end_of(stall) - stall.start_seconds for stall in view.stalls)
+
+
+def _past_reason(stall: StallView, view: MigrationView) -> str:
+    end = view.end_of(stall)
+    words = _WAITS.get(stall.reason)
+    if words is not None:
+        return f"{words.over} for {duration(end - stall.since_seconds)}"
+    clause = f"{_rounds(stall, view, end)} began with {size(stall.best_pending_bytes)} or more pending"
+    needed = stall.required_downtime_seconds
+    if needed is not None and stall.downtime_limit_seconds is not None:
+        clause += (
+            f": at {rate(stall.bandwidth_bytes_per_second)} that needed {duration(needed)} of downtime"
+            f" and the limit was {limit(stall.downtime_limit_seconds, needed)}"
+        )
+    return clause + _change_that_ended(stall, view, end)
+
+
+def _change_that_ended(stall: StallView, view: MigrationView, end: float) -> str:
+    """Return what changed at the end of a stall: the limit that somebody raised, or the bandwidth."""
+    before, after = stall.downtime_limit_seconds, view.downtime_limit_seconds
+    if before and after and after >= _ROSE * before:
+        return f"; then the limit was raised to {limit(after)}"
+    later = [
+        round_.bandwidth_bytes_per_second
+        for round_ in view.rounds
+        if round_.duration_seconds is None or round_.start_seconds + round_.duration_seconds >= end
+    ]
+    sent = stall.bandwidth_bytes_per_second
+    if later and later[-1] is not None and sent is not None and later[-1] >= _ROSE * sent:
+        return f"; then the bandwidth rose to {rate(later[-1])}"
+    return ""
+
+
+def _rounds(stall: StallView, view: MigrationView, end: float) -> str:
+    """Return the rounds from the best one to the last that began before `end`."""
+    last = max((round_.number for round_ in view.rounds if round_.start_seconds <= end), default=stall.round)
+    return f"rounds {stall.best_round}\N{EN DASH}{max(last, stall.round)}"

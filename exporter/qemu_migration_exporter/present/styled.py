@@ -1,0 +1,61 @@
+"""Styled text that no frontend owns: parts of a sentence, each with a role that a frontend maps to its own looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Final
+
+from rich.cells import cell_len, set_cell_size
+
+from qemu_migration_exporter.ops.sanitize import printable
+
+
+class Role(StrEnum):
+    """The meaning of a part of a text."""
+
+    NAME = "name"
+    #: The number or word that explains the rest.
+    KEY = "key"
+    GOOD = "good"
+    BAD = "bad"
+    SOFT = "soft"
+
+
+Part = str | tuple[str, Role]
+
+#: Names and errors longer than these would hide the rest of a sentence.
+MAX_NAME_CELLS: Final = 48
+MAX_ERROR_CELLS: Final = 320
+
+
+def plain(parts: Iterable[Part]) -> str:
+    """Return the text without its roles."""
+    return "".join(part if isinstance(part, str) else part[0] for part in parts)
+
+
+def joined(details: Sequence[Part], before: str = "", between: str = ", ") -> list[Part]:
+    """Join details into one list, with a text before the first and one between any two."""
+    parts: list[Part] = []
+    for index, detail in enumerate(details):
+        parts += [between if index else before, detail]
+    return parts
+
+
+def literal(words: str, max_cells: int) -> str:
+    """Return untrusted words fit for one line: control characters escaped, the middle of long words left out."""
+    if len(words) > 4 * max_cells:  # only both ends can be shown
+        words = f"{words[: 2 * max_cells]}{words[-2 * max_cells :]}"
+    safe = printable(words)
+    if cell_len(safe) <= max_cells:
+        return safe
+    head = max_cells // 2
+    tail = max_cells - 1 - head
+    return f"{set_cell_size(safe, head).rstrip()}…{_last_cells(safe, tail)}"
+
+
+def _last_cells(words: str, cells: int) -> str:
+    start = len(words)
+    while cell_len(words[start - 1 :]) <= cells:
+        start -= 1
+    return words[start:].lstrip()

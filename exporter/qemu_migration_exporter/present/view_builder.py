@@ -1,0 +1,213 @@
+"""Views made from the core's records: nanoseconds since the epoch become seconds after the migration's start."""
+
+from __future__ import annotations
+
+from qemu_migration_exporter.core.model import (
+    Device,
+    DowntimePart,
+    Migration,
+    OpenWait,
+    Pause,
+    Phase,
+    PhaseName,
+    Result,
+    Round,
+    Stall,
+)
+from qemu_migration_exporter.core.tracking.stream import Stream
+from qemu_migration_exporter.present.advice import advice_for
+from qemu_migration_exporter.present.units import moment_of, seconds_of
+from qemu_migration_exporter.present.view import (
+    DeviceView,
+    DowntimePartView,
+    MigrationView,
+    PauseView,
+    PhaseView,
+    RoundView,
+    StallView,
+    StreamView,
+    VerdictView,
+    WaitView,
+)
+
+
+def migration_view(migration: Migration, *, now_ns: int | None = None) -> MigrationView:
+    """Return the view of a migration.
+
+    Args:
+        migration: The core's record.
+        now_ns: The time of reading for a migration that still runs; None for one that ended, or whose stream did.
+    """
+    identity, progress = migration.identity, migration.progress
+    start_ns = identity.start_ns
+    running = now_ns is not None
+    last_ns = max(now_ns, start_ns) if now_ns is not None else migration.end_ns
+    return MigrationView(
+        vm=identity.vm,
+        uuid=identity.uuid,
+        trace_id=identity.trace_id,
+        side=identity.side,
+        kind=identity.kind,
+        stream=identity.stream,
+        running=running,
+        result=Result.UNKNOWN if running else migration.result,
+        result_inferred=migration.result_inferred,
+        partial=migration.partial,
+        joined=identity.partial,
+        error=migration.error,
+        mode=progress.mode,
+        clock=identity.clock,
+        start_time=moment_of(start_ns),
+        elapsed_seconds=(last_ns - start_ns) / 1e9,
+        duration_seconds=None if running else seconds_of(migration.duration_ns),
+        setup_seconds=seconds_of(migration.setup_ns),
+        downtime_seconds=seconds_of(migration.downtime_ns),
+        downtime_start_seconds=_after(migration.downtime_start_ns, start_ns),
+        blackout_seconds=seconds_of(migration.blackout_ns),
+        pauses=tuple(_pause(pause, start_ns) for pause in migration.pauses),
+        downtime_parts=tuple(_downtime_part(part, start_ns) for part in migration.downtime_parts),
+        bitmap_syncs=progress.bitmap_syncs,
+        dirty_sync_count=migration.dirty_sync_count,
+        iterations=progress.iterations,
+        transferred_bytes=progress.transferred_bytes,
+        transferred_is_partial=migration.transferred_is_partial,
+        ram_bytes=progress.ram_bytes,
+        downtime_limit_seconds=progress.downtime_limit_seconds,
+        throttles=progress.throttles,
+        throttle_ratio=progress.throttle_ratio,
+        postcopy_requests=progress.postcopy_requests,
+        state=progress.state,
+        pending_bytes=progress.pending_bytes,
+        threshold_bytes=progress.threshold_bytes,
+        bandwidth_bytes_per_second=_bandwidth(migration),
+        dirty_bytes_per_second=progress.dirty_bytes_per_second,
+        paused_since_seconds=_after(progress.paused_since_ns, start_ns),
+        pause_cause=progress.pause_cause,
+        wait=_wait(migration.open_wait, start_ns),
+        rounds=tuple(_round(round_, start_ns) for round_ in migration.rounds),
+        phases=tuple(_phase(phase, migration) for phase in migration.phases),
+        devices=tuple(_device(device) for device in migration.devices),
+        stalls=tuple(_stall(stall, start_ns) for stall in migration.stalls),
+        verdict=_verdict(migration, running=running),
+    )
+
+
+def stream_view(stream: Stream, *, is_up: bool = False, problem: str | None = None) -> StreamView:
+    """Return the view of a stream."""
+    counts = stream.counts
+    return StreamView(
+        name=stream.name,
+        format=stream.format_name,
+        clock=stream.clock_kind,
+        lines=counts.lines,
+        events=counts.events,
+        noise=counts.noise,
+        malformed=counts.malformed,
+        surprises={str(kind): count for kind, count in sorted(counts.surprises.items())},
+        is_up=is_up,
+        problem=problem,
+        last_event_time=None if stream.last_event_ns is None else moment_of(stream.last_event_ns),
+    )
+
+
+def _pause(pause: Pause, start_ns: int) -> PauseView:
+    return PauseView(
+        start_seconds=(pause.start_ns - start_ns) / 1e9, end_seconds=_after(pause.end_ns, start_ns), by=pause.by
+    )
+
+
+def _downtime_part(part: DowntimePart, start_ns: int) -> DowntimePartView:
+    return DowntimePartView(
+        name=part.name,
+        device=part.device,
+        start_seconds=(part.start_ns - start_ns) / 1e9,
+        duration_seconds=(part.end_ns - part.start_ns) / 1e9,
+    )
+
+
+def _round(round_: Round, start_ns: int) -> RoundView:
+    return RoundView(
+        number=round_.number,
+        start_seconds=(round_.start_ns - start_ns) / 1e9,
+        duration_seconds=None if round_.end_ns is None else (round_.end_ns - round_.start_ns) / 1e9,
+        iterations=round_.iterations,
+        transferred_bytes=round_.transferred_bytes,
+        pending_at_start_bytes=round_.pending_at_start_bytes,
+        pending_at_end_bytes=round_.pending_at_end_bytes,
+        dirtied_bytes=round_.dirtied_bytes,
+        dirty_bytes_per_second=round_.dirty_bytes_per_second,
+        bandwidth_bytes_per_second=round_.bandwidth_bytes_per_second,
+        threshold_bytes=round_.threshold_bytes,
+    )
+
+
+def _phase(phase: Phase, migration: Migration) -> PhaseView:
+    # On a reconstructed clock only the iterate phase takes time.
+    is_known = phase.end_ns is not None and (migration.timed or phase.name is PhaseName.ITERATE)
+    return PhaseView(
+        name=phase.name,
+        start_seconds=(phase.start_ns - migration.identity.start_ns) / 1e9,
+        duration_seconds=(phase.end_ns - phase.start_ns) / 1e9 if is_known and phase.end_ns is not None else None,
+        is_open=phase.end_ns is None,
+    )
+
+
+def _device(device: Device) -> DeviceView:
+    return DeviceView(
+        name=device.name,
+        instance=device.instance,
+        duration_seconds=seconds_of(device.duration_ns),
+        vmsd_name=device.vmsd_name,
+    )
+
+
+def _stall(stall: Stall, start_ns: int) -> StallView:
+    return StallView(
+        start_seconds=(stall.start_ns - start_ns) / 1e9,
+        end_seconds=_after(stall.end_ns, start_ns),
+        reason=stall.reason,
+        since_seconds=(stall.since_ns - start_ns) / 1e9,
+        round=stall.round,
+        best_pending_bytes=stall.best_pending_bytes,
+        best_round=stall.best_round,
+        bandwidth_bytes_per_second=stall.bandwidth_bytes_per_second,
+        dirty_bytes_per_second=stall.dirty_bytes_per_second,
+        downtime_limit_seconds=stall.downtime_limit_seconds,
+        required_downtime_seconds=stall.required_downtime_seconds,
+    )
+
+
+def _wait(wait: OpenWait | None, start_ns: int) -> WaitView | None:
+    if wait is None:
+        return None
+    return WaitView(state=wait.state, reason=wait.reason, since_seconds=(wait.since_ns - start_ns) / 1e9)
+
+
+def _verdict(migration: Migration, *, running: bool) -> VerdictView:
+    verdict, identity = migration.progress.verdict, migration.identity
+    advice = advice_for(identity, verdict)
+    is_over = migration.outcome_ns is not None and not running
+    return VerdictView(
+        converging=verdict.converging,
+        stalled_since_seconds=_after(verdict.stalled_since_ns, identity.start_ns),
+        reason=verdict.reason,
+        best_pending_bytes=verdict.best_pending_bytes,
+        best_round=verdict.best_round,
+        eta_seconds=verdict.eta_seconds,
+        required_downtime_seconds=verdict.required_downtime_seconds,
+        required_bandwidth_bytes_per_second=verdict.required_bandwidth_bytes_per_second,
+        advice=() if is_over else advice,
+        past_advice=advice if is_over else (),
+    )
+
+
+def _bandwidth(migration: Migration) -> float | None:
+    """Return the bandwidth that the verdict reckons with; the last window's once the migration is over."""
+    smoothed = migration.progress.verdict.bandwidth_bytes_per_second
+    if migration.outcome_ns is not None or smoothed is None:
+        return migration.progress.bandwidth_bytes_per_second
+    return smoothed
+
+
+def _after(at_ns: int | None, start_ns: int) -> float | None:
+    return None if at_ns is None else (at_ns - start_ns) / 1e9
