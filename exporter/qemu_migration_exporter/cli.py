@@ -208,6 +208,7 @@ def _add_replay_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--speed", type=_positive, metavar="N", help="replay N times as fast as recorded (default: as fast as it goes)")
     add("--config.file", dest="config_file", metavar="FILE", help="a configuration file, see config/exporter.yml")
+    add("--qemu", metavar="BINARY", help="the QEMU that SystemTap traced, to name marks printed by their address")
     add("--strict", action="store_true", help="exit with 1 if a line was malformed or surprising")
 
 
@@ -246,6 +247,10 @@ def _with_endpoint(config: schema.Config, arguments: argparse.Namespace) -> sche
     )
 
 
+def _with_qemu(config: schema.Config, arguments: argparse.Namespace) -> schema.Config:
+    return config if arguments.qemu is None else config.model_copy(update={"qemu": arguments.qemu})
+
+
 def _state_directory_file() -> str | None:
     """Name a file in the directory that systemd made for the service's state, if it did: systemd.exec(5)."""
     directory = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
@@ -267,7 +272,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         start_ns=arguments.start_ns,
         speed=arguments.speed,
         strict=arguments.strict,
-        config=_with_endpoint(_configuration(arguments), arguments),
+        config=_with_qemu(_with_endpoint(_configuration(arguments), arguments), arguments),
     )
     return Replay(options).run()
 

@@ -14,11 +14,13 @@ from qemu_migration_exporter import checkpoint
 from qemu_migration_exporter.config.schema import Config, SourceConfig
 from qemu_migration_exporter.core.changes import Change, MigrationEnded, Resumed, Started, Surprised
 from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
+from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.tracking.stream import ProcessBudget, Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.ops.errors import Attempt, Component, ErrorCounter
 from qemu_migration_exporter.ops.sanitize import readable
 from qemu_migration_exporter.ops.stream_clock import StreamTime
+from qemu_migration_exporter.present import hints
 from qemu_migration_exporter.present.history import MigrationHistory
 from qemu_migration_exporter.sources import Data, DataLost, Item, Position, StatusChanged, StreamClosed
 from qemu_migration_exporter.sources.naming import deduplicate, vm_name
@@ -91,7 +93,7 @@ class _Followed:
     #: What was in the file before it was opened, as long as that is being read; None after, and for what goes on.
     history: list[Change] | None = None
     #: Whether it was said that nothing in it is a trace event.
-    said_useless: bool = False
+    reported: set[str] = field(default_factory=set)
 
     def now_ns(self, wall_ns: int) -> int:
         """Say what time it is where its lines are dated."""
@@ -158,7 +160,7 @@ class Pipeline:
                 running += followed.stream.running()
             if attempt.failed:
                 self._begin_anew(name, lost=False)
-            _say_if_useless(followed)
+            _report_hints(followed)
         return running
 
     def caught_up(self, now_ns: int) -> None:
@@ -274,10 +276,22 @@ class Pipeline:
             untimed=ClockKind.ARRIVAL,
             page_size=self.config.page_size_bytes,
             name_process=read_guest,
-            parser=self.config.parser_options(),
+            parser=self._parser_options(),
             policy=self.config.verdict.policy(),
             room=self._room,
         )
+
+    def _parser_options(self) -> ParserOptions:
+        """Return the settings of the parser; without the addresses of marks if QEMU's binary cannot be read."""
+        addresses = None
+        if self.config.qemu is not None:
+            from qemu_migration_exporter.probes.binary import ProbeError, mark_addresses  # noqa: PLC0415 - pyelftools is large
+
+            try:
+                addresses = mark_addresses(Path(self.config.qemu))
+            except ProbeError as error:
+                self._failures.note(Component.STREAM, "addresses of marks are not known: %s", error)
+        return self.config.parser_options(addresses)
 
     def _end(self, name: str, followed: _Followed, now_ns: int) -> None:
         with self._failures.attempt(Component.STREAM, "stream %s: what was open is not ended", name):
@@ -299,17 +313,19 @@ class Pipeline:
         self._parts.apply(changes)
 
 
-def _say_if_useless(followed: _Followed) -> None:
-    """Say once of a stream that nothing in it is a trace event, and what to do: tracing is not enabled there."""
-    lines = followed.stream.counts.lines
-    if lines and followed.stream.format_name is None and not followed.said_useless:
-        followed.said_useless = True
-        logger.warning(
-            "stream %s: none of its %d lines is a trace event of a migration;"
-            " `qemu-migration-exporter probe log` says what to enable",
-            followed.stream.name,
-            lines,
-        )
+def _report_hints(followed: _Followed) -> None:
+    """Log once each what is wrong with a stream; a stream without an event may simply have had no migration."""
+    stream = followed.stream
+    lines, has_events = stream.counts.lines, stream.format_name is not None
+    for message in hints.warnings(stream.hints, lines=lines, has_events=has_events):
+        if message not in followed.reported:
+            followed.reported.add(message)
+            logger.warning("stream %s: %s", stream.name, message)
+    if lines and not has_events and not followed.reported:
+        silence = hints.silence(stream.hints, lines=lines)
+        followed.reported.add("")
+        if silence is not None:
+            logger.info("stream %s: %s", stream.name, silence)
 
 
 def _still_open(history: Iterable[Change]) -> list[Change]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,11 +16,13 @@ from qemu_migration_exporter.app import App, replay_sinks
 from qemu_migration_exporter.config.schema import Config
 from qemu_migration_exporter.core.changes import Change, MigrationEnded
 from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
+from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.ops.outputs import open_output, write_output
 from qemu_migration_exporter.ops.progress import progress
 from qemu_migration_exporter.ops.sanitize import printable, readable
 from qemu_migration_exporter.pipeline import Sinks
+from qemu_migration_exporter.present import hints
 from qemu_migration_exporter.present.reports import REPORTS
 from qemu_migration_exporter.present.view import Report
 from qemu_migration_exporter.present.view_builder import migration_view, stream_view
@@ -120,7 +123,7 @@ class Replay:
             untimed=ClockKind.RECONSTRUCTED,
             start_ns=start_ns,
             page_size=options.config.page_size_bytes,
-            parser=options.config.parser_options(),
+            parser=self._parser_options(),
             policy=options.config.verdict.policy(),
             # The processes of a file may be long gone and their numbers given to others.
             name_process=read_guest if recording.is_live else None,
@@ -142,8 +145,20 @@ class Replay:
         finally:
             recording.close()
         self._apply(stream.close())
-        if stream.format_name is None:
-            _complain(_nothing_in(stream))
+        for message in _remarks(stream):
+            _complain(f"{stream.name}: {message}")
+
+    def _parser_options(self) -> ParserOptions:
+        config = self._options.config
+        if config.qemu is None:
+            return config.parser_options()
+        from qemu_migration_exporter.probes.binary import ProbeError, mark_addresses  # noqa: PLC0415 - pyelftools is large
+
+        try:
+            return config.parser_options(mark_addresses(Path(config.qemu)))
+        except ProbeError as error:
+            self._problem(str(error))
+            return config.parser_options()
 
     def _feed(self, stream: Stream, piece: bytes, pace: _Pace | None) -> None:
         changes = stream.feed(piece)
@@ -208,13 +223,15 @@ class _Pace:
             time.sleep(remaining)
 
 
-def _nothing_in(stream: Stream) -> str:
-    if stream.counts.lines == 0:
-        return f"{stream.name}: is empty"
-    return (
-        f"{stream.name}: none of its {stream.counts.lines} lines is a trace event of a QEMU migration;"
-        " `qemu-migration-exporter probe log` says what to enable"
-    )
+def _remarks(stream: Stream) -> list[str]:
+    """Return what is wrong with a stream that was read to its end."""
+    lines = stream.counts.lines
+    if lines == 0:
+        return ["is empty"]
+    has_events = stream.format_name is not None
+    found = hints.warnings(stream.hints, lines=lines, has_events=has_events)
+    silence = None if found or has_events else hints.silence(stream.hints, lines=lines)
+    return [silence] if silence else found
 
 
 def _wait_until_interrupted(url: str) -> None:

@@ -185,9 +185,9 @@ _TIMED_EVENT = b"9313@1795387133.875916:migrate_set_state new state setup\n"
     ("content", "complaint", "malformed"),
     [
         (b"", "is empty", 0),
-        (b"\n\n\n", "none of its 3 lines is a trace event", 0),
-        (bytes(range(256)) * 400, "lines is a trace event", 0),
-        (b"x" * 10_000_000, "none of its 1 lines is a trace event", 0),
+        (b"\n\n\n", "no trace event of a migration in 3 lines", 0),
+        (bytes(range(256)) * 400, "no trace event of a migration", 0),
+        (b"x" * 10_000_000, "no trace event of a migration in 1 lines", 0),
         (_TIMED_EVENT + b"9313@1795387133.9:" + b"y" * 10_000_000 + b"\n" + _TIMED_EVENT, "", 0),
         (_TIMED_EVENT + b"9313@1795387134.000000:migrate_pending " + b"z" * 10_000_000, "1 malformed lines", 1),
         (_TIMED_EVENT + b"9313@1795387134.000000:migrate_pend", "1 malformed lines", 1),

@@ -34,12 +34,21 @@ def _note(owner: bytes, kind: int, description: bytes) -> bytes:
     return struct.pack("<III", len(owner) + 1, len(description), kind) + padded(owner + b"\0") + padded(description)
 
 
+def _place(line: str) -> tuple[int, str, str]:
+    """Split `[0xADDRESS ]NAME ARGUMENTS`."""
+    address, rest = (
+        (int(line.split(maxsplit=1)[0], 16), line.partition(" ")[2]) if line.startswith("0x") else (0x1105, line)
+    )
+    name, _, arguments = rest.partition(" ")
+    return address, name, arguments
+
+
 def _elf(probes: list[str], provider: str, text: bytes) -> bytes:
     stapsdt = b"".join(
         _note(
-            b"stapsdt", 3, struct.pack("<QQQ", 0x1105, 0x20FB, 0x4030) + f"{provider}\0{name}\0{arguments}\0".encode()
+            b"stapsdt", 3, struct.pack("<QQQ", address, 0x20FB, 0x4030) + f"{provider}\0{name}\0{arguments}\0".encode()
         )
-        for name, _, arguments in (line.partition(" ") for line in probes)
+        for address, name, arguments in map(_place, probes)
     )
     contents = {
         b"": (0, b""),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from qemu_migration_exporter.config import yaml_loader
 from qemu_migration_exporter.config.addresses import check_template, parse_address, parse_path
 from qemu_migration_exporter.core.events import Event, Signal
+from qemu_migration_exporter.core.parsing.arguments import argument_names
 from qemu_migration_exporter.core.parsing.conversions import CONVERSIONS
 from qemu_migration_exporter.core.parsing.formats import FORMATS
 from qemu_migration_exporter.core.parsing.options import ParserOptions
@@ -310,10 +311,14 @@ class Config(_Section):
         state_file: Where it remembers open migrations over a restart; nowhere if left out.
         page_size_bytes: TARGET_PAGE_SIZE of the guests; dirty pages are counted in it, and it is not in the stream.
         marks: Additions to the vocabulary.
+        argument_names: Event → key as a script prints it → the argument's name in QEMU.
+        qemu: QEMU's binary with USDT marks, to name the addresses that SystemTap prints in place of marks.
     """
 
     page_size_bytes: Annotated[int, Field(ge=1024, le=1024 * 1024)] = DEFAULT_PAGE_SIZE_BYTES
     marks: tuple[MarkConfig, ...] = ()
+    argument_names: dict[str, dict[str, str]] = {}
+    qemu: str | None = None
     sources: tuple[SourceConfig, ...] = ()
     state_file: str | None = None
     metrics: MetricsConfig = MetricsConfig()
@@ -339,9 +344,19 @@ class Config(_Section):
         """Give the vocabulary with what was added to it; additions are tried first."""
         return (*(row for mark in self.marks for row in mark.rows()), *LAYOUTS)
 
-    def parser_options(self) -> ParserOptions:
-        """Return the settings of the parser."""
-        return ParserOptions(rows=self.rows())
+    @field_validator("argument_names")
+    @classmethod
+    def _validate_argument_names(cls, names: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        for event, keys in names.items():
+            for argument in keys.values():
+                known = argument_names(event)
+                if argument not in known:
+                    raise ValueError(f"{event}: expected one of {', '.join(known) or 'no event'}, got {argument}")
+        return names
+
+    def parser_options(self, mark_addresses: Mapping[int, bytes] | None = None) -> ParserOptions:
+        """Return the settings of the parser, with the addresses of QEMU's marks if its binary was read."""
+        return ParserOptions(rows=self.rows(), argument_names=self.argument_names, mark_addresses=mark_addresses or {})
 
 
 def load(path: str) -> Config:

@@ -1,10 +1,19 @@
-"""What a QEMU binary says of its trace events: the USDT notes in its ELF file."""
+r"""USDT notes of a QEMU binary: its trace events, their arguments and their addresses.
+
+A binary built with the `dtrace` trace backend has a note in `.note.stapsdt` for each place a mark was compiled into:
+
+    Location, base, semaphore (addresses), then "qemu\0" "migrate_transferred\0" "8@%r12 8@%rbp 8@%rbx 8@%r13\0"
+
+The Location is where a probe attaches. If the file was prelinked, `.stapsdt.base` has moved away from `base`, and all
+Locations by as much.
+"""
 
 from __future__ import annotations
 
 import mmap
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -15,18 +24,19 @@ from elftools.elf.sections import NoteSection
 
 _PROVIDER: Final = b"qemu"
 _SECTION: Final = ".note.stapsdt"
+_BASE_SECTION: Final = ".stapsdt.base"
 _OWNER: Final = "stapsdt"
 #: `N@OPERAND`, N negative for a signed value, and with an `f` for a double since SystemTap 4.6.
 #: An operand may hold blanks, as `8@[sp, 16]` on ARM.
 _ARGUMENT: Final = re.compile(rb"(?:^| )(-?)([1248])f?@")
-#: What both tools take in the place of a path; wildcards, colons, quotes and line ends mean something else there.
+#: Characters that both tools take literally in a path; wildcards, colons, quotes and line ends have a meaning there.
 _PATH: Final = re.compile(r"/[\w./+@,=~ -]+")
-#: An event's format string stands in the binary where a text backend prints it, and only there.
+#: The format string of an event is in the binary if a text backend prints it, and only then.
 _LOGGED: Final = re.compile(rb"migrate_set_state new state %[sd]\n")
 
 
 class ProbeError(Exception):
-    """No probe can be made for this binary; the message says why, and what to do instead."""
+    """A binary for which no probe can be made; the message has the reason and the alternative."""
 
 
 class Argument(NamedTuple):
@@ -40,25 +50,34 @@ class Binary(NamedTuple):
     """A QEMU binary.
 
     Attributes:
-        path: Where it is, absolute.
+        path: Absolute path.
         build_id: The linker's id of this build in hexadecimal, or None.
         pointer_size: In bytes.
         probes: Name of each of QEMU's USDT probes → its arguments.
-        logs: Whether it can print its events as text, as the `log` backend does.
+        addresses: Address of each place a probe was compiled into → the probe's name.
+        logs: True if the binary prints its events as text, as the `log` backend does.
     """
 
     path: Path
     build_id: str | None
     pointer_size: int
     probes: Mapping[str, tuple[Argument, ...]]
+    addresses: Mapping[int, bytes]
     logs: bool
 
 
+class _Note(NamedTuple):
+    address: int
+    base: int
+    name: bytes
+    arguments: tuple[Argument, ...]
+
+
 def read(path: Path) -> Binary:
-    """Read what a binary says of its trace events.
+    """Read the trace events of a binary.
 
     Raises:
-        ProbeError: The file cannot be read, is no ELF file, or a probe cannot name it.
+        ProbeError: The file cannot be read, is no ELF file, or has a path that a probe cannot contain.
     """
     path = path.absolute()
     if not _PATH.fullmatch(str(path)):
@@ -66,11 +85,21 @@ def read(path: Path) -> Binary:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             elf = ELFFile(file)
-            build_id, probes = _notes(elf)
-            return Binary(path, build_id, elf.elfclass // 8, probes, _LOGGED.search(content) is not None)
+            build_id, notes = _notes(elf)
+            base = elf.get_section_by_name(_BASE_SECTION)
+            return Binary(
+                path,
+                build_id,
+                elf.elfclass // 8,
+                MappingProxyType({note.name.decode("ascii", "replace"): note.arguments for note in notes}),
+                MappingProxyType(
+                    {note.address + (0 if base is None else base["sh_addr"] - note.base): note.name for note in notes}
+                ),
+                _LOGGED.search(content) is not None,
+            )
     except OSError as error:
         raise ProbeError(f"{path}: {error.strerror}") from error
-    except (ELFError, ValueError) as error:  # mmap() calls an empty file a ValueError
+    except (ELFError, ValueError) as error:  # mmap() raises a ValueError for an empty file
         raise ProbeError(
             f"{path}: not an ELF file, so not QEMU itself; distributions put a shell script in front of it at times"
         ) from error
@@ -96,9 +125,27 @@ def read_traced(path: Path) -> Binary:
     )
 
 
-def _notes(elf: ELFFile) -> tuple[str | None, Mapping[str, tuple[Argument, ...]]]:
+def mark_addresses(path: Path) -> Mapping[int, bytes]:
+    """Return the address of each mark of a binary and its name.
+
+    Raises:
+        ProbeError: As `read_traced()`.
+    """
+    try:
+        version = path.stat().st_mtime_ns
+    except OSError as error:
+        raise ProbeError(f"{path}: {error.strerror}") from error
+    return _mark_addresses(path, version)
+
+
+@lru_cache(maxsize=4)
+def _mark_addresses(path: Path, _version: int) -> Mapping[int, bytes]:
+    return read_traced(path).addresses
+
+
+def _notes(elf: ELFFile) -> tuple[str | None, list[_Note]]:
     build_id = None
-    probes: dict[str, tuple[Argument, ...]] = {}
+    notes: list[_Note] = []
     for section in elf.iter_sections():
         if not isinstance(section, NoteSection):
             continue
@@ -106,14 +153,16 @@ def _notes(elf: ELFFile) -> tuple[str | None, Mapping[str, tuple[Argument, ...]]
             if note["n_name"] == "GNU" and note["n_type"] == "NT_GNU_BUILD_ID":
                 build_id = str(note["n_desc"])
             elif note["n_name"] == _OWNER:
-                # A probe has a note for each place it was compiled into, all with the same arguments.
-                probes.update(_probe(bytes(note["n_descdata"]), elf.elfclass // 8))
-    return build_id, MappingProxyType(probes)
+                notes += _parse_note(bytes(note["n_descdata"]), elf.elfclass // 8, little=elf.little_endian)
+    return build_id, notes
 
 
-def _probe(description: bytes, pointer_size: int) -> Iterator[tuple[str, tuple[Argument, ...]]]:
-    """Read a note: three addresses (the probe, the base, the semaphore), then provider, name and arguments."""
+def _parse_note(description: bytes, pointer_size: int, *, little: bool) -> Iterator[_Note]:
+    """Parse a note, if it is of a mark of QEMU."""
+    address, base = (
+        int.from_bytes(description[at : at + pointer_size], "little" if little else "big") for at in (0, pointer_size)
+    )
     provider, name, arguments, *_ = [*description[3 * pointer_size :].split(b"\0"), b"", b"", b""]
     if provider == _PROVIDER:
         shapes = tuple(Argument(int(size), sign == b"-") for sign, size in _ARGUMENT.findall(arguments))
-        yield name.decode("ascii", "replace"), shapes
+        yield _Note(address, base, name, shapes)

@@ -76,7 +76,7 @@ def test_additions_to_the_vocabulary_are_tried_first(tmp_path: Path) -> None:
         ("web: {listen_address: here}", ["1: web.listen_address: expected HOST:PORT such as 127.0.0.1:9871, got 'here'"]),
         ("web: {trace_url: nowhere}", ["1: web.trace_url: expected a URL such as https://jaeger.example/trace/{trace_id}, got 'nowhere'"]),
         ("sources:\n  - {file: a, fifo: b}", ["2: sources.0: expected exactly one of file, fifo, socket, stdin and command"]),
-        ("sources:\n  - {file: a, format: xml}", ["2: sources.0.format: expected one of probe, qemu-log, qemu-log-bare, systemtap, systemtap-log, got 'xml'"]),
+        ("sources:\n  - {file: a, format: xml}", ["2: sources.0.format: expected one of lttng, probe, qemu-log, qemu-log-bare, simpletrace, systemtap, systemtap-log, got 'xml'"]),
         ("metrics: {retention: soon}", ["1: metrics.retention: expected a duration such as 90s, 15m or 2h, got 'soon'"]),
         ("a: [", ["1: expected the node content, but found '<stream end>'"]),
         ("a: b: c", ["1: mapping values are not allowed here"]),

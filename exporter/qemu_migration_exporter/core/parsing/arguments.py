@@ -81,6 +81,9 @@ _ESSENTIAL: Final[Mapping[bytes, frozenset[str]]] = {
     b"migration_bitmap_sync_end": frozenset({"dirty_pages"}),
 }
 
+#: Bounds memory: keys of all scripts that one stream may have.
+_MAX_RESOLVED: Final = 1_024
+
 #: A sign and the digits of 64 bits.
 _MAX_DIGITS: Final = 21
 
@@ -151,7 +154,10 @@ class ArgumentNames:
         return [read_text(key) for key, field in fields.items() if field is None]
 
 
-_MAX_RESOLVED: Final = 1_024
+def argument_names(event: str) -> tuple[str, ...]:
+    """Return the argument names and fields that a configuration may give to a key of an event."""
+    fields = _FIELDS.get(event.encode(), {})
+    return tuple(dict.fromkeys([*fields, *filter(None, fields.values())]))
 
 
 def _described(event: bytes, key: str) -> str | None:

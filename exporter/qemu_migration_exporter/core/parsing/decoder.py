@@ -60,6 +60,9 @@ _CUMULATIVE_SINCE: Final = (2, 9)
 
 #: Texts kept in the cache: a switchover prints three for each of some 80 devices.
 _MAX_CACHED: Final = 256
+_MAX_DIGITS: Final = 20
+#: No pointer is as low.
+_MAX_NUMBERED: Final = 0xFFFF
 #: Bounds memory: the keys of a script, at most.
 _MAX_HINTS: Final = 32
 #: Events with large numbers, whose text does not repeat.
@@ -123,14 +126,23 @@ class Decoder:
 
     def make_positional(self, name: bytes, values: Sequence[int]) -> Event | None:
         """Return the event of this name from raw arguments in their order; a text is a pointer here, so unknown."""
+        fitting = [
+            layout
+            for layout in self.vocabulary.layouts.get(name, ())
+            if len(layout.conversions) == len(values)
+            and all(
+                value > _MAX_NUMBERED or value == 0
+                for conversion, value in zip(layout.conversions, values, strict=True)
+                if conversion in "sw"
+            )
+        ]
         given: dict[str, Any] = {}
-        for layout in self.vocabulary.layouts.get(name, ()):
-            conversions = layout.conversions
-            if len(conversions) == len(values):
-                for field, conversion, value in zip(layout.row.fields.split(), conversions, values, strict=True):
-                    if field != "_" and conversion in "udxg":
-                        given[field] = CONVERSIONS["d" if conversion == "x" else conversion][1](b"%d" % value)
-                break
+        if fitting:
+            # A pointer reads as a number too, so the layout with more texts is the better one.
+            layout = max(fitting, key=lambda layout: sum(conversion in "sw" for conversion in layout.conversions))
+            for field, conversion, value in zip(layout.row.fields.split(), layout.conversions, values, strict=True):
+                if field != "_" and conversion not in "sw":
+                    given[field] = CONVERSIONS["d" if conversion == "x" else conversion][1](b"%d" % value)
         return self.make(name, given)
 
     def decode_values(self, name: bytes, values: Sequence[bytes]) -> Parsed:
@@ -141,7 +153,8 @@ class Decoder:
         layouts = self.vocabulary.layouts.get(name)
         if layouts is None:
             return None
-        for layout in layouts:
+        # The shortest format adds the fewest words to a value that decides the meaning: `%w` before `dst-%s`.
+        for layout in sorted(layouts, key=lambda layout: len(layout.row.format)):
             if len(layout.conversions) == len(values):
                 parsed = self.decode(name + b" " + _format(layout.row.format, values))
                 if parsed is not MALFORMED:
@@ -204,6 +217,10 @@ def _format(text: str, values: Sequence[bytes]) -> bytes:
         if conversion[0] == "%%":
             return "%"
         value = next(rest)
-        return f"{int(value):x}" if conversion[0] == "%x" and value.isdigit() else value.decode("utf-8", "replace")
+        if not value.isdigit() or len(value) > _MAX_DIGITS:
+            return value.decode("utf-8", "replace")
+        if conversion[0] == "%d" and int(value) >= 1 << 63:  # a negative number printed without its sign
+            return str(int(value) - (1 << 64))
+        return f"{int(value):x}" if conversion[0] == "%x" else value.decode()
 
     return re.sub(r"%%|%[a-z]", put, text).encode()

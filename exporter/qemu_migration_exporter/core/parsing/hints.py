@@ -1,4 +1,4 @@
-"""Advice about a stream that cannot be read, or not in full: the facts; `present.hints` has the sentences.
+"""Evidence about a stream that cannot be read, or not in full; `present.hints` has the sentences.
 
 Lines of other tools are recognised by a shape that no QEMU line has. They are searched for only in noise of a stream
 whose format is not known yet, so they cost nothing once events come.
@@ -14,14 +14,17 @@ from qemu_migration_exporter.core.parsing.vocabulary import Vocabulary
 
 
 class Hint(StrEnum):
-    """A reason for which lines are not read."""
+    """A piece of evidence."""
 
     PERF_SCRIPT = "perf-script"
     BPFTRACE_OWN = "bpftrace-own"
     LIBVIRTD_DEBUG = "libvirtd-debug"
     MARK_ADDRESSES = "mark-addresses"
     UNKNOWN_KEY = "unknown-key"
+    #: QEMU was started with trace events of migration.
     TRACE_ENABLED = "trace-enabled"
+    #: libvirt started or finished a migration.
+    MIGRATED = "migrated"
 
 
 _PERF: Final = re.compile(rb"\bsdt_qemu:(\w+):|\bprobe_qemu[\w-]*:(\w+):")
@@ -30,10 +33,11 @@ _LIBVIRTD: Final = re.compile(
     rb"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\+\d{4}: \d+: (?:debug|info|warning|error) ?: \w+:\d+ : "
 )
 _TRACE_ARGUMENT: Final = re.compile(rb"(?:^|\s)-trace\s+'?(?:enable=|events=|migrat|savevm|vmstate)")
+_MIGRATED: Final = re.compile(rb"\+\d{4}: (?:initiating migration|shutting down, reason=migrated)\s*$")
 
 
 def recognise(line: bytes, vocabulary: Vocabulary) -> Hint | None:
-    """Return the reason for which a line of noise is none of a format that is read."""
+    """Return what a line of noise is evidence for, or None."""
     perf = _PERF.search(line)
     if perf is not None and (perf[1] or perf[2]) in vocabulary.layouts:
         return Hint.PERF_SCRIPT
@@ -42,4 +46,6 @@ def recognise(line: bytes, vocabulary: Vocabulary) -> Hint | None:
         return Hint.BPFTRACE_OWN
     if _LIBVIRTD.match(line):
         return Hint.LIBVIRTD_DEBUG
+    if _MIGRATED.search(line):
+        return Hint.MIGRATED
     return Hint.TRACE_ENABLED if _TRACE_ARGUMENT.search(line) else None

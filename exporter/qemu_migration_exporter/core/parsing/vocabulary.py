@@ -11,12 +11,18 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping
 from functools import cache, cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from qemu_migration_exporter.core.events import Event, Signal, SignalEvent
 from qemu_migration_exporter.core.parsing.conversions import CONVERSIONS, LAST_TEXT
 from qemu_migration_exporter.core.parsing.prefilter import alternation
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
+
+#: Functions of QEMU that people probe beside its marks. `migrate_fd_connect` is `migration_connect` since 10.2.
+FUNCTIONS: Final = frozenset(
+    {b"qmp_migrate", b"fd_start_outgoing_migration", b"migrate_fd_connect", b"migration_connect",
+     b"migration_bitmap_sync", b"bitmap_set"}
+)  # fmt: skip
 
 #: Major and minor number of a release.
 Release = tuple[int, int]

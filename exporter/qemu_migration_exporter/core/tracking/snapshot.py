@@ -32,6 +32,7 @@ class StreamState:
         clock: None before the first event.
         last_line: The last line that was an event, to find duplicates.
         last_event_ns: Time of the last event.
+        envelopes: Samples of the text around each event.
     """
 
     format_name: str | None
@@ -41,3 +42,4 @@ class StreamState:
     processes: list[ProcessState] = field(default_factory=list)
     last_line: bytes | None
     last_event_ns: int | None
+    envelopes: tuple[bytes, ...] = ()

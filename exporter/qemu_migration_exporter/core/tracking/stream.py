@@ -11,8 +11,9 @@ from typing import Final
 from qemu_migration_exporter.core.changes import Change, Surprised
 from qemu_migration_exporter.core.events import ErrorReported, Event, Line, LinesLost
 from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
-from qemu_migration_exporter.core.parsing.decoder import Decoder, Malformed
-from qemu_migration_exporter.core.parsing.formats import FORMATS, Format, detect, detection_prefilter
+from qemu_migration_exporter.core.parsing.decoder import Malformed
+from qemu_migration_exporter.core.parsing.hints import Hint
+from qemu_migration_exporter.core.parsing.line_parser import LineParser
 from qemu_migration_exporter.core.parsing.line_splitter import LineSplitter
 from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.stalls.detector import StallPolicy
@@ -102,11 +103,8 @@ class Stream:
         self._name_process = name_process
         self._policy = policy or StallPolicy()
         self._room = room or ProcessBudget(sys.maxsize)
-        self._decoder = Decoder(parser)
+        self._parser = LineParser(parser, format_name)
         self._lines = LineSplitter()
-        self._format: Format | None = FORMATS[format_name](self._decoder) if format_name else None
-        # Until a line tells, only what all formats share is read: error reports, torn names, noise.
-        self._guess = FORMATS["qemu-log-bare"](self._decoder)
         self._clock: Clock | None = None
         self._trackers: dict[int | None, Tracker] = {}
         self._jumps_back = 0
@@ -119,12 +117,17 @@ class Stream:
     @property
     def format_name(self) -> str | None:
         """The format's name, None as long as no line told."""
-        return self._format.name if self._format else None
+        return self._parser.format.name if self._parser.format else None
+
+    @property
+    def hints(self) -> tuple[tuple[Hint, str], ...]:
+        """Reasons for which lines were not understood, each with a detail."""
+        return self._parser.hints
 
     @property
     def clock_kind(self) -> ClockKind:
         """Where the times come from."""
-        return ClockKind.PROBE if self._format is not None and self._format.timed else self._untimed
+        return ClockKind.PROBE if self._parser.timed else self._untimed
 
     def feed(self, chunk: bytes, now_ns: int = 0) -> list[Change]:
         """Take bytes, which came at `now_ns`; return what they mean."""
@@ -140,8 +143,9 @@ class Stream:
         self._noise_before, self._lines_before = noise, lines
         if not was_noisy:
             return self._lines.split(block)
-        form = self._format
-        prefilter = form.prefilter if form is not None else detection_prefilter(self._decoder.vocabulary)
+        prefilter = self._parser.prefilter
+        if prefilter is None:
+            return self._lines.split(block)
         kept = self._lines.cut(prefilter.keep(block))
         dropped = block.count(b"\n") - 1 - len(kept)
         self.counts.lines += dropped
@@ -194,7 +198,7 @@ class Stream:
         return StreamState(
             format_name=self.format_name,
             tail=self._lines.tail,
-            releases=self._decoder.releases,
+            releases=self._parser.decoder.releases,
             clock=None if self._clock is None else self._clock.state(),
             processes=[
                 ProcessState(process=process, vm=tracker.vm, uuid=tracker.uuid, tracker=tracker.state)
@@ -202,17 +206,17 @@ class Stream:
             ],
             last_line=self._last_line,
             last_event_ns=self.last_event_ns,
+            envelopes=self._parser.envelopes,
         )
 
     def restore(self, state: StreamState) -> list[Change]:
         """Continue from kept data, on a stream that has read nothing yet; return which migrations are open."""
         self._lines.restore(state.tail)
-        self._decoder.restore(state.releases)
-        if state.format_name is not None:
-            self._format = FORMATS[state.format_name](self._decoder)
-        if self._format is not None and state.clock is not None:
-            self._clock = self._make_clock(self._format)
-            self._clock.restore(state.clock, self._parse_held(self._format, state.clock))
+        self._parser.decoder.restore(state.releases)
+        self._parser.restore(state.format_name, state.envelopes)
+        if self._parser.format is not None and state.clock is not None:
+            self._clock = self._make_clock()
+            self._clock.restore(state.clock, self._parse_held(state.clock))
             self._jumps_back = self._clock.jumps_back
         self._trackers = {
             kept.process: self._make_tracker(kept.vm, kept.uuid, kept.tracker) for kept in state.processes
@@ -221,12 +225,12 @@ class Stream:
         self.last_event_ns = state.last_event_ns
         return [change for tracker in self._trackers.values() for change in tracker.resume()]
 
-    @staticmethod
-    def _parse_held(stream_format: Format, clock: ClockState) -> list[Line]:
+    def _parse_held(self, clock: ClockState) -> list[Line]:
         """Parse the lines again that a clock held back; one that is no event any more is dropped."""
         lines: list[Line] = []
+        parse, _ = self._parser.functions()
         for held in clock.held:
-            parsed = stream_format.parse(held.text)
+            parsed = parse(held.text)
             event = parsed.salvaged if isinstance(parsed, Malformed) else parsed
             if event is not None:
                 lines.append((event, held.text, held.process))
@@ -259,10 +263,13 @@ class Stream:
         """
         events: list[Line] = []
         noise = malformed = duplicates = 0
-        form = self._format or self._detected(lines)
-        parse, last_line = form.parse, self._last_line
+        parser, last_line = self._parser, self._last_line
+        parser.detect(lines)
+        (parse, parse_again), line_format = parser.functions(), parser.line_format
         for line in lines:
             parsed = parse(line)
+            if parsed is None or isinstance(parsed, Malformed):
+                parsed = parse_again(line, parsed)
             if parsed is None:
                 noise += 1
                 continue
@@ -276,7 +283,7 @@ class Stream:
                 duplicates += 1
                 continue
             last_line = line
-            events.append((event, line, form.process))
+            events.append((event, line, line_format.process))
         counts = self.counts
         counts.lines += len(lines)
         counts.events += len(lines) - noise - malformed
@@ -289,28 +296,20 @@ class Stream:
         changes += [Surprised(SurpriseKind.DUPLICATE, "the same line twice")] * duplicates
         return clock.place(events, now_ns or self._start_ns)
 
-    def _detected(self, lines: Sequence[bytes]) -> Format:
-        """Find out the format by a line, the first or none; until one tells, what all formats share is read."""
-        for line in lines:
-            name = detect(line, self._decoder)
-            if name is not None:
-                self._format = FORMATS[name](self._decoder)
-        return self._format or self._guess
-
     def _begin(self, events: list[Line], changes: list[Change]) -> Clock | None:
         """Begin the clock with the stream's first event, if this is one that says how the stream tells time."""
-        form = self._format
+        parser = self._parser
         for event, _, _ in events:
             if isinstance(event, LinesLost):
                 changes += self._lines_lost(event)
-            elif form is not None and not (form.timed and _is_undated_report(event)):
-                self._clock = self._make_clock(form)
+            elif parser.format is not None and not (parser.timed and _is_undated_report(event)):
+                self._clock = self._make_clock()
             # else an error report before anything else: when it came is not when it happened
         return self._clock
 
-    def _make_clock(self, stream_format: Format) -> Clock:
-        if stream_format.per_cpu:
-            return ReorderingClock(monotonic=stream_format.monotonic)
+    def _make_clock(self) -> Clock:
+        if self._parser.per_cpu:
+            return ReorderingClock(monotonic=self._parser.monotonic)
         kind = self.clock_kind
         return ReconstructedClock(self._start_ns) if kind is ClockKind.RECONSTRUCTED else StreamClock(kind)
 

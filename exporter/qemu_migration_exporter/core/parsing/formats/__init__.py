@@ -7,7 +7,7 @@ from functools import cache
 from typing import Final, Protocol
 
 from qemu_migration_exporter.core.parsing.decoder import Decoder, Parsed
-from qemu_migration_exporter.core.parsing.formats import probe_output, qemu_log, systemtap
+from qemu_migration_exporter.core.parsing.formats import lttng, probe_output, qemu_log, simpletrace, systemtap
 from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter
 from qemu_migration_exporter.core.parsing.vocabulary import Vocabulary
 
@@ -49,20 +49,28 @@ FORMATS: Final[Mapping[str, Callable[[Decoder], Format]]] = {
     "qemu-log-bare": lambda decoder: qemu_log.QemuLog(decoder, timed=False),
     "systemtap": systemtap.SystemTap,
     "systemtap-log": lambda decoder: probe_output.ProbeOutput(decoder, "systemtap-log"),
+    "lttng": lttng.Lttng,
+    "simpletrace": simpletrace.Simpletrace,
     "probe": lambda decoder: probe_output.ProbeOutput(decoder, "probe"),
 }
 
 
 def detect(line: bytes, decoder: Decoder) -> str | None:
     """Return the format of a stream by one of its lines, or None if the line is no evidence."""
-    return probe_output.detect(line, decoder) or systemtap.detect(line, decoder) or qemu_log.detect(line, decoder)
+    detectors = probe_output.detect, lttng.detect, simpletrace.detect, systemtap.detect, qemu_log.detect
+    return next((name for detector in detectors if (name := detector(line, decoder)) is not None), None)
 
 
 @cache
 def detection_prefilter(vocabulary: Vocabulary) -> LinePrefilter:
-    """Return the prefilter of a stream whose format is not known yet: it drops what is noise in all formats."""
+    """Return the prefilter of a stream whose format is not known yet: it drops what is noise in all formats.
+
+    LTTng shows a name behind a colon as QEMU's log does, simpletrace.py at the beginning of a line.
+    """
     return LinePrefilter(
         *qemu_log.signal_patterns(vocabulary),
         *probe_output.signal_patterns(vocabulary),
         *systemtap.signal_patterns(vocabulary),
+        rb'[ \t"|>]' + vocabulary.name_pattern,  # in an envelope
+        rb'[ \t"|>]process\("',
     )

@@ -10,6 +10,9 @@
 These lines have no time and no process. Keys are the author's own, see `arguments`. An address is the Location of the
 mark in the binary's `.note.stapsdt` section; only with that binary it has a name (`ParserOptions.mark_addresses`).
 
+Many scripts have two probes for one event: a wildcard that prints every name, and a printf with the arguments of some.
+Such an event is read once: its line without arguments then counts as an event that changes nothing.
+
 A script prints each event in one way. `_LearntPrintf` is the pattern of one such way, learnt from its first line, so
 that later lines are parsed by a single match.
 """
@@ -25,6 +28,8 @@ from qemu_migration_exporter.core.events import (
     BacktraceFrame,
     Event,
     FunctionCalled,
+    Signal,
+    SignalEvent,
     StateNumbered,
     StateSet,
     SyncEnded,
@@ -34,7 +39,7 @@ from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Mal
 from qemu_migration_exporter.core.parsing.formats import diagnostics
 from qemu_migration_exporter.core.parsing.hints import Hint
 from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter, alternation
-from qemu_migration_exporter.core.parsing.vocabulary import Vocabulary
+from qemu_migration_exporter.core.parsing.vocabulary import FUNCTIONS, Vocabulary
 
 _MARK: Final = re.compile(
     rb'process\("[^"]*"\)\.(?:(?:provider\("\w+"\)\.)?mark\("(\w+)"\)|statement\((0x[0-9a-f]{1,16})\))'
@@ -49,11 +54,7 @@ _NAMED: Final = re.compile(rb"(?:(?:" + b"|".join(_BEFORE_NAME) + rb") )?([A-Za-
 _PAIR: Final = re.compile(rb"(?<!\w)(\w++)[:=](\S*)")
 _PAIRS: Final = re.compile(rb"\w+[:=]\S*(?: \w+[:=]\S*)*")
 
-#: Functions of QEMU that people probe beside its marks. `migrate_fd_connect` is `migration_connect` since 10.2.
-FUNCTIONS: Final = frozenset(
-    {b"qmp_migrate", b"fd_start_outgoing_migration", b"migrate_fd_connect", b"migration_connect",
-     b"migration_bitmap_sync", b"bitmap_set"}
-)  # fmt: skip
+_SEEN_ELSEWHERE: Final = SignalEvent(None, None, Signal.OTHER)
 
 
 def detect(line: bytes, decoder: Decoder) -> str | None:
@@ -98,6 +99,9 @@ class SystemTap:
         self._decoder = decoder
         self._recall = decoder.recall
         self._printfs: dict[bytes, _LearntPrintf | None] = {}
+        #: Names printed with arguments, and the name that the last line printed alone.
+        self._with_arguments: set[bytes] = set()
+        self._last_alone: bytes | None = None
 
     @property
     def prefilter(self) -> LinePrefilter:
@@ -140,9 +144,18 @@ class SystemTap:
                 return self._unknown_address()
         if variables:
             return self._decoder.make_positional(name, [int(value, 16) for value in _VARIABLE.findall(variables)])
+        return self._alone(name, line)
+
+    def _alone(self, name: bytes, line: bytes) -> Event | None:
+        """Return the event of a name without arguments, unless another probe prints it with them."""
+        if name in self._with_arguments:
+            return _SEEN_ELSEWHERE
         event = self._decoder.make(name, {})
         if event is not None:
-            self._decoder.remember(line, event)
+            if isinstance(event, SignalEvent):
+                self._decoder.remember(line, event)
+            else:
+                self._last_alone = name
         return event
 
     def _unknown_address(self) -> Malformed | None:
@@ -154,10 +167,8 @@ class SystemTap:
 
     def _printed(self, name: bytes, arguments: bytes | None, line: bytes) -> Parsed:
         if not arguments:  # $$name
-            event = self._decoder.make(name, {})
-            if event is not None:
-                self._decoder.remember(line, event)
-            return event
+            return self._alone(name, line)
+        last_alone, self._last_alone = self._last_alone, None
         parsed = self._decoder.decode(name + b" " + arguments)
         if not isinstance(parsed, Malformed):
             return parsed
@@ -167,10 +178,14 @@ class SystemTap:
         for key in names.unknown(name, [key for key, _ in pairs]):
             self._decoder.hint(Hint.UNKNOWN_KEY, f"{name.decode()} {key}")
         if values is None:
+            if self._decoder.vocabulary.keyed_kind(name, ()).mark is not None and _PAIRS.fullmatch(arguments):
+                return self._decoder.make(name, {})
             return self._torn(line) or MALFORMED
+        self._with_arguments.add(name)
         if name not in self._printfs and _PAIRS.fullmatch(arguments):
             self._printfs[name] = _learn(self._decoder, name, values, pairs)
-        return self._decoder.make(name, values)
+        event = self._decoder.make(name, values)
+        return _SEEN_ELSEWHERE if last_alone == name and isinstance(event, SyncEnded) else event
 
     def _torn(self, line: bytes) -> Parsed:
         if line and _MARK_START.startswith(line[: len(_MARK_START)]):

@@ -1,0 +1,67 @@
+"""Sentences about a stream whose lines are not read, or not all of them: what they are, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from qemu_migration_exporter.core.parsing.hints import Hint
+
+_PROGRAM: Final = "qemu-migration-exporter"
+
+#: Lines of another tool.
+_FOREIGN: Final[Mapping[Hint, str]] = {
+    Hint.PERF_SCRIPT: (
+        "its lines are from `perf script`, which prints the address of a text in place of the text, so they cannot be"
+        f" read; record with the script of `{_PROGRAM} probe bpftrace --qemu=BINARY` instead"
+    ),
+    Hint.BPFTRACE_OWN: (
+        "its lines are from a bpftrace program that prints arguments without their names, so they cannot be read;"
+        f" `{_PROGRAM} probe bpftrace --qemu=BINARY` prints a program whose output can"
+    ),
+    Hint.LIBVIRTD_DEBUG: (
+        "its lines are from the debug log of libvirtd, whose MIGRATION events are no trace events of QEMU;"
+        " those are in /var/log/libvirt/qemu/VM.log if they are enabled"
+    ),
+}
+_MARK_ADDRESSES: Final = (
+    "SystemTap printed marks by their address in QEMU's binary; name the binary that was traced with --qemu=BINARY"
+    " (`qemu` in the configuration), or print pn() or $$name in place of pp()"
+)
+_UNTRACED: Final = (
+    "a migration was started by libvirt and none of the {lines} lines is a trace event;"
+    f" `{_PROGRAM} probe log` prints how to enable them"
+)
+_SILENT: Final = (
+    "no trace event of a migration in {lines} lines; if one ran while they were written, its events were not enabled:"
+    f" `{_PROGRAM} probe log` prints how"
+)
+
+
+def warnings(hints: Collection[tuple[Hint, str]], *, lines: int, has_events: bool) -> list[str]:
+    """Return what is wrong with a stream and what to do about it.
+
+    Args:
+        hints: The reasons the parser found, each with a detail.
+        lines: Lines read so far.
+        has_events: True if a line was an event of a known format.
+    """
+    found = [_MARK_ADDRESSES] if (Hint.MARK_ADDRESSES, "") in hints else []
+    keys = sorted(detail for hint, detail in hints if hint is Hint.UNKNOWN_KEY)
+    if keys:
+        found.append(
+            f"arguments with unknown names are not used: {', '.join(keys)};"
+            " `argument_names` in the configuration gives their names in QEMU"
+        )
+    if has_events or not lines:
+        return found
+    kinds = {hint for hint, _ in hints}
+    found += [sentence for hint, sentence in _FOREIGN.items() if hint in kinds]
+    if not found and Hint.MIGRATED in kinds and Hint.TRACE_ENABLED not in kinds:
+        found.append(_UNTRACED.format(lines=lines))
+    return found
+
+
+def silence(hints: Collection[tuple[Hint, str]], *, lines: int) -> str | None:
+    """Return the remark on a stream without an event in which nothing is wrong; None if its events are enabled."""
+    return None if Hint.TRACE_ENABLED in {hint for hint, _ in hints} else _SILENT.format(lines=lines)
