@@ -1,4 +1,4 @@
-"""The reference of the metrics, METRICS.md, made of their single list: `make reference`."""
+"""Generator of docs/metrics.md from the table of metrics: `make reference`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
-from qemu_migration_exporter.core.model import Mode, PhaseName, Result, Side, StallReason, SurpriseKind
-from qemu_migration_exporter.metrics.table import EXPORTER, MIGRATION, Metric
+from qemu_migration_exporter.core.model import Kind, Mode, PhaseName, Result, Side, StallReason, SurpriseKind
+from qemu_migration_exporter.metrics.families import Metric
+from qemu_migration_exporter.metrics.table import EXPORTER, MIGRATION
 from qemu_migration_exporter.ops.errors import Component
 from qemu_migration_exporter.tracing.export.outcomes import SpanOutcome
 
@@ -17,43 +18,45 @@ def _values(kind: type[StrEnum]) -> str:
     return " ".join(f"`{value}`" for value in kind)
 
 
-#: Why a span was not delivered; the README has a sentence for each.
+#: Reasons why spans were not delivered.
 _REASONS: Final = " ".join(f"`{reason}`" for reason in (outcome.reason for outcome in SpanOutcome) if reason)
 
-#: What each label can be.
+#: Values of every label.
 LABELS: Final = {
-    "kind": _values(SurpriseKind),
+    "kind": f"of a migration {_values(Kind)}; of a surprise {_values(SurpriseKind)}",
     "mode": _values(Mode),
     "outcome": "of a line `event` `noise` `malformed`; of a span `exported` `dropped` `failed`",
     "part": _values(Component),
     "phase": _values(PhaseName),
-    "python": "the version of Python",
+    "python": "version of Python",
     "reason": f"of a stall {_values(StallReason)}; of a span {_REASONS}, else empty",
     "result": _values(Result),
     "side": _values(Side),
-    "stream": "the source's path, or what stands for it",
+    "stream": "path or name of the source",
     "trace_id": "32 hexadecimal digits",
-    "uuid": "the virtual machine's, empty where the stream does not tell it",
-    "version": "the version of the exporter",
-    "vm": "the virtual machine's name",
+    "uuid": "uuid of the virtual machine, empty if the stream does not have it",
+    "version": "version of the exporter",
+    "vm": "name of the virtual machine",
 }
 
 _INTRODUCTION: Final = """\
 # Metrics
 
-Bytes, seconds and ratios, nothing else; samples carry no timestamps.
-Series with `vm` describe the newest outgoing migration of a virtual machine, and go on over its attempts.
-They disappear `metrics.retention` after it ended, and their number is capped by `metrics.max_vms`.
-Every finite set of labels without `vm` is there at 0 from the start.
-Histogram buckets and the counters of migrations carry exemplars with `trace_id` and `span_id`.
-A number in parentheses is the release of QEMU that has the event.
+Units are bytes, seconds and ratios. Samples have no timestamps.
+Series with `vm` describe the newest outgoing migration of a virtual machine and continue over its attempts.
+They are dropped `metrics.retention` after the migration ended, and their number is limited by `metrics.max_vms`.
+Every finite label set without `vm` exists at 0 from the start.
+Histograms cover outgoing live migrations and are filled when a migration ends; other kinds of jobs are in
+`qemu_migrations_finished_total` by `kind`.
+Histogram buckets and the counters of migrations have exemplars with `trace_id` and `span_id`.
+The numbers in parentheses are the QEMU releases that have the trace event.
 
-This file is made by `make reference`.
+`make reference` writes this file.
 """
 
 
 def text() -> str:
-    """Give the whole document."""
+    """Return the document."""
     labels = "".join(f"| `{name}` | {meaning} |\n" for name, meaning in LABELS.items())
     return "\n".join(
         (

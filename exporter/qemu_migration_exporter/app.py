@@ -23,6 +23,7 @@ from prometheus_client import CollectorRegistry
 from qemu_migration_exporter.config.schema import Config, SpansConfig
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
+from qemu_migration_exporter.metrics.registry import ExporterRegistry
 from qemu_migration_exporter.metrics.self_collector import ExporterCollector
 from qemu_migration_exporter.ops.errors import ErrorCounter
 from qemu_migration_exporter.pipeline import Sinks
@@ -67,18 +68,16 @@ class App:
 
     def registry(self) -> CollectorRegistry:
         """Build the registry of all metrics."""
-        registry = CollectorRegistry(auto_describe=True)
-        registry.register(self.sinks.metrics)
-        registry.register(
+        return ExporterRegistry(
+            self.sinks.metrics,
             ExporterCollector(
                 self.streams.all,
                 self.sinks.spans,
                 lambda: self.sinks.metrics.limited,
                 self.config_loaded,
                 self.sinks.failures,
-            )
+            ),
         )
-        return registry
 
     def server(
         self, address: str, registry: CollectorRegistry, *, reload: Callable[[], str | None] | None = None

@@ -58,7 +58,9 @@ def _count(daemon: Daemon, outcome: SpanOutcome) -> float:
 def _finished(daemon: Daemon, number: int) -> None:
     """Wait until so many migrations have ended."""
     daemon.wait_until(
-        lambda: daemon.metric("qemu_migrations_finished_total", result="completed", side="source") == number,
+        lambda: (
+            daemon.metric("qemu_migrations_finished_total", kind="live", result="completed", side="source") == number
+        ),
         f"{number} have ended",
     )
 

@@ -63,7 +63,7 @@ def test_a_log_that_grows_is_followed(tmp_path: Path) -> None:
         assert (migration["vm"], migration["result"], len(migration["rounds"])) == ("db-7", "unknown", 6)
         assert "db-7" in page
         assert daemon.metric("qemu_migration_bitmap_syncs_total", vm="db-7") == 18
-        assert daemon.metric("qemu_migrations_finished_total", result="completed", side="source") == 1
+        assert daemon.metric("qemu_migrations_finished_total", kind="live", result="completed", side="source") == 1
         assert daemon.stop() == 0
 
 
@@ -73,7 +73,7 @@ def test_what_ended_before_the_daemon_began_is_not_told_again(tmp_path: Path) ->
     log.write_bytes(IDLE + NONCONVERGING[: len(NONCONVERGING) // 2])
     with running(tmp_path, f"--source={log}") as daemon:
         assert daemon.metric("qemu_migrations_started_total", side="source") == 1
-        assert daemon.metric("qemu_migrations_finished_total", result="completed", side="source") == 0
+        assert daemon.metric("qemu_migrations_finished_total", kind="live", result="completed", side="source") == 0
         assert daemon.metric("qemu_migration_active", vm="db-7") == 1
 
 
@@ -118,7 +118,9 @@ def test_a_restart_in_the_middle_loses_nothing(
         _append(log, NONCONVERGING[2 * third :])
         with running(tmp_path, *arguments) as daemon:
             daemon.wait_until(
-                lambda: daemon.metric("qemu_migrations_finished_total", result="completed", side="source") == 1,
+                lambda: (
+                    daemon.metric("qemu_migrations_finished_total", kind="live", result="completed", side="source") == 1
+                ),
                 "its end",
             )
             assert daemon.metric("qemu_migration_exporter_surprises_total", kind="bytes_lost", stream=str(log)) == 0
@@ -145,8 +147,8 @@ def test_spans_that_waited_in_memory_when_it_was_killed_are_made_again(
             receiver.answer = lambda: 503
             asked = len(receiver.paths)
             _append(log, NONCONVERGING[: len(NONCONVERGING) // 2])
-            # Six requests are an attempt; before the fourth there are pauses of 5 s and more, and a state is due.
-            daemon.wait_until(lambda: len(receiver.paths) > asked + 3 * 6, "the outage lasts", 30)
+            # Before the fourth request there are pauses of 5 s and more, and a state is due.
+            daemon.wait_until(lambda: len(receiver.paths) > asked + 3, "the outage lasts", 30)
             daemon.stop(signal.SIGKILL)
 
         receiver.answer = lambda: 200
@@ -258,13 +260,20 @@ def test_fifos_and_sockets_take_probes_as_they_come_and_go(tmp_path: Path) -> No
         with fifo.open("wb") as writer:
             writer.write((DATA / "qemu-7.2-bpftrace-nonconverging.log").read_bytes())
         daemon.wait_until(
-            lambda: daemon.metric("qemu_migrations_finished_total", result="completed", side="destination") == 1, "both"
+            lambda: (
+                daemon.metric("qemu_migrations_finished_total", kind="live", result="completed", side="destination")
+                == 1
+            ),
+            "both",
         )
         with socket.socket(socket.AF_UNIX) as writer_socket:
             writer_socket.connect(str(address))
             writer_socket.sendall(IDLE)
         daemon.wait_until(
-            lambda: daemon.metric("qemu_migrations_finished_total", result="completed", side="source") == 2, "the log"
+            lambda: (
+                daemon.metric("qemu_migrations_finished_total", kind="live", result="completed", side="source") == 2
+            ),
+            "the log",
         )
 
 

@@ -86,7 +86,10 @@ def test_a_disk_that_takes_nothing_loses_nothing(tmp_path: Path) -> None:
             host.migrate(_CANCELLED)
         for host in hosts:
             host.wait(lambda host=host: host.daemon.failures(Component.SPOOL) > 0, "the spans are not kept")  # type: ignore[misc]
-            assert host.daemon.metric("qemu_migrations_finished_total", result="completed", side="source") == 1
+            assert (
+                host.daemon.metric("qemu_migrations_finished_total", kind="live", result="completed", side="source")
+                == 1
+            )
             assert not list(host.disk.path.glob("**/*.tmp"))
             host.damage.undo(host.disk)
         for host in hosts:

@@ -130,7 +130,7 @@ def test_a_source_that_can_never_be_read_keeps_none_from_the_others(tmp_path: Pa
         daemon.wait_until(lambda: "the configuration was read again: 3 sources" in daemon.log, "three are read")
         for log in (first, second, third):
             log.write_bytes(_IDLE)
-        finished = {"result": "completed", "side": "source"}
+        finished = {"kind": "live", "result": "completed", "side": "source"}
         daemon.wait_until(lambda: daemon.metric("qemu_migrations_finished_total", **finished) == 3, "all three")
 
         assert daemon.metric("qemu_migration_exporter_failures_total", part="source") == 1

@@ -102,7 +102,7 @@ def test_what_is_written_while_it_stands_still_is_read_after(tmp_path: Path) -> 
 
         surprises = "qemu_migration_exporter_surprises_total"
         assert daemon.metric(surprises, kind="bytes_lost", stream=str(log)) == 0
-        finished = {"result": "completed", "side": "source"}
+        finished = {"kind": "live", "result": "completed", "side": "source"}
         daemon.wait_until(
             lambda: daemon.metric("qemu_migrations_finished_total", **finished) == 6 * 20, "all have ended"
         )

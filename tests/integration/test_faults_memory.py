@@ -85,7 +85,7 @@ def test_writers_who_invent_processes_take_no_memory_from_the_others(tmp_path: P
             for writer in writers:
                 writer.join()
         assert "Traceback" not in daemon.log
-        unknown = {"result": "unknown", "side": "source"}
+        unknown = {"kind": "live", "result": "unknown", "side": "source"}
         daemon.wait_until(
             lambda: (daemon.metric("qemu_migrations_finished_total", **unknown) or 0) > 2_000,
             "those who went are ended",

@@ -45,7 +45,7 @@ def _main() -> None:
         migrating(Path(name), receiver.url) as daemon,
         scraping(Path(name), daemon.url.removeprefix("http://")) as prometheus,
     ):
-        ended = 'qemu_migrations_finished_total{side="source",result="completed"}'
+        ended = 'qemu_migrations_finished_total{kind="live",result="completed",side="source"}'
         wait_for(lambda: (prometheus.value(ended) or 0) >= 5, 180, "some migrations completed")
         wait_for(lambda: daemon.metric("qemu_migration_stalled", vm="web-42") == 1, 60, "web-42 is stalled")
         _photograph(daemon.url, "landing-page", "1000,760", seconds=3)

@@ -18,7 +18,8 @@ import promql_parser
 import pytest
 import yaml
 from qemu_migration_exporter.core.model import StallReason
-from qemu_migration_exporter.metrics.table import EXPORTER, MIGRATION, Metric
+from qemu_migration_exporter.metrics.families import Metric
+from qemu_migration_exporter.metrics.table import EXPORTER, MIGRATION
 
 from grafana.__main__ import DASHBOARDS, DIRECTORY, export, text
 from grafana.builder import select

@@ -1,22 +1,31 @@
-"""The exporter's own metrics: what it read, what it could not, and what became of its spans."""
+"""Metrics of the exporter itself: lines read, lines it could not read, and the outcomes of its spans."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from prometheus_client.metrics_core import Metric as PrometheusMetric
 from prometheus_client.registry import Collector
 
 import qemu_migration_exporter
-from qemu_migration_exporter.core.model import SurpriseKind
-from qemu_migration_exporter.core.tracking.stream import Stream
-from qemu_migration_exporter.metrics.table import EXPORTER, Families
+from qemu_migration_exporter.core.tracking.stream import Counts, Stream
+from qemu_migration_exporter.metrics.families import Families, ObjectReadings, collect_objects, object_metrics
+from qemu_migration_exporter.metrics.table import EXPORTER
 from qemu_migration_exporter.ops.errors import ErrorCounter
 from qemu_migration_exporter.tracing.export.outcomes import SpanCounts, total
 
 _PREFIX: Final = "qemu_migration_exporter_"
+_READERS: Final = [metric.read for metric in object_metrics(EXPORTER) if metric.read is not None]
+
+
+class StreamState(NamedTuple):
+    """A stream as its metrics read it."""
+
+    counts: Counts
+    last_event_ns: int | None
+    is_up: bool
 
 
 class SpanCounter(Protocol):
@@ -26,15 +35,17 @@ class SpanCounter(Protocol):
 
 
 class ExporterCollector(Collector):
-    """Collect from the streams and sinks themselves; nothing is kept here.
+    """Collector that asks streams and sinks at scrape time and keeps nothing.
 
     Args:
-        streams: Gives the streams with whether each can be read now.
-        spans: The span sink, None where none was asked for.
-        limited: Gives the number of virtual machines that were denied series.
-        config_loaded: Says whether the configuration in force is the last one given.
-        failures: Counts what does not work.
+        streams: Returns the streams, each with whether it can be read now.
+        spans: The span sink, None if spans have no receiver.
+        limited: Returns the number of virtual machines without series.
+        config_loaded: Returns whether the configuration in force is the last one that was loaded.
+        failures: Counter of failed operations.
     """
+
+    metrics = EXPORTER
 
     def __init__(
         self,
@@ -51,31 +62,27 @@ class ExporterCollector(Collector):
         self._failures = failures or ErrorCounter()
 
     def describe(self) -> list[PrometheusMetric]:
-        """Name the families, see `qemu_migration_exporter.metrics.collector.MetricsSink.describe`."""
+        """Return the empty families, see `qemu_migration_exporter.metrics.collector.MetricsSink.describe`."""
         return Families(EXPORTER).all
 
     def collect(self) -> list[PrometheusMetric]:
-        """Build the families from what is known now."""
-        families = Families(EXPORTER)
+        """Return the families as of now."""
+        return collect_objects(self)
+
+    def read_objects(self, known: Mapping[str, int]) -> Sequence[ObjectReadings]:  # noqa: ARG002 - streams have no version
+        """Read every stream."""
+        found = []
+        for stream, is_up in self._streams():
+            state = StreamState(stream.counts, stream.last_event_ns, is_up)
+            found.append(ObjectReadings(stream.name, stream.name, 0, [read(state) for read in _READERS]))
+        return found
+
+    def collect_shared(self, families: Families) -> None:
+        """Add what belongs to no stream."""
         families.gauge(f"{_PREFIX}build_info", [qemu_migration_exporter.__version__, platform.python_version()], 1)
         families.gauge(f"{_PREFIX}config_last_reload_successful", [], int(self._config_loaded()))
         families.counter(f"{_PREFIX}series_limited_total", [], self._limited())
         for part, number in self._failures.counts().items():
             families.counter(f"{_PREFIX}failures_total", [part.value], number)
-        for stream, up in self._streams():
-            _collect_stream(families, stream, up=up)
         for outcome, number in (self._spans.counts() if self._spans else total([])).items():
             families.counter(f"{_PREFIX}spans_total", [outcome.outcome, outcome.reason], number)
-        return families.all
-
-
-def _collect_stream(families: Families, stream: Stream, *, up: bool) -> None:
-    counts, last_ns = stream.counts, stream.last_event_ns
-    families.gauge(f"{_PREFIX}stream_up", [stream.name], int(up))
-    families.gauge(
-        f"{_PREFIX}stream_last_event_timestamp_seconds", [stream.name], None if last_ns is None else last_ns / 1e9
-    )
-    for outcome, lines in (("event", counts.events), ("noise", counts.noise), ("malformed", counts.malformed)):
-        families.counter(f"{_PREFIX}lines_total", [stream.name, outcome], lines)
-    for kind in SurpriseKind:
-        families.counter(f"{_PREFIX}surprises_total", [stream.name, kind.value], counts.surprises[kind])

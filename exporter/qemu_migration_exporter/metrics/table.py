@@ -1,291 +1,307 @@
-"""Every metric there is: name, kind, labels, help with its source in QEMU. The single list.
+"""All metrics: name, type, labels and help with its source in QEMU, in the order of the exposition.
 
-Names of counters end in `_total` in what is served.
+`make reference` writes docs/metrics.md from these tables. A help text names the trace event that a number comes from
+and the first QEMU release that has it. Rows of a virtual machine or a stream also read their numbers, so that a new
+metric of one is a new row here and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Any, Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric as PrometheusMetric
-from prometheus_client.samples import Exemplar
+from qemu_migration_exporter.core.model import PhaseName, Progress, Result, StallReason, SurpriseKind
+from qemu_migration_exporter.metrics.families import Metric, Reading
+from qemu_migration_exporter.metrics.vm_state import NS, LastMigration, VmState, seconds
 
-Buckets = Sequence[tuple[str, float] | tuple[str, float, Exemplar]]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric family.
-
-    Attributes:
-        name: As it is served, with `_total`.
-        buckets: Upper bounds of a histogram's buckets, without +Inf, in seconds.
-    """
-
-    name: str
-    kind: Literal["gauge", "counter", "histogram"]
-    help: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
+#: Total time: buckets at most double where most migrations are, 5 s to 5 min.
+_DURATIONS: Final = (0.1, 0.5, 1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 300, 600, 1200, 1800, 3600, 7200)
+#: Downtime: at most double around QEMU's default limit of 0.3 s, and up to what breaks TCP and cluster heartbeats.
+_DOWNTIMES: Final = (
+    0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30,
+)  # fmt: skip
+#: A blackout is a downtime, or a pause by an operator that lasts much longer.
+_BLACKOUTS: Final = (*_DOWNTIMES[:-1], 20, 30, 60, 120, 240, 300, 600, 1800, 3600)
+#: A sync reads one bit per page: microseconds for a small guest, a second for terabytes.
+_SYNCS: Final = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5)
+_ROUNDS: Final = (
+    0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 180, 300, 600,
+)  # fmt: skip
+_PHASES: Final = (0.001, 0.003, *_ROUNDS, 1800, 3600)
 
 
-#: From an idle guest's fraction of a second to the hours of a big one on a slow link.
-_DURATIONS = (0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
-#: Around QEMU's default downtime limit of 0.3 s, and up to what breaks TCP sessions and cluster heartbeats.
-_DOWNTIMES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30)
-#: A sync reads a bit a page: microseconds for a small guest, a second for terabytes.
-_SYNCS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
-_ROUNDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600)
-_PHASES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600)
+def _one_hot(states: type[StrEnum]) -> dict[StrEnum | None, tuple[int, ...]]:
+    """Return the reading of every state: 1 for it and 0 for the others; None is none of them."""
+    return {present: tuple(int(state is present) for state in states) for present in (None, *states)}
 
-_VM = ("vm",)
 
-MIGRATION: tuple[Metric, ...] = (
+_PHASE_READINGS: Final = _one_hot(PhaseName)
+_REASON_READINGS: Final = _one_hot(StallReason)
+_RESULT_READINGS: Final = _one_hot(Result)
+
+
+def _vm(name: str, help_text: str, read: Callable[[VmState], Reading]) -> Metric:
+    return Metric(f"qemu_migration_{name}", "gauge", help_text, ("vm",), read=read)
+
+
+def _progress(name: str, help_text: str, read: Callable[[Progress], Reading]) -> Metric:
+    return _vm(name, help_text, lambda vm: None if vm.progress is None else read(vm.progress))
+
+
+def _last(name: str, help_text: str, read: Callable[[LastMigration], Reading]) -> Metric:
+    return _vm(name, help_text, lambda vm: None if vm.last is None else read(vm.last))
+
+
+def _states(
+    name: str, help_text: str, label: str, states: Iterable[StrEnum], read: Callable[[VmState], Reading]
+) -> Metric:
+    values = tuple(state.value for state in states)
+    return Metric(f"qemu_migration_{name}", "gauge", help_text, ("vm", label), read=read, states=values)
+
+
+def _total(counter: str, help_text: str) -> Metric:
+    name = f"qemu_migration_{counter}_total"
+    return Metric(name, "counter", help_text, ("vm",), read=lambda vm: vm.total(counter))
+
+
+def _info(vm: VmState) -> Reading:
+    identity, progress = vm.identity, vm.progress
+    mode = progress.mode if progress is not None else "precopy"
+    return (identity.vm, identity.uuid or "", identity.trace_id, identity.side or "source", mode, identity.kind)
+
+
+#: Series of a virtual machine; all but the first exist for outgoing migrations only.
+_VM: Final = (
     Metric(
         "qemu_migration_info",
         "gauge",
-        "The newest migration of a virtual machine on each side; trace_id leads to its trace.",
-        ("vm", "uuid", "trace_id", "side", "mode"),
+        "Newest migration of a virtual machine on each side; trace_id leads to its trace.",
+        ("vm", "uuid", "trace_id", "side", "mode", "kind"),
+        read=_info,
     ),
-    Metric(
-        "qemu_migration_active", "gauge", "1 while an outgoing migration runs (migrate_set_state, 2.0 and later).", _VM
+    _vm(
+        "active",
+        "1 while an outgoing migration runs (migrate_set_state, 2.0 and later).",
+        lambda vm: 0 if vm.end_ns is not None else 1,
     ),
-    Metric(
-        "qemu_migration_phase",
-        "gauge",
-        "1 for the present phase, by migration_thread_setup_complete, _low_pending, _after_loop (2.5 and later).",
-        ("vm", "phase"),
+    _states(
+        "phase",
+        "1 for the phase in force: migration_thread_setup_complete, _low_pending, _after_loop (2.5 and later).",
+        "phase",
+        PhaseName,
+        lambda vm: _PHASE_READINGS[vm.progress.phase if vm.progress is not None else None],
     ),
-    Metric(
-        "qemu_migration_pending_bytes",
-        "gauge",
+    _progress(
+        "pending_bytes",
         "Bytes still to send: migrate_pending (2.0 to 7.2), migrate_pending_estimate and _exact (8.0 to 11.0).",
-        _VM,
+        lambda progress: progress.pending_bytes,
     ),
-    Metric(
-        "qemu_migration_best_pending_bytes",
-        "gauge",
-        "Least bytes pending just after a bitmap sync, the first round left out.",
-        _VM,
+    _progress(
+        "best_pending_bytes",
+        "Least bytes pending just after a bitmap sync, without the first round.",
+        lambda progress: progress.verdict.best_pending_bytes,
     ),
-    Metric(
-        "qemu_migration_threshold_bytes",
-        "gauge",
+    _progress(
+        "threshold_bytes",
         "Pending bytes below which QEMU stops the guest: max_size of migrate_transferred (2.0 and later).",
-        _VM,
+        lambda progress: progress.threshold_bytes,
     ),
-    Metric("qemu_migration_ram_bytes", "gauge", "The first pending bytes after setup: all memory to send.", _VM),
-    Metric(
-        "qemu_migration_round",
-        "gauge",
-        "Pass over the dirty bitmap the migration is in; each begins with migration_bitmap_sync_start (2.0 and later).",
-        _VM,
+    _progress("ram_bytes", "First pending bytes after setup: all memory to send.", lambda progress: progress.ram_bytes),
+    _progress(
+        "round",
+        "Current pass over the dirty bitmap, which migration_bitmap_sync_start begins (2.0 and later).",
+        lambda progress: progress.round,
     ),
-    Metric("qemu_migration_best_round", "gauge", "The round that began with the least bytes pending.", _VM),
-    Metric(
-        "qemu_migration_bandwidth_bytes_per_second",
-        "gauge",
+    _progress(
+        "best_round",
+        "Round that began with the least bytes pending.",
+        lambda progress: progress.verdict.best_round,
+    ),
+    _progress(
+        "bandwidth_bytes_per_second",
         "Bandwidth of the last window of migrate_transferred (2.0 and later).",
-        _VM,
+        lambda progress: progress.bandwidth_bytes_per_second,
     ),
-    Metric(
-        "qemu_migration_dirty_bytes_per_second",
-        "gauge",
-        "How fast the guest dirtied memory in the last round: migration_bitmap_sync_end (2.0 and later).",
-        _VM,
+    _progress(
+        "dirty_bytes_per_second",
+        "Rate at which the guest dirtied memory in the last round: migration_bitmap_sync_end (2.0 and later).",
+        lambda progress: progress.dirty_bytes_per_second,
     ),
-    Metric(
-        "qemu_migration_throttle_ratio",
-        "gauge",
-        "How much the guest's CPUs are throttled: cpu_throttle_set (9.2 and later).",
-        _VM,
+    _progress(
+        "throttle_ratio",
+        "Share of time that auto-converge takes from the guest's CPUs: cpu_throttle_set (9.2 and later).",
+        lambda progress: progress.throttle_ratio,
     ),
-    Metric(
-        "qemu_migration_downtime_limit_seconds",
-        "gauge",
-        "The downtime limit: max_size over bandwidth of migrate_transferred, else qmp_enter_migrate_set_parameters.",
-        _VM,
+    _progress(
+        "downtime_limit_seconds",
+        "Downtime limit: max_size over bandwidth of migrate_transferred, else qmp_enter_migrate_set_parameters.",
+        lambda progress: progress.downtime_limit_seconds,
     ),
-    Metric(
-        "qemu_migration_required_downtime_seconds",
-        "gauge",
-        "What sending the last boundary's pending bytes takes at the present bandwidth.",
-        _VM,
+    _progress(
+        "required_downtime_seconds",
+        "Downtime in which the last boundary's pending bytes could be sent at the measured bandwidth.",
+        lambda progress: progress.verdict.required_downtime_seconds,
     ),
-    Metric(
-        "qemu_migration_required_bandwidth_bytes_per_second",
-        "gauge",
-        "What would send the last boundary's pending bytes within the downtime limit.",
-        _VM,
+    _progress(
+        "required_bandwidth_bytes_per_second",
+        "Bandwidth that would send the last boundary's pending bytes within the downtime limit.",
+        lambda progress: progress.verdict.required_bandwidth_bytes_per_second,
     ),
-    Metric("qemu_migration_stalled", "gauge", "1 while the migration does not get nearer to its end.", _VM),
-    Metric(
-        "qemu_migration_stalled_since_timestamp_seconds",
-        "gauge",
-        "When a stalled migration was nearest to its end; 0 when it is not stalled.",
-        _VM,
+    _vm(
+        "stalled",
+        "1 while the migration makes no progress towards its end; 0 at the outcome.",
+        lambda vm: int(vm.stalled_since_ns is not None),
     ),
-    Metric("qemu_migration_stall_reason", "gauge", "1 for the reason of the stall.", ("vm", "reason")),
-    Metric(
-        "qemu_migration_start_timestamp_seconds",
-        "gauge",
-        "When the newest migration began: migrate_set_state setup, else savevm_state_header (2.4 and later).",
-        _VM,
+    _vm(
+        "stalled_since_timestamp_seconds",
+        "Time at which a stalled migration was nearest to its end; 0 if it is not stalled.",
+        lambda vm: seconds(vm.stalled_since_ns) or 0,
     ),
-    Metric(
-        "qemu_migration_end_timestamp_seconds", "gauge", "When the newest migration ended; none while it runs.", _VM
+    _states(
+        "stall_reason",
+        "1 for the reason of the stall in force.",
+        "reason",
+        StallReason,
+        lambda vm: _REASON_READINGS[vm.stall_reason],
     ),
-    Metric(
-        "qemu_migration_last_progress_timestamp_seconds",
-        "gauge",
-        "When the newest migration last got nearer to its end: a new least of pending bytes after a bitmap sync.",
-        _VM,
+    _vm(
+        "start_timestamp_seconds",
+        "Start of the newest migration: migrate_set_state setup, else savevm_state_header (2.4 and later).",
+        lambda vm: vm.identity.start_ns / NS,
     ),
-    Metric("qemu_migration_last_duration_seconds", "gauge", "Total time of the last migration that ended.", _VM),
-    Metric(
-        "qemu_migration_last_downtime_seconds",
-        "gauge",
+    _vm(
+        "end_timestamp_seconds",
+        "End of the newest migration; no sample while it runs.",
+        lambda vm: seconds(vm.end_ns),
+    ),
+    _progress(
+        "last_progress_timestamp_seconds",
+        "Last time the newest migration made progress: a new least of pending bytes after a bitmap sync.",
+        lambda progress: progress.last_progress_ns / NS,
+    ),
+    _last("last_duration_seconds", "Total time of the last migration that ended.", lambda last: last.duration_seconds),
+    _last(
+        "last_downtime_seconds",
         "Downtime of the last migration that ended, if it had one.",
-        _VM,
+        lambda last: last.downtime_seconds,
     ),
-    Metric(
-        "qemu_migration_last_result", "gauge", "1 for the result of the last migration that ended.", ("vm", "result")
+    _last(
+        "last_blackout_seconds",
+        "Time in which the guest did not run during the last migration that ended, pauses included.",
+        lambda last: last.blackout_seconds,
     ),
-    Metric(
-        "qemu_migration_transferred_bytes_total",
-        "counter",
-        "Bytes sent, the downtime's left out: sum of migrate_transferred (2.0 and later).",
-        _VM,
+    _states(
+        "last_result",
+        "1 for the result of the last migration that ended.",
+        "result",
+        Result,
+        lambda vm: None if vm.last is None else _RESULT_READINGS[vm.last.result],
     ),
-    Metric(
-        "qemu_migration_bitmap_syncs_total",
-        "counter",
-        "Dirty bitmap syncs: migration_bitmap_sync_start (2.0 and later), QEMU's dirty-sync-count.",
-        _VM,
+    _total(
+        "transferred_bytes",
+        "Bytes sent, without those of the downtime: sum of migrate_transferred (2.0 and later).",
     ),
-    Metric(
-        "qemu_migration_iterations_total",
-        "counter",
-        "Slices of at most 50 to 100 ms: savevm_state_iterate (2.0 and later).",
-        _VM,
-    ),
-    Metric(
-        "qemu_migration_throttles_total",
-        "counter",
-        "Times the guest was throttled further: migration_throttle (2.0 and later).",
-        _VM,
-    ),
-    Metric(
-        "qemu_migration_postcopy_requests_total",
-        "counter",
-        "Pages the destination asked for: migrate_handle_rp_req_pages (2.5 and later).",
-        _VM,
-    ),
+    _total("bitmap_syncs", "Dirty bitmap syncs: migration_bitmap_sync_start (2.0 and later)."),
+    _total("iterations", "Slices of at most 50 to 100 ms: savevm_state_iterate (2.0 and later)."),
+    _total("throttles", "Times auto-converge slowed the guest down further: migration_throttle (2.0 and later)."),
+    _total("postcopy_requests", "Pages the destination requested: migrate_handle_rp_req_pages (2.5 and later)."),
+)
+
+
+def _histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Metric:
+    return Metric(f"qemu_migration_{name}_seconds", "histogram", help_text, labels, buckets)
+
+
+#: Metrics of migrations, in the order of the exposition.
+MIGRATION: Final[tuple[Metric, ...]] = (
+    *_VM,
     Metric("qemu_migrations_started_total", "counter", "Migrations that began.", ("side",)),
-    Metric("qemu_migrations_finished_total", "counter", "Migrations that ended, by result.", ("side", "result")),
-    Metric("qemu_migrations_transferred_bytes_total", "counter", "Bytes sent by all migrations.", ("side",)),
-    Metric("qemu_migration_duration_seconds", "histogram", "Total time of outgoing migrations.", (), _DURATIONS),
-    Metric("qemu_migration_downtime_seconds", "histogram", "How long guests stood still.", (), _DOWNTIMES),
-    Metric("qemu_migration_round_duration_seconds", "histogram", "Time of a pass over the dirty bitmap.", (), _ROUNDS),
     Metric(
-        "qemu_migration_bitmap_sync_duration_seconds",
-        "histogram",
-        "migration_bitmap_sync_start to _end (2.0 and later).",
-        (),
+        "qemu_migrations_finished_total",
+        "counter",
+        "Migrations that ended, by kind and result.",
+        ("side", "kind", "result"),
+    ),
+    Metric("qemu_migrations_transferred_bytes_total", "counter", "Bytes sent by all migrations.", ("side",)),
+    _histogram("duration", "Total time of outgoing live migrations.", _DURATIONS),
+    _histogram("downtime", "Downtime of outgoing live migrations.", _DOWNTIMES),
+    _histogram(
+        "blackout",
+        "Time in which the guest did not run during an outgoing live migration, pauses included.",
+        _BLACKOUTS,
+    ),
+    _histogram("round_duration", "Duration of a round of an outgoing live migration, counted when that ends.", _ROUNDS),
+    _histogram(
+        "bitmap_sync_duration",
+        "migration_bitmap_sync_start to _end (2.0 and later) of outgoing live migrations, counted when those end.",
         _SYNCS,
     ),
-    Metric(
-        "qemu_migration_phase_duration_seconds",
-        "histogram",
-        "Time of a phase of an outgoing migration.",
-        ("phase",),
+    _histogram(
+        "phase_duration",
+        "Duration of a phase of an outgoing live migration, counted when that ends.",
         _PHASES,
+        "phase",
     ),
 )
 
-EXPORTER: tuple[Metric, ...] = (
+_PREFIX: Final = "qemu_migration_exporter_"
+_NO_SURPRISES: Final = (0,) * len(SurpriseKind)
+
+
+def _surprises(stream: Any) -> Reading:  # noqa: ANN401 - a `self_collector.StreamState`
+    surprises = stream.counts.surprises
+    return tuple(surprises[kind] for kind in SurpriseKind) if surprises else _NO_SURPRISES
+
+
+#: Metrics of the exporter itself.
+EXPORTER: Final[tuple[Metric, ...]] = (
+    Metric(f"{_PREFIX}build_info", "gauge", "1, with the exporter's version and Python's.", ("version", "python")),
     Metric(
-        "qemu_migration_exporter_build_info",
-        "gauge",
-        "1, with the version of the exporter and of Python.",
-        ("version", "python"),
-    ),
-    Metric(
-        "qemu_migration_exporter_lines_total",
+        f"{_PREFIX}lines_total",
         "counter",
-        "Lines read: events are used, noise is not ours, malformed looked like ours and did not parse.",
+        "Lines read: an event is used, noise is unrelated, malformed begins like an event and cannot be parsed.",
         ("stream", "outcome"),
+        read=lambda stream: (stream.counts.events, stream.counts.noise, stream.counts.malformed),
+        states=("event", "noise", "malformed"),
     ),
     Metric(
-        "qemu_migration_exporter_surprises_total",
+        f"{_PREFIX}surprises_total",
         "counter",
         "Events that parsed and were not expected.",
         ("stream", "kind"),
+        read=_surprises,
+        states=tuple(kind.value for kind in SurpriseKind),
     ),
-    Metric("qemu_migration_exporter_stream_up", "gauge", "1 while the stream can be read.", ("stream",)),
     Metric(
-        "qemu_migration_exporter_stream_last_event_timestamp_seconds",
+        f"{_PREFIX}stream_up",
         "gauge",
-        "Time of the last event of the stream, by the stream's clock.",
+        "1 while the stream can be read.",
         ("stream",),
+        read=lambda stream: int(stream.is_up),
     ),
-    Metric("qemu_migration_exporter_spans_total", "counter", "Spans by what became of them.", ("outcome", "reason")),
     Metric(
-        "qemu_migration_exporter_config_last_reload_successful",
+        f"{_PREFIX}stream_last_event_timestamp_seconds",
         "gauge",
-        "1 if the configuration in force is the last one given.",
+        "Time of the stream's last event, on the stream's clock.",
+        ("stream",),
+        read=lambda stream: seconds(stream.last_event_ns),
+    ),
+    Metric(f"{_PREFIX}spans_total", "counter", "Spans by the outcome of their delivery.", ("outcome", "reason")),
+    Metric(
+        f"{_PREFIX}config_last_reload_successful",
+        "gauge",
+        "1 if the configuration in force is the last one that was loaded.",
     ),
     Metric(
-        "qemu_migration_exporter_failures_total",
+        f"{_PREFIX}failures_total",
         "counter",
-        "What the exporter failed to do itself, by part; its log says what and why.",
+        "Operations that failed, by part of the exporter; its log has the reasons.",
         ("part",),
     ),
     Metric(
-        "qemu_migration_exporter_series_limited_total",
+        f"{_PREFIX}series_limited_total",
         "counter",
-        "Virtual machines that got no series because there were too many.",
+        "Virtual machines without series, because metrics.max_vms was reached.",
     ),
 )
-
-
-class Families:
-    """The families of one scrape, empty at first; a name that is not in the list is a KeyError."""
-
-    def __init__(self, metrics: Iterable[Metric]) -> None:
-        self._gauges: dict[str, GaugeMetricFamily] = {}
-        self._counters: dict[str, CounterMetricFamily] = {}
-        self._histograms: dict[str, HistogramMetricFamily] = {}
-        self.all: list[PrometheusMetric] = []
-        for metric in metrics:
-            family: PrometheusMetric
-            match metric.kind:
-                case "gauge":
-                    family = self._gauges[metric.name] = GaugeMetricFamily(
-                        metric.name, metric.help, labels=metric.labels
-                    )
-                case "counter":
-                    family = self._counters[metric.name] = CounterMetricFamily(
-                        metric.name, metric.help, labels=metric.labels
-                    )
-                case "histogram":
-                    family = self._histograms[metric.name] = HistogramMetricFamily(
-                        metric.name, metric.help, labels=metric.labels
-                    )
-            self.all.append(family)
-
-    def gauge(self, name: str, labels: Sequence[str], value: float | None) -> None:
-        """Add a sample of a gauge; None is no sample."""
-        if value is not None:
-            self._gauges[name].add_metric(labels, value)
-
-    def counter(self, name: str, labels: Sequence[str], value: float, exemplar: Exemplar | None = None) -> None:
-        """Add a sample of a counter."""
-        self._counters[name].add_metric(labels, value, exemplar=exemplar)
-
-    def histogram(self, name: str, labels: Sequence[str], buckets: Buckets, total: float) -> None:
-        """Add the samples of a histogram, its buckets cumulative."""
-        self._histograms[name].add_metric(labels, buckets=buckets, sum_value=total)

@@ -74,7 +74,9 @@ def test_counters_begin_at_0_again_and_do_not_count_twice() -> None:
                 registry.get_sample_value("qemu_migration_bitmap_syncs_total", {"vm": recording.name}),
                 registry.get_sample_value("qemu_migrations_transferred_bytes_total", {"side": "source"}),
                 registry.get_sample_value("qemu_migrations_started_total", {"side": "source"}),
-                registry.get_sample_value("qemu_migrations_finished_total", {"side": "source", "result": "completed"}),
+                registry.get_sample_value(
+                    "qemu_migrations_finished_total", {"side": "source", "kind": "live", "result": "completed"}
+                ),
             ]
         )
 

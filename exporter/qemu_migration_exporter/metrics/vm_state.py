@@ -1,0 +1,116 @@
+"""Numbers of one virtual machine's outgoing migrations, from which its series are read.
+
+Counters continue over the attempts of a virtual machine: `next_attempt` keeps the sums of the attempts before. Of an
+ended migration only numbers are kept, not its rounds and devices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from prometheus_client.samples import Exemplar
+
+from qemu_migration_exporter.core.model import Identity, Migration, PhaseName, Progress, Result, StallReason
+from qemu_migration_exporter.core.tracking import trace_ids
+
+NS: Final = 1e9
+
+#: Attributes of `Progress` that become counters of a virtual machine.
+COUNTERS: Final = ("transferred_bytes", "bitmap_syncs", "iterations", "throttles", "postcopy_requests")
+
+#: QEMU's words for a migration that is over.
+_TERMINAL_STATES: Final = frozenset({"completed", "failed", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class LastMigration:
+    """Result and durations of the last migration that ended."""
+
+    result: Result
+    duration_seconds: float | None
+    downtime_seconds: float | None
+    blackout_seconds: float | None
+
+    @classmethod
+    def of(cls, migration: Migration) -> LastMigration:
+        """Keep the numbers of a migration."""
+        return cls(
+            migration.result,
+            seconds(migration.duration_ns),
+            seconds(migration.downtime_ns),
+            seconds(migration.blackout_ns),
+        )
+
+
+@dataclass(slots=True)
+class VmState:
+    """The newest outgoing migration of a virtual machine, and what the attempts before leave.
+
+    Attributes:
+        before: Counts of earlier attempts.
+        version: Grows with every change.
+        exemplar: The trace of the newest migration, for its counters.
+    """
+
+    identity: Identity
+    progress: Progress | None = None
+    end_ns: int | None = None
+    last: LastMigration | None = None
+    before: dict[str, int] = field(default_factory=dict)
+    version: int = 0
+    exemplar: Exemplar = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.exemplar = trace_exemplar(self.identity.trace_id, 1)
+
+    def total(self, counter: str) -> int:
+        """Return a counter over all attempts."""
+        return self.before.get(counter, 0) + int(getattr(self.progress, counter, None) or 0)
+
+    def next_attempt(self, identity: Identity) -> None:
+        """Begin another migration."""
+        self.before = {counter: self.total(counter) for counter in COUNTERS}
+        self.identity, self.progress, self.end_ns = identity, None, None
+        self.exemplar = trace_exemplar(identity.trace_id, 1)
+        self.version += 1
+
+    def resume(self, progress: Progress) -> None:
+        """Continue a migration of an earlier run, without its counts: the counters of this run begin at 0."""
+        self.progress = progress
+        self.before = {counter: -self.total(counter) for counter in COUNTERS}
+        self.version += 1
+
+    def update(self, progress: Progress) -> None:
+        """Take the newest numbers."""
+        self.progress = progress
+        self.version += 1
+
+    def end(self, migration: Migration) -> None:
+        """Record the end; evidence of the identity may have come late."""
+        self.identity, self.end_ns, self.last = migration.identity, migration.end_ns, LastMigration.of(migration)
+        self.version += 1
+
+    @property
+    def stalled_since_ns(self) -> int | None:
+        """When the stall in force began; an alert must not outlive its migration, so None after the outcome."""
+        progress = self.progress
+        if progress is None or self.end_ns is not None:
+            return None
+        is_over = progress.phase is PhaseName.CLEANUP or progress.state in _TERMINAL_STATES
+        return None if is_over else progress.verdict.stalled_since_ns
+
+    @property
+    def stall_reason(self) -> StallReason | None:
+        """Reason of the stall in force."""
+        return None if self.progress is None or self.stalled_since_ns is None else self.progress.verdict.reason
+
+
+def trace_exemplar(trace_id: str, value: float) -> Exemplar:
+    """Return an exemplar that leads to the root of a trace."""
+    return Exemplar({"trace_id": trace_id, "span_id": trace_ids.root_span(trace_id)}, value)
+
+
+def seconds(duration_ns: int | None) -> float | None:
+    """Convert nanoseconds."""
+    return None if duration_ns is None else duration_ns / NS

@@ -1,0 +1,378 @@
+"""Metrics as they are collected: numbers of virtual machines, totals, and the exporter's own health."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+from qemu_migration_exporter.core.changes import Change, MigrationEnded, Progressed, Started
+from qemu_migration_exporter.core.model import Kind, Side, StallReason, SurpriseKind
+from qemu_migration_exporter.core.tracking.stream import Stream
+from qemu_migration_exporter.metrics.collector import MetricsSink
+from qemu_migration_exporter.metrics.self_collector import ExporterCollector
+from qemu_migration_exporter.metrics.table import EXPORTER, MIGRATION
+
+from tests.support.core_helpers import made
+from tests.support.paths import DATA
+from tests.support.recordings import RECORDINGS, START_NS, Recording, run
+
+
+def _registry(*changes: Iterable[Change], max_vms: int = 10) -> tuple[CollectorRegistry, MetricsSink]:
+    sink = MetricsSink(max_vms=max_vms)
+    registry = CollectorRegistry(auto_describe=True)
+    registry.register(sink)
+    for batch in changes:
+        sink.apply(batch)
+    return registry, sink
+
+
+def _replay(data: bytes, vm: str = "web-42") -> list[Change]:
+    stream = Stream("x", vm=vm, start_ns=START_NS)
+    return [*stream.feed(data), *stream.close()]
+
+
+def _recording(name: str, vm: str = "web-42") -> list[Change]:
+    return _replay((DATA / name).read_bytes(), vm)
+
+
+def _half(name: str) -> list[Change]:
+    lines = (DATA / name).read_bytes().splitlines(keepends=True)
+    return Stream("x", vm="web-42").feed(b"".join(lines[:600]))
+
+
+def _value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    return registry.get_sample_value(name, labels)
+
+
+def _finished(registry: CollectorRegistry, result: str, *, side: str = "source", kind: str = "live") -> float | None:
+    return _value(registry, "qemu_migrations_finished_total", side=side, kind=kind, result=result)
+
+
+def _family(registry: CollectorRegistry, name: str) -> list[Sample]:
+    return [sample for family in registry.collect() if family.name == name for sample in family.samples]
+
+
+def test_finite_series_exist_at_zero_from_the_start() -> None:
+    """A rate over the first failure is right only if the counter was 0 before it."""
+    registry, _ = _registry()
+
+    samples = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+    }
+    assert samples["qemu_migrations_started_total", (("side", "destination"),)] == 0
+    finished = (("kind", "dump"), ("result", "cancelled"), ("side", "source"))
+    assert samples["qemu_migrations_finished_total", finished] == 0
+    assert samples["qemu_migration_phase_duration_seconds_count", (("phase", "postcopy"),)] == 0
+    assert samples["qemu_migration_duration_seconds_bucket", (("le", "+Inf"),)] == 0
+    assert not any("vm" in dict(labels) for _, labels in samples)
+
+
+@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda each: each.name)
+def test_promtool_accepts_the_exposition(recording: Recording) -> None:
+    if shutil.which("promtool") is None and not os.environ.get("CI"):
+        pytest.skip("promtool is not installed")
+    metrics = run([recording.data], vm=recording.name).metrics
+
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=metrics, capture_output=True, text=True, check=False
+    )
+
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+def test_running_migration_has_its_numbers() -> None:
+    registry, _ = _registry(_half("qemu-7.2-log-nonconverging.log"))
+
+    shown = {
+        name: _value(registry, f"qemu_migration_{name}", vm="web-42")
+        for name in ("active", "round", "pending_bytes", "best_pending_bytes", "threshold_bytes", "ram_bytes",
+                     "downtime_limit_seconds", "bitmap_syncs_total", "end_timestamp_seconds", "last_duration_seconds")
+    }  # fmt: skip
+    assert shown == {
+        "active": 1,
+        "round": 7,
+        "pending_bytes": 25829376,
+        "best_pending_bytes": 49283072,
+        "threshold_bytes": 10071270,
+        "ram_bytes": 168304640,
+        "downtime_limit_seconds": 0.3,
+        "bitmap_syncs_total": 7,
+        "end_timestamp_seconds": None,
+        "last_duration_seconds": None,
+    }
+    assert _value(registry, "qemu_migration_phase", vm="web-42", phase="iterate") == 1
+    assert _value(registry, "qemu_migration_required_downtime_seconds", vm="web-42") == pytest.approx(1.47, rel=0.02)
+    assert _value(registry, "qemu_migration_stalled", vm="web-42") == 1
+    assert _value(registry, "qemu_migration_stall_reason", vm="web-42", reason="bandwidth_cap") == 1
+    assert _value(registry, "qemu_migration_stall_reason", vm="web-42", reason=StallReason.DIRTY_RATE) == 0
+
+
+def test_counters_continue_over_attempts() -> None:
+    """A retry must not reset them; gauges describe the newest attempt."""
+    registry, _ = _registry(_recording("qemu-7.2-log-cancelled.log"), _recording("qemu-7.2-log-idle.log"))
+
+    assert _value(registry, "qemu_migration_bitmap_syncs_total", vm="web-42") == 1 + 2
+    assert _value(registry, "qemu_migration_iterations_total", vm="web-42") == 40 + 1
+    assert _value(registry, "qemu_migration_transferred_bytes_total", vm="web-42") == 130929890
+    assert _value(registry, "qemu_migration_last_result", vm="web-42", result="completed") == 1
+    assert _value(registry, "qemu_migration_last_result", vm="web-42", result="cancelled") == 0
+    assert _value(registry, "qemu_migrations_started_total", side="source") == 2
+    assert _finished(registry, "cancelled") == 1
+
+
+def test_last_result_stays_while_a_retry_runs() -> None:
+    """It is the failure that the retry is for."""
+    registry, _ = _registry(_recording("qemu-7.2-log-destination-killed.log"), _half("qemu-7.2-log-nonconverging.log"))
+
+    assert _value(registry, "qemu_migration_active", vm="web-42") == 1
+    assert _value(registry, "qemu_migration_last_result", vm="web-42", result="failed") == 1
+    assert _value(registry, "qemu_migration_end_timestamp_seconds", vm="web-42") is None
+
+
+def test_reconstructed_clock_fills_only_known_histograms() -> None:
+    """Rounds and the iterate phase have a length there, syncs and the switchover have none."""
+    registry, _ = _registry(_recording("qemu-kvm-2.6-systemtap.log"))
+
+    assert _value(registry, "qemu_migration_round_duration_seconds_count") == 1
+    assert _value(registry, "qemu_migration_phase_duration_seconds_count", phase="iterate") == 1
+    assert _value(registry, "qemu_migration_phase_duration_seconds_count", phase="setup") == 0
+    assert _value(registry, "qemu_migration_bitmap_sync_duration_seconds_count") == 0
+    assert _value(registry, "qemu_migration_downtime_seconds_count") == 0
+
+
+def test_vms_over_the_cap_are_counted() -> None:
+    """Their migrations are in the totals all the same."""
+    registry, sink = _registry(*(_recording("qemu-7.2-log-idle.log", f"vm-{number}") for number in range(4)), max_vms=3)
+
+    assert sink.limited == 1
+    assert _value(registry, "qemu_migration_active", vm="vm-3") is None
+    assert _finished(registry, "completed") == 4
+
+
+_INCOMING = (
+    b"100@1700000000.000000:migration_socket_incoming_accepted \n"
+    b"100@1700000000.000100:migrate_set_state new state active\n"
+    b"100@1700000001.000000:migrate_set_state new state completed\n"
+)
+
+
+def test_incoming_migration_has_info_and_totals_only() -> None:
+    stream = Stream("x", vm="web-42")
+    registry, _ = _registry([*stream.feed(_INCOMING), *stream.close()])
+
+    assert _finished(registry, "completed", side="destination") == 1
+    assert _value(registry, "qemu_migration_active", vm="web-42") is None
+    infos = [sample.labels for sample in _family(registry, "qemu_migration_info")]
+    assert [(labels["vm"], labels["side"]) for labels in infos] == [("web-42", "destination")]
+
+
+def test_exemplars_lead_to_spans_that_exist() -> None:
+    recording = DATA / "qemu-10.0-log-nonconverging.log.gz"
+    output = run([Recording(recording).data], vm="web-42")
+    registry, _ = _registry(_replay(Recording(recording).data))
+
+    text = generate_openmetrics(registry).decode()  # type: ignore[no-untyped-call]  # the library's
+
+    exemplars = [line.split(" # ")[1] for line in text.splitlines() if " # " in line]
+    known = {f'{{span_id="{span["spanId"]}",trace_id="{span["traceId"]}"}}' for span in output.all_spans}
+    assert len(exemplars) > 10
+    assert {exemplar.split(" ")[0] for exemplar in exemplars} <= known
+    assert any(line.startswith("qemu_migration_bitmap_syncs_total{") and " # " in line for line in text.splitlines())
+
+
+def test_buckets_are_cumulative_and_end_in_the_count() -> None:
+    registry, _ = _registry(_recording("qemu-7.2-log-nonconverging.log"))
+
+    buckets = [
+        sample.value
+        for family in text_string_to_metric_families(generate_latest(registry).decode())
+        for sample in family.samples
+        if sample.name == "qemu_migration_round_duration_seconds_bucket"
+    ]
+    assert buckets == sorted(buckets)
+    assert buckets[-1] == _value(registry, "qemu_migration_round_duration_seconds_count") == 16
+
+
+def test_second_collector_of_the_names_is_refused() -> None:
+    """A clash shows when the program starts, not in a scrape."""
+    registry, _ = _registry()
+
+    with pytest.raises(ValueError, match="qemu_migration"):
+        registry.register(MetricsSink())
+
+
+def test_health_counts_lines_and_surprises() -> None:
+    stream = Stream("web-42.log", vm="web-42")
+    stream.feed((DATA / "qemu-kvm-2.6-systemtap.log").read_bytes())
+    stream.surprise(SurpriseKind.DAMAGED, "cut")
+    registry = CollectorRegistry(auto_describe=True)
+    registry.register(ExporterCollector(lambda: [(stream, True)], None, lambda: 7))
+
+    prefix, labels = "qemu_migration_exporter_", {"stream": "web-42.log"}
+    lines = {
+        outcome: _value(registry, f"{prefix}lines_total", outcome=outcome, **labels)
+        for outcome in ("event", "noise", "malformed")
+    }
+    assert lines == {"event": 341, "noise": 3, "malformed": 1}
+    assert _value(registry, f"{prefix}surprises_total", kind="damaged", **labels) == 1
+    assert _value(registry, f"{prefix}surprises_total", kind="duplicate", **labels) == 0
+    assert _value(registry, f"{prefix}stream_up", **labels) == 1
+    assert _value(registry, f"{prefix}series_limited_total") == 7
+
+
+def test_no_metric_uses_a_label_of_prometheus() -> None:
+    """`job` and `instance` are the scrape's, `host` is the target's."""
+    metrics = [*MIGRATION, *EXPORTER]
+
+    assert len({metric.name for metric in metrics}) == len(metrics)
+    assert not {label for metric in metrics for label in metric.labels} & {"job", "instance", "host", "type"}
+
+
+# Kinds of jobs
+
+
+def _of_kind(kind: Kind) -> list[Change]:
+    """Return a migration whose kind the stream shows only at its end."""
+    *before, ended = _recording("qemu-7.2-log-nonconverging.log")
+    assert isinstance(ended, MigrationEnded)
+    migration = ended.migration
+    identity = replace(migration.identity, kind=kind)
+    return [*before, replace(ended, migration=replace(migration, identity=identity))]
+
+
+HISTOGRAMS = [metric.name for metric in MIGRATION if metric.kind == "histogram"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.LIVE])
+def test_other_kinds_fill_no_histogram(kind: Kind) -> None:
+    """`virsh save` takes seconds of downtime by design; live migrations must not look like that."""
+    registry, _ = _registry(_of_kind(kind))
+
+    counts = [sample for name in HISTOGRAMS for sample in _family(registry, name) if sample.name.endswith("_count")]
+    assert {sample.value for sample in counts} == {0}
+    assert _finished(registry, "completed", kind=kind) == 1
+    assert _finished(registry, "completed") == 0
+    infos = [sample.labels["kind"] for sample in _family(registry, "qemu_migration_info")]
+    assert infos == [kind]
+
+
+def test_live_migration_fills_every_histogram() -> None:
+    registry, _ = _registry(_of_kind(Kind.LIVE))
+
+    counted = {
+        sample.name.removesuffix("_count")
+        for name in HISTOGRAMS
+        for sample in _family(registry, name)
+        if sample.name.endswith("_count") and sample.value > 0
+    }
+    assert counted >= set(HISTOGRAMS) - {"qemu_migration_blackout_seconds"}
+
+
+def test_incoming_migration_fills_no_histogram() -> None:
+    registry, _ = _registry(
+        [
+            replace(change, identity=replace(change.identity, side=Side.DESTINATION))
+            if isinstance(change, Started)
+            else replace(
+                change,
+                migration=replace(change.migration, identity=replace(change.migration.identity, side=Side.DESTINATION)),
+            )
+            if isinstance(change, MigrationEnded)
+            else change
+            for change in _of_kind(Kind.LIVE)
+        ]
+    )
+
+    counts = [sample for name in HISTOGRAMS for sample in _family(registry, name) if sample.name.endswith("_count")]
+    assert {sample.value for sample in counts} == {0}
+
+
+def test_blackout_of_the_last_migration() -> None:
+    *before, ended = _recording("qemu-7.2-log-idle.log")
+    assert isinstance(ended, MigrationEnded)
+    migration = replace(ended.migration, blackout_ns=12_500_000_000)
+
+    registry, _ = _registry([*before, replace(ended, migration=migration)])
+
+    assert _value(registry, "qemu_migration_last_blackout_seconds", vm="web-42") == 12.5
+    assert _value(registry, "qemu_migration_blackout_seconds_sum") == 12.5
+
+
+_BUCKETS = {metric.name.removeprefix("qemu_migration_"): metric.buckets for metric in MIGRATION if metric.buckets}
+_SHORT, _LONG = (0.02, 2), (5, 300)
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("duration_seconds", *_LONG),
+        ("downtime_seconds", *_SHORT),
+        ("blackout_seconds", *_SHORT),
+        ("blackout_seconds", *_LONG),
+        ("round_duration_seconds", *_SHORT),
+        ("round_duration_seconds", *_LONG),
+        ("bitmap_sync_duration_seconds", *_SHORT),
+        ("phase_duration_seconds", *_SHORT),
+        ("phase_duration_seconds", *_LONG),
+    ],
+)
+def test_buckets_double_at_most(name: str, low: float, high: float) -> None:
+    """Coarser ones show a 95th percentile above the maximum."""
+    bounds = _BUCKETS[name]
+
+    assert list(bounds) == sorted(set(bounds))
+    within = [bound for bound in bounds if low <= bound <= high]
+    assert (within[0], within[-1]) == (low, high)
+    assert all(longer <= 2 * shorter for shorter, longer in pairwise(within))
+
+
+# The stall at the outcome
+
+
+def _stalled(changes: Iterable[Change]) -> Iterator[Change]:
+    for change in changes:
+        if isinstance(change, Progressed):
+            verdict = replace(change.progress.verdict, stalled_since_ns=1, reason=StallReason.DIRTY_RATE)
+            yield replace(change, progress=replace(change.progress, verdict=verdict))
+        elif not isinstance(change, MigrationEnded):
+            yield change
+
+
+@pytest.mark.parametrize("state", ["completed", "failed", "cancelled"])
+def test_stall_is_zero_at_the_outcome(state: str) -> None:
+    """Also in the second in which trailing lines still belong to the migration."""
+    changes = list(_stalled(_half("qemu-7.2-log-nonconverging.log")))
+    registry, sink = _registry(changes)
+    assert _value(registry, "qemu_migration_stalled", vm="web-42") == 1
+
+    last = next(change for change in reversed(changes) if isinstance(change, Progressed))
+    sink.apply([replace(last, progress=replace(last.progress, state=state))])
+
+    assert _value(registry, "qemu_migration_stalled", vm="web-42") == 0
+    assert _value(registry, "qemu_migration_stalled_since_timestamp_seconds", vm="web-42") == 0
+    assert {sample.value for sample in _family(registry, "qemu_migration_stall_reason")} == {0}
+
+
+def test_series_expire_after_their_retention() -> None:
+    registry, sink = _registry(_recording("qemu-7.2-log-idle.log"), _replay(made("8.2-destination"), "db-7"))
+    for now_ns in (1_000, 1_900):
+        sink.expire(now_ns, 900)
+        assert _value(registry, "qemu_migration_active", vm="web-42") == 0
+        assert len(_family(registry, "qemu_migration_info")) == 2
+
+    sink.expire(1_901, 900)
+
+    assert _value(registry, "qemu_migration_active", vm="web-42") is None
+    assert _family(registry, "qemu_migration_info") == []
+    assert _finished(registry, "completed") == 1
