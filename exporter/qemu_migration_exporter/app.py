@@ -153,7 +153,7 @@ def live_sinks(config: Config) -> Sinks:
     if spans.spool_directory is not None:
         spool = Spool(Path(spans.spool_directory), max_bytes=spans.spool_max_bytes, failures=failures)
         spool.open()
-    batches = BatchConfig.of(spans.queue)
+    batches = BatchConfig.of(spans.queue_size)
     queue = QueuedSpanProcessor(connect(endpoint), config=batches, spool=spool, failures=failures)
     return Sinks(metrics, history, SpansSink([queue], _host(), _trace_limits(spans)), queue, failures)
 

@@ -1,7 +1,10 @@
-"""Follow live streams: one thread that turns.
+"""Main loop of the daemon: one thread that reads every source in turns, none of them for long.
 
-It reads every source in turns, none of them for long. Spans leave from a thread of their own, HTTP is served from
-another, and neither can make it wait.
+    run → _run_once: select → read ready sources → reload, if requested → tick once a second
+
+Spans leave from a thread of their own and HTTP is served from another; neither makes this one wait. Other threads ask
+for a reload through `request_reload`: they get a future, and the socket that wakes the loop up for signals wakes it up
+for them too.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from qemu_migration_exporter.config.schema import Config, SourceConfig
+from qemu_migration_exporter.config.section import changed_keys
 from qemu_migration_exporter.config.yaml_loader import ConfigError
 from qemu_migration_exporter.ops.errors import Component
 from qemu_migration_exporter.ops.systemd import Notifier
@@ -41,6 +45,9 @@ _TICK_SECONDS: Final = 1.0
 _SAVE_SECONDS: Final = 5.0
 #: While spans wait in memory the state of before is better: they are made again from there. But only for so long.
 _SAVE_WAITING_SECONDS: Final = 60.0
+
+#: Keys that are read only at the start.
+_NEEDS_RESTART: Final = ("state_file", "web.", "spans.", "metrics.max_vms")
 
 #: systemd waits 90 s for a service to stop; a receiver that is slow gets a small part of that.
 _FLUSH_SECONDS: Final = 5.0
@@ -83,7 +90,7 @@ class Daemon:
         self._waker: socket.socket | None = None
         self._is_ready = False
         self._saved = time.monotonic()
-        self._told = 0.0
+        self._last_tick = 0.0
         self.config_loaded = True
 
     # What others ask
@@ -140,7 +147,7 @@ class Daemon:
             self._tick()  # sources open what they read in their first tick
             try:
                 while not self._stopping:
-                    self._turn(woken)
+                    self._run_once(woken)
             finally:
                 signal.set_wakeup_fd(-1)
                 self._close()
@@ -155,10 +162,10 @@ class Daemon:
     def _request_reload_by_signal(self) -> None:
         self._reload_requested = True
 
-    def _turn(self, woken: socket.socket) -> None:
+    def _run_once(self, woken: socket.socket) -> None:
         """Read what there is to read, for no longer than a second."""
         busy = any(source.pending for source in self._sources.values())
-        due = self._told + _TICK_SECONDS - time.monotonic()
+        due = self._last_tick + _TICK_SECONDS - time.monotonic()
         ready = self._selector.select(0 if busy or self.streams.is_catching_up else max(0.0, due))
         sources = [key.data for key, _ in ready if key.data is not None]
         if len(sources) < len(ready):
@@ -172,11 +179,11 @@ class Daemon:
         if self._reload_requested or not self._reload_results.empty():
             self._reload_requested = False
             self._answer_reloads(self._reload_config())
-        if time.monotonic() - self._told >= _TICK_SECONDS:
+        if time.monotonic() - self._last_tick >= _TICK_SECONDS:
             self._tick()
 
     def _tick(self) -> None:
-        now = self._told = time.monotonic()
+        now = self._last_tick = time.monotonic()
         now_ns = time.time_ns()
         for source in list(self._sources.values()):
             self._take(source, partial(source.tick, now))
@@ -197,7 +204,8 @@ class Daemon:
         self.streams.caught_up(time.time_ns())
         self._is_ready = True
         self._notifier.tell(READY="1")
-        logger.info("ready: %d streams", len(self.streams.all()))
+        logger.info("ready", extra={"streams": len(self.streams.all())})
+        self._warn_of_missing()
 
     def _close(self) -> None:
         """Close in the reverse order of opening: what goes on after a restart is kept, what cannot go on is ended."""
@@ -226,12 +234,12 @@ class Daemon:
         try:
             source = _make_source(config, self.streams.positions())
         except OSError as error:  # EMFILE: of file descriptors, or of the user's inotify instances
-            raise SourceError(f"{_shown(config)}: {error.strerror or error}") from error
+            raise SourceError(f"{_describe(config)}: {error.strerror or error}") from error
         self._sources[config] = source
         self._selector.register(source.fileno(), selectors.EVENT_READ, source)
 
     def _close_source(self, config: SourceConfig, source: Source) -> None:
-        with self._failures.attempt(Component.SOURCE, "a source was not closed: %s", _shown(config)):
+        with self._failures.attempt(Component.SOURCE, "a source was not closed: %s", _describe(config)):
             source.close()
 
     def _answer_reloads(self, mistakes: str | None) -> None:
@@ -253,7 +261,7 @@ class Daemon:
         except ConfigError as error:
             self.config_loaded = False
             for mistake in error.mistakes:
-                logger.error("the configuration stays as it was: %s", mistake)  # noqa: TRY400 - no bug of ours
+                logger.error("config reload failed", extra={"error": mistake})  # noqa: TRY400 - no bug of ours
             self._notifier.tell(READY="1")
             return str(error)
         else:
@@ -264,6 +272,7 @@ class Daemon:
                 self._selector.unregister(source.fileno())
                 self._close_source(gone, source)
                 self.streams.drop(gone)
+            self._warn_of_restart(config)
             self._config = self.streams.config = config
             self.streams.is_catching_up = True
             for each in config.sources:
@@ -274,13 +283,30 @@ class Daemon:
                     unreadable.append(str(error))
                     self._failures.note(Component.SOURCE, "a source cannot be read: %s", error)
             self._tick()
-            logger.info("the configuration was read again: %d sources", len(self._sources))
+            logger.info("config reloaded", extra={"sources": len(self._sources)})
             return "\n".join(unreadable) or None
+
+    def _warn_of_restart(self, config: Config) -> None:
+        """Log the keys whose new values are used only after a restart."""
+        keys = [key for key in changed_keys(self._config, config) if key.startswith(_NEEDS_RESTART)]
+        if keys:
+            logger.warning("config change needs a restart", extra={"keys": ", ".join(keys)})
+
+    def _warn_of_missing(self) -> None:
+        """Log what keeps this daemon from being of use: sources without a file, and no place for the state."""
+        if not self._sources:
+            logger.warning("nothing to read", extra={"hint": "name a source in the configuration or by --source"})
+        for config in self._sources:
+            if config.file is not None and not self.streams.has(config):
+                logger.warning("source has no file yet", extra={"source": config.file, "reason": _no_file(config.file)})
+        if self._config.state_file is None:
+            hint = "a restart forgets open migrations; set state_file or --state.file"
+            logger.warning("no state file", extra={"hint": hint})
 
     def _take(self, source: Source, read: Callable[[], list[Item]]) -> None:
         """Take what a source has to give; one that fails must not stop the others."""
         config = next(config for config, each in self._sources.items() if each is source)
-        with self._failures.attempt(Component.SOURCE, "a source failed: %s", _shown(config)):
+        with self._failures.attempt(Component.SOURCE, "a source failed: %s", _describe(config)):
             self.streams.take(config, read())
 
 
@@ -290,11 +316,21 @@ def _allow_many_files() -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (ValueError, OSError) as error:
-        logger.warning("the limit on open files stays as it was: %s", error)
+        logger.warning("limit on open files not raised", extra={"error": str(error)})
 
 
-def _shown(config: SourceConfig) -> dict[str, object]:
-    """Show a source as it is configured."""
+def _no_file(pattern: str) -> str:
+    """Return why no file matches a pattern."""
+    directory = Path(pattern).parent
+    try:
+        names = next(directory.iterdir(), None)
+    except OSError as error:  # the reason
+        return f"{directory}: {error.strerror}"
+    return f"{directory} is empty" if names is None else "no file has this name"
+
+
+def _describe(config: SourceConfig) -> dict[str, object]:
+    """Return a source as it is configured."""
     return config.model_dump(exclude_defaults=True)
 
 

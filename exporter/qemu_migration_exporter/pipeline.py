@@ -125,6 +125,10 @@ class Pipeline:
         """Return the streams, and whether each can be read."""
         return [(each.stream, each.up) for each in list(self._streams.values())]
 
+    def has(self, source: SourceConfig) -> bool:
+        """Return whether a source has given a stream."""
+        return any(followed.source == source for followed in self._streams.values())
+
     def problems(self) -> Mapping[str, str]:
         """Return why streams cannot be read, by name."""
         return {each.stream.name: each.problem for each in list(self._streams.values()) if not each.up}

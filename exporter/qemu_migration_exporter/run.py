@@ -22,15 +22,15 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     try:
         sinks = live_sinks(config)
     except OtlpError as error:
-        logger.error("%s", error)  # noqa: TRY400 - no bug of ours
+        logger.error("span receiver unusable", extra={"error": str(error)})  # noqa: TRY400 - no bug of ours
         return 1
     except OSError as error:
-        logger.error("%s cannot be used: %s", config.spans.spool_directory, error.strerror)  # noqa: TRY400
+        logger.error("spool unusable", extra={"directory": config.spans.spool_directory, "error": error.strerror})  # noqa: TRY400
         return 1
     try:
         daemon = Daemon(config, sinks, reload=reload)
     except OSError as error:
-        logger.error("the daemon cannot be started: %s", error.strerror)  # noqa: TRY400 - no bug of ours
+        logger.error("start failed", extra={"error": error.strerror})  # noqa: TRY400 - no bug of ours
         return 1
     app = App(
         config=config,
@@ -46,9 +46,10 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
             reload=(lambda: _reload(daemon)) if config.web.enable_reload else None,
         )
     except OSError as error:
-        logger.error("%s cannot be listened on: %s", config.web.listen_address, error.strerror or error)  # noqa: TRY400
+        reason = error.strerror or str(error)
+        logger.error("listen failed", extra={"address": config.web.listen_address, "error": reason})  # noqa: TRY400
         return 1
-    logger.info("listening on %s", server.url)
+    logger.info("listening", extra={"url": server.url})
     try:
         daemon.run()
     finally:

@@ -199,7 +199,7 @@ def test_a_reload_takes_what_is_good_and_keeps_the_old_if_it_is_not(tmp_path: Pa
         _append(tmp_path / "b.log", IDLE)
         config.write_text(f"sources:\n  - file: {tmp_path}/b.log\n    vm: beta\n")
         daemon.process.send_signal(signal.SIGHUP)
-        daemon.wait_until(lambda: daemon.log.count("ready: ") == 2, "the good one is taken")
+        daemon.wait_until(lambda: daemon.log.count("msg=ready") == 2, "the good one is taken")
         assert daemon.metric(gauge) == 1
         _append(tmp_path / "b.log", IDLE)
         daemon.wait_until(lambda: daemon.metric("qemu_migration_active", vm="beta") == 0, "the new source is read")
@@ -207,6 +207,31 @@ def test_a_reload_takes_what_is_good_and_keeps_the_old_if_it_is_not(tmp_path: Pa
         assert daemon.metric("qemu_migrations_started_total", side="source") == 2
 
         assert "sources.0.colour: unknown key" in daemon.log
+
+
+def test_reload_names_keys_that_need_a_restart(tmp_path: Path) -> None:
+    config = tmp_path / "exporter.yml"
+    config.write_text(f"sources: [{{file: {tmp_path}/a.log}}]\n")
+    with running(tmp_path, f"--config.file={config}") as daemon:
+        config.write_text(
+            f"sources: [{{file: {tmp_path}/a.log}}]\nweb: {{trace_url: 'http://j/{{trace_id}}'}}\n"
+            "metrics: {retention: 1h, max_vms: 5}\n"
+        )
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_until(lambda: 'msg="config reloaded"' in daemon.log, "the reload")
+
+        assert 'msg="config change needs a restart" keys="metrics.max_vms, web.trace_url"' in daemon.log
+
+
+def test_daemon_without_logs_names_what_is_missing(tmp_path: Path) -> None:
+    """A fresh installation is no use until there is a log: that it runs is not enough."""
+    (tmp_path / "empty").mkdir()
+    with running(tmp_path, f"--source={tmp_path}/none/*.log", f"--source={tmp_path}/empty/*.log") as daemon:
+        daemon.wait_until(lambda: "no state file" in daemon.log, "the last warning")
+
+        missing = f'level=warning logger=qemu_migration_exporter.daemon msg="source has no file yet" source={tmp_path}'
+        assert f'{missing}/empty/*.log reason="{tmp_path}/empty is empty"' in daemon.log
+        assert f"{tmp_path}/none" in daemon.log  # a stream that is down
 
 
 def test_reload_over_http_answers_with_the_mistake(tmp_path: Path) -> None:
@@ -332,7 +357,7 @@ def test_an_address_that_is_taken_is_told_at_once(tmp_path: Path, capsys: pytest
 
     complaint = capsys.readouterr().err
     assert status == 1
-    assert f"{address} cannot be listened on: Address already in use" in complaint
+    assert f'msg="listen failed" address={address} error="Address already in use"' in complaint
     assert "Traceback" not in complaint
 
 
@@ -349,5 +374,5 @@ def test_a_spool_that_cannot_be_used_is_told_at_once(tmp_path: Path, capsys: pyt
 
         complaint = capsys.readouterr().err
         assert status == 1
-        assert f"{tmp_path}/{name} cannot be used: {reason}" in complaint
+        assert f'msg="spool unusable" directory={tmp_path}/{name} error="{reason}"' in complaint
         assert "Traceback" not in complaint

@@ -127,7 +127,7 @@ def test_a_source_that_can_never_be_read_keeps_none_from_the_others(tmp_path: Pa
             f"sources:\n  - file: {tmp_path}/*/never.log\n  - file: {first}\n  - file: {second}\n  - file: {third}\n"
         )
         daemon.process.send_signal(signal.SIGHUP)
-        daemon.wait_until(lambda: "the configuration was read again: 3 sources" in daemon.log, "three are read")
+        daemon.wait_until(lambda: 'msg="config reloaded" sources=3' in daemon.log, "three are read")
         for log in (first, second, third):
             log.write_bytes(_IDLE)
         finished = {"kind": "live", "result": "completed", "side": "source"}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from qemu_migration_exporter import cli
-from qemu_migration_exporter.config.schema import MarkConfig, SourceConfig
+from qemu_migration_exporter.config.schema import EventConfig, SourceConfig
 from qemu_migration_exporter.metrics.table import EXPORTER, MIGRATION
 from qemu_migration_exporter.tracing import attribute_table
 
@@ -95,8 +95,8 @@ def test_a_span_attribute_that_is_named_exists(path: Path) -> None:
 # Configuration and flags
 
 
-@pytest.mark.parametrize("section", [SourceConfig, MarkConfig])
-def test_keys_of_lists_are_shown_in_the_shipped_configuration(section: type[SourceConfig | MarkConfig]) -> None:
+@pytest.mark.parametrize("section", [SourceConfig, EventConfig])
+def test_keys_of_lists_are_shown_in_the_shipped_configuration(section: type[SourceConfig | EventConfig]) -> None:
     """The lists are empty by default, so their keys stand in comments; tests/unit/config/test_schema.py holds the others."""
     comments = _named(r"(?m)^ *#.*?\b([a-z_]+): ", ROOT / "config" / "exporter.yml")
 
@@ -107,12 +107,12 @@ def test_no_key_is_shown_that_there_is_not() -> None:
     """In the comments that show keys, two blanks in."""
     shown = _named(r"(?m)^#   (?:- |  )([a-z_]+):", ROOT / "config" / "exporter.yml")
 
-    assert shown <= {*SourceConfig.model_fields, *MarkConfig.model_fields}
+    assert shown <= {*SourceConfig.model_fields, *EventConfig.model_fields}
 
 
 def test_every_flag_is_in_the_readme() -> None:
     """And in the help, by being a flag."""
-    flags = set(_flags(cli._parser())) - {"--help", "--version"}  # noqa: SLF001 - the parser is the list of flags
+    flags = set(_flags(cli.build_parser())) - {"--help", "--version"}
 
     assert flags <= _named(r"--[a-z]+(?:[.-][a-z]+)*", ROOT / "README.md")
 
@@ -120,7 +120,7 @@ def test_every_flag_is_in_the_readme() -> None:
 @pytest.mark.parametrize("path", _MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_flag_that_is_named_exists(path: Path) -> None:
     """Where a line of a document runs the program."""
-    flags = set(_flags(cli._parser()))  # noqa: SLF001
+    flags = set(_flags(cli.build_parser()))
     for line in path.read_text(encoding="utf-8").splitlines():
         for command in re.findall(r"qemu-migration-exporter (?:run|replay|check|probe)\b[^`|>]*", line):
             assert set(re.findall(r"--[a-z][a-z.-]*[a-z]", command)) <= flags, line

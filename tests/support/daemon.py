@@ -99,9 +99,9 @@ def running(directory: Path, *arguments: str, under: Sequence[str] = (), **envir
         )
     daemon = Daemon(process, log)
     try:
-        daemon.wait_until(lambda: "listening on " in daemon.log, "listening")
-        daemon.url = re.findall(r"listening on (\S+?)\"", daemon.log)[0]
-        daemon.wait_until(lambda: "ready: " in daemon.log, "ready")
+        daemon.wait_until(lambda: "msg=listening" in daemon.log, "listening")
+        daemon.url = re.findall(r"msg=listening url=(\S+)", daemon.log)[0]
+        daemon.wait_until(lambda: "msg=ready" in daemon.log, "ready")
         yield daemon
     finally:
         process.kill()

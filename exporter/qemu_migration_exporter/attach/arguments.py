@@ -3,14 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Final
-
-HELP: Final = "switch the trace events of running machines on, through libvirt"
-DESCRIPTION: Final = (
-    "Switch the migration trace events of running machines on, or off with --detach, through libvirt's virsh."
-    " It changes the state of trace events and nothing else. The events end with the QEMU process;"
-    " --all --follow switches them on in every machine that starts or arrives."
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

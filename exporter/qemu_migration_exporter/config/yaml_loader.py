@@ -1,21 +1,22 @@
-"""A YAML file that a model describes → its values, checked. Every mistake is found at once, each with its place."""
+"""YAML file → checked values of a model; all mistakes are found at once, each with its file, line and key."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from qemu_migration_exporter.ops.errors import UserError
 from qemu_migration_exporter.ops.sanitize import printable
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Place = tuple[int | str, ...]
 
 
-class ConfigError(Exception):
+class ConfigError(UserError):
     """A configuration that cannot be used.
 
     Attributes:
@@ -23,7 +24,7 @@ class ConfigError(Exception):
     """
 
     def __init__(self, mistakes: list[str]) -> None:
-        self.mistakes = [printable(each) for each in mistakes]
+        self.mistakes = [printable(mistake) for mistake in mistakes]
         super().__init__("\n".join(self.mistakes))
 
 
@@ -54,20 +55,22 @@ def read(path: str, model: type[_Model]) -> _Model:
     except (LookupError, AttributeError) as error:  # the loader's own, of a value that is not what its tag says
         raise ConfigError([f"{path}: a value is not of the type that it is tagged with"]) from error
     lines = dict(_lines(root, (), set())) if root is not None else {}
-    mistakes = [(line, f"{_dotted(place)}: the key stands here twice") for place, line in _duplicates(root, (), set())]
+    mistakes = [(line, f"{_dotted(place)}: duplicate key") for place, line in _duplicates(root, (), set())]
     checked: _Model | None = None
     try:
         checked = model.model_validate({} if value is None else value, context={"directory": Path(path).parent})
     except ValidationError as error:
-        mistakes += [_mistake(lines, each) for each in error.errors()]
+        mistakes += [_mistake(lines, model, found) for found in error.errors()]
     if mistakes or checked is None:
         raise ConfigError([f"{path}:{line}: {mistake}" for line, mistake in sorted(mistakes)])
     return checked
 
 
-#: Where pydantic's words are about Python.
+_UNKNOWN_KEY: Final = "unknown key"
+
+#: Replacements of pydantic's messages about Python's types.
 _PLAINLY: Final = {
-    "extra_forbidden": "unknown key",
+    "extra_forbidden": _UNKNOWN_KEY,
     "model_type": "expected keys with values",
     "dict_type": "expected keys with values",
     "list_type": "expected a list",
@@ -78,17 +81,42 @@ _PLAINLY: Final = {
 }
 
 
-def _mistake(lines: Mapping[_Place, int], error: Mapping[str, Any]) -> tuple[int, str]:
+def _mistake(lines: Mapping[_Place, int], model: type[BaseModel], error: Mapping[str, Any]) -> tuple[int, str]:
     # A mapping's key that is no text is placed at `[key]`.
     place: _Place = tuple(step for step in error["loc"] if step != "[key]")
     problem = str(error["msg"]).removeprefix("Value error, ")
     known = next((place[:end] for end in range(len(place), -1, -1) if place[:end] in lines), ())
     problem = _PLAINLY.get(error["type"], problem[0].lower() + problem[1:])
+    if problem == _UNKNOWN_KEY:
+        return lines.get(place, 1), f"{_dotted(place)}: {problem}{_suggestion(model, place)}"
     given = error["input"]
-    is_shown = isinstance(given, str | int | float | bool) and problem != "unknown key" and error["type"] != "secret"
+    is_shown = isinstance(given, str | int | float | bool) and error["type"] != "secret"
     is_shown = is_shown and ", got " not in problem
     where = f"{_dotted(place)}: " if place else ""
     return lines.get(known, 1), f"{where}{problem}{f', got {given!r}' if is_shown else ''}"
+
+
+def _suggestion(model: type[BaseModel], place: _Place) -> str:
+    """Return the key that an unknown one may be meant to be, as an addition to the message."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake needs it
+
+    keys = _section(model, place[:-1]).model_fields
+    close = get_close_matches(str(place[-1]), keys, n=1)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _section(model: type[BaseModel], place: _Place) -> type[BaseModel]:
+    """Return the model of the section at a place."""
+    for step in place:
+        if isinstance(step, str) and step in model.model_fields:
+            annotation = model.model_fields[step].annotation
+            found = [part for part in (annotation, *get_args(annotation)) if _is_model(part)]
+            model = found[0] if found else model
+    return model
+
+
+def _is_model(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _dotted(place: _Place) -> str:
@@ -96,7 +124,7 @@ def _dotted(place: _Place) -> str:
 
 
 def _lines(node: yaml.Node, place: _Place, met: set[int]) -> Iterator[tuple[_Place, int]]:
-    """Say on which line each key and list item stands; what an alias repeats stands where it was first."""
+    """Yield the line of each key and list item; an alias has the line of its anchor."""
     yield place, node.start_mark.line + 1
     for step, child, line in _children(node, met):
         yield from _lines(child, (*place, step), met)
@@ -104,7 +132,7 @@ def _lines(node: yaml.Node, place: _Place, met: set[int]) -> Iterator[tuple[_Pla
 
 
 def _duplicates(node: yaml.Node | None, place: _Place, met: set[int]) -> Iterator[tuple[_Place, int]]:
-    """Find keys that stand in one mapping twice; YAML's loader silently takes the last."""
+    """Yield keys that are twice in one mapping; YAML's loader silently takes the last."""
     seen: set[int | str] = set()
     for step, child, line in _children(node, met):
         if step in seen:
@@ -114,7 +142,7 @@ def _duplicates(node: yaml.Node | None, place: _Place, met: set[int]) -> Iterato
 
 
 def _children(node: yaml.Node | None, met: set[int]) -> Iterator[tuple[int | str, yaml.Node, int]]:
-    """Give the children of a node once: aliases may make a million of twenty lines, or one its own child."""
+    """Yield the children of a node once: aliases may make a million of twenty lines, or one its own child."""
     if id(node) in met:
         return
     met.add(id(node))

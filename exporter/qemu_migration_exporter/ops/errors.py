@@ -15,6 +15,10 @@ logger = logging.getLogger(__name__)
 _SECONDS_BETWEEN_MESSAGES: Final = 60.0
 
 
+class UserError(Exception):
+    """A mistake in what the user gave: its text is the whole message, without a traceback, and the status is 1."""
+
+
 class Component(StrEnum):
     """What can fail without the rest: a label's value, and no more of them than a person can look through."""
 

@@ -1,4 +1,14 @@
-"""Logging to standard error, as logfmt or JSON, one line a record. Set up once, from the command line."""
+"""Logging to standard error as logfmt or JSON, one line a record.
+
+A message is a lower-case event that never varies, such as `migration ended`. What varies goes into fields, by
+logging's own `extra`:
+
+    logger.info("migration ended", extra={"vm": vm, "result": result})
+    ts=2026-11-22T22:39:05.123Z level=info logger=qemu_migration_exporter.journal msg="migration ended" vm=web-42 …
+
+A field whose value is None is left out. structlog does the same and more; importing it takes 90 ms and 18 MiB, half of
+what an idle daemon needs.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +16,12 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
-LEVELS: Final = ("debug", "info", "warning", "error")
-FORMATS: Final = ("logfmt", "json")
+#: Attributes of every record; the others came as `extra`.
+_STANDARD: Final = frozenset(
+    {*logging.LogRecord("", 0, "", 0, "", (), None).__dict__, "message", "asctime", "taskName"}
+)
 
 
 def set_up(level: str, log_format: str) -> None:
@@ -17,34 +29,40 @@ def set_up(level: str, log_format: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if log_format == "json" else _Logfmt())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # It tells of its own life at every start; what goes wrong in it is still said.
+    # uvicorn logs its own life at every start; its warnings stay.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 class _Logfmt(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return " ".join(f"{key}={_quoted(value)}" for key, value in _fields(self, record).items())
+        return " ".join(f"{key}={_quote(value)}" for key, value in _fields(self, record).items())
 
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(_fields(self, record))
+        return json.dumps(_fields(self, record), default=str)
 
 
-def _fields(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, str]:
+def _fields(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, Any]:
     moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-    fields = {
+    fields: dict[str, Any] = {
         "ts": moment.replace("+00:00", "Z"),
         "level": record.levelname.lower(),
         "logger": record.name,
         "msg": record.getMessage(),
     }
+    extra = {key: value for key, value in vars(record).items() if key not in _STANDARD and value is not None}
+    # A field must not hide the record's own.
+    fields |= {f"{key}_" if key in fields else key: value for key, value in extra.items()}
     if record.exc_info:
         fields["exception"] = formatter.formatException(record.exc_info)
     return fields
 
 
-def _quoted(value: str) -> str:
-    """Quote what is not one plain word; what a record holds stays one line."""
-    plain = value.isascii() and value.isprintable() and not any(character in value for character in ' ="\\')
-    return value if value and plain else json.dumps(value)
+def _quote(value: object) -> str:
+    """Quote a value unless it is one plain word; the result is one line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    plain = text.isascii() and text.isprintable() and not any(character in text for character in ' ="\\')
+    return text if text and plain else json.dumps(text)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from qemu_migration_exporter.ops.errors import UserError
 
-class SourceError(Exception):
+
+class SourceError(UserError):
     """A source that cannot be read at all; the message names it, the cause and what was expected."""
 
 

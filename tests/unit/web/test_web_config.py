@@ -128,7 +128,7 @@ def test_the_example_of_the_toolkit_is_understood(directory: Path) -> None:
          ["1: basic_auth_users.alice: expected a bcrypt hash of a cost up to 18, got 31"]),
         (f"basic_auth_users: {{'a:b': {HASH}}}",
          ["1: basic_auth_users: expected user names without a colon: HTTP ends them there"]),
-        (f"basic_auth_users: {{alice: {HASH}, alice: {HASH}}}", ["1: basic_auth_users.alice: the key stands here twice"]),
+        (f"basic_auth_users: {{alice: {HASH}, alice: {HASH}}}", ["1: basic_auth_users.alice: duplicate key"]),
         ("rate_limit: {interval: 5}", ["1: rate_limit.interval: expected a duration such as 1s or 100ms, got 5"]),
         ("rate_limit: {burst: -1}", ["1: rate_limit.burst: input should be greater than or equal to 0, got -1"]),
         ("a: [", ["1: expected the node content, but found '<stream end>'"]),

@@ -1,0 +1,10 @@
+"""Command line: arguments → calls → exit status, and nothing else.
+
+`commands.COMMANDS` lists the commands. A command is a module beside it with `add_arguments(parser)` and
+`execute(arguments)`; it is imported only if it was asked for, and imports what it needs itself. So `--help` costs no
+more than argparse, and a daemon that runs for months never loads what lays out reports or reads binaries.
+"""
+
+from qemu_migration_exporter.cli.entry import build_parser, main
+
+__all__ = ["build_parser", "main"]
