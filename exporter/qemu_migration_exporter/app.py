@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from qemu_migration_exporter.config.schema import Config, SpansConfig
 from qemu_migration_exporter.core.tracking.stream import Stream
+from qemu_migration_exporter.journal import Journal
 from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.metrics.registry import ExporterRegistry
 from qemu_migration_exporter.metrics.self_collector import ExporterCollector
@@ -142,7 +143,7 @@ def live_sinks(config: Config) -> Sinks:
     spans = config.spans
     endpoint = find_endpoint(spans.otlp_endpoint, spans.otlp_protocol)
     if endpoint is None:
-        return Sinks(metrics, history, failures=failures)
+        return Sinks(metrics, history, failures=failures, journal=Journal())
 
     from qemu_migration_exporter.tracing.export.batch_config import BatchConfig  # noqa: PLC0415 - see the module
     from qemu_migration_exporter.tracing.export.queued import QueuedSpanProcessor  # noqa: PLC0415
@@ -155,7 +156,7 @@ def live_sinks(config: Config) -> Sinks:
         spool.open()
     batches = BatchConfig.of(spans.queue_size)
     queue = QueuedSpanProcessor(connect(endpoint), config=batches, spool=spool, failures=failures)
-    return Sinks(metrics, history, SpansSink([queue], _host(), _trace_limits(spans)), queue, failures)
+    return Sinks(metrics, history, SpansSink([queue], _host(), _trace_limits(spans)), queue, failures, Journal())
 
 
 def replay_sinks(config: Config, *, spans_out: TextIO | None) -> Sinks:

@@ -1,110 +1,221 @@
-"""What a daemon remembers over a restart: the open migrations of each stream, and the place in its file behind them.
+"""State file: what a daemon keeps over a restart, as versioned data.
 
-The snapshots are the core's own objects. They are read back by an unpickler that knows the core's classes and no
-others, so a state file that somebody else wrote can be nonsense, and no more than that.
+JSON lines. The first line is the header, then one line per stream and per batch of spans:
+
+    {"version":1,"saved_ns":…,"exporter":"0.1.0","sources":["/var/log/libvirt/qemu/*.log"],"streams":2,"batches":0}
+    {"name":"/var/log/libvirt/qemu/web-42.log","position":[2049,1310,88123,0],"state":{…}}
+    …
+
+Streams, their positions and the spans that no receiver and no spool has yet are written together, in one file that
+replaces the old one whole: whenever the program is killed, they are of one moment.
+
+The core's states are dataclasses of plain values, which msgspec turns into JSON and back, checking every type. Fields
+that this release does not know are ignored, and those that are missing get their defaults: releases of one schema
+version read one another's files. What defaults cannot do is a change of the version with a step in `MIGRATIONS`.
+A file is as untrusted as a log: its size is bounded, a line that is damaged costs its stream and no other, and each
+loss is counted and logged.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import io
-import pickle
-from collections.abc import Mapping
-from functools import cache
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+import msgspec
 
 import qemu_migration_exporter
-from qemu_migration_exporter import core
+from qemu_migration_exporter.core import changes
 from qemu_migration_exporter.core.tracking.snapshot import StreamState
+from qemu_migration_exporter.core.tracking.tracker import Withheld
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 from qemu_migration_exporter.ops.outputs import replace_file
 from qemu_migration_exporter.sources import Position
+from qemu_migration_exporter.tracing.export.sender import SpanBatch
 
-#: A snapshot is some 10 KB a migration and round 200 bytes: this is a thousand of the longest.
-_MAX_BYTES: Final = 64 * 1024 * 1024
+#: Schema of the files written here. Adding a field with a default leaves it; renaming or retyping one raises it.
+VERSION: Final = 1
 
-_MAGIC: Final = b"qemu-migration-exporter state\n"
+#: Steps from a version to the next one, applied to a stream's line as parsed JSON.
+MIGRATIONS: Final[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 
-#: What a snapshot is made of, beside the core's own classes. None of these does anything.
-_HARMLESS: Final = frozenset({("builtins", "set"), ("builtins", "frozenset"), ("collections", "Counter")})
-_OURS: Final = frozenset({(__name__, "Checkpoint"), ("qemu_migration_exporter.sources", "Position")})
+#: A stream is some 5 KB, and a round 300 bytes: this is a thousand long migrations.
+MAX_BYTES: Final = 64 * 1024 * 1024
 
 
-class Checkpoint(NamedTuple):
-    """One stream as it was: where its file was read to, and what was known then."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamCheckpoint:
+    """One stream: the position its file was read to, and its state there."""
 
     position: Position
-    snapshot: StreamState
+    state: StreamState
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - the base class says so
-        if (module, name) in _HARMLESS:
-            return super().find_class(module, name)
-        if (module.startswith("qemu_migration_exporter.core.") or (module, name) in _OURS) and "." not in name:
-            found = super().find_class(module, name)
-            # A module also has what it imported, its functions and __builtins__, which are good for much.
-            if isinstance(found, type) and found.__module__ == module:
-                return found
-        raise pickle.UnpicklingError(f"{module}.{name} has no place in a state file")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Contents of a state file.
+
+    Attributes:
+        saved_ns: Wall time of the save, None without a usable file.
+        sources: The files and patterns that were followed: what matches them and is no stream appeared later.
+        streams: By the name of the file.
+    """
+
+    saved_ns: int | None = None
+    sources: frozenset[str] = frozenset()
+    streams: Mapping[str, StreamCheckpoint] = field(default_factory=dict)
+    spans: tuple[SpanBatch, ...] = ()
 
 
-def save(path: Path, streams: Mapping[str, Checkpoint]) -> None:
-    """Write the state beside its place and move it there, so that a crash leaves the old one.
+class _Header(msgspec.Struct, omit_defaults=True):
+    version: int
+    saved_ns: int = 0
+    exporter: str = ""
+    sources: tuple[str, ...] = ()
+    streams: int = 0
+    batches: int = 0
+
+
+class _StreamLine(msgspec.Struct, omit_defaults=True):
+    """A stream; `raw_name` is the name of a file that is no UTF-8."""
+
+    position: Position
+    state: StreamState
+    name: str = ""
+    raw_name: bytes = b""
+
+
+#: Changes that a tracker may withhold, by the name that stands beside them in the file.
+_CHANGES: Final = {kind.__name__: kind for kind in changes.Change.__args__}
+
+
+def _encode_custom(value: object) -> object:
+    if isinstance(value, Withheld):
+        return [[type(change).__name__, change] for change in value.changes]
+    raise NotImplementedError(type(value))
+
+
+def _decode_custom(kind: type, value: Any) -> object:  # noqa: ANN401 - parsed JSON
+    if kind is Withheld:
+        return Withheld([_decode_change(*tagged) for tagged in msgspec.convert(value, list[tuple[str, Any]])])
+    raise NotImplementedError(kind)
+
+
+def _decode_change(name: str, value: object) -> changes.Change:
+    if name not in _CHANGES:
+        raise ValueError(f"unknown change {name!r}")
+    change: changes.Change = msgspec.convert(value, _CHANGES[name])
+    return change
+
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=_encode_custom)
+_STREAM_DECODER: Final = msgspec.json.Decoder(_StreamLine, dec_hook=_decode_custom)
+
+
+def encode_stream(name: str, position: Position, state: StreamState) -> bytes:
+    """Encode one stream as its line of the file."""
+    line = _StreamLine(position=position, state=state)
+    try:
+        name.encode()
+        line.name = name
+    except UnicodeEncodeError:  # a file's name may be any bytes
+        line.raw_name = os.fsencode(name)
+    return _ENCODER.encode(line)
+
+
+def encode(
+    streams: Sequence[bytes], sources: Sequence[str] = (), spans: Sequence[SpanBatch] = (), *, saved_ns: int = 0
+) -> bytes:
+    """Put a file together from the lines of its streams.
 
     Raises:
-        OSError: It was not kept; the old one is there still, and takes no more room than it did.
+        OSError: It would be larger than is ever read back.
     """
-    content = _MAGIC + pickle.dumps((_build(), dict(streams)), protocol=5)
-    if len(content) > _MAX_BYTES:
-        raise OSError(errno.EFBIG, f"it has {len(content)} bytes")
+    header = _Header(
+        version=VERSION,
+        saved_ns=saved_ns,
+        exporter=qemu_migration_exporter.__version__,
+        sources=tuple(source for source in sources if source.isprintable()),
+        streams=len(streams),
+        batches=len(spans),
+    )
+    content = b"\n".join([_ENCODER.encode(header), *streams, *map(_ENCODER.encode, spans), b""])
+    if len(content) > MAX_BYTES:
+        raise OSError(errno.EFBIG, f"it has {len(content)} bytes, and at most {MAX_BYTES} are read back")
+    return content
+
+
+def save(path: Path, content: bytes) -> None:
+    """Replace the state file; a crash or a full disk leaves the old one.
+
+    Raises:
+        OSError: The old file is still there.
+    """
     replace_file(path, content, sync=True)
 
 
-def load(path: Path, failures: ErrorCounter) -> dict[str, Checkpoint]:
-    """Read the state; one that is not there, is another build's or is damaged is empty, and the log says which."""
+def load(path: Path, failures: ErrorCounter) -> Checkpoint:
+    """Read a state file; one that is not there is empty, and what cannot be used is counted and logged."""
     try:
-        with path.open("rb") as state:
-            content = state.read(_MAX_BYTES + 1)
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:  # as at the first start
-        return {}
+        return Checkpoint()
     except OSError as error:
-        failures.note(Component.STATE, "the state was not read: %s: %s", path, error.strerror)
-        return {}
-    if len(content) > _MAX_BYTES or not content.startswith(_MAGIC):
-        failures.note(Component.STATE, "the state is ignored: %s is none", path)
-        return {}
+        failures.note(Component.STATE, "state file not read: %s: %s", path, error.strerror)
+        return Checkpoint()
     try:
-        build, streams = _Unpickler(io.BytesIO(content[len(_MAGIC) :])).load()
-    except Exception as error:  # noqa: BLE001 - a damaged pickle may raise anything
-        failures.note(Component.STATE, "the state is ignored: %s is damaged: %s", path, error)
-        return {}
-    if build != _build():
-        failures.note(Component.STATE, "the state is ignored: %s is of another build, %s", path, build)
-        return {}
-    if not _is_state(streams):
-        failures.note(Component.STATE, "the state is ignored: %s holds something else", path)
-        return {}
-    return dict(streams)
+        return _decode(path, content, failures)
+    except _UnusableError as error:
+        failures.note(Component.STATE, "ignoring state file %s: %s", path, error)
+        return Checkpoint()
 
 
-@cache
-def _build() -> str:
-    """Name what wrote a state: snapshots are the core's objects, and any change of the core may be one of theirs."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(core.__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return f"{qemu_migration_exporter.__version__}+{digest.hexdigest()[:12]}"
+class _UnusableError(ValueError):
+    """A file of which nothing can be used."""
 
 
-def _is_state(streams: object) -> bool:
-    """Whether it has the form of one; what a snapshot holds is seen when a stream goes on with it."""
-    return isinstance(streams, dict) and all(
-        isinstance(name, str)
-        and isinstance(each, Checkpoint)
-        and isinstance(each.position, Position)
-        and all(isinstance(number, int) and number >= 0 for number in each.position)
-        for name, each in streams.items()
-    )
+def _decode(path: Path, content: bytes, failures: ErrorCounter) -> Checkpoint:
+    if len(content) > MAX_BYTES:
+        raise _UnusableError(f"larger than {MAX_BYTES} bytes")
+    first, *lines = content.split(b"\n")
+    try:
+        header = msgspec.json.decode(first, type=_Header)
+    except (ValueError, RecursionError) as error:  # msgspec's own errors are ValueErrors
+        raise _UnusableError(f"not a state file: {error}") from error
+    if not 1 <= header.version <= VERSION:
+        raise _UnusableError(f"schema version {header.version} of release {header.exporter!r}, expected 1 to {VERSION}")
+    if lines and not lines[-1]:
+        lines.pop()
+    if len(lines) != header.streams + header.batches:
+        found = f"{len(lines)} of {header.streams + header.batches} lines"
+        failures.note(Component.STATE, "state file %s is cut: %s", path, found)
+    streams: dict[str, StreamCheckpoint] = {}
+    spans: list[SpanBatch] = []
+    for number, line in enumerate(lines, start=2):
+        try:
+            if number < 2 + header.streams:
+                name, stream = _decode_stream(line, header.version)
+                streams[name] = stream
+            else:
+                spans.append(msgspec.json.decode(line, type=SpanBatch))
+        except (ValueError, RecursionError) as error:  # msgspec's own errors are ValueErrors
+            failures.note(Component.STATE, "state file %s: line %d ignored: %s", path, number, error)
+    return Checkpoint(saved_ns=header.saved_ns, sources=frozenset(header.sources), streams=streams, spans=tuple(spans))
+
+
+def _decode_stream(line: bytes, version: int) -> tuple[str, StreamCheckpoint]:
+    if version == VERSION:
+        decoded = _STREAM_DECODER.decode(line)
+    else:
+        fields = msgspec.json.decode(line, type=dict[str, Any])
+        for step in range(version, VERSION):
+            fields = MIGRATIONS[step](fields)
+        decoded = msgspec.convert(fields, _StreamLine, dec_hook=_decode_custom)
+    if min(decoded.position) < 0:
+        raise ValueError("a position is negative")
+    name = os.fsdecode(decoded.raw_name) if decoded.raw_name else decoded.name
+    return name, StreamCheckpoint(position=decoded.position, state=decoded.state)

@@ -43,8 +43,6 @@ _TICK_SECONDS: Final = 1.0
 
 #: A crash costs at most this much of reading again; the spans made anew have the same ids.
 _SAVE_SECONDS: Final = 5.0
-#: While spans wait in memory the state of before is better: they are made again from there. But only for so long.
-_SAVE_WAITING_SECONDS: Final = 60.0
 
 #: Keys that are read only at the start.
 _NEEDS_RESTART: Final = ("state_file", "web.", "spans.", "metrics.max_vms")
@@ -190,13 +188,9 @@ class Daemon:
         behind = [config for config, source in self._sources.items() if source.pending]
         running = self.streams.tick(now_ns, behind)
         self._parts.tick(running, now_ns, round(self._config.metrics.retention_seconds * _NS_PER_SECOND))
-        age = now - self._saved
-        if self.streams.is_dirty and age >= _SAVE_SECONDS:
-            # Spans before positions: after the commit no span of what has been read can be lost.
-            delivery = self._parts.delivery
-            if delivery is None or not delivery.commit() or age >= _SAVE_WAITING_SECONDS:
-                self._saved = now
-                self.streams.save()
+        if self.streams.is_save_due and now - self._saved >= _SAVE_SECONDS:
+            self._saved = now
+            self.streams.save()
         up = sum(1 for _, is_up in self.streams.all() if is_up)
         self._notifier.tell(WATCHDOG="1", STATUS=f"{up} streams, {len(running)} migrations running")
 
@@ -216,6 +210,9 @@ class Daemon:
         self._parts.interrupt(time.time_ns())
         if self._parts.delivery is not None:
             self._parts.delivery.stop(_FLUSH_SECONDS)
+        self.streams.close_store()
+        if self._parts.delivery is not None:
+            self._parts.delivery.shutdown()
         for config, source in self._sources.items():
             self._close_source(config, source)
         self._selector.close()

@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from qemu_migration_exporter import checkpoint
+from qemu_migration_exporter.checkpoint import Checkpoint
 from qemu_migration_exporter.config.schema import Config, SourceConfig
 from qemu_migration_exporter.core.changes import Change, MigrationEnded, Resumed, Started, Surprised
 from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
 from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.tracking.stream import ProcessBudget, Stream
+from qemu_migration_exporter.journal import Journal
 from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.ops.errors import Attempt, Component, ErrorCounter
 from qemu_migration_exporter.ops.sanitize import readable
@@ -25,6 +26,7 @@ from qemu_migration_exporter.present.history import MigrationHistory
 from qemu_migration_exporter.sources import Data, DataLost, Item, Position, StatusChanged, StreamClosed
 from qemu_migration_exporter.sources.naming import deduplicate, vm_name
 from qemu_migration_exporter.sources.procfs import read_guest
+from qemu_migration_exporter.state_store import StateStore
 from qemu_migration_exporter.tracing import Sink
 
 if TYPE_CHECKING:
@@ -46,12 +48,15 @@ class Sinks:
     spans: SpansSink | None = None
     delivery: QueuedSpanProcessor | None = None
     failures: ErrorCounter = field(default_factory=ErrorCounter)
+    journal: Journal | None = None
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Give changes to all of them; one that fails at a change goes on with the next, and stops no other."""
         sinks: list[tuple[Component, Sink]] = [(Component.METRICS, self.metrics), (Component.PAGE, self.board)]
         if self.spans is not None:
             sinks.append((Component.SPANS, self.spans))
+        if self.journal is not None:
+            sinks.append((Component.JOURNAL, self.journal))
         for part, sink in sinks:
             left = iter(changes)
             for _ in range(len(changes) + 1):  # each failure takes one at least
@@ -88,6 +93,10 @@ class _Followed:
     source: SourceConfig
     time: StreamTime = field(default_factory=StreamTime)
     position: Position | None = None
+    #: True if there is something new to save.
+    is_dirty: bool = True
+    #: Migrations in its history that ended after this time are news: nobody was there to tell of them.
+    unattended_since_ns: int | None = None
     up: bool = True
     problem: str = ""
     #: What was in the file before it was opened, as long as that is being read; None after, and for what goes on.
@@ -116,10 +125,15 @@ class Pipeline:
         self.is_dirty = False
         self._parts = parts
         self._failures = parts.failures
-        self._is_kept = True
         self._room = ProcessBudget(_MAX_PROCESSES)
         self._streams: dict[str, _Followed] = {}
-        self._remembered = checkpoint.load(Path(config.state_file), self._failures) if config.state_file else {}
+        self._store = StateStore(Path(config.state_file), self._failures) if config.state_file else None
+        self._loaded = Checkpoint() if self._store is None else self._store.loaded
+        self._remembered = dict(self._loaded.streams)
+        #: Sources all of whose files were read, then or now: a file of theirs that is new was made meanwhile.
+        self._attended = self._loaded.sources
+        if parts.delivery is not None:
+            parts.delivery.restore(self._loaded.spans)
 
     def all(self) -> list[tuple[Stream, bool]]:
         """Return the streams, and whether each can be read."""
@@ -170,41 +184,54 @@ class Pipeline:
     def caught_up(self, now_ns: int) -> None:
         """Go on with what is open, now that all that was there is read, and forget what ended before."""
         self.is_catching_up = False
+        self._attended = frozenset(source.file for source in self.config.sources if source.file is not None)
+        self.is_dirty = True
         self._remembered = {name: kept for name, kept in self._remembered.items() if Path(name).exists()}
         for name, followed in self._streams.items():
             history, followed.history = followed.history, None
             if history is not None:
                 with self._attempt(name) as attempt:
-                    self._apply(followed, _still_open([*history, *followed.stream.tick(now_ns)]))
+                    news = _news([*history, *followed.stream.tick(now_ns)], followed.unattended_since_ns)
+                    self._apply(followed, news)
                 if attempt.failed:
                     self._begin_anew(name, lost=False)
 
     def close(self, now_ns: int) -> None:
         """Keep what goes on after a restart, and end what cannot go on."""
         for name, followed in self._streams.items():
-            if followed.position is None or self.config.state_file is None:
+            if followed.position is None or self._store is None:
                 self._end(name, followed, now_ns)
+
+    def close_store(self) -> None:
+        """Save for the last time, with the spans that are left, and wait for the disk."""
         self.save()
+        if self._store is not None:
+            self._store.close()
 
     def save(self) -> None:
-        """Keep what has to be known to go on, if there is a place for it; what was not kept is tried again."""
-        if self.config.state_file is None:
+        """Commit what a restart needs, if there is a place for it.
+
+        Spans come first: those that no receiver and no spool has are written beside the positions, in one file. So no
+        span of what was read can be lost, and what is read again makes spans of the same ids.
+        """
+        if self._store is None:
             self.is_dirty = False
             return
-        path = Path(self.config.state_file)
-        kept = {
-            name: checkpoint.Checkpoint(followed.position, followed.stream.snapshot())
-            for name, followed in self._streams.items()
-            # What is in a file from before is not told yet: after a restart it is read again.
-            if followed.position is not None and followed.history is None
-        }
-        with self._failures.attempt(Component.STATE, "the state was not kept: %s", path) as attempt:
-            # What was remembered of files that have said nothing since is still true.
-            checkpoint.save(path, {**self._remembered, **kept})
-        if not (attempt.failed or self._is_kept):
-            logger.info("the state is kept again: %s", path)
-        self._is_kept = not attempt.failed
-        self.is_dirty = attempt.failed
+        delivery = self._parts.delivery
+        spans = delivery.commit() if delivery is not None else ()
+        for name, followed in self._streams.items():
+            # History is not told yet: after a restart it is read again.
+            if followed.is_dirty and followed.position is not None and followed.history is None:
+                self._store.put(name, followed.position, followed.stream.snapshot())
+                followed.is_dirty = False
+        self._store.keep_only([*self._remembered, *self._streams])
+        self._store.commit(sorted(self._attended), spans)
+        self.is_dirty = False
+
+    @property
+    def is_save_due(self) -> bool:
+        """True if something changed since the last save, or that failed."""
+        return self.is_dirty or (self._store is not None and self._store.is_failing)
 
     def _make_room(self) -> None:
         """Reckon how many more processes may be followed; where it is few, forget those that do nothing."""
@@ -223,7 +250,7 @@ class Pipeline:
             case Data():
                 followed = self._followed(source, item.stream)
                 followed.up, followed.position = True, item.position
-                self.is_dirty = True
+                self.is_dirty = followed.is_dirty = True
                 self._apply(followed, followed.stream.feed(item.data, followed.now_ns(time.time_ns())))
                 if followed.stream.last_event_ns is not None and not self.is_catching_up:
                     # A file may be read late; whatever else there is, what comes of it was said just now.
@@ -232,10 +259,11 @@ class Pipeline:
                 followed = self._followed(source, item.stream)
                 followed.up, followed.problem = item.up, item.reason
                 level, word = (logging.INFO, "up") if item.up else (logging.WARNING, "down")
-                logger.log(level, "stream %s is %s%s", item.stream, word, item.reason and f": {item.reason}")
+                fields = {"stream": readable(item.stream), "reason": item.reason or None}
+                logger.log(level, f"stream {word}", extra=fields)  # noqa: G004 - two events, not a varying message
             case DataLost():
                 followed = self._followed(source, item.stream)
-                logger.warning("stream %s: %s", item.stream, item.detail)
+                logger.warning("stream lost data", extra={"stream": readable(item.stream), "detail": item.detail})
                 self._apply(followed, followed.stream.surprise(SurpriseKind.BYTES_LOST, item.detail))
             case StreamClosed():
                 ended = self._streams.pop(item.stream, None)
@@ -249,6 +277,7 @@ class Pipeline:
             return
         failed, followed.stream = followed.stream, self._stream(name, followed.source, followed.stream.vm)
         followed.stream.counts = failed.counts
+        self.is_dirty = followed.is_dirty = True
         if lost:
             self._apply(followed, followed.stream.surprise(SurpriseKind.BYTES_LOST, "what it failed at"))
         self._end(name, replace(followed, stream=failed), time.time_ns())
@@ -262,12 +291,14 @@ class Pipeline:
         kept = self._remembered.pop(name, None)
         has_history = kept is None and source.file is not None and self.is_catching_up
         followed = self._streams[name] = _Followed(stream, source, history=[] if has_history else None)
+        if source.file in self._attended:
+            followed.unattended_since_ns = self._loaded.saved_ns
         if is_taken and source.file is not None:
             stream.surprise(SurpriseKind.DUPLICATE_VM, vm)
         if kept is not None:
             followed.position = kept.position
             with self._failures.attempt(Component.STATE, "stream %s: what was kept of it is nonsense", name) as attempt:
-                self._apply(followed, stream.restore(kept.snapshot))
+                self._apply(followed, stream.restore(kept.state))
             if attempt.failed:
                 followed.stream = self._stream(name, source, vm)
         return followed
@@ -304,16 +335,13 @@ class Pipeline:
     def _apply(self, followed: _Followed, changes: list[Change]) -> None:
         if not changes:
             return
-        self.is_dirty = True
+        self.is_dirty = followed.is_dirty = True
         if followed.history is not None:
             # A log may be long: what ended in it is forgotten as soon as it did. Surprises are counted by the stream.
             followed.history += [change for change in changes if not isinstance(change, Surprised)]
             if any(isinstance(change, MigrationEnded) for change in changes):
-                followed.history = _still_open(followed.history)
+                followed.history = _news(followed.history, followed.unattended_since_ns)
             return
-        for change in changes:
-            if isinstance(change, Started | Resumed | MigrationEnded):
-                _tell(change)
         self._parts.apply(changes)
 
 
@@ -324,38 +352,31 @@ def _report_hints(followed: _Followed) -> None:
     for message in hints.warnings(stream.hints, lines=lines, has_events=has_events):
         if message not in followed.reported:
             followed.reported.add(message)
-            logger.warning("stream %s: %s", stream.name, message)
+            logger.warning("stream unusual", extra={"stream": stream.name, "reason": message})
     if lines and not has_events and not followed.reported:
         silence = hints.silence(stream.hints, lines=lines)
         followed.reported.add("")
         if silence is not None:
-            logger.info("stream %s: %s", stream.name, silence)
+            logger.info("stream silent", extra={"stream": stream.name, "reason": silence})
 
 
-def _still_open(history: Iterable[Change]) -> list[Change]:
-    """Leave out what ended before anybody listened: it was told when it happened, or is nobody's business any more."""
+def _news(history: Iterable[Change], since_ns: int | None) -> list[Change]:
+    """Leave out the migrations that ended before `since_ns`: they were told when they happened. None is never."""
     history = list(history)
-    ended = {change.trace_id for change in history if isinstance(change, MigrationEnded)}
-    return [change for change in history if _trace_of(change) not in ended]
+    old = {
+        change.trace_id
+        for change in history
+        if isinstance(change, MigrationEnded) and not _is_unattended(change.migration, since_ns)
+    }
+    return [change for change in history if _trace_of(change) not in old]
+
+
+def _is_unattended(migration: Migration, since_ns: int | None) -> bool:
+    """Return whether a migration ended when no daemon ran; times of arrival are no evidence."""
+    return since_ns is not None and migration.end_ns > since_ns and migration.identity.clock is ClockKind.PROBE
 
 
 def _trace_of(change: Change) -> str | None:
     if isinstance(change, Surprised):
         return None
     return change.identity.trace_id if isinstance(change, Started | Resumed) else change.trace_id
-
-
-def _tell(change: Started | Resumed | MigrationEnded) -> None:
-    """Say in the log what an operator would look for there."""
-    if isinstance(change, MigrationEnded):
-        migration = change.migration
-        logger.info(
-            "migration of %r ended: %s%s, trace %s",
-            migration.identity.vm,
-            migration.result,
-            f" ({migration.error!r})" if migration.error else "",
-            migration.identity.trace_id,
-        )
-    else:
-        began = "began" if isinstance(change, Started) else "goes on"
-        logger.info("migration of %r %s, trace %s", change.identity.vm, began, change.identity.trace_id)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from qemu_migration_exporter.cli import main
 from qemu_migration_exporter.tracing.export.spool import Spool
 
+from tests.support import web_helpers
 from tests.support.daemon import running
 from tests.support.paths import DATA
 from tests.support.receiver import Receiver, receiving
@@ -131,13 +134,15 @@ def test_a_restart_in_the_middle_loses_nothing(
         assert ("interrupted" in {span.name for span in receiver.spans}) == (number == signal.SIGTERM)
 
 
-def test_spans_that_waited_in_memory_when_it_was_killed_are_made_again(
-    tmp_path: Path, undisturbed: dict[tuple[bytes, bytes], bytes]
-) -> None:
-    """While a receiver takes none, no state is kept that says they were told."""
+def test_spans_without_a_receiver_survive_a_kill(tmp_path: Path, undisturbed: dict[tuple[bytes, bytes], bytes]) -> None:
+    """The state is saved while the receiver is away, and holds the spans that wait in memory."""
     log, other, state = tmp_path / "db-7.log", tmp_path / "web-42.log", tmp_path / "state"
+    config = tmp_path / "exporter.yml"
+    config.write_text("verdict: {no_throughput: 1h}\n")  # what is not written yet is no stall
     with receiving(Receiver()) as receiver:
-        arguments = (f"--source={tmp_path}/*.log", f"--state.file={state}", f"--otlp.endpoint={receiver.url}")
+        arguments = (
+            f"--source={tmp_path}/*.log", f"--state.file={state}", f"--otlp.endpoint={receiver.url}", f"--config.file={config}",
+        )  # fmt: skip
         log.touch()
         with running(tmp_path, *arguments) as daemon:
             _append(log, b"a line of another kind\n")
@@ -145,10 +150,9 @@ def test_spans_that_waited_in_memory_when_it_was_killed_are_made_again(
             daemon.wait_until(lambda: "migrate" in receiver.names and state.exists(), "the state is kept")
 
             receiver.answer = lambda: 503
-            asked = len(receiver.paths)
             _append(log, NONCONVERGING[: len(NONCONVERGING) // 2])
-            # Before the fourth request there are pauses of 5 s and more, and a state is due.
-            daemon.wait_until(lambda: len(receiver.paths) > asked + 3, "the outage lasts", 30)
+            daemon.wait_until(lambda: b'"trace_id"' in state.read_bytes(), "the migration is in the state", 8)
+            assert len(state.read_bytes().splitlines()) > 3  # the header, two streams and spans
             daemon.stop(signal.SIGKILL)
 
         receiver.answer = lambda: 200
@@ -161,13 +165,36 @@ def test_spans_that_waited_in_memory_when_it_was_killed_are_made_again(
         assert _spans(receiver.spans) == undisturbed
 
 
-def test_a_state_file_that_is_nonsense_is_ignored_with_a_word(tmp_path: Path) -> None:
-    """It starts all the same."""
+def test_log_made_before_a_kill_is_counted_after_it(
+    tmp_path: Path, undisturbed: dict[tuple[bytes, bytes], bytes]
+) -> None:
+    """On a destination host the log always appears with the migration: it cannot be in the state yet."""
+    state, old = tmp_path / "state", tmp_path / "old.log"
+    old.write_bytes(IDLE)
+    with receiving(Receiver()) as receiver:
+        arguments = (f"--source={tmp_path}/*.log", f"--state.file={state}", f"--otlp.endpoint={receiver.url}")
+        with running(tmp_path, *arguments) as daemon:
+            daemon.wait_until(lambda: b"old.log" in state.read_bytes() if state.exists() else False, "the first state")
+            daemon.stop(signal.SIGKILL)
+
+        saved_ns = json.loads(state.read_bytes().splitlines()[0])["saved_ns"]
+        web_helpers.wait_for(lambda: int(time.time()) * 1_000_000_000 > saved_ns, 5)  # lines are dated after the state
+        _append(tmp_path / "db-7.log", as_of_now(NONCONVERGING))
+        old.write_bytes(IDLE + b"a line of another kind\n")
+        with running(tmp_path, *arguments) as daemon:
+            finished = "qemu_migrations_finished_total"
+            daemon.wait_until(lambda: daemon.metric(finished, result="completed", side="source") == 1, "its end")
+            assert daemon.stop() == 0
+
+        assert len(_spans(receiver.spans)) == len(undisturbed)
+
+
+def test_state_of_another_kind_is_ignored_and_logged(tmp_path: Path) -> None:
+    """A pickle would run a command."""
     state = tmp_path / "state"
     state.write_bytes(b"qemu-migration-exporter state\ncos\nsystem\n(S'touch /tmp/owned'\ntR.")
     with running(tmp_path, f"--source={tmp_path}/db-7.log", f"--state.file={state}") as daemon:
-        assert "the state is ignored" in daemon.log
-        assert "has no place in a state file" in daemon.log
+        assert f"ignoring state file {state}: not a state file" in daemon.log
 
 
 def test_a_receiver_that_hangs_does_not_delay_the_streams(tmp_path: Path) -> None:
@@ -357,7 +384,7 @@ def test_an_address_that_is_taken_is_told_at_once(tmp_path: Path, capsys: pytest
 
     complaint = capsys.readouterr().err
     assert status == 1
-    assert f'msg="listen failed" address={address} error="Address already in use"' in complaint
+    assert f'msg="listen failed" address={address} error="Address already in use' in complaint
     assert "Traceback" not in complaint
 
 

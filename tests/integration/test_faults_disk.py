@@ -106,7 +106,7 @@ def test_a_disk_that_takes_nothing_loses_nothing(tmp_path: Path) -> None:
     assert [span.name for span in receiver.spans].count("migrate") == 4
     for host, each in zip(hosts, kept, strict=True):
         log, reason = host.daemon.log, host.damage.reason
-        assert [stream.position.offset for stream in each.values()] == [len(_IDLE + _CANCELLED)]
-        assert log.count(f"the state was not kept: {host.log.parent}/disk/state: {reason}") == 1
+        assert [stream.position.offset for stream in each.streams.values()] == [len(_IDLE + _CANCELLED)]
+        assert log.count(f"state not saved: {host.log.parent}/disk/state: {reason}") == 1
         assert log.count(f"spans stay in memory: {host.log.parent}/disk/spool: {reason}") == 1
-        assert [log.count(f"{what} again") for what in ("the state is kept", "spans wait on disk")] == [1, 1]
+        assert [log.count(f"{what} again") for what in ("state saved", "spool write succeeded")] == [1, 1]

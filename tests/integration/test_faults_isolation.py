@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from qemu_migration_exporter import checkpoint
-from qemu_migration_exporter.checkpoint import Checkpoint
 from qemu_migration_exporter.config.schema import Config, SourceConfig
 from qemu_migration_exporter.core.model import Result, Side, SurpriseKind
-from qemu_migration_exporter.core.tracking.snapshot import StreamState
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
@@ -73,33 +71,26 @@ def test_a_sink_that_fails_at_every_change_keeps_none_from_the_others(caplog: py
     ]
 
 
-def _snapshot(**nonsense: Any) -> StreamState:  # noqa: ANN401 - nonsense of any type
-    return replace(Stream("a", vm="a").snapshot(), **nonsense)
-
-
 @pytest.mark.parametrize(
-    ("snapshot", "failures", "lost"),
+    "nonsense",
     [
-        (None, {Component.STATE: 1}, 0),
-        (_snapshot(processes=[5]), {Component.STATE: 1}, 0),
-        (_snapshot(format_name="morse"), {Component.STATE: 1}, 0),
-        (_snapshot(tail="text"), {Component.STREAM: 2}, 1),
-        (_snapshot(format_name="qemu-log", clock=5), {Component.STATE: 1}, 0),
+        {"processes": [5]},
+        {"format_name": "morse"},
+        {"format_name": "qemu-log", "clock": 5},
+        {"tail": 5},
+        {"releases": [[10, 0], "x"]},
     ],
-    ids=["nothing", "no trackers", "no format", "no bytes", "no clock"],
+    ids=["no process", "no format", "no clock", "no bytes", "no release"],
 )
-def test_a_stream_that_cannot_go_on_begins_anew_and_stops_no_other(
-    tmp_path: Path,
-    snapshot: Any,  # noqa: ANN401 - nonsense of any type
-    failures: dict[Component, int],
-    lost: int,
-) -> None:
-    """What was kept of it is nonsense: that is counted, the lines it fails at too, and what comes after is read."""
+def test_nonsense_in_the_state_costs_its_stream_alone(tmp_path: Path, nonsense: dict[str, Any]) -> None:
+    """The stream begins anew, which is counted; what comes after is read."""
     names = [str(tmp_path / name) for name in ("a.log", "b.log")]
     for name in names:
         Path(name).touch()
     file = tmp_path / "state"
-    checkpoint.save(file, {names[0]: Checkpoint(Position(1, 2, 0), snapshot)})
+    line = json.loads(checkpoint.encode_stream(names[0], Position(1, 2, 0), Stream("a", vm="a").snapshot()))
+    line["state"] |= nonsense
+    checkpoint.save(file, checkpoint.encode([json.dumps(line).encode()]))
     board = MigrationHistory()
     parts = Sinks(MetricsSink(), board)
     streams = Pipeline(Config(state_file=str(file)), parts)
@@ -108,13 +99,13 @@ def test_a_stream_that_cannot_go_on_begins_anew_and_stops_no_other(
     prelude = _CANCELLED.partition(b":")[0] + b":runstate_set current_run_state 9 (running) new_state 1 (paused)\n"
     streams.take(_SOURCE, [Data(name, chunk, Position(1, 2, 9)) for chunk in (prelude, _CANCELLED) for name in names])
     streams.tick(time.time_ns() + 10**10)
-    streams.save()
+    streams.close_store()
 
     assert _told(board) == [("a", Result.CANCELLED), ("b", Result.CANCELLED)]
-    assert parts.failures.counts() == {**dict.fromkeys(Component, 0), **failures}
+    assert parts.failures.counts() == {**dict.fromkeys(Component, 0), Component.STATE: 1}
     surprises = {stream.name: stream.counts.surprises[SurpriseKind.BYTES_LOST] for stream, _ in streams.all()}
-    assert surprises == {names[0]: lost, names[1]: 0}
-    assert set(checkpoint.load(file, ErrorCounter())) == set(names)
+    assert surprises == dict.fromkeys(names, 0)
+    assert set(checkpoint.load(file, ErrorCounter()).streams) == set(names)
 
 
 def test_a_source_that_can_never_be_read_keeps_none_from_the_others(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the program failed to do, by part: counted, and told in the log, though not a thousand times a second."""
+"""Failures of the program itself, by part: counted, and logged once a minute and part at most."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final, Self
 
 logger = logging.getLogger(__name__)
 
-#: A disk that is full fails every five seconds, a mistake of ours at every line: once a minute is enough to find it.
+#: A full disk fails every five seconds, a bug at every line: once a minute is enough to find either.
 _SECONDS_BETWEEN_MESSAGES: Final = 60.0
 
 
@@ -20,31 +20,32 @@ class UserError(Exception):
 
 
 class Component(StrEnum):
-    """What can fail without the rest: a label's value, and no more of them than a person can look through."""
+    """Parts that can fail alone: values of a label, few enough for a person to look through."""
 
-    #: A source could not be opened or raised what sources do not raise; the others are read.
+    #: A source could not be opened, or raised what sources do not raise; the others are read.
     SOURCE = "source"
-    #: A stream failed at what it was given, and began anew.
+    #: A stream failed at its input, and began anew.
     STREAM = "stream"
-    #: A change did not get into the metrics, onto the page, or into a trace; the other two have it.
+    #: A change is missing in the metrics, on the page, in a trace or in the log; the other sinks have it.
     METRICS = "metrics"
     PAGE = "page"
     SPANS = "spans"
-    #: The state was not kept, or what was kept could not be read.
+    JOURNAL = "journal"
+    #: The state was not saved, or a saved one could not be read.
     STATE = "state"
     #: The disk did not take spans, or did not give them back; they wait.
     SPOOL = "spool"
     #: A connection was not accepted.
     WEB = "web"
-    #: The service manager was not told.
+    #: The service manager did not take a message.
     NOTIFY = "notify"
 
 
 class Attempt:
-    """What `Failures.attempt` does.
+    """Context of `ErrorCounter.attempt`.
 
     Attributes:
-        failed: Whether there was an exception.
+        failed: True if there was an exception.
     """
 
     def __init__(self, failures: ErrorCounter, part: Component, message: str, arguments: tuple[object, ...]) -> None:
@@ -55,11 +56,10 @@ class Attempt:
         self.failed = False
 
     def __enter__(self) -> Self:
-        """Begin."""
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        """End; an exception that is no order to stop goes no further."""
+        """Count and log an exception, which goes no further unless it is an order to stop."""
         self.failed = isinstance(error, Exception)
         if self.failed and self._failures.count(self._part):
             if isinstance(error, OSError):
@@ -70,35 +70,35 @@ class Attempt:
 
 
 class ErrorCounter:
-    """Count failures; any thread may."""
+    """Counter of failures by part, for any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(Component, 0)
-        self._told: dict[Component, float] = {}
+        self._last_logged: dict[Component, float] = {}
 
     def counts(self) -> Mapping[Component, int]:
-        """Return how often each part failed."""
+        """Return the number of failures of each part."""
         return dict(self._counts)
 
     def note(self, part: Component, message: str, *arguments: object) -> None:
-        """Count a failure that can be expected of a machine, and warn of it, once a minute and part at most."""
+        """Count a failure that a machine may well have, and log a warning if one is due."""
         if self.count(part):
             logger.warning(message, *arguments)
 
     def attempt(self, part: Component, message: str, *arguments: object) -> Attempt:
-        """Do in a `with` what must not stop the rest: an exception goes no further, is counted and logged.
+        """Run the body of a `with` so that its exception stops nothing else, but is counted and logged.
 
-        The message says what is lost by it. The system's errors are added in their own words, ours with a traceback.
+        The message is what is lost by it. An error of the system is added in its own words, a bug with a traceback.
         """
         return Attempt(self, part, message, arguments)
 
     def count(self, part: Component) -> bool:
-        """Count a failure, and say whether it is to be told."""
+        """Count a failure; return True if a message about it is due."""
         now = time.monotonic()
         with self._lock:
             self._counts[part] += 1
-            is_due = now - self._told.get(part, float("-inf")) >= _SECONDS_BETWEEN_MESSAGES
+            is_due = now - self._last_logged.get(part, float("-inf")) >= _SECONDS_BETWEEN_MESSAGES
             if is_due:
-                self._told[part] = now
+                self._last_logged[part] = now
         return is_due

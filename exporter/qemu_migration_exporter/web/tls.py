@@ -138,7 +138,7 @@ class TlsConfig(Section):
             if any(suites):
                 context.set_ciphers(":".join(suite for suite in suites if suite))
             if self.curve_preferences:
-                context.set_ecdh_curve(_CURVES[self.curve_preferences[0]])
+                _set_curve(context, _CURVES[self.curve_preferences[0]])
         except ssl.SSLError as error:
             raise ValueError("this machine's OpenSSL has none of these cipher_suites or curve_preferences") from error
         if not self.prefer_server_cipher_suites:
@@ -174,3 +174,11 @@ class TlsConfig(Section):
                 context.load_verify_locations(self.client_ca_file)
             except OSError as error:
                 raise ValueError("client_ca_file holds no certificate in PEM form") from error
+
+
+def _set_curve(context: ssl.SSLContext, curve: str) -> None:
+    try:
+        context.set_ecdh_curve(curve)
+    except ssl.SSLError:  # Python 3.11.2 can set no curve without EC keys; OpenSSL prefers X25519 by itself
+        if curve != "X25519":
+            raise

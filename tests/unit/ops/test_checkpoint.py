@@ -1,131 +1,225 @@
-"""What a daemon finds of itself when it starts again: its state, or a word why there is none."""
+"""State file: read back by any release of its schema version and any Python, and harmless whatever is in it."""
 
 from __future__ import annotations
 
-import pickle
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from qemu_migration_exporter import checkpoint
+from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 from qemu_migration_exporter.sources import Position
+from qemu_migration_exporter.tracing.export.sender import SpanBatch
 
 from tests.support.core_helpers import made, new_stream
+from tests.support.paths import DATA, ROOT
 
-MAGIC = b"qemu-migration-exporter state\n"
+LOG = (DATA / "qemu-7.2-log-nonconverging.log").read_bytes()
+PROBE = (DATA / "qemu-7.2-bpftrace-nonconverging.log").read_bytes()
+
+#: Written by the first release with this schema, in the middle of two migrations.
+GOLDEN = DATA / "checkpoints" / "version-1.jsonl"
+
+POSITION = Position(1, 2, 3, 4)
 
 
-@pytest.fixture(name="kept")
-def _kept(tmp_path: Path) -> Path:
-    """Keep the state of a stream in the middle of a migration."""
-    path = tmp_path / "state"
+def _save(path: Path, **streams: Stream) -> None:
+    lines = [checkpoint.encode_stream(name, POSITION, stream.snapshot()) for name, stream in streams.items()]
+    checkpoint.save(path, checkpoint.encode(lines, ["/l/*.log"], [SpanBatch(b"\x00\xff", 7)], saved_ns=5))
+
+
+def _halfway(data: bytes) -> Stream:
     stream = new_stream()
-    stream.feed(made("9.2-auto-converge")[:2_000])
-    checkpoint.save(path, {"guest.log": checkpoint.Checkpoint(Position(1, 2, 3), stream.snapshot())})
-    return path
+    stream.feed(data[: len(data) // 2])
+    return stream
 
 
-def test_what_was_kept_is_found_again(kept: Path) -> None:
-    """Where the file was read to, and which migrations were open there."""
-    remembered = checkpoint.load(kept, ErrorCounter())["guest.log"]
+@pytest.mark.parametrize("data", [LOG, PROBE, made("9.2-auto-converge")], ids=["log", "probe", "made"])
+def test_restored_stream_continues_as_the_first(tmp_path: Path, data: bytes) -> None:
+    first, second = _halfway(data), new_stream()
+    _save(tmp_path / "state", log=first)
 
-    assert Position(1, 2, 3) == remembered.position
-    stream = new_stream()
-    stream.restore(remembered.snapshot)
-    assert 1 == len(stream.running())
+    loaded = checkpoint.load(tmp_path / "state", ErrorCounter())
 
-
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        (MAGIC + pickle.dumps(("0.1.0", {})), "of another build, 0.1.0"),
-        (MAGIC + pickle.dumps(("0.0.9+0123456789ab", {})), "of another build, 0.0.9+0123456789ab"),
-        (MAGIC + pickle.dumps(("0.1.0", {}))[:-5], "is damaged"),
-        (MAGIC + pickle.dumps("one thing"), "is damaged"),
-        (MAGIC, "is damaged"),
-        (MAGIC + pickle.dumps(Path("x")), "has no place in a state file"),
-        (b"something else\n", "is none"),
-        (b"", "is none"),
-    ],
-    ids=[
-        "a release",
-        "another build",
-        "cut",
-        "another shape",
-        "empty",
-        "of a foreign class",
-        "another file",
-        "nothing",
-    ],
-)
-def test_what_is_no_state_of_this_build_is_ignored(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes, word: str
-) -> None:
-    """With a word in the log, and counted; the daemon begins anew."""
-    path, failures = tmp_path / "state", ErrorCounter()
-    path.write_bytes(content)
-
-    assert {} == checkpoint.load(path, failures)
-    assert word in caplog.text
-    assert 1 == failures.counts()[Component.STATE]
+    assert (loaded.saved_ns, loaded.sources) == (5, frozenset({"/l/*.log"}))
+    assert loaded.spans == (SpanBatch(b"\x00\xff", 7),)
+    assert loaded.streams["log"].position == POSITION
+    second.restore(loaded.streams["log"].state)
+    rest = data[len(data) // 2 :]
+    assert second.feed(rest) + second.close() == first.feed(rest) + first.close()
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        lambda name: {name: checkpoint.Checkpoint(Position(1, 2, -1), new_stream().snapshot())},
-        lambda name: {name: checkpoint.Checkpoint(Position("1", 2, 3), new_stream().snapshot())},  # type: ignore[arg-type]
-        lambda name: {name: checkpoint.Checkpoint((1, 2, 3), new_stream().snapshot())},  # type: ignore[arg-type]
-        lambda name: {name: Position(1, 2, 3)},
-        lambda name: {1: checkpoint.Checkpoint(Position(1, 2, 3), new_stream().snapshot()), name: 5},
-        lambda _: [1, 2, 3],
-    ],
-)
-def test_a_state_of_another_form_is_ignored(tmp_path: Path, content: Callable[[str], Any]) -> None:
-    """It is told and counted, whoever wrote it."""
-    file, failures = tmp_path / "state", ErrorCounter()
-    checkpoint.save(file, {})
-    magic, written = file.read_bytes().split(b"\n", 1)
-    build, _ = pickle.loads(written)  # noqa: S301 - it was written just now
-    file.write_bytes(magic + b"\n" + pickle.dumps((build, content("/a.log"))))
+@pytest.mark.parametrize("cut", range(0, 4_000, 97))
+def test_every_beginning_of_a_migration_is_kept(tmp_path: Path, cut: int) -> None:
+    """Changes that are withheld until the side is known are of many types."""
+    first, second = new_stream(), new_stream()
+    first.feed(LOG[:cut])
+    _save(tmp_path / "state", log=first)
 
-    assert {} == checkpoint.load(file, failures)
-    assert 1 == failures.counts()[Component.STATE]
+    second.restore(checkpoint.load(tmp_path / "state", ErrorCounter()).streams["log"].state)
+
+    assert second.feed(LOG[cut:]) == first.feed(LOG[cut:])
 
 
-def test_a_first_start_has_no_state_and_no_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is wrong."""
+def test_name_that_is_no_utf8_is_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"/l/\xff.log")
+    _save(tmp_path / "state", **{name: new_stream()})
+
+    assert list(checkpoint.load(tmp_path / "state", ErrorCounter()).streams) == [name]
+
+
+def test_first_start_has_no_state_and_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     failures = ErrorCounter()
 
-    assert {} == checkpoint.load(tmp_path / "state", failures)
-    assert "" == caplog.text
-    assert 0 == failures.counts()[Component.STATE]
+    assert checkpoint.load(tmp_path / "state", failures) == checkpoint.Checkpoint()
+    assert (caplog.text, failures.counts()[Component.STATE]) == ("", 0)
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("content", "reason"),
     [
-        "os\nsystem",
-        "builtins\neval",
-        "functools\npartial",
-        "qemu_migration_exporter.core.parsing.vocabulary\npartial",
-        "qemu_migration_exporter.core.qmp_parameters\njson",
-        "qemu_migration_exporter.core.model\n__builtins__",
-        "qemu_migration_exporter.core.model\n__loader__",
-        "qemu_migration_exporter.core.tracking.trace_ids\ntrace_id",
-        "qemu_migration_exporter.core.parsing.formats.qemu_log\ndatetime",
-        "qemu_migration_exporter.sources.command\nCommand",
-        "qemu_migration_exporter.checkpoint\nsave",
+        (b"", "not a state file"),
+        (b"something else\n", "not a state file"),
+        (b"[1]\n", "not a state file"),
+        (b"qemu-migration-exporter state\n\x80\x05\x95", "not a state file"),
+        (b"[" * 100_000, "not a state file"),
+        (b'{"version":"1"}\n', "not a state file"),
+        (b'{"version":0}\n', "schema version 0 of release '', expected 1 to 1"),
+        (b'{"version":2,"exporter":"9.0.0"}\n', "schema version 2 of release '9.0.0', expected 1 to 1"),
+        (b" " * (checkpoint.MAX_BYTES + 1), "larger than"),
     ],
+    ids=range(9),
 )
-def test_a_state_that_somebody_else_made_calls_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+def test_unusable_file_is_ignored_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes, reason: str
 ) -> None:
-    """A pickle can name anything there is; here only the core's own classes, not what their modules hold beside them."""
-    path = tmp_path / "state"
-    path.write_bytes(MAGIC + f"c{name}\n(tR.".encode())
+    (tmp_path / "state").write_bytes(content)
+    failures = ErrorCounter()
 
-    assert checkpoint.load(path, ErrorCounter()) == {}
-    assert "has no place in a state file" in caplog.text
+    assert checkpoint.load(tmp_path / "state", failures) == checkpoint.Checkpoint()
+    assert f"ignoring state file {tmp_path}/state: {reason}" in caplog.text
+    assert failures.counts()[Component.STATE] == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: None,
+        lambda line: {**line, "position": [1, 2, -1, 0]},
+        lambda line: {**line, "position": ["1", 2, 3, 4]},
+        lambda line: {**line, "position": None},
+        lambda line: {"position": line["position"]},
+        lambda line: {**line, "name": 5},
+        lambda line: {**line, "state": {**line["state"], "tail": "not base64!"}},
+        lambda line: {**line, "state": {**line["state"], "processes": [{"process": None}]}},
+        lambda line: {**line, "state": {**line["state"], "releases": [[1]]}},
+    ],
+    ids=range(9),
+)
+def test_damaged_line_costs_its_stream_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[dict[str, Any]], object]
+) -> None:
+    path, failures = tmp_path / "state", ErrorCounter()
+    _save(path, bad=_halfway(LOG), good=_halfway(LOG))
+    header, bad, good, batch = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([header, json.dumps(damage(json.loads(bad))).encode(), good, batch, b""]))
+
+    loaded = checkpoint.load(path, failures)
+
+    assert (list(loaded.streams), len(loaded.spans)) == (["good"], 1)
+    assert f"state file {path}: line 2 ignored: " in caplog.text
+    assert failures.counts()[Component.STATE] == 1
+
+
+def test_cut_file_keeps_the_lines_before_the_cut(tmp_path: Path) -> None:
+    path, failures = tmp_path / "state", ErrorCounter()
+    _save(path, first=_halfway(LOG), second=_halfway(LOG))
+    path.write_bytes(path.read_bytes()[: 3 * path.stat().st_size // 4])
+
+    assert list(checkpoint.load(path, failures).streams) == ["first"]
+    assert failures.counts()[Component.STATE] >= 1
+
+
+def test_unknown_fields_are_ignored_and_missing_ones_default(tmp_path: Path) -> None:
+    """As a newer and an older release of the same schema write them."""
+    path = tmp_path / "state"
+    stream = _halfway(LOG)
+    _save(path, log=stream)
+    header, line, batch = map(json.loads, path.read_bytes().splitlines())
+    machine = line["state"]["processes"][0]["tracker"]["machine"]
+    header["new"] = line["new"] = line["state"]["new"] = machine["new"] = {"x": [1]}
+    del header["sources"], machine["postcopy_requests"], line["state"]["processes"][0]["tracker"]["ordinal"]
+    path.write_text("\n".join(map(json.dumps, (header, line, batch))))
+
+    loaded = checkpoint.load(path, ErrorCounter())
+
+    kept = loaded.streams["log"].state.processes[0].tracker
+    assert (loaded.sources, kept.ordinal) == (frozenset(), 0)
+    assert kept.machine == stream.snapshot().processes[0].tracker.machine
+
+
+def test_older_schema_version_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state"
+    _save(path, log=_halfway(LOG))
+    path.write_bytes(path.read_bytes().replace(b'"name":"log"', b'"file":"log"'))
+    monkeypatch.setattr(checkpoint, "VERSION", 2)
+    monkeypatch.setattr(checkpoint, "MIGRATIONS", {1: lambda line: {**line, "name": line["file"]}})
+
+    assert list(checkpoint.load(path, ErrorCounter()).streams) == ["log"]
+
+
+def test_golden_file_of_version_1_is_read(request: pytest.FixtureRequest) -> None:
+    """What users have on their hosts goes on after an update of the program: once released, it is never renewed."""
+    if request.config.getoption("--update-golden"):
+        lines = [
+            checkpoint.encode_stream(n, POSITION, _halfway(d).snapshot()) for n, d in (("log", LOG), ("probe", PROBE))
+        ]
+        GOLDEN.write_bytes(
+            checkpoint.encode(lines, ["/var/log/libvirt/qemu/*.log"], saved_ns=1_764_270_000_000_000_000)
+        )
+    failures = ErrorCounter()
+
+    loaded = checkpoint.load(GOLDEN, failures)
+
+    assert failures.counts()[Component.STATE] == 0
+    for name, data in (("log", LOG), ("probe", PROBE)):
+        stream, whole = new_stream(), _halfway(data)
+        stream.restore(loaded.streams[name].state)
+        rest = data[len(data) // 2 :]
+        assert [type(change) for change in stream.feed(rest)] == [type(change) for change in whole.feed(rest)]
+        assert [migration.identity for migration in stream.running()] == [m.identity for m in whole.running()]
+
+
+def test_file_larger_than_the_limit_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "MAX_BYTES", 100)
+
+    with pytest.raises(OSError, match="at most 100 are read back"):
+        checkpoint.encode([b"x" * 100])
+
+
+_OTHER = """
+import sys
+from pathlib import Path
+from qemu_migration_exporter import checkpoint
+from qemu_migration_exporter.ops.errors import ErrorCounter
+loaded = checkpoint.load(Path(sys.argv[1]), ErrorCounter())
+lines = [checkpoint.encode_stream(name, each.position, each.state) for name, each in loaded.streams.items()]
+checkpoint.save(Path(sys.argv[2]), checkpoint.encode(lines, sorted(loaded.sources), loaded.spans, saved_ns=loaded.saved_ns))
+"""
+
+
+@pytest.mark.parametrize("python", [*filter(None, os.environ.get("OTHER_PYTHONS", "").split(":")), sys.executable])
+def test_another_python_reads_and_writes_the_same_file(tmp_path: Path, python: str) -> None:
+    """Enumerations, for one, pickled differently in 3.11.2 and 3.11.7: an update of Python lost every state."""
+    _save(tmp_path / "ours", log=_halfway(LOG), probe=_halfway(PROBE))
+
+    arguments = [python, "-c", _OTHER, str(tmp_path / "ours"), str(tmp_path / "theirs")]
+    subprocess.run(arguments, check=True, env={**os.environ, "PYTHONPATH": str(ROOT / "exporter")})
+
+    assert (tmp_path / "theirs").read_bytes() == (tmp_path / "ours").read_bytes()

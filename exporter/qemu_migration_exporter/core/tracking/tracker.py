@@ -40,6 +40,23 @@ SILENCE_NS: Final = 24 * 3600 * 1_000_000_000
 _MAX_FRAMES: Final = 64
 
 
+class Withheld:
+    """Changes of a machine of which it is not certain yet that it is a migration.
+
+    A class of its own, so that a checkpoint can write the type beside each change.
+    """
+
+    __slots__ = ("changes",)
+
+    def __init__(self, changes: Iterable[Change] = ()) -> None:
+        self.changes = list(changes)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Withheld) and self.changes == other.changes
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+
 @dataclass(slots=True)
 class TrackerState:
     """The data of a tracker, which is what a checkpoint keeps.
@@ -58,7 +75,7 @@ class TrackerState:
 
     machine: Machine | None = None
     is_started: bool = False
-    withheld: list[Change] = field(default_factory=list)
+    withheld: Withheld = field(default_factory=Withheld)
     failed_trace_id: str | None = None
     failed_side: Side | None = None
     began_by_active: bool = False
@@ -259,7 +276,7 @@ class Tracker:
         machine.precopy.downtime_limit_seconds = state.parameters.downtime_limit_seconds
         state.is_other_use = state.parameters.is_other_use
         state.is_started = False
-        state.withheld = []
+        state.withheld = Withheld()
         return changes
 
     def _released(self, machine: Machine, changed: Sequence[Change]) -> Sequence[Change]:
@@ -269,7 +286,7 @@ class Tracker:
             return ()
         if state.is_started:
             return changed
-        state.withheld += changed
+        state.withheld.changes += changed
         if machine.side is None:
             return ()
         # A destination's first state is `active` (to 8.1); for a source it means that the beginning is missing.
@@ -281,7 +298,7 @@ class Tracker:
         state.is_started = True
         if state.failed_trace_id is not None and state.failed_side in {machine.side, None}:
             machine.retry_of = state.failed_trace_id
-        changes, state.withheld = [Started(machine.identity), *state.withheld], []
+        changes, state.withheld = [Started(machine.identity), *state.withheld.changes], Withheld()
         return changes
 
     def _finish(self, machine: Machine, changed: Sequence[Change] = ()) -> list[Change]:

@@ -1,0 +1,91 @@
+"""Keeper of a daemon's state file: encodes the streams that changed, and writes the file in a thread of its own.
+
+    put(stream) … put(stream) → commit(spans) ─content→ writer thread: write, fsync, rename
+
+The reading thread pays for encoding what changed since the last commit, some 20 µs a stream; lines of the others are
+kept as they are. A disk that is slow or full delays the writer thread alone. A content that waits there is replaced by
+a newer one. A write that failed is tried again at the next commit.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from qemu_migration_exporter import checkpoint
+from qemu_migration_exporter.checkpoint import Checkpoint
+from qemu_migration_exporter.core.tracking.snapshot import StreamState
+from qemu_migration_exporter.ops.errors import Component, ErrorCounter
+from qemu_migration_exporter.sources import Position
+from qemu_migration_exporter.tracing.export.sender import SpanBatch
+
+logger = logging.getLogger(__name__)
+
+
+class StateStore:
+    """State file of a running daemon.
+
+    Attributes:
+        loaded: Contents of the file at the start.
+    """
+
+    def __init__(self, path: Path, failures: ErrorCounter) -> None:
+        self._path = path
+        self._failures = failures
+        self.loaded: Checkpoint = checkpoint.load(path, failures)
+        self._lines: dict[str, bytes] = {}
+        for name, stream in self.loaded.streams.items():
+            self.put(name, stream.position, stream.state)
+        self._wake = threading.Condition()
+        self._content: bytes | None = None
+        self._is_closing = False
+        self._is_failing = False
+        self._thread = threading.Thread(target=self._run, name="state", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_failing(self) -> bool:
+        """True if the last content was not written, so that it is worth committing again."""
+        return self._is_failing
+
+    def put(self, name: str, position: Position, state: StreamState) -> None:
+        """Encode a stream that changed, for the next commit."""
+        with self._failures.attempt(Component.STATE, "stream not saved: %s", name):
+            self._lines[name] = checkpoint.encode_stream(name, position, state)
+
+    def keep_only(self, names: Iterable[str]) -> None:
+        """Drop the streams that are not among these names."""
+        self._lines = {name: self._lines[name] for name in names if name in self._lines}
+
+    def commit(self, sources: Sequence[str], spans: Sequence[SpanBatch]) -> None:
+        """Have all streams, as they were put last, written together with these spans."""
+        with self._failures.attempt(Component.STATE, "state not saved: %s", self._path) as attempt:
+            content = checkpoint.encode(list(self._lines.values()), sources, spans, saved_ns=time.time_ns())
+            with self._wake:
+                self._content = content
+                self._wake.notify()
+        if attempt.failed:
+            self._is_failing = True
+
+    def close(self) -> None:
+        """Write what was committed last, and end the thread."""
+        with self._wake:
+            self._is_closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._content is not None or self._is_closing)
+                content, self._content = self._content, None
+            if content is None:
+                return
+            with self._failures.attempt(Component.STATE, "state not saved: %s", self._path) as attempt:
+                checkpoint.save(self._path, content)
+            if self._is_failing and not attempt.failed:
+                logger.info("state saved again", extra={"path": str(self._path)})
+            self._is_failing = attempt.failed
