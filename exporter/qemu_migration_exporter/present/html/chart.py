@@ -21,7 +21,9 @@ from qemu_migration_exporter.present.view import MigrationView, RoundView
 _MAX_POINTS: Final = 600
 #: Points with a tooltip of their own; more of them cannot be hit with a pointer.
 _MAX_DOTS: Final = 80
-_TICK_FACTORS: Final = (1, 10, 100)
+_TICK_FACTORS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+#: With more ticks than these, only those at powers of ten stay.
+_MAX_TICKS: Final = 6
 _LEAST_BYTES: Final = 4_096
 _NO_BREAK: Final = "\N{NO-BREAK SPACE}"
 
@@ -133,7 +135,7 @@ class _Plot:
         named = f"round {last.number}" if first is last else f"rounds {first.number}\N{EN DASH}{last.number}"
         pending = size(last.pending_at_start_bytes)
         thresholds = [row.threshold_bytes for row in rounds if row.threshold_bytes]
-        below = _threshold_words(thresholds, view)
+        below = _threshold_words(thresholds, view, self._frame)
         return PendingChart(
             frame=self._frame,
             pending=self._path([(row, self._pending(row)) for row in rounds]),
@@ -178,11 +180,10 @@ class _Plot:
 
     def _y_ticks(self) -> tuple[Tick, ...]:
         values = [factor << (10 * unit) for unit in range(1, 6) for factor in _TICK_FACTORS]
-        return tuple(
-            Tick(at=self._y(value), label=size(value, 0).replace("1024 GiB", "1 TiB"))
-            for value in values
-            if self._low <= math.log10(value) <= self._high
-        )
+        inside = [value for value in values if self._low <= math.log10(value) <= self._high]
+        if len(inside) > _MAX_TICKS:
+            inside = [value for value in inside if size(value, 0)[0] == "1"]
+        return tuple(Tick(at=self._y(value), label=size(value, 0)) for value in inside)
 
     def _x_ticks(self) -> tuple[Tick, ...]:
         span = self._end - self._start
@@ -216,13 +217,13 @@ class _Plot:
         return row.pending_at_start_bytes or 0
 
 
-def _threshold_words(thresholds: Sequence[int], view: MigrationView) -> str:
+def _threshold_words(thresholds: Sequence[int], view: MigrationView, frame: Frame) -> str:
     if not thresholds:
         return ""
     low, high = size(min(thresholds)), size(max(thresholds))
     verb = "stopped" if view.is_over else "stops"
     words = f"QEMU {verb} the guest below {size(thresholds[-1])}"
-    if low != high:
+    if low != high and frame is FULL:
         words += f" (the threshold ranged from {low} to {high})"
     return words.replace(" MiB", f"{_NO_BREAK}MiB").replace(" GiB", f"{_NO_BREAK}GiB")
 

@@ -1,0 +1,99 @@
+"""The HTML report: valid, self-contained, and with the same sentences and numbers as the text report."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import html5lib
+import pytest
+from qemu_migration_exporter.core.model import DowntimePartName, PauseCause
+from qemu_migration_exporter.present.html.report import html_report, migration_page
+from qemu_migration_exporter.present.sentences import headline_text, notes
+from qemu_migration_exporter.present.view import DowntimePartView, MigrationView, PauseView, Report
+
+from tests.support.recordings import RECORDINGS
+from tests.support.web_helpers import migration, view
+
+NOW = datetime(2026, 11, 27, tzinfo=UTC)
+NONCONVERGING = "qemu-7.2-log-nonconverging"
+HOSTILE = "</title></style><script>alert(1)</script>'\"&amp;\x00\x1b[31m\u202e\udc80"
+
+
+def _report(*views: MigrationView) -> str:
+    html = html_report(Report(streams=(), migrations=views), NOW)
+    html5lib.HTMLParser(strict=True).parse(html)
+    return html
+
+
+def _words(html: str) -> str:
+    text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL).replace("\N{NO-BREAK SPACE}", " ")
+    return " ".join(text.replace("&#39;", "'").replace("&lt;", "<").split())
+
+
+@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
+def test_report_has_every_sentence(recording: object) -> None:
+    of = view(migration(recording.name))  # type: ignore[attr-defined]
+    words = _words(_report(of))
+
+    for sentence in (headline_text(of), *notes(of)):
+        assert sentence in words
+
+
+def test_report_loads_nothing() -> None:
+    """One file for a ticket: no script, and no address of anything."""
+    html = _report(view(migration(NONCONVERGING)))
+
+    assert not re.search(r"<script|<link|<img|\ssrc=|\shref=|url\(|https?:", html)
+
+
+def test_empty_report_is_a_page() -> None:
+    assert "No migration was found." in _words(_report())
+
+
+def test_report_lists_phases_rounds_and_devices() -> None:
+    words = _words(_report(view(migration(NONCONVERGING))))
+
+    assert "What would have ended it virsh migrate-setspeed web-42 173" in words
+    assert 'QMP: {"execute":"migrate-set-parameters"' in words.replace("&#34;", '"')
+    assert "complete_precopy 12.3 s 31 ms downtime 12.3 s 31 ms cleanup" in words
+    assert "0000:00:01.3/piix4_pm 0.274 ms 1 %" in words
+    assert "16 12.2 s 17 ms 40.7 47.0 2394.0 47.0" in words
+    assert "stalled from 6.3 s to 12.3 s" in _report(view(migration(NONCONVERGING)))
+
+
+def test_report_lists_parts_and_pauses() -> None:
+    stop = DowntimePartView(name=DowntimePartName.STOP, device=None, start_seconds=12.2, duration_seconds=0.030851)
+    pause = PauseView(start_seconds=1.0, end_seconds=3.0, by=PauseCause.SUSPENDED)
+    words = _words(_report(view(migration(NONCONVERGING), downtime_parts=(stop,), pauses=(pause,))))
+
+    assert "Downtime 31 ms, by its parts stopping the CPUs, flushing disks 30.851 ms 100 %" in words
+    assert "guest suspended 1.0 s 2.0 s" in words
+
+
+def test_report_of_many_rounds_is_cut() -> None:
+    of = view(migration(NONCONVERGING))
+    rounds = tuple(replace(of.rounds[1], number=number, start_seconds=number / 10) for number in range(1, 5_001))
+    html = _report(replace(of, rounds=rounds))
+
+    assert "more" in _words(html)
+    assert len(html) < 150_000
+
+
+def test_hostile_words_stay_words() -> None:
+    of = view(migration(NONCONVERGING), vm=HOSTILE, uuid=HOSTILE, stream=HOSTILE, error=HOSTILE, trace_id=HOSTILE)
+    html = _report(of)
+
+    assert "<script" not in html
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\ud800-\udfff]", html)
+
+
+def test_page_of_a_running_migration_refreshes() -> None:
+    running = migration_page(view(migration(NONCONVERGING, part=0.7), is_running=True), NOW)
+    ended = migration_page(view(migration(NONCONVERGING)), NOW)
+
+    html5lib.HTMLParser(strict=True).parse(running)
+    assert 'data-refresh="5"' in running
+    assert "refresh" not in re.sub(r"<style>.*?</style>", "", ended, flags=re.DOTALL)
+    assert '<a href="../">All migrations</a>' in ended
