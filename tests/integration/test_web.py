@@ -8,7 +8,7 @@ import json
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from typing import Any
 
 import html5lib
@@ -17,6 +17,7 @@ from qemu_migration_exporter.config.addresses import trace_url
 from qemu_migration_exporter.ops.errors import ErrorCounter
 from qemu_migration_exporter.web import AddressError, Server, check_template, parse_address, parse_path
 from qemu_migration_exporter.web.application import Application
+from qemu_migration_exporter.web.connection import Request
 from qemu_migration_exporter.web.web_config import Settings
 
 from tests.support.web_helpers import get, migration, offer, serving, view
@@ -220,25 +221,15 @@ def test_who_asks_while_an_answer_is_made_shares_the_next() -> None:
     application = Application(offer(migrations=migrations), Settings(None), ErrorCounter())
 
     async def ask(*, gives_up: bool = False) -> int:
-        body = b""
-
-        async def send(message: MutableMapping[str, Any]) -> None:
-            nonlocal body
-            body += message.get("body", b"")
-
-        scope: dict[str, Any] = {
-            "method": "GET",
-            "path": "/api/v1/migrations",
-            "query_string": b"",
-            "headers": [],
-            "client": None,
-        }
-        task = asyncio.create_task(application(scope, asyncio.Queue[Any]().get, send))
+        task = asyncio.create_task(application.respond(Request("GET", "/api/v1/migrations", "", {}, "")))
         if gives_up:
             await asyncio.sleep(0)
             task.cancel()
-        await task
-        return int(json.loads(body)["data"]["migrations"][0]["vm"]) if body else 0
+        try:
+            answer = await task
+        except asyncio.CancelledError:
+            return 0
+        return int(json.loads(answer.body)["data"]["migrations"][0]["vm"])
 
     async def everybody() -> list[int]:
         first = asyncio.create_task(ask())

@@ -1,4 +1,4 @@
-"""Clients that are silent, slow or talk nonsense: they are closed, and delay nobody."""
+"""Clients that are silent, slow or send nonsense are closed, and delay no other client."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_silent_connections_do_not_delay_a_scrape(
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /metr", b"GET / HTTP/1.1\r\nHost: x\r\nA: b", b"\x16\x03\x01\x02\x00\x01"])
-def test_who_does_not_ask_is_closed(
+def test_connection_without_a_request_is_closed(
     tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack, said: bytes
 ) -> None:
     """After the time a request may take, TLS handshake included."""
@@ -82,9 +82,7 @@ def test_who_does_not_ask_is_closed(
 
 
 @pytest.mark.parametrize("tls", [True], indirect=True)
-def test_a_handshake_without_a_request_is_closed(
-    tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack
-) -> None:
+def test_handshake_without_a_request_is_closed(tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack) -> None:
     """The time begins when the connection does, and not anew with the handshake's end."""
     config_file, context = tls
     assert context is not None
@@ -96,7 +94,7 @@ def test_a_handshake_without_a_request_is_closed(
     wait_for(lambda: _is_closed(secure), 4)
 
 
-def test_a_byte_now_and_then_buys_no_time(stack: ExitStack) -> None:
+def test_slow_bytes_buy_no_time(stack: ExitStack) -> None:
     """Neither for the first request nor for the next one."""
     server = stack.enter_context(serving(limits={**SOON, Stage.IDLE: 60}))
     connections = [stack.enter_context(connect(server.url)) for _ in range(2)]
@@ -114,7 +112,7 @@ def test_a_byte_now_and_then_buys_no_time(stack: ExitStack) -> None:
     assert time.monotonic() - began < 6
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(stack: ExitStack) -> None:
+def test_missing_body_is_not_waited_for(stack: ExitStack) -> None:
     """The answer needs none; then the connection is closed."""
     server = stack.enter_context(serving(limits=SOON))
     connection = stack.enter_context(connect(server.url))
@@ -124,7 +122,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(stack: ExitStack) -> None:
     wait_for(lambda: _is_closed(connection), 5)
 
 
-def test_an_answer_nobody_reads_is_thrown_away(stack: ExitStack) -> None:
+def test_unread_answer_is_thrown_away(stack: ExitStack) -> None:
     """It is larger than what the sockets hold, and is not kept for ever."""
     server = stack.enter_context(serving(limits=SOON, migrations=lambda: [{"vm": "x" * 30_000_000}]))
     connection = socket.socket()
@@ -156,7 +154,7 @@ def test_an_answer_nobody_reads_is_thrown_away(stack: ExitStack) -> None:
         b"\x17\x03\x03\x40\x00" + b"\xa5" * 0x4000,
     ],
 )
-def test_nonsense_is_answered_or_closed(
+def test_nonsense_is_refused_or_closed(
     tls: tuple[str | None, ssl.SSLContext | None],
     stack: ExitStack,
     said: bytes,
@@ -173,12 +171,66 @@ def test_nonsense_is_answered_or_closed(
         answer = b""
 
     alert = b"\x15"
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 400" if context is None else alert)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 4" if context is None else alert)
     assert get(f"{server.url}/metrics", context=context).status == 200
     assert caplog.text == ""
 
 
-def test_requests_in_one_piece_are_answered_in_turn(stack: ExitStack) -> None:
+@pytest.mark.parametrize(
+    "head",
+    [b"GET /-/healthy HTTP/1.0\r\n\r\n", b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"],
+)
+def test_connection_closes_if_the_client_wants_that(
+    tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack, head: bytes
+) -> None:
+    config_file, context = tls
+    server = stack.enter_context(serving(config_file=config_file))
+    connection = stack.enter_context(connect(server.url))
+    if context is not None:
+        connection = stack.enter_context(context.wrap_socket(connection, server_hostname="127.0.0.1"))
+    connection.sendall(head)
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert received.endswith(b"healthy\n")
+
+
+def test_half_closed_client_gets_its_answer(stack: ExitStack) -> None:
+    """As `printf ... | nc` does: it sends no more, and reads."""
+    server = stack.enter_context(serving())
+    connection = stack.enter_context(connect(server.url))
+    connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+    connection.shutdown(socket.SHUT_WR)
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+
+    assert received.endswith(b"healthy\n")
+
+
+def test_late_body_is_thrown_away(stack: ExitStack) -> None:
+    """The connection goes on with the next request after it."""
+    server = stack.enter_context(serving())
+    connection = stack.enter_context(connect(server.url))
+    connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+    assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    connection.sendall(b"body" + b"GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    assert connection.recv(65536).endswith(b"ready\n")
+
+
+def test_target_in_absolute_form_is_understood(stack: ExitStack) -> None:
+    """As proxies send it."""
+    server = stack.enter_context(serving())
+    connection = stack.enter_context(connect(server.url))
+    connection.sendall(b"GET http://x.example/-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_pipelined_requests_are_answered_in_turn(stack: ExitStack) -> None:
     """As HTTP's pipelining allows; the connection stays."""
     server = stack.enter_context(serving())
     connection = stack.enter_context(connect(server.url))
@@ -191,7 +243,9 @@ def test_requests_in_one_piece_are_answered_in_turn(stack: ExitStack) -> None:
         received += connection.recv(65536)
 
 
-def test_silent_ones_make_room_for_who_comes(tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack) -> None:
+def test_silent_connections_make_room_for_new_ones(
+    tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack
+) -> None:
     """More than there is room for: the oldest are closed, and a scrape is answered at once."""
     config_file, context = tls
     server = stack.enter_context(serving(config_file=config_file, max_connections=20))
@@ -204,7 +258,7 @@ def test_silent_ones_make_room_for_who_comes(tls: tuple[str | None, ssl.SSLConte
     assert not any(map(_is_closed, silent[-19:]))
 
 
-def test_who_is_being_answered_is_not_closed_for_others(stack: ExitStack) -> None:
+def test_busy_connections_are_not_closed_for_new_ones(stack: ExitStack) -> None:
     """Where all are, who comes then is turned away."""
     release = False
 
@@ -228,7 +282,7 @@ def test_who_is_being_answered_is_not_closed_for_others(stack: ExitStack) -> Non
 #: A server with room for connections and no file descriptors for them.
 _POOR = """
 import resource, sys
-from tests.web_helpers import serving
+from tests.support.web_helpers import serving
 with serving() as server:
     resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))
     print(server.url, flush=True)
@@ -236,7 +290,7 @@ with serving() as server:
 """
 
 
-def test_a_server_without_file_descriptors_takes_back_those_of_silent_ones(stack: ExitStack) -> None:
+def test_lack_of_descriptors_closes_silent_connections(stack: ExitStack) -> None:
     """As when the limit of the service is low; it says so once."""
     command = [sys.executable, "-c", _POOR]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

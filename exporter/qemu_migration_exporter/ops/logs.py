@@ -29,8 +29,6 @@ def set_up(level: str, log_format: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if log_format == "json" else _Logfmt())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # uvicorn logs its own life at every start; its warnings stay.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 class _Logfmt(logging.Formatter):

@@ -1,4 +1,4 @@
-"""The ASGI application: routes, logins, the rate limit, and answers made beside the event loop.
+"""The application: routes, logins, the rate limit, and answers made beside the event loop.
 
     request --rate limit--> login --route--> answer (in a thread, one at a time) --> response
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,12 +23,9 @@ from prometheus_client import CollectorRegistry
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 from qemu_migration_exporter.present.view import MigrationView, Page
 from qemu_migration_exporter.web.basic_auth import BasicAuth, Decision
+from qemu_migration_exporter.web.connection import Answer, Request
 from qemu_migration_exporter.web.exposition import Exposition
 from qemu_migration_exporter.web.web_config import Settings
-
-_Scope = MutableMapping[str, Any]
-_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _READ: Final = ("GET", "HEAD")
 _ACT: Final = ("POST", "PUT")
@@ -62,27 +59,13 @@ class Endpoints:
     reload: Callable[[], str | None] | None = None
 
 
-class Answer(NamedTuple):
-    """A response before its common headers are added."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-
-
-class _Request(NamedTuple):
-    path: str
-    query: str
-    headers: Mapping[bytes, bytes]
-
-
 class _Route(NamedTuple):
     methods: tuple[str, ...]
-    answer: Callable[[_Request], Awaitable[Answer]]
+    answer: Callable[[Request], Awaitable[Answer]]
 
 
 class Application:
-    """The ASGI application of the server."""
+    """Answers requests from the endpoints."""
 
     def __init__(self, endpoints: Endpoints, settings: Settings, failures: ErrorCounter) -> None:
         self._failures = failures
@@ -111,15 +94,11 @@ class Application:
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._logins.close()
 
-    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
-        """Answer a request without reading its body."""
-        del receive
+    async def respond(self, request: Request) -> Answer:
+        """Answer a request; a failure is logged, counted and answered by 500."""
         answer = _text(500, "internal server error; see the exporter's log")
-        try:
-            with self._failures.attempt(Component.WEB, "request failed: %r", scope["path"]):
-                answer = await self._answer(scope)
-        except asyncio.CancelledError:
-            return  # the server stops, and would log this as an error of the application
+        with self._failures.attempt(Component.WEB, "request failed: %r", request.path):
+            answer = await self._answer(request)
         headers = {
             "Content-Length": str(len(answer.body)),
             "Date": formatdate(usegmt=True),
@@ -127,40 +106,30 @@ class Application:
             **answer.headers,
             **self._settings.config.http_server_config.headers,
         }
-        await send(
-            {
-                "type": "http.response.start",
-                "status": answer.status,
-                "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()],
-            }
-        )
-        await send({"type": "http.response.body", "body": answer.body})
+        return answer._replace(headers=headers)
 
-    async def _answer(self, scope: _Scope) -> Answer:
+    async def _answer(self, request: Request) -> Answer:
         self._settings.refresh()
-        headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            headers[name] = headers[name] + b"," + value if name in headers else value
-        refusal = await self._refusal(headers, (scope["client"] or ("", 0))[0])
+        refusal = await self._refusal(request)
         if refusal is not None:
             return refusal
-        path = scope["path"]
+        path = request.path
         route = self._routes.get(path)
         if route is None and path.startswith(_MIGRATION_PATH) and self._endpoints.migration is not None:
             route = _Route(_READ, self._migration)
         if route is None:
             return _text(404, f"not found; the metrics are at {self._endpoints.telemetry_path}")
-        if scope["method"] not in route.methods:
+        if request.method not in route.methods:
             return _text(405, f"expected {' or '.join(route.methods)}", Allow=", ".join(route.methods))
-        return await route.answer(_Request(path, scope["query_string"].decode("latin-1"), headers))
+        return await route.answer(request)
 
-    async def _refusal(self, headers: Mapping[bytes, bytes], client: str) -> Answer | None:
+    async def _refusal(self, request: Request) -> Answer | None:
         config = self._settings.config
         if not self._bucket.take(config.rate_limit.interval, config.rate_limit.burst):
             return _text(429, "too many requests", Retry_After="1")
         if not config.basic_auth_users:
             return None
-        match await self._logins.check(headers.get(b"authorization"), config.basic_auth_users, client):
+        match await self._logins.check(request.headers.get(b"authorization"), config.basic_auth_users, request.client):
             case Decision.WELCOME:
                 return None
             case Decision.LATER:
@@ -181,7 +150,7 @@ class Application:
             del self._waiting[key]
             return await asyncio.get_running_loop().run_in_executor(self._executor, make)
 
-    async def _telemetry(self, request: _Request) -> Answer:
+    async def _telemetry(self, request: Request) -> Answer:
         accept = request.headers.get(b"accept", b"").decode("latin-1")
         encoding = request.headers.get(b"accept-encoding", b"").decode("latin-1")
         write = self._exposition.write
@@ -190,7 +159,7 @@ class Application:
             lambda: Answer(*write(accept=accept, accept_encoding=encoding, query=request.query)),
         )
 
-    async def _page(self, _: _Request) -> Answer:
+    async def _page(self, _: Request) -> Answer:
         make = self._endpoints.page
         links = {
             self._endpoints.telemetry_path: "Metrics",
@@ -207,7 +176,7 @@ class Application:
 
         return await self._in_thread("page", answer)
 
-    async def _migration(self, request: _Request) -> Answer:
+    async def _migration(self, request: Request) -> Answer:
         trace_id = request.path.removeprefix(_MIGRATION_PATH)
         find = self._endpoints.migration
         assert find is not None  # noqa: S101 - there is no route without it
@@ -224,7 +193,7 @@ class Application:
 
         return await self._in_thread(("migration", trace_id), answer)
 
-    async def _migrations(self, _: _Request) -> Answer:
+    async def _migrations(self, _: Request) -> Answer:
         make = self._endpoints.migrations
         assert make is not None  # noqa: S101 - there is no route without it
         headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
@@ -235,13 +204,13 @@ class Application:
 
         return await self._in_thread("migrations", answer)
 
-    async def _healthy(self, _: _Request) -> Answer:
+    async def _healthy(self, _: Request) -> Answer:
         return _text(200, "healthy")
 
-    async def _ready(self, _: _Request) -> Answer:
+    async def _ready(self, _: Request) -> Answer:
         return _text(200, "ready") if self._endpoints.is_ready() else _text(503, "not ready yet")
 
-    async def _reload(self, request: _Request) -> Answer:
+    async def _reload(self, request: Request) -> Answer:
         if self._endpoints.reload is None:
             return _text(403, "reloading over HTTP is not enabled")
         if _is_cross_site(request.headers):

@@ -1,7 +1,14 @@
-"""One HTTP connection, which a client that is silent, slow or talks nonsense does not keep for long.
+"""One HTTP/1.1 connection on h11, with a deadline for each stage.
 
-uvicorn bounds how long a connection is idle between two requests, and nothing else: not the TLS handshake, not the
-first request, not half a request, not an answer nobody reads.
+    accept --TLS handshake--> REQUEST --head read--> ANSWER --written--> IDLE --first byte--> REQUEST ...
+
+h11 parses and writes HTTP and keeps its states; this module moves bytes between h11 and the transport, and watches the
+clock. A client that is silent, slow, or sends no HTTP is cut off when its stage takes too long: a byte now and then
+buys no time. Servers with a framework of their own were tried (uvicorn, hypercorn): none bounds an answer that the
+client does not read, or lets a connection be dropped in the handshake, by a public name.
+
+Bodies of requests are read and thrown away, because no path takes one. While a request is answered, nothing is read
+from its connection, so that pipelined requests wait in the kernel and not in memory.
 """
 
 from __future__ import annotations
@@ -9,144 +16,258 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
-from typing import Any, Final
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
 
-import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.server import ServerState
+import h11
 
-#: uvicorn warns of each request that is none, and who sends them would fill the log; its errors are ours.
-_log = logging.getLogger("qemu_migration_exporter.web.http")
-_log.setLevel(logging.ERROR)
-
-#: Longer than the longest scrape interval in use, so that Prometheus keeps its connection.
-KEEP_ALIVE_SECONDS: Final = 75
+_log = logging.getLogger(__name__)
 
 
 class Stage(Enum):
-    """What is waited for, with the seconds it may take."""
+    """The stages of a connection, with the seconds that each may take."""
 
     #: A whole request, TLS handshake included; a scrape over a bad network needs one.
     REQUEST = 10.0
-    #: The answer, from here; Prometheus waits 10 s for it unless it is told otherwise.
+    #: The answer; Prometheus waits 10 s for it unless told otherwise.
     ANSWER = 60.0
-    #: The next request, or that the client reads the answer; uvicorn closes before, which needs a client that reads.
-    IDLE = KEEP_ALIVE_SECONDS + 10.0
+    #: The next request, and that the client reads the answer: longer than the longest scrape interval in use, so that
+    #: Prometheus keeps its connection.
+    IDLE = 75.0
 
 
-class Connection(H11Protocol):
+class Request(NamedTuple):
+    """The head of a request; header names are in lower case, and repeated ones are joined by commas."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[bytes, bytes]
+    client: str
+
+
+class Answer(NamedTuple):
+    """A response with its body."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+Responder = Callable[[Request], Awaitable[Answer]]
+
+
+class Connection(asyncio.Protocol):
     """A connection from its acceptance on.
 
     Args:
-        config: Of uvicorn.
-        state: Shared by the connections of a server.
-        allowed_sans: Names of which the client's certificate must have one, None if any will do.
-        on_lost: Called once, when it is gone.
+        respond: Answers one request.
+        allowed_sans: Names of which the client's certificate must have one; None if any will do.
+        on_lost: Called once, when the connection is gone.
         limits: Seconds for each stage, if not its own.
 
     Attributes:
-        since: When the stage began, on the loop's clock.
-        opening: What makes the connection; cancelled to drop one whose TLS handshake is not over.
+        stage: The present stage.
+        stage_started: Its beginning, on the loop's clock.
+        opening: The task that makes the connection; cancelled to drop one whose TLS handshake is not over.
+        answering: The task that answers the present request.
     """
 
     def __init__(
         self,
-        config: uvicorn.Config,
-        state: ServerState,
+        respond: Responder,
         *,
         allowed_sans: frozenset[str] | None,
         on_lost: Callable[[Connection], None],
         limits: dict[Stage, float],
     ) -> None:
-        super().__init__(config, state, {})
-        self.logger = _log
+        self._respond = respond
         self._allowed_sans = allowed_sans
         self._on_lost = on_lost
         self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._http = h11.Connection(h11.SERVER)
+        self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.opening: asyncio.Future[Any] | None = None
-        self._is_made = False
         self._is_lost = False
-        self.since = 0.0
-        self.stage = Stage.REQUEST
+        self.opening: asyncio.Future[Any] | None = None
+        self.answering: asyncio.Task[None] | None = None
         self._enter(Stage.REQUEST)
 
     @property
     def is_busy(self) -> bool:
-        """Whether a request is being answered."""
+        """True while a request is answered."""
         return self.stage is Stage.ANSWER
 
-    def drop(self) -> None:
-        """Close it now, whatever is not sent yet."""
-        if self._is_made:
-            self.transport.abort()
+    def abort(self) -> None:
+        """Close at once, whatever is not sent yet."""
+        if self._transport is not None:
+            self._transport.abort()
         elif self.opening is not None:
             self.opening.cancel()
 
-    def leave(self) -> None:
-        """Close it when what was said is sent."""
-        if self._is_made:
-            self.transport.close()
+    def close_gracefully(self) -> None:
+        """Close after the answer that was written is sent."""
+        if self._transport is not None:
+            self._transport.close()
         else:
-            self.drop()
+            self.abort()
 
     def lost(self) -> None:
-        """Take note that it is gone, or was never made."""
+        """Forget a connection that is gone, or was never made."""
+        if self._is_lost:
+            return
         self._is_lost = True
         if self._timer is not None:
             self._timer.cancel()
+        if self.answering is not None:
+            self.answering.cancel()
         self._on_lost(self)
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Take the connection, if its client may have one."""
-        super().connection_made(transport)
-        self._is_made = True
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to read, if the client's certificate has an allowed name."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - it is of a socket
+        self._transport = transport
         if self._allowed_sans is not None:
             certificate = transport.get_extra_info("peercert") or {}
             if not self._allowed_sans & names_of(certificate):
                 transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take note that it is gone."""
-        super().connection_lost(exc)
+        """Forget the connection."""
+        del exc
         self.lost()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sent."""
-        # What came with the end of the handshake is here before a transport that was aborted is gone.
-        if self.transport.is_closing():
+        """Pass bytes to h11, and act on what they complete."""
+        # Bytes that came with the end of the handshake arrive even after an abort.
+        if self._transport is None or self._transport.is_closing():
             return
-        cycle = self.cycle
-        super().data_received(data)
-        if self.cycle is not cycle:
-            self._enter(Stage.ANSWER)
-        elif self.stage is Stage.IDLE:
-            self._enter(Stage.REQUEST)  # once: who sends a byte a second gets no more time for each
+        if self.stage is Stage.IDLE:
+            self._enter(Stage.REQUEST)
+        self._http.receive_data(data)
+        self._advance()
 
-    def on_response_complete(self) -> None:
-        """Wait for the next request, or answer the one that came meanwhile."""
-        cycle = self.cycle
-        super().on_response_complete()
-        if self.cycle is cycle:
-            self._enter(Stage.REQUEST if self.conn.trailing_data[0] else Stage.IDLE)
+    def eof_received(self) -> bool:
+        """Keep the connection open for the answer to a client that sends no more."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._http.receive_data(b"")
+            self._advance()
+        is_tls = self._transport is None or self._transport.get_extra_info("sslcontext") is not None
+        return self.is_busy and not is_tls  # TLS cannot be half open
+
+    def _advance(self) -> None:
+        """Act on h11's events until it needs more bytes, or a request is to be answered."""
+        assert self._transport is not None  # noqa: S101 - only a connection that is made has events
+        while not self.is_busy:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                self._refuse(error.error_status_hint)
+                return
+            if isinstance(event, h11.Request):
+                self._enter(Stage.ANSWER)
+                self._transport.pause_reading()
+                self.answering = self._loop.create_task(self._answer(event))
+            elif isinstance(event, h11.ConnectionClosed):
+                self._transport.close()
+                return
+            elif event is h11.NEED_DATA:
+                return
+            elif self._http.our_state is h11.DONE and self._http.their_state is not h11.SEND_BODY:
+                self._begin_next()
+                if self._transport.is_closing():
+                    return
+
+    async def _answer(self, head: h11.Request) -> None:
+        try:
+            answer = await self._respond(_request(head, self._client()))
+        except asyncio.CancelledError:  # the client is gone, or the server stops
+            return
+        transport = self._transport
+        if self._is_lost or transport is None:
+            return
+        self._write(answer, with_body=head.method != b"HEAD")
+        self.answering = None
+        if transport.is_closing():
+            return
+        transport.resume_reading()
+        if self._http.our_state is h11.MUST_CLOSE:
+            self._enter(Stage.IDLE)
+            transport.close()
         else:
-            self._enter(Stage.ANSWER)
+            self._enter(Stage.REQUEST)  # for the rest of a body
+            self._advance()
+
+    def _begin_next(self) -> None:
+        assert self._transport is not None  # noqa: S101 - as above
+        try:
+            self._http.start_next_cycle()
+        except h11.LocalProtocolError:  # one side wants to close
+            self._transport.close()
+            return
+        self._enter(Stage.REQUEST if self._http.trailing_data[0] else Stage.IDLE)
+
+    def _refuse(self, status: int) -> None:
+        """Answer bytes that are no request, if the answer to another one is not under way."""
+        assert self._transport is not None  # noqa: S101 - as above
+        if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            body = b"invalid HTTP request\n"
+            headers = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close"}
+            self._write(Answer(status, body, {**headers, "Content-Length": str(len(body))}), with_body=True)
+        self._transport.close()
+
+    def _write(self, answer: Answer, *, with_body: bool) -> None:
+        assert self._transport is not None  # noqa: S101 - as above
+        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
+        parts = [
+            self._http.send(h11.Response(status_code=answer.status, headers=headers, reason=_reason(answer.status)))
+        ]
+        if with_body:
+            parts.append(self._http.send(h11.Data(data=answer.body)))
+        parts.append(self._http.send(h11.EndOfMessage()))
+        self._transport.write(b"".join(part for part in parts if part))
+
+    def _client(self) -> str:
+        peer = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return str(peer[0]) if peer else ""
 
     def _enter(self, stage: Stage) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self.stage = stage
-        self.since = self.loop.time()
+        self.stage_started = self._loop.time()
         if not self._is_lost:
-            self._timer = self.loop.call_later(self._limits.get(stage, stage.value), self.drop)
+            self._timer = self._loop.call_later(self._limits.get(stage, stage.value), self.abort)
 
 
-def names_of(certificate: dict[str, Any]) -> frozenset[str]:
+def names_of(certificate: Mapping[str, Any]) -> frozenset[str]:
     """Return the subject's alternative names of a certificate, as `ssl` gives it."""
     return frozenset(
         str(ipaddress.ip_address(name.strip())) if kind == "IP Address" else name
         for kind, name in certificate.get("subjectAltName", ())
         if kind in {"DNS", "IP Address", "email", "URI"}
+    )
+
+
+def _reason(status: int) -> bytes:
+    return HTTPStatus(status).phrase.encode("ascii")
+
+
+def _request(head: h11.Request, client: str) -> Request:
+    headers: dict[bytes, bytes] = {}
+    for name, value in head.headers:
+        headers[name] = headers[name] + b"," + value if name in headers else value
+    path, _, query = head.target.partition(b"?")
+    if not path.startswith(b"/") and b"://" in path:  # the absolute form, which proxies send (RFC 9112 3.2.2)
+        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+    return Request(
+        method=head.method.decode("ascii"),
+        path=unquote_to_bytes(path).decode(errors="replace"),
+        query=query.decode("latin-1"),
+        headers=headers,
+        client=client,
     )

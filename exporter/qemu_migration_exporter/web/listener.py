@@ -1,4 +1,8 @@
-"""Let clients in: as many as there is room for, and who says nothing makes room for who comes."""
+"""Accept connections up to a limit; at the limit, the oldest silent one is closed.
+
+asyncio's own server is not used. It has one TLS context for all its life, and shows a connection only after the
+handshake, so that silent clients could be neither counted nor closed.
+"""
 
 from __future__ import annotations
 
@@ -10,70 +14,64 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-import uvicorn
-from uvicorn.server import ServerState
-
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
-from qemu_migration_exporter.web.connection import Connection, Stage
+from qemu_migration_exporter.web.connection import Connection, Responder, Stage
 
 _log = logging.getLogger(__name__)
 
-#: Prometheus scrapes with one connection; the rest are people, probes and who means no good. Each costs a file
-#: descriptor, of which a process has 1024 unless told otherwise, and streams need some too.
+#: Prometheus scrapes with one connection; the others are people, probes and attackers. Each costs one of the 1024 file
+#: descriptors that a process has by default, and streams need some too.
 MAX_CONNECTIONS: Final = 256
 
-#: When the process has no file descriptor left, and no connection to give one back, accepting fails all the time.
+#: Pause after a failure to accept, for a process without file descriptors and without a connection to close.
 _PAUSE_SECONDS: Final = 0.1
 
-#: How long answers that are under way may take when the server stops.
+#: Time for answers that are under way when the server stops.
 _GRACE_SECONDS: Final = 1.0
 
-#: How long what was said may take to be sent then.
+#: Time for sending the answers that are written by then.
 _FAREWELL_SECONDS: Final = 0.3
 
 
 class TlsSettings(NamedTuple):
-    """What a new connection must keep to; no context is no TLS."""
+    """TLS settings of a connection; without a context it is plain HTTP."""
 
     context: ssl.SSLContext | None = None
     allowed_sans: frozenset[str] | None = None
 
 
 class Listener:
-    """Accept connections on a socket that listens.
-
-    uvicorn's own server is not used for this: it has one SSL context for all its life, and knows of a connection only
-    when the TLS handshake is over, so that silent ones are neither bounded nor closed.
+    """Accepts connections on a listening socket.
 
     Args:
-        config: Of uvicorn, with the application.
-        terms: Asked at each connection, so that a new certificate is used from the next one on.
-        failures: Where it is counted what does not work.
+        respond: Answers one request.
+        tls: Returns the settings for a new connection, so that a new certificate is used from the next one on.
+        failures: Counts failures to accept.
+        max_connections: Connections at once.
         limits: Seconds for each stage of a connection, if not its own.
     """
 
     def __init__(
         self,
-        config: uvicorn.Config,
-        terms: Callable[[], TlsSettings],
+        respond: Responder,
+        tls: Callable[[], TlsSettings],
         failures: ErrorCounter,
         *,
         max_connections: int = MAX_CONNECTIONS,
         limits: dict[Stage, float] | None = None,
     ) -> None:
-        self._config = config
-        self._terms = terms
+        self._respond = respond
+        self._tls = tls
         self._failures = failures
         self._max_connections = max_connections
         self._limits = limits or {}
-        self._state = ServerState()
         self._connections: set[Connection] = set()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._openings: set[asyncio.Future[Any]] = set()
 
     async def serve(self, listening: socket.socket) -> None:
-        """Accept until cancelled; then let the answers that are under way end, and drop the rest."""
+        """Accept until cancelled; then finish the answers that are under way, and close the rest."""
         loop = asyncio.get_running_loop()
         listening.setblocking(False)  # noqa: FBT003 - the standard library's own
         try:
@@ -82,11 +80,11 @@ class Listener:
                     client, _ = await loop.sock_accept(listening)
                 except OSError as error:
                     self._failures.note(
-                        Component.WEB, "cannot accept a connection, and closes the oldest silent one for it: %s", error
+                        Component.WEB, "accepting a connection failed, closing the oldest silent one: %s", error
                     )
                     await asyncio.sleep(0 if self._make_room() else _PAUSE_SECONDS)
                     continue
-                with self._failures.attempt(Component.WEB, "a connection was not served") as attempt:
+                with self._failures.attempt(Component.WEB, "connection failed") as attempt:
                     self._admit(client)
                 if attempt.failed:
                     client.close()
@@ -97,18 +95,12 @@ class Listener:
         if len(self._connections) >= self._max_connections and not self._make_room():
             client.close()
             return
-        terms = self._terms()
-        connection = Connection(
-            self._config,
-            self._state,
-            allowed_sans=terms.allowed_sans,
-            on_lost=self._lost,
-            limits=self._limits,
-        )
+        tls = self._tls()
+        connection = Connection(self._respond, allowed_sans=tls.allowed_sans, on_lost=self._lost, limits=self._limits)
         self._connections.add(connection)
         self._is_empty.clear()
         # The connection's own deadline ends a handshake that takes too long.
-        opening = asyncio.get_running_loop().connect_accepted_socket(lambda: connection, client, ssl=terms.context)
+        opening = asyncio.get_running_loop().connect_accepted_socket(lambda: connection, client, ssl=tls.context)
         connection.opening = asyncio.ensure_future(opening)
         self._openings.add(connection.opening)
         connection.opening.add_done_callback(lambda opened: self._opened(connection, client, opened))
@@ -117,8 +109,8 @@ class Listener:
         self._openings.discard(opening)
         error = asyncio.CancelledError("it took too long") if opening.cancelled() else opening.exception()
         if error is not None:
-            # No certificate, no TLS at all, or gone: that is the client's to know.
-            _log.debug("a connection was not made: %s", error)
+            # No certificate, no TLS at all, or gone: the client's problem.
+            _log.debug("connection not made: %s", error)
             connection.lost()
             client.close()
 
@@ -128,25 +120,26 @@ class Listener:
             self._is_empty.set()
 
     def _make_room(self) -> bool:
-        """Drop who has kept us waiting longest; say whether there was one."""
-        waiting = [each for each in self._connections if not each.is_busy]
+        """Close the connection that has been silent longest; return whether there was one."""
+        waiting = [connection for connection in self._connections if not connection.is_busy]
         if not waiting:
             return False
-        longest = min(waiting, key=lambda each: each.since)
-        longest.drop()
-        self._lost(longest)  # at once: the loop tells later
+        longest = min(waiting, key=lambda connection: connection.stage_started)
+        longest.abort()
+        self._lost(longest)  # at once: the loop reports it a turn later
         return True
 
     async def _close(self) -> None:
-        if self._state.tasks:
-            await asyncio.wait(self._state.tasks, timeout=_GRACE_SECONDS)
+        answers = [connection.answering for connection in self._connections if connection.answering is not None]
+        if answers:
+            await asyncio.wait(answers, timeout=_GRACE_SECONDS)
         for connection in list(self._connections):
-            connection.leave()
-        with suppress(TimeoutError):  # who has not read what was said by then is dropped below
+            connection.close_gracefully()
+        with suppress(TimeoutError):  # unread answers are thrown away below
             await asyncio.wait_for(self._is_empty.wait(), _FAREWELL_SECONDS)
         for connection in list(self._connections):
-            connection.drop()
-        for task in self._state.tasks:
-            task.cancel()
-        await asyncio.gather(*self._openings, *self._state.tasks, return_exceptions=True)
+            connection.abort()
+        for answer in answers:
+            answer.cancel()
+        await asyncio.gather(*self._openings, *answers, return_exceptions=True)
         await asyncio.sleep(0)  # transports close their sockets one turn later

@@ -1,7 +1,4 @@
-"""The HTTP server: an event loop in a thread of its own.
-
-A client that connects and says nothing costs a socket for a while and delays nobody.
-"""
+"""The HTTP server: an event loop in its own thread, so that slow clients never delay the reading of streams."""
 
 from __future__ import annotations
 
@@ -9,12 +6,10 @@ import asyncio
 import socket
 import threading
 
-import uvicorn
-
 from qemu_migration_exporter.config.addresses import parse_address
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 from qemu_migration_exporter.web.application import Application, Endpoints
-from qemu_migration_exporter.web.connection import KEEP_ALIVE_SECONDS, Stage
+from qemu_migration_exporter.web.connection import Stage
 from qemu_migration_exporter.web.listener import MAX_CONNECTIONS, Listener, TlsSettings
 from qemu_migration_exporter.web.web_config import Settings
 
@@ -53,20 +48,9 @@ class Server:
         # A queue for who connects faster than the loop turns.
         self._socket = socket.create_server((host, port), family=family, backlog=1_024)
         self._application = Application(endpoints, self._settings, failures)
-        config = uvicorn.Config(
-            self._application,
-            access_log=False,
-            date_header=False,
-            http="h11",
-            interface="asgi3",
-            lifespan="off",
-            log_config=None,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            ws="none",
+        self._listener = Listener(
+            self._application.respond, self._tls, failures, max_connections=max_connections, limits=limits
         )
-        self._door = Listener(config, self._terms, failures, max_connections=max_connections, limits=limits)
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._accepting: asyncio.Task[None] | None = None
@@ -88,7 +72,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where it answers, with the port that was taken."""
-        scheme = "http" if self._settings.terms.context is None else "https"
+        scheme = "http" if self._settings.tls.context is None else "https"
         host, port = self._socket.getsockname()[:2]
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
@@ -100,9 +84,9 @@ class Server:
         self._application.close()
         self._socket.close()
 
-    def _terms(self) -> TlsSettings:
+    def _tls(self) -> TlsSettings:
         self._settings.refresh()
-        return self._settings.terms
+        return self._settings.tls
 
     def _run(self) -> None:
         with self._failures.attempt(Component.WEB, "nothing is served"):
@@ -117,7 +101,7 @@ class Server:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._accepting = asyncio.create_task(self._door.serve(self._socket))
+        self._accepting = asyncio.create_task(self._listener.serve(self._socket))
         self._is_open.set()
         await asyncio.wait([self._accepting])
         if not self._accepting.cancelled():

@@ -115,7 +115,7 @@ class Settings:
     def __init__(self, path: str | None) -> None:
         self._path = path
         self.config = WebConfig()
-        self.terms = TlsSettings()
+        self.tls = TlsSettings()
         self._signature: _Signature = ()
         if path is not None:
             self._load(path)
@@ -141,7 +141,7 @@ class Settings:
         except ValueError as error:  # it was in order just now, when the file was checked
             raise ConfigError([f"{path}: tls_server_config: {error}"]) from error
         self.config = config
-        self.terms = TlsSettings(context, frozenset(tls.client_allowed_sans) or None)
+        self.tls = TlsSettings(context, frozenset(tls.client_allowed_sans) or None)
         self._signature = self._seen(path)
 
     def _seen(self, path: str) -> _Signature:

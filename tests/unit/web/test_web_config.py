@@ -49,7 +49,7 @@ def test_what_is_left_out_is_not_done(directory: Path, text: str) -> None:
     """Plain HTTP, and nobody has to log in."""
     settings = _settings(directory, text)
 
-    assert (settings.config, settings.terms) == (WebConfig(), TlsSettings())
+    assert (settings.config, settings.tls) == (WebConfig(), TlsSettings())
 
 
 def test_the_example_of_the_toolkit_is_understood(directory: Path) -> None:
@@ -68,9 +68,9 @@ def test_the_example_of_the_toolkit_is_understood(directory: Path) -> None:
         "rate_limit: {interval: 1s, burst: 20}\n",
     )
 
-    context = settings.terms.context
+    context = settings.tls.context
     assert context is not None
-    assert (context.verify_mode, settings.terms.allowed_sans) == (ssl.CERT_REQUIRED, frozenset({"prometheus"}))
+    assert (context.verify_mode, settings.tls.allowed_sans) == (ssl.CERT_REQUIRED, frozenset({"prometheus"}))
     assert not context.options & ssl.OP_CIPHER_SERVER_PREFERENCE
     assert settings.config.http_server_config.headers == {
         "Strict-Transport-Security": "max-age=1",
