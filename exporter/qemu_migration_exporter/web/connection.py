@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
         while not self.is_busy:
             try:
                 event = self._http.next_event()
-            except h11.RemoteProtocolError as error:
+            except h11.RemoteProtocolError as error:  # the client learns it from the answer
                 self._refuse(error.error_status_hint)
                 return
             if isinstance(event, h11.Request):
