@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Collection, Iterator, Mapping
@@ -76,6 +77,19 @@ def test_promtool_accepts_the_rules(path: Path) -> None:
 def test_tools_accept_the_shipped_configuration() -> None:
     _check("promtool", "check", "config", "--lint=all", "--lint-fatal", CONFIG / "prometheus.yml")
     _check("amtool", "check-config", CONFIG / "alertmanager.yml")
+
+
+@pytest.mark.parametrize("name", ["prometheus-file-sd.yml", "prometheus-http-sd.yml"])
+def test_promtool_accepts_the_service_discovery(name: str) -> None:
+    _check("promtool", "check", "config", CONFIG / "targets" / name)
+
+
+def test_http_sd_answer_equals_the_file_sd_targets() -> None:
+    """Both are lists of the same form, in JSON and in YAML."""
+    targets = CONFIG / "targets"
+    assert json.loads((targets / "http-sd.json").read_text()) == yaml.safe_load(
+        (targets / "hypervisors.yml").read_text()
+    )
 
 
 @pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.stem)
