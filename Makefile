@@ -29,7 +29,7 @@ PIP_COMPILE = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test bench fuzz usdt overhead lint types contracts format golden dashboards reference pictures renders mixin audit lock clean
+.PHONY: help demo test bench fuzz usdt overhead lint types contracts format golden dashboards reference pictures renders mixin libvirt audit lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -89,6 +89,9 @@ renders: $(VENV)/.test ## draw all dashboards with Grafana's own frontend: make 
 
 mixin: $(VENV)/.run ## write rules and dashboards for grafana.com and for mixins into build/mixin
 	$(BIN)/python -m grafana export build/mixin
+
+libvirt: $(VENV)/.test ## migrate between two real libvirt hosts, as root, and watch the alerts; ten minutes of a core
+	$(BIN)/python -m pytest -s tests/e2e/libvirt/scenes.py
 
 audit: $(AUDIT_VENV)/.made ## ask osv.dev for known vulnerabilities of the locked versions; needs the network
 	$(AUDIT_VENV)/bin/pip-audit --strict --progress-spinner=off --disable-pip --require-hashes --vulnerability-service=osv \
