@@ -155,6 +155,15 @@ SCENES: Final = (
         },
         shown=(("hv-12", "cache-3"), ("hv-13", "queue-2")),
     ),
+    # Both ends of one real migration between two libvirt hosts; the destination's log begins first.
+    Scene(
+        name="ends",
+        hosts={
+            "hv-31": {"sped-up": Vm(_recording("libvirt/bed-sped-up.log.gz"), 30)},
+            "hv-32": {"sped-up": Vm(_recording("libvirt/bed-sped-up.dst.log.gz"), 30)},
+        },
+        shown=(("hv-31", "sped-up"),),
+    ),
     Scene(
         name="twice",
         hosts={"hv-21": {"web-1": Vm(_STUCK)}, "hv-22": {"web-1": Vm(_LONG, 15)}},
