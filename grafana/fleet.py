@@ -75,15 +75,15 @@ _NOW: Final = Row(
         stat(
             "Failed",
             "Outgoing migrations that failed in the time range.",
-            'round(sum(increase(qemu_migrations_finished_total{side="source", result="failed"}[$__range])))',
+            'round(sum(increase(qemu_migrations_finished_total{side="source", kind="live", result="failed"}[$__range])))',
             "none",
             steps=good_to(1),
         ),
         stat(
-            "Longest downtime",
-            "The longest downtime among the last migrations of all virtual machines. Clients notice a second;"
-            " cluster heartbeats and TCP sessions break after ten.",
-            "max(qemu_migration_last_downtime_seconds)",
+            "Longest blackout",
+            "The longest time a guest did not run, suspensions included, in the last migration of each virtual machine."
+            " Clients notice a second; cluster heartbeats and TCP sessions break after ten.",
+            "max(qemu_migration_last_blackout_seconds)",
             "s",
             steps=((None, BLUE), (1, YELLOW), (10, RED)),
             empty="none yet",
@@ -144,7 +144,8 @@ _NOW: Final = Row(
                 f"max by ({PER_VM}, result) (qemu_migration_last_result == 1 {_ENDED})",
                 _ended("qemu_migration_last_duration_seconds"),
                 _ended("qemu_migration_last_downtime_seconds"),
-                f'max by ({PER_VM}, trace_id) (qemu_migration_info{{side="source"}} {_ENDED})',
+                _ended("qemu_migration_last_blackout_seconds"),
+                f'max by ({PER_VM}, kind, trace_id) (qemu_migration_info{{side="source"}} {_ENDED})',
             ],
             {
                 **WIDE_VM,
@@ -245,7 +246,7 @@ _OUTCOMES: Final = Row(
             "Outgoing migrations by their result. The newest bar comes up to five minutes late.",
             [
                 Query(
-                    'sum by (result) (round(increase(qemu_migrations_finished_total{side="source"}[$__interval]))) > 0',
+                    'sum by (result) (round(increase(qemu_migrations_finished_total{side="source", kind="live"}[$__interval]))) > 0',
                     "{{result}}",
                     exemplars=True,
                 )
@@ -263,8 +264,8 @@ _OUTCOMES: Final = Row(
             "Both directions. Cancelled migrations are not failed.",
             [
                 Query(
-                    'sum by (side) (increase(qemu_migrations_finished_total{result="failed"}[1h]))'
-                    " / (sum by (side) (increase(qemu_migrations_finished_total[1h])) > 0)",
+                    'sum by (side) (increase(qemu_migrations_finished_total{kind="live", result="failed"}[1h]))'
+                    " / (sum by (side) (increase(qemu_migrations_finished_total{kind="live"}[1h])) > 0)",
                     "{{side}}",
                 )
             ],

@@ -73,6 +73,28 @@ _VERDICT: Final = Row(
             empty=_NOTHING_RUNS,
             height=4,
         ),
+        table(
+            "How the last one ended",
+            "The last migration of this virtual machine that ended. Blackout is all the time the guest did not run.",
+            [
+                f"max by ({PER_VM}, result) (qemu_migration_last_result == 1)",
+                f"max by ({PER_VM}) (qemu_migration_last_duration_seconds)",
+                f"max by ({PER_VM}) (qemu_migration_last_downtime_seconds or {ON} 0 * qemu_migration_active - 1)",
+                f"max by ({PER_VM}) (qemu_migration_last_blackout_seconds or {ON} 0 * qemu_migration_active - 1)",
+                f"max by ({PER_VM}) (time() - qemu_migration_end_timestamp_seconds or {ON} 0 * qemu_migration_active - 1)",
+            ],
+            {
+                "result": Column(title="Result", states={name: (name, color) for name, color in RESULTS.items()}),
+                "Value #B": Column(title="Duration", width=105, unit="s"),
+                "Value #C": Column(title="Downtime", width=105, unit="s"),
+                "Value #D": Column(title="Blackout", width=105, unit="s"),
+                "Value #E": Column(title="Ended, ago", width=105, unit="s"),
+                **HOST,
+            },
+            sort="Result",
+            empty="No migration of this virtual machine ended lately.",
+            height=4,
+        ),
         stat(
             "Round now",
             "The pass over the dirty bitmap; the first sends all memory.",
@@ -101,18 +123,17 @@ _VERDICT: Final = Row(
             "bytes",
         ),
         stat(
-            "Last downtime",
-            "How long the guest was stopped in the last migration that ended.",
-            "max(qemu_migration_last_downtime_seconds)",
+            "Runs for",
+            "Time since the running migration began.",
+            f"max(time() - qemu_migration_start_timestamp_seconds {WHILE_ACTIVE})",
             "s",
-            steps=((None, BLUE), (1, YELLOW), (10, RED)),
-            empty="none yet",
         ),
         stat(
-            "Last duration",
-            "Total time of the last migration that ended.",
-            "max(qemu_migration_last_duration_seconds)",
+            "Last blackout",
+            "All the time the guest did not run in the last migration that ended: the downtime and any suspension.",
+            "max(qemu_migration_last_blackout_seconds)",
             "s",
+            steps=((None, BLUE), (1, YELLOW), (10, RED)),
             empty="none yet",
         ),
     ],
@@ -231,7 +252,7 @@ _ROUNDS: Final = Row(
 #: All hosts, joined by the guest's UUID: the other end is on another host, perhaps under another name.
 _SAME_GUEST: Final = 'and on (uuid) qemu_migration_info{uuid!=""}'
 
-_OF_AN_END: Final = "job, instance, vm, uuid, side, mode, trace_id"
+_OF_AN_END: Final = "job, instance, vm, uuid, side, mode, kind, trace_id"
 
 _ENDS: Final = Row(
     "Both ends",
@@ -245,30 +266,13 @@ _ENDS: Final = Row(
                 "side": Column(title="Side", width=110),
                 **HOST,
                 "vm": Column(title="VM", wraps=True),
+                "kind": Column(title="Kind", width=80),
                 "mode": Column(title="Mode", width=95),
                 "uuid": Column(title="UUID", width=320),
                 **TRACE,
             },
             sort="Side",
             empty=_NOT_RUN,
-            height=4,
-        ),
-        table(
-            "How it ended",
-            "The last migration of this virtual machine that ended.",
-            [
-                f"max by ({PER_VM}, result) (qemu_migration_last_result == 1)",
-                f"max by ({PER_VM}) (qemu_migration_last_duration_seconds)",
-                f"max by ({PER_VM}) (qemu_migration_last_downtime_seconds or {ON} 0 * qemu_migration_active - 1)",
-            ],
-            {
-                "result": Column(title="Result", states={name: (name, color) for name, color in RESULTS.items()}),
-                "Value #B": Column(title="Duration", width=105, unit="s"),
-                "Value #C": Column(title="Downtime", width=105, unit="s"),
-                **HOST,
-            },
-            sort="Result",
-            empty="No migration of this virtual machine ended lately.",
             height=4,
         ),
     ],

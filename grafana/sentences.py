@@ -139,7 +139,11 @@ def _command() -> str:
 
 _NEEDED: Final = f"qemu_migration_required_downtime_seconds {_PAST_BULK}"
 
+#: Another job that uses the same machinery, as a save or a dump.
+_KIND: Final = f'max by ({PER_VM}, kind) (qemu_migration_info{{side="source", kind!="live"}})'
+
 _PARTS: Final = {
+    "with_00": _relabelled(_KIND, "with_00", "$1, no live migration: ", "kind", "(.+)"),
     "with_0": _lead(),
     "with_1": f"({_part('with_1', f'qemu_migration_round {_PAST_BULK}', 'round $1')} or {ON} "
     + _relabelled(f"(qemu_migration_round <= 1 {ITERATES}) ^ 0", "with_1", "first pass over memory")

@@ -89,7 +89,9 @@ class Bed:
     def _public(self, log: bytes) -> bytes:
         """Return a log without the paths of this machine."""
         folder = str(self.alpha.root.parent).encode()
-        return re.sub(rb"(?m)^PATH=.*", b"PATH=/usr/sbin:/usr/bin \\\\", log.replace(folder, b"/var/lib/libvirt/images"))
+        return re.sub(
+            rb"(?m)^PATH=.*", b"PATH=/usr/sbin:/usr/bin \\\\", log.replace(folder, b"/var/lib/libvirt/images")
+        )
 
     def keep(self, name: str, vm: str) -> None:
         """Keep the logs of a guest, if a folder for them is named."""
