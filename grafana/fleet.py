@@ -265,7 +265,7 @@ _OUTCOMES: Final = Row(
             [
                 Query(
                     'sum by (side) (increase(qemu_migrations_finished_total{kind="live", result="failed"}[1h]))'
-                    " / (sum by (side) (increase(qemu_migrations_finished_total{kind="live"}[1h])) > 0)",
+                    ' / (sum by (side) (increase(qemu_migrations_finished_total{kind="live"}[1h])) > 0)',
                     "{{side}}",
                 )
             ],
