@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from tests.bench import live, throughput
+from tests.bench import live, startup, stuck, throughput
 from tests.bench.table import Row, show
 
 #: Below this nothing is told but that it works.
@@ -38,6 +38,11 @@ def main(lines: int) -> int:
         for rows in _on_one_core(lines, directory, times):
             show(rows)
         os.sched_setaffinity(0, cores)
+        show(startup.commands(times=times))
+        show(startup.daemon(directory))
+        show(stuck.save(directory, 1_000 if serious else 10))
+        show(stuck.report(directory, 10_000 if serious else 100, times=times))
+        show(stuck.hosts(directory, seconds=20 if serious else 1, numbers=(10, 100) if serious else (2,)))
         show(live.at_rest(directory, seconds=20 if serious else 1))
         show(live.catching_up(directory, lines // 2))
         show(live.scrapes(directory, (10, 100, 1_000) if serious else (2,)))
@@ -50,6 +55,7 @@ def _on_one_core(lines: int, directory: Path, times: int) -> Iterable[Iterable[R
     yield throughput.rates(lines, directory, times=times)
     yield throughput.growth(lines, directory, times=times)
     yield throughput.spans(lines // 4, directory, times=times)
+    yield stuck.per_line(times=times)
 
 
 if __name__ == "__main__":

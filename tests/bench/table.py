@@ -8,15 +8,17 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One figure, and what it has to reach, if anything."""
+    """One figure, its limit if there is one, and the figure before the work on it."""
 
     what: str
     figure: str
     target: str = ""
+    before: str = ""
 
 
 def show(rows: Iterable[Row]) -> None:
     """Print rows as they come."""
     for row in rows:
-        sys.stdout.write(f"{row.what:<52} {row.figure:<44} {row.target}\n".rstrip() + "\n")
+        before = f"(was {row.before})" if row.before else ""
+        sys.stdout.write(f"{row.what:<52} {row.figure:<44} {row.target:<26} {before}".rstrip() + "\n")
         sys.stdout.flush()

@@ -14,8 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-import bcrypt
-
 #: A check costs 50 ms and more of a processor, and they wait for one another. Who guesses passwords fills his own
 #: places and not those of another address.
 _MAX_WAITING_OF_ONE: Final = 4
@@ -99,6 +97,8 @@ def _decoy(users: Mapping[str, str]) -> str:
 
 def _matches(password: bytes, hashed: bytes) -> bool:
     try:
+        import bcrypt  # noqa: PLC0415 - 1 MiB that a server without users never needs
+
         return bcrypt.checkpw(password[:_MAX_PASSWORD_BYTES], hashed)
     except ValueError:  # such as a salt of bits that cannot be
         return False
