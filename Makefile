@@ -5,6 +5,7 @@
 #   make test PYTHON=python3.13   another Python, after `make clean`
 
 PYTHON = python3
+PYTHONS = /usr/bin/python3 python3.14 python3.13
 PORT = 9871
 LINES = 1000000
 SECONDS = 600
@@ -29,7 +30,7 @@ PIP_COMPILE = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test bench fuzz usdt overhead lint types contracts format golden dashboards reference pictures renders mixin libvirt audit lock clean
+.PHONY: help demo test pythons bench fuzz usdt overhead lint types contracts format golden dashboards reference pictures renders mixin libvirt audit lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +44,9 @@ test: lint types contracts ## run every check: lint, types, import contracts, te
 	@$(BIN)/coverage report --include='exporter/qemu_migration_exporter/core/*' --fail-under=100 --format=total >$(VENV)/core-coverage \
 		|| { echo 'Not every branch of the core is tested:'; \
 		$(BIN)/coverage report --include='exporter/qemu_migration_exporter/core/*' --fail-under=100; }
+
+pythons: $(VENV)/.test ## run what depends on the interpreter on Debian's Python and the newest: PYTHONS='python3.12 …'
+	.ci/pythons $(PYTHONS)
 
 lint: $(VENV)/.test ## check style and format
 	$(BIN)/ruff check
@@ -104,7 +108,7 @@ lock: $(LOCK_VENV)/.made ## renew the locked versions
 	sed -i '/^atheris==/s/ \\$$/ ; $(ATHERIS_IS_FOR) \\/' requirements/test.txt
 
 clean: ## remove all that was made here
-	rm -rf $(VENV) $(LOCK_VENV) $(AUDIT_VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache \
+	rm -rf $(VENV) $(VENV)-3.* $(LOCK_VENV) $(AUDIT_VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache
 	find exporter grafana tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
