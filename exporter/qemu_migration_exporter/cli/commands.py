@@ -43,6 +43,13 @@ COMMANDS: Final = (
         "Run recordings of trace events through the pipeline and print a report.",
     ),
     Command(
+        "watch",
+        "watch migrations live on a terminal",
+        "Watch migrations live on a terminal: running ones with their sentence and advice first, recent ones below."
+        " It reads sources itself, as `run` does, or asks a running daemon by its URL."
+        " Keys: arrows select, enter opens the full report, q quits.",
+    ),
+    Command(
         "attach",
         "switch the trace events of running machines on, through libvirt",
         "Switch the migration trace events of running machines on, or off with --detach, through libvirt's virsh."

@@ -12,8 +12,9 @@ from typing import Any
 import html5lib
 import pytest
 from qemu_migration_exporter.core.model import ClockKind, Kind, PhaseName, Result, Side, StallReason
-from qemu_migration_exporter.present.html.card import ago, card
+from qemu_migration_exporter.present.html.card import card
 from qemu_migration_exporter.present.html.chart import CARD, FULL, pending_chart, share_of
+from qemu_migration_exporter.present.states import ago
 from qemu_migration_exporter.present.view import MigrationView, Page, PhaseView, RoundView, StreamView
 
 from tests.support.recordings import START_NS

@@ -10,20 +10,14 @@ from qemu_migration_exporter.config.addresses import trace_url
 from qemu_migration_exporter.core.model import Mode, PhaseName, Result, Side
 from qemu_migration_exporter.present.html.chart import CARD, PendingChart, Share, pending_chart, rounds_count, share_of
 from qemu_migration_exporter.present.sentences import KIND_WORDS, PHASE_WORDS, headline_text, notes
+from qemu_migration_exporter.present.states import ago, state_of
 from qemu_migration_exporter.present.styled import literal
 from qemu_migration_exporter.present.units import duration, limit, rate, size
 from qemu_migration_exporter.present.view import MigrationView
 
 MAX_NAME: Final = 64
 
-_UNITS: Final = {"days": 86_400, "h": 3_600, "min": 60, "s": 1}
 _SIDES: Final = {Side.SOURCE: "outgoing", Side.DESTINATION: "incoming", None: "direction unknown"}
-_TONES: Final = {
-    Result.COMPLETED: "good",
-    Result.FAILED: "bad",
-    Result.CANCELLED: "plain",
-    Result.UNKNOWN: "plain",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +63,7 @@ class Card:
 
 def card(view: MigrationView, now: datetime, template: str | None) -> Card:
     """Return the card of a migration."""
-    badge, tone = badge_of(view)
+    badge, tone = state_of(view)
     moment, at = _moment(view, now)
     share = share_of(view)
     return Card(
@@ -101,29 +95,6 @@ def options_of(view: MigrationView) -> tuple[Option, ...]:
 def trace_url_path(trace_id: str) -> str:
     """Return the path of a migration's report, relative to the landing page."""
     return f"migrations/{trace_id}" if trace_id.isalnum() and trace_id.isascii() else ""
-
-
-def badge_of(view: MigrationView) -> tuple[str, str]:
-    """Return a word for the state of a migration, and its tone: good, bad, busy or plain."""
-    if not view.running:
-        word = "end not seen" if view.result is Result.UNKNOWN else str(view.result)
-        return word, _TONES[view.result]
-    if view.state == "postcopy-paused":
-        return "paused", "bad"
-    if view.verdict.converging is False:
-        return "stalled", "bad"
-    if view.last_phase is PhaseName.POSTCOPY:
-        return "post-copy", "busy"
-    return ("converging", "good") if view.verdict.converging else ("running", "busy")
-
-
-def ago(at: datetime, now: datetime) -> str:
-    """Return how long ago something was; the clocks of a stream and of this host may differ a little."""
-    seconds = max(int((now - at).total_seconds()), 0)
-    for unit, unit_seconds in _UNITS.items():
-        if seconds >= 2 * unit_seconds:
-            return f"{seconds // unit_seconds} {unit} ago"
-    return "just now"
 
 
 def _moment(view: MigrationView, now: datetime) -> tuple[datetime, str]:

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Final
 
 from qemu_migration_exporter import __version__
-from qemu_migration_exporter.present.html.card import MAX_NAME, Card, ago, badge_of, card
+from qemu_migration_exporter.present.html.card import MAX_NAME, Card, card
 from qemu_migration_exporter.present.html.environment import ENVIRONMENT
+from qemu_migration_exporter.present.states import ago, state_of
 from qemu_migration_exporter.present.styled import literal
 from qemu_migration_exporter.present.units import plural
 from qemu_migration_exporter.present.view import MigrationView, Page, StreamView
@@ -57,11 +58,11 @@ def landing_page(page: Page | None, links: Mapping[str, str]) -> str:
 
 
 def _worst_first(page: Page) -> list[MigrationView]:
-    return sorted(page.running, key=lambda view: badge_of(view)[1] != "bad")
+    return sorted(page.running, key=lambda view: state_of(view)[1] != "bad")
 
 
 def _summary(page: Page) -> str:
-    stalled = sum(badge_of(view)[1] == "bad" for view in page.running)
+    stalled = sum(state_of(view)[1] == "bad" for view in page.running)
     down = sum(not stream.is_up for stream in page.streams)
     return " · ".join(
         [

@@ -11,12 +11,13 @@ from qemu_migration_exporter import __version__
 from qemu_migration_exporter.config.addresses import trace_url
 from qemu_migration_exporter.core.model import ClockKind, PhaseName
 from qemu_migration_exporter.present.downtime import DowntimeRow, downtime_rows
-from qemu_migration_exporter.present.html.card import MAX_NAME, Option, badge_of
+from qemu_migration_exporter.present.html.card import MAX_NAME, Option
 from qemu_migration_exporter.present.html.chart import FULL, PendingChart, pending_chart
 from qemu_migration_exporter.present.html.environment import ENVIRONMENT
 from qemu_migration_exporter.present.html.landing import REFRESH_SECONDS
 from qemu_migration_exporter.present.rounds import best_round, byte_unit, shown_rounds
 from qemu_migration_exporter.present.sentences import headline_text, notes, stream_text
+from qemu_migration_exporter.present.states import state_of
 from qemu_migration_exporter.present.styled import literal
 from qemu_migration_exporter.present.units import UNKNOWN, cell, duration, share
 from qemu_migration_exporter.present.view import MigrationView, PhaseView, Report, RoundView
@@ -84,7 +85,7 @@ def html_report(report: Report, now: datetime) -> str:
 
 def migration_page(view: MigrationView, now: datetime, *, template: str | None = None) -> str:
     """Return the report of one migration as the daemon serves it; while it runs, the page refreshes itself."""
-    title = f"{literal(view.vm, MAX_NAME)}: {badge_of(view)[0]}"
+    title = f"{literal(view.vm, MAX_NAME)}: {state_of(view)[0]}"
     return _render(title, [view], now, template=template, home="../", refresh=REFRESH_SECONDS if view.running else 0)
 
 
@@ -110,7 +111,7 @@ def _render(
 
 
 def _section(view: MigrationView, template: str | None) -> Section:
-    badge, tone = badge_of(view)
+    badge, tone = state_of(view)
     advice = view.verdict.advice or view.verdict.past_advice
     return Section(
         vm=literal(view.vm, MAX_NAME) or "(no name)",

@@ -1,0 +1,23 @@
+"""`watch`: a live view of migrations on a terminal."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's flags and arguments."""
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        metavar="SOURCE|URL",
+        help="files, patterns, FIFOs or sockets to read, or the URL of a running daemon"
+        " (default: /var/log/libvirt/qemu/*.log)",
+    )
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run the command; return the exit status."""
+    from qemu_migration_exporter.watch.command import watch  # noqa: PLC0415 - not for --help
+
+    return watch(arguments.sources)

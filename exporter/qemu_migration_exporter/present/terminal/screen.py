@@ -1,0 +1,244 @@
+"""One frame of the live view, as lines for a terminal of a given size.
+
+    title      source, counts, time
+    running    a line each, the stalled first; the sentence of each below it if there is room for all of them
+    selected   the sentence and the advice of the selected migration
+    recent     a line each, as many as fit
+    keys
+
+A frame is a pure function of a snapshot, a selection and a size, so that it can be tested, drawn as a picture, and
+drawn again when the terminal is resized. Words carry every meaning; colours only repeat it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from qemu_migration_exporter.core.model import PhaseName
+from qemu_migration_exporter.present.rounds import boundaries, sparkline
+from qemu_migration_exporter.present.sentences import KIND_WORDS, PHASE_WORDS, headline, notes
+from qemu_migration_exporter.present.states import ago, state_of
+from qemu_migration_exporter.present.styled import Part, literal
+from qemu_migration_exporter.present.text.layout import (
+    ACCENT,
+    BOLD,
+    DIM,
+    INDENT,
+    MAX_WIDTH,
+    command,
+    paragraph,
+)
+from qemu_migration_exporter.present.text.report import migration_lines
+from qemu_migration_exporter.present.units import duration, duration_cell, size
+from qemu_migration_exporter.present.view import MigrationView
+
+_TONES: Final = {"good": "green", "bad": "bold red", "busy": "cyan", "plain": ""}
+_KEYS: Final = "↑↓ select   enter full report   q quit"
+_REPORT_KEYS: Final = "↑↓ scroll   enter back   q quit"
+
+#: Cells of the columns of a running migration; the name and the sparkline share what is left.
+_STATE_CELLS: Final = 11
+_PLACE_CELLS: Final = 10
+_TIME_CELLS: Final = 9
+_PENDING_CELLS: Final = 10
+_MIN_NAME_CELLS: Final = 14
+_MAX_NAME_CELLS: Final = 32
+_MAX_SPARK_CELLS: Final = 32
+
+#: Lines that the recent migrations keep on a small terminal.
+_LEAST_RECENT: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything that a frame shows.
+
+    Attributes:
+        source: The name of what is watched.
+        problem: Why the data is old, or missing; empty if it is of now.
+    """
+
+    source: str
+    now: datetime
+    running: tuple[MigrationView, ...] = ()
+    recent: tuple[MigrationView, ...] = ()
+    problem: str = ""
+
+    def ordered(self) -> list[MigrationView]:
+        """Return all migrations in the order of the frame: the stalled, the other running ones, the recent ones."""
+        running = sorted(self.running, key=lambda view: state_of(view)[1] != "bad")
+        return [*running, *self.recent]
+
+
+def frame(snapshot: Snapshot, selected: str | None, width: int, height: int) -> list[Text]:
+    """Return the lines of the overview.
+
+    Args:
+        snapshot: The data.
+        selected: The trace id of the selected migration; the first one if it is gone or None.
+        width: Cells of a line.
+        height: Lines; none more are returned.
+    """
+    views = snapshot.ordered()
+    chosen = next((view for view in views if view.trace_id == selected), views[0] if views else None)
+    running = views[: len(snapshot.running)]
+    head = [_title(snapshot, width), *_problem(snapshot, width)]
+    foot = [Text(_KEYS, style=DIM)]
+    room = max(0, height - len(head) - len(foot))
+    details = _details(chosen, width) if chosen is not None else []
+    lines = _running(running, chosen, width, room, len(details) + len(snapshot.recent))
+    if details:
+        reserved = 1 + min(_LEAST_RECENT, len(snapshot.recent)) if snapshot.recent else 0
+        lines += [_rule(width), *details[: max(0, room - len(lines) - 1 - reserved)]]
+    left = room - len(lines) - 1
+    if snapshot.recent and left > 0:
+        recent = _window(list(snapshot.recent), chosen, left)
+        lines += [
+            _rule(width),
+            *(_recent_line(view, snapshot.now, width, is_selected=view is chosen) for view in recent),
+        ]
+    lines = lines[:room]
+    return [*head, *lines, *[Text()] * (room - len(lines)), *foot]
+
+
+def _running(
+    views: Sequence[MigrationView], chosen: MigrationView | None, width: int, room: int, below: int
+) -> list[Text]:
+    """Return a line for each running migration, with its sentence if all of them and what is below fit."""
+    if not views:
+        return [Text("No migration is running.", style=DIM)]
+    sentences = [_sentence(view, width) for view in views]
+    is_roomy = len(views) + sum(map(len, sentences)) + below + 2 <= room
+    shown = views if is_roomy else _window(views, chosen, max(3, room - min(below, room // 2) - 2))
+    lines = []
+    for view, sentence in zip(views, sentences, strict=True):
+        if view in shown:
+            lines += [_running_line(view, width, is_selected=view is chosen), *(sentence if is_roomy else [])]
+    left_out = len(views) - len(shown)
+    return [*lines, Text(f"{INDENT}… and {left_out} more", style=DIM)] if left_out else lines
+
+
+def _window(views: Sequence[MigrationView], chosen: MigrationView | None, most: int) -> Sequence[MigrationView]:
+    """Return at most so many neighbours as fit, the selected one among them."""
+    place = next((index for index, view in enumerate(views) if view is chosen), 0)
+    start = max(0, min(place - most // 2, len(views) - most))
+    return views[start : start + most]
+
+
+def report_frame(view: MigrationView, offset: int, width: int, height: int) -> list[Text]:
+    """Return the lines of one migration's full report from `offset` on."""
+    lines = migration_lines(view, min(width, MAX_WIDTH))
+    room = max(0, height - 1)
+    shown = lines[clamped(offset, len(lines), room) :][:room]
+    return [*shown, *[Text()] * (room - len(shown)), Text(_REPORT_KEYS, style=DIM)]
+
+
+def clamped(offset: int, lines: int, room: int) -> int:
+    """Return the offset, so that no more than the end of a report is scrolled to."""
+    return max(0, min(offset, lines - room))
+
+
+def _title(snapshot: Snapshot, width: int) -> Text:
+    stalled = sum(state_of(view)[1] == "bad" for view in snapshot.running)
+    counts: list[str | tuple[str, str]] = [f"{len(snapshot.running)} running"]
+    if stalled:
+        counts += [", ", (f"{stalled} stalled", _TONES["bad"])]
+    clock = f"{snapshot.now:%H:%M:%S} UTC"
+    room = max(1, width - 30 - len(clock))
+    left = Text.assemble((literal(snapshot.source, room), BOLD), "  ", *counts)
+    gap = max(1, width - left.cell_len - len(clock))
+    line = left + Text(" " * gap) + Text(clock, style=DIM)
+    line.truncate(width)
+    return line
+
+
+def _problem(snapshot: Snapshot, width: int) -> list[Text]:
+    return paragraph([literal(snapshot.problem, 2 * width)], width)[:2] if snapshot.problem else []
+
+
+def _running_line(view: MigrationView, width: int, *, is_selected: bool) -> Text:
+    state, tone = state_of(view)
+    taken = 2 + _STATE_CELLS + _PLACE_CELLS + _TIME_CELLS + _PENDING_CELLS + 4
+    name_cells = min(_MAX_NAME_CELLS, max(_MIN_NAME_CELLS, (width - taken) // 2))
+    spark_cells = min(_MAX_SPARK_CELLS, max(0, width - taken - name_cells))
+    values = [pending for _, pending in boundaries(view)]
+    pending = size(values[-1]) if values else size(view.pending_bytes)
+    line = Text.assemble(
+        ("▸ " if is_selected else INDENT, ACCENT),
+        (_cut(view.vm, name_cells), BOLD if is_selected else ""),
+        " ",
+        (f"{state:<{_STATE_CELLS}}", _TONES[tone]),
+        f"{_place(view):<{_PLACE_CELLS}}",
+        f"{duration_cell(view.elapsed_seconds):>{_TIME_CELLS}}",
+        " ",
+        f"{pending:>{_PENDING_CELLS}}",
+        "  ",
+        (sparkline(values[-200:], spark_cells), ACCENT),
+    )
+    line.truncate(width)
+    line.rstrip()
+    return line
+
+
+def _recent_line(view: MigrationView, now: datetime, width: int, *, is_selected: bool) -> Text:
+    state, tone = state_of(view)
+    took = view.elapsed_seconds if view.duration_seconds is None else view.duration_seconds
+    still = view.blackout_seconds if view.blackout_seconds is not None else view.downtime_seconds
+    stood = f"{duration(still)} still" if still is not None else ""
+    line = Text.assemble(
+        ("▸ " if is_selected else INDENT, ACCENT),
+        (_cut(view.vm, 24), BOLD if is_selected else ""),
+        " ",
+        (f"{state:<13}", _TONES[tone]),
+        f"{duration(took):>12}  {stood:<15}",
+        (ago(view.start_time + timedelta(seconds=took), now), DIM),
+    )
+    line.truncate(width)
+    line.rstrip()
+    return line
+
+
+def _sentence(view: MigrationView, width: int) -> list[Text]:
+    """Return the sentence below a line, without the name that stands above it."""
+    parts: list[Part] = list(headline(view)[1:])
+    if parts and parts[0] == " ":
+        del parts[0]
+    return [Text("    ") + line for line in paragraph(parts, width - 4)]
+
+
+def _details(view: MigrationView, width: int) -> list[Text]:
+    lines = paragraph(headline(view), width)
+    for note in notes(view):
+        lines += paragraph([note], width)
+    for advice in view.verdict.advice:
+        lines += command(advice.virsh, INDENT, width, style=ACCENT, continuation=" \\")
+        lines += command(advice.price, INDENT * 2, width)
+    return lines
+
+
+def _rule(width: int) -> Text:
+    return Text("─" * width, style=DIM)
+
+
+def _place(view: MigrationView) -> str:
+    if view.kind in KIND_WORDS:
+        return str(view.kind)
+    if view.last_phase is PhaseName.ITERATE and view.rounds:
+        return f"round {view.rounds[-1].number}"
+    return PHASE_WORDS[view.last_phase] if view.last_phase is not None else "starting"
+
+
+def _cut(words: str, cells: int) -> str:
+    text = literal(words, cells) or "(no name)"
+    return text + " " * (cells - cell_len(text))
+
+
+def plain_lines(lines: Sequence[Text]) -> str:
+    """Return lines as plain text."""
+    return "".join(f"{line.plain.rstrip()}\n" for line in lines)

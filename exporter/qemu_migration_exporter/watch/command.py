@@ -1,0 +1,77 @@
+"""The command: chooses a feed, and runs the view beside it until it is quit."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from qemu_migration_exporter.config.schema import Config, source_of
+from qemu_migration_exporter.daemon import Daemon
+from qemu_migration_exporter.metrics.collector import MetricsSink
+from qemu_migration_exporter.pipeline import Sinks
+from qemu_migration_exporter.present.history import MigrationHistory
+from qemu_migration_exporter.watch.app import Watch, print_once
+from qemu_migration_exporter.watch.feeds import DaemonFeed, SourceFeed, WatchError
+
+
+def watch(words: Sequence[str]) -> int:
+    """Watch a daemon's URL, or sources; return the exit status.
+
+    Raises:
+        WatchError: Both were given, or more than one URL.
+    """
+    urls = [word for word in words if "://" in word]
+    if urls and len(words) > 1:
+        raise WatchError("expected one URL, or sources, and not both")
+    console = Console(highlight=False)
+    return _watch_daemon(urls[0], console) if urls else _watch_sources(words, console)
+
+
+def _watch_daemon(url: str, console: Console) -> int:
+    feed = DaemonFeed(url)
+    feed.refresh()
+    if not console.is_terminal or not sys.stdin.isatty():
+        print_once(feed, console)
+        return 1 if feed.snapshot().problem else 0
+    feed.start()
+    try:
+        Watch(feed, console).run(sys.stdin.fileno())
+    finally:
+        feed.stop()
+    return 0
+
+
+def _watch_sources(words: Sequence[str], console: Console) -> int:
+    if not console.is_terminal or not sys.stdin.isatty():
+        raise WatchError("expected a terminal to draw on; `run` serves the same, `replay` prints a report")
+    if "-" in words:
+        raise WatchError("expected sources other than standard input, which has the keys")
+    # The screen takes the place of the log.
+    logging.getLogger().setLevel(logging.CRITICAL + 1)
+    config = Config(sources=tuple(source_of(word) for word in words)) if words else Config()
+    history = MigrationHistory()
+    daemon = Daemon(config, Sinks(MetricsSink(), history), reload=lambda: config)
+    feed = SourceFeed(", ".join(words) or "/var/log/libvirt/qemu", history, lambda: dict(daemon.streams.problems()))
+    view = Watch(feed, console)
+    # The daemon's loop takes signals, which only the main thread can.
+    thread = threading.Thread(target=_draw, args=(view,), name="watch-screen")
+    thread.start()
+    try:
+        daemon.run()
+    finally:
+        view.stop()
+        thread.join()
+    return 0
+
+
+def _draw(view: Watch) -> None:
+    try:
+        view.run(sys.stdin.fileno())
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,221 @@
+"""`watch` on a real pseudo-terminal, over a followed log and over a server's API."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, timedelta
+from pathlib import Path
+
+import pytest
+from qemu_migration_exporter.present.document import DocumentError, migration_from_document, view_document
+from qemu_migration_exporter.present.terminal.screen import Snapshot, frame
+from qemu_migration_exporter.watch.feeds import DaemonFeed, WatchError
+from rich.console import Console
+from rich.text import Text
+
+from tests.support.recordings import RECORDINGS, as_of_now
+from tests.support.web_helpers import migration, serving, view
+
+NONCONVERGING = "qemu-7.2-log-nonconverging"
+PICTURE = Path(__file__).parents[2] / "docs/pictures/watch.svg"
+
+
+class _Terminal:
+    def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
+        self.process = process
+        self._descriptor = descriptor
+        self.output = ""
+
+    def wait_for(self, words: str) -> None:
+        """Read until words are on the screen."""
+        deadline = time.monotonic() + 20
+        while words not in self.text:
+            assert time.monotonic() < deadline, self.output[-3_000:]
+            if select.select([self._descriptor], [], [], 0.2)[0]:
+                self.output += os.read(self._descriptor, 65_536).decode(errors="replace")
+
+    @property
+    def text(self) -> str:
+        """The output without its escape sequences."""
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.output)
+
+    def press(self, keys: bytes) -> None:
+        self.output = ""
+        os.write(self._descriptor, keys)
+
+    def resize(self, rows: int, columns: int) -> None:
+        self.output = ""
+        fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def close(self) -> int:
+        """Read what is left; return the exit status."""
+        deadline = time.monotonic() + 15
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline
+            if select.select([self._descriptor], [], [], 0.1)[0]:
+                try:
+                    self.output += os.read(self._descriptor, 65_536).decode(errors="replace")
+                except OSError:
+                    break
+        return self.process.wait(15)
+
+
+@contextmanager
+def _watching(*words: str) -> Iterator[_Terminal]:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, "-m", "qemu_migration_exporter", "watch", *words]
+    environment = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": "1"}
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    before = termios.tcgetattr(theirs)
+    try:
+        yield _Terminal(process, ours)
+        assert termios.tcgetattr(theirs) == before, "the terminal is left as it was"
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        os.close(ours)
+        os.close(theirs)
+
+
+def _log(path: Path, share: float) -> None:
+    data = next(recording for recording in RECORDINGS if recording.name == NONCONVERGING).data
+    lines = data.splitlines(keepends=True)
+    path.write_bytes(as_of_now(b"".join(lines[: int(share * len(lines))])))
+
+
+def test_sources_are_watched(tmp_path: Path) -> None:
+    """The sentence, the full report, another size, and a clean end."""
+    _log(tmp_path / "db-7.log", 0.6)
+    with _watching(str(tmp_path / "*.log")) as terminal:
+        terminal.wait_for("virsh migrate-setmaxdowntime db-7 1700")
+        terminal.press(b"\r")
+        terminal.wait_for("enter back")
+        terminal.press(b"\x1b")
+        terminal.wait_for("enter full report")
+        terminal.resize(40, 120)
+        terminal.wait_for("1 stalled")
+        terminal.press(b"q")
+        assert terminal.close() == 0
+
+
+def test_interrupt_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
+    _log(tmp_path / "db-7.log", 0.6)
+    with _watching(str(tmp_path / "db-7.log")) as terminal:
+        terminal.wait_for("1 stalled")
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.close() == 0
+
+
+def test_daemon_is_watched_by_its_url() -> None:
+    running = view(migration(NONCONVERGING, part=0.7), is_running=True)
+    ended = view(migration("qemu-7.2-log-idle"), vm="done")
+    documents = [view_document(running), view_document(ended)]
+    with serving(migrations=lambda: documents) as server, _watching(server.url) as terminal:
+        terminal.wait_for("web-42 is stalled after")
+        assert "done" in terminal.text
+        terminal.press(b"\x1b[B\r")
+        terminal.wait_for("completed in 28 ms")
+        terminal.press(b"q")
+        assert terminal.close() == 0
+
+
+def test_pipe_gets_one_frame() -> None:
+    documents = [view_document(view(migration(NONCONVERGING, part=0.7), is_running=True))]
+    command = [sys.executable, "-m", "qemu_migration_exporter", "watch"]
+    with serving(migrations=lambda: documents) as server:
+        done = subprocess.run([*command, server.url], capture_output=True, text=True, check=True)
+        wrong = subprocess.run([*command, f"{server.url}/nothing"], capture_output=True, text=True, check=False)
+
+    assert "web-42 is stalled after" in done.stdout
+    assert wrong.returncode == 1
+    assert "answered 404" in wrong.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["http://127.0.0.1:1", "x.log"], "expected one URL, or sources, and not both"),
+        (["x.log"], "expected a terminal"),
+        (["ftp://x"], "expected a URL such as"),
+    ],
+)
+def test_watch_explains_what_it_cannot_do(words: list[str], expected: str) -> None:
+    command = [sys.executable, "-m", "qemu_migration_exporter", "watch", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+    assert done.returncode == 1
+    assert expected in done.stderr
+
+
+def test_unreachable_daemon_is_a_problem() -> None:
+    """The screen shows it, and the last good data stays."""
+    documents = [view_document(view(migration("qemu-7.2-log-idle")))]
+    with serving(migrations=lambda: documents) as server:
+        feed = DaemonFeed(server.url)
+        feed.refresh()
+        assert (len(feed.snapshot().recent), feed.snapshot().problem) == (1, "")
+        documents[0] = {"vm": 1}
+        feed.refresh()
+        assert "expected a migration" in feed.snapshot().problem
+    feed.refresh()
+
+    assert "refused" in feed.snapshot().problem
+    assert len(feed.snapshot().recent) == 1
+
+
+def test_feed_needs_a_url() -> None:
+    with pytest.raises(WatchError):
+        DaemonFeed("host:9871")
+
+
+@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
+def test_view_survives_its_json(recording: object) -> None:
+    """A daemon's JSON has all that its own pages show."""
+    for of in (migration(recording.name), migration(recording.name, part=0.7)):  # type: ignore[attr-defined]
+        made = view(of)
+        assert migration_from_document(json.loads(json.dumps(view_document(made)))) == made
+
+
+@pytest.mark.parametrize("document", [None, [], {}, {"verdict": {}}, {"verdict": {"advice": 3}}, {"verdict": None}])
+def test_other_json_is_no_view(document: object) -> None:
+    with pytest.raises(DocumentError):
+        migration_from_document(document)
+
+
+def test_picture_is_drawn_by_the_program(request: pytest.FixtureRequest) -> None:
+    stuck = view(migration(NONCONVERGING, part=0.7), is_running=True)
+    now = stuck.start_time + timedelta(seconds=stuck.elapsed_seconds)
+    views = (
+        stuck,
+        view(migration(NONCONVERGING, part=0.3, vm="db-7"), is_running=True),
+        view(migration("qemu-7.2-log-postcopy", part=0.75, vm="mail-3"), is_running=True),
+        view(migration("qemu-7.2-log-cancelled", part=0.5, vm="build-9"), is_running=True),
+    )
+    recent = (
+        view(migration("qemu-7.2-log-idle", vm="ldap-2"), start_time=now - timedelta(minutes=3)),
+        view(migration("qemu-7.2-log-destination-killed", vm="cache-1"), start_time=now - timedelta(minutes=8)),
+    )
+    snapshot = Snapshot(source="http://host-3:9871", now=now.astimezone(UTC), running=views, recent=recent)
+    console = Console(record=True, width=96, force_terminal=True, color_system="truecolor", file=io.StringIO())
+    console.print(Text("\n").join(frame(snapshot, None, 96, 26)))
+    svg = console.export_svg(title="qemu-migration-exporter watch http://host-3:9871", unique_id="w")
+    if request.config.getoption("--update-golden"):
+        PICTURE.write_text(svg, encoding="utf-8")
+
+    assert PICTURE.read_text(encoding="utf-8") == svg
