@@ -4,7 +4,6 @@ Expressions are written without the dashboard's variables. `select` adds them to
 
     qemu_migration_active                          -> {job=~"$job", instance=~"$instance"}, and vm=~"$vm" on One migration
     qemu_migration_info{instance=~".+"}            -> {job=~"$job"} only: all hosts, as for the other end of a migration
-    ALERTS, ALERTS_FOR_STATE                       -> vm=~"$vm" only: an alert may be about many hosts
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ _SELECTOR: Final = re.compile(
     r'"(?:[^"\\]|\\.)*"|`[^`]*`'
     r"|\b(?P<name>qemu_migrations?_\w+|up|scrape_duration_seconds|ALERTS(?:_FOR_STATE)?)\b(?:\{(?P<written>[^}]*)\})?"
 )
-_ALERTS: Final = {"ALERTS", "ALERTS_FOR_STATE"}
-_WITH_VM: Final = {*_ALERTS, *(metric.name for metric in MIGRATION if "vm" in metric.labels)}
+_WITH_VM: Final = {"ALERTS", "ALERTS_FOR_STATE", *(metric.name for metric in MIGRATION if "vm" in metric.labels)}
 
 DATASOURCE: Final[Json] = {"type": "prometheus", "uid": "${datasource}"}
 
@@ -147,7 +145,7 @@ def select(expr: str, *, vm: bool) -> str:
         name, written = found["name"], found["written"] or ""
         if name is None:
             return found[0]
-        ours = _JOB if "instance" in written else "" if name in _ALERTS else _JOB_AND_INSTANCE
+        ours = _JOB if "instance" in written else _JOB_AND_INSTANCE
         of_the_vm = 'vm=~"$vm"' if vm and name in _WITH_VM and "instance" not in written else ""
         return f"{name}{{{', '.join(filter(None, (written, ours, of_the_vm)))}}}"
 

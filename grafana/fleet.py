@@ -86,7 +86,6 @@ _NOW: Final = Row(
             "max(qemu_migration_last_blackout_seconds)",
             "s",
             steps=((None, BLUE), (1, YELLOW), (10, RED)),
-            empty="none yet",
         ),
         table(
             "Running migrations, stalled first",
@@ -152,9 +151,13 @@ _NOW: Final = Row(
                 "result": Column(
                     title="Result", width=105, states={name: (name, color) for name, color in RESULTS.items()}
                 ),
+                "kind": Column(title="Kind", width=85),
                 "Value #C": Column(title="Duration", width=105, unit="s"),
                 "Value #D": Column(
                     title="Downtime", width=105, unit="s", steps=((None, "text"), (1, YELLOW), (10, RED))
+                ),
+                "Value #E": Column(
+                    title="Blackout", width=105, unit="s", steps=((None, "text"), (1, YELLOW), (10, RED))
                 ),
                 "Value #A": Column(title="Ended, ago", width=105, unit="s"),
                 **HOST,

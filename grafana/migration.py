@@ -6,7 +6,7 @@ from typing import Final
 
 from grafana.builder import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, TIMES, YELLOW, Dashboard, Json, Query, Row, mark
 from grafana.panels import HOST, RESULTS, TRACE, Column, graph, stat, table, timeline
-from grafana.sentences import ON, PER_VM, REASONS, RUNNING, WHILE_ACTIVE
+from grafana.sentences import ITERATES, ON, PER_VM, REASONS, RUNNING, WHILE_ACTIVE
 
 _NOT_RUN: Final = "This virtual machine did not migrate in this time range."
 _NOTHING_RUNS: Final = "No migration of this virtual machine is running."
@@ -49,6 +49,15 @@ _REASON: Final = _numbered(
     {reason.value: index for index, reason in enumerate(REASONS, _FIRST_REASON)},
 )
 
+#: Of a virtual machine with a migration that ended and is remembered.
+_HAS_ENDED: Final = f"and {ON} max by ({PER_VM}) (qemu_migration_last_result) == 1"
+
+
+def _ended(expr: str) -> str:
+    """Return a number of the last migration that ended, -1 where the stream does not give it."""
+    return f"max by ({PER_VM}) (({expr} or {ON} 0 * qemu_migration_active - 1) {_HAS_ENDED})"
+
+
 _VERDICT: Final = Row(
     "Verdict",
     [
@@ -78,10 +87,10 @@ _VERDICT: Final = Row(
             "The last migration of this virtual machine that ended. Blackout is all the time the guest did not run.",
             [
                 f"max by ({PER_VM}, result) (qemu_migration_last_result == 1)",
-                f"max by ({PER_VM}) (qemu_migration_last_duration_seconds)",
-                f"max by ({PER_VM}) (qemu_migration_last_downtime_seconds or {ON} 0 * qemu_migration_active - 1)",
-                f"max by ({PER_VM}) (qemu_migration_last_blackout_seconds or {ON} 0 * qemu_migration_active - 1)",
-                f"max by ({PER_VM}) (time() - qemu_migration_end_timestamp_seconds or {ON} 0 * qemu_migration_active - 1)",
+                f"max by ({PER_VM}) (qemu_migration_last_duration_seconds {_HAS_ENDED})",
+                _ended("qemu_migration_last_downtime_seconds"),
+                _ended("qemu_migration_last_blackout_seconds"),
+                _ended("time() - qemu_migration_end_timestamp_seconds"),
             ],
             {
                 "result": Column(title="Result", states={name: (name, color) for name, color in RESULTS.items()}),
@@ -104,14 +113,14 @@ _VERDICT: Final = Row(
         stat(
             "No progress for",
             "Time since a round last began with less pending than any before.",
-            f"max(time() - qemu_migration_last_progress_timestamp_seconds {WHILE_ACTIVE})",
+            f"max(time() - qemu_migration_last_progress_timestamp_seconds {WHILE_ACTIVE} {ITERATES})",
             "s",
             steps=((None, BLUE), (60, YELLOW), (300, RED)),
         ),
         stat(
             "Downtime needed",
             "How many times the downtime limit it would take to stop the guest now. QEMU stops it below 1.",
-            f"max(qemu_migration_required_downtime_seconds / (qemu_migration_downtime_limit_seconds > 0) {WHILE_ACTIVE})",
+            f"max(qemu_migration_required_downtime_seconds / (qemu_migration_downtime_limit_seconds > 0) {WHILE_ACTIVE} {ITERATES})",
             f"{TIMES} limit",
             steps=((None, BLUE), (1, YELLOW), (3, RED)),
             decimals=1,
@@ -134,7 +143,6 @@ _VERDICT: Final = Row(
             "max(qemu_migration_last_blackout_seconds)",
             "s",
             steps=((None, BLUE), (1, YELLOW), (10, RED)),
-            empty="none yet",
         ),
     ],
 )
@@ -164,8 +172,8 @@ _ROUNDS: Final = Row(
             "QEMU stops the guest when pending falls below the threshold. In a round it always falls: compare the peaks.",
             [
                 Query(f"qemu_migration_pending_bytes {WHILE_ACTIVE}", "pending"),
-                Query(f"qemu_migration_best_pending_bytes {WHILE_ACTIVE}", "best at the start of a round"),
-                Query(f"qemu_migration_threshold_bytes {WHILE_ACTIVE}", "threshold"),
+                Query(f"qemu_migration_best_pending_bytes {WHILE_ACTIVE} {ITERATES}", "best at the start of a round"),
+                Query(f"qemu_migration_threshold_bytes {WHILE_ACTIVE} {ITERATES}", "threshold"),
             ],
             "bytes",
             log=2,
@@ -184,8 +192,10 @@ _ROUNDS: Final = Row(
             " more downtime or post-copy does.",
             [
                 Query(f"qemu_migration_bandwidth_bytes_per_second {WHILE_ACTIVE}", "sent"),
-                Query(f"qemu_migration_dirty_bytes_per_second {WHILE_ACTIVE}", "dirtied again"),
-                Query(f"qemu_migration_required_bandwidth_bytes_per_second {WHILE_ACTIVE}", "would be enough"),
+                Query(f"qemu_migration_dirty_bytes_per_second {WHILE_ACTIVE} {ITERATES}", "dirtied again"),
+                Query(
+                    f"qemu_migration_required_bandwidth_bytes_per_second {WHILE_ACTIVE} {ITERATES}", "would be enough"
+                ),
             ],
             "binBps",
             log=2,
@@ -198,8 +208,8 @@ _ROUNDS: Final = Row(
             "Downtime needed against limit",
             "The time that sending the pending memory takes at the present bandwidth, and the limit.",
             [
-                Query(f"qemu_migration_required_downtime_seconds {WHILE_ACTIVE}", "needed"),
-                Query(f"qemu_migration_downtime_limit_seconds {WHILE_ACTIVE}", "limit"),
+                Query(f"qemu_migration_required_downtime_seconds {WHILE_ACTIVE} {ITERATES}", "needed"),
+                Query(f"qemu_migration_downtime_limit_seconds {WHILE_ACTIVE} {ITERATES}", "limit"),
             ],
             "s",
             log=10,

@@ -327,7 +327,11 @@ def test_annotations_are_points_and_never_hide_a_fleet(name: str) -> None:
         "one-migration": {True},
         "exporter-health": set(),
     }[name]
-    assert name != "one-migration" or all('vm=~"$vm"' in annotation["expr"] for annotation in annotations)
+    for annotation in annotations:
+        selectors = re.findall(r"\w+\{([^}]*)\}", annotation["expr"])
+        assert selectors
+        assert all('instance=~"$instance"' in selector for selector in selectors)
+        assert name != "one-migration" or all('vm=~"$vm"' in selector for selector in selectors)
 
 
 def test_every_stall_reason_has_words_on_the_dashboards() -> None:
@@ -390,7 +394,7 @@ def test_provisioning_has_the_datasources_that_are_linked() -> None:
         ("qemu_migration_active == 1", 'qemu_migration_active{job=~"$job", instance=~"$instance", vm=~"$vm"} == 1'),
         ('up{a="b"}', 'up{a="b", job=~"$job", instance=~"$instance"}'),
         ('qemu_migration_info{instance=~".+"}', 'qemu_migration_info{instance=~".+", job=~"$job"}'),
-        ('ALERTS{alertstate="firing"}', 'ALERTS{alertstate="firing", vm=~"$vm"}'),
+        ('ALERTS{a="b"}', 'ALERTS{a="b", job=~"$job", instance=~"$instance", vm=~"$vm"}'),
         (
             'label_replace(up, "a", "give up", "", "")',
             'label_replace(up{job=~"$job", instance=~"$instance"}, "a", "give up", "", "")',
