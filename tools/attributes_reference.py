@@ -1,4 +1,4 @@
-"""The reference of traces, ATTRIBUTES.md, made of the single list of attributes: `make reference`."""
+"""Generator of docs/attributes.md from the table of span attributes: `make reference`."""
 
 from __future__ import annotations
 
@@ -8,52 +8,73 @@ from typing import Final
 from qemu_migration_exporter.tracing.attribute_table import TABLE, Attribute
 
 _INTRODUCTION: Final = """\
-# Span attributes
+# Traces and span attributes
 
-A trace is one migration of one virtual machine, its spans are:
+A trace is one migration of one virtual machine. Its spans are:
 
-    migrate                      the whole of it; ERROR with `error.type` and QEMU's own text where it failed
-    ├── migrate.start            sent at once, so that a migration that runs is found
+    migrate                      the whole migration; ERROR with `error.type` and QEMU's own text if it failed
+    ├── migrate.start            sent at once, so that a running migration is found
     ├── setup
     │   └── bitmap_sync
-    ├── iterate                  one a round, sent when the round ends
-    │   └── bitmap_sync          the sync that begins it
-    ├── iterate and more         past `max_rounds`: all rounds that ended in the same minute
-    ├── stalled · stall_cleared  when a stall turned out, and when it was over, with the evidence; sent at once
-    ├── interrupted              this program stopped here, and its next run goes on with the trace
-    ├── complete_precopy         the switchover: the guest stands still
+    ├── iterate                  one per round, sent when the round ends; ERROR if the migration failed in it
+    │   └── bitmap_sync          the sync that begins the round
+    ├── iterate.batch            beyond `max_rounds`: all rounds that ended in the same minute
+    ├── stalled · stall_cleared  a stall with its evidence, and its end; sent at once; `stalled` is an ERROR
+    ├── paused                   the guest did not run: `virsh suspend`, an I/O error
+    ├── exporter.stopped         this program stopped here; its next run continues the trace
+    ├── complete_precopy         the switchover, with the guest stopped
     │   ├── stop                 from QEMU's start of the downtime until the CPUs are paused and the disks flushed
-    │   ├── pre_switchover       the wait for `migrate-continue`, the guest stopped all the while
+    │   ├── pre_switchover       the wait for `migrate-continue`
     │   ├── ram                  RAM's last pass
-    │   ├── bitmap_sync          the final sync, inside of that
+    │   ├── bitmap_sync          the last sync, inside RAM's pass
     │   ├── save NAME            a device, by the name of its state (vmsd)
-    │   └── save and more        past `max_devices`: the others
+    │   ├── save.batch           beyond `max_devices`: the other devices
+    │   ├── load NAME            on a destination: the load of a device
+    │   └── destination          the source waits until the destination has loaded everything
     ├── postcopy
     └── cleanup
 
-What the downtime was spent on is what is longest under `complete_precopy`; a gap there is time that QEMU prints nothing
-of, such as the destination's answer on the return path. `stop` ends with src-vm-stopped (8.2 and later),
-migration_completion_vm_stop (6.1 and later), else with savevm_state_complete. `ram` is the time between its section's
-marks, else vmstate_downtime_save, else from the stop to src-iterable-saved.
+The longest child of `complete_precopy` is what the downtime was spent on. A gap between its children is time that no
+trace event explains; `qemu.migration.downtime.unaccounted_seconds` on `migrate` is its sum. `stop` ends with
+src-vm-stopped (8.2 and later), migration_completion_vm_stop (6.1 and later), else with savevm_state_complete. `ram` is
+the time between its section's marks, else vmstate_downtime_save, else from the stop to src-iterable-saved.
 
-The resource says `service.name` (`qemu-migration`), `service.version`, and of a daemon `host.name` and a
-`service.instance.id` that stays the same over restarts; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` add to it
-and win. A text that is too long ends with `… and N more` characters.
+## Finding a migration
 
-This file is made by `make reference`.
+In Jaeger, choose the service `qemu-migration` and search by tag:
+
+| search | tags |
+|---|---|
+| migrations of a virtual machine, running ones included | `qemu.vm.name=web-42` |
+| migrations that are or were stalled | operation `stalled`; by virtual machine, add the tag `qemu.vm.name` |
+| failed migrations | operation `migrate`, tag `error=true` |
+| the attempt before, of a retry | the reference of `migrate`, or the trace id in `qemu.migration.retry_of` |
+
+In Tempo: `{ resource.service.name = "qemu-migration" && span.qemu.vm.name = "web-42" }`.
+A trace in which a stall was found is marked with an error while the migration is still running.
+
+## Resource
+
+The resource has `service.name` (`qemu-migration`), `service.version`, and for a daemon `host.name` and a
+`service.instance.id` that stays the same over restarts. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` add to it
+and override it. A text that is too long ends with `… and N more` characters.
+
+## Attributes
+
+`make reference` writes this file.
 """
 
 
 def text() -> str:
-    """Give the whole document."""
+    """Return the document."""
     rows = "".join(map(_row, TABLE))
-    return f"{_INTRODUCTION}\n| attribute | type | unit | on | says |\n|---|---|---|---|---|\n{rows}"
+    return f"{_INTRODUCTION}\n| attribute | type | unit | spans | description |\n|---|---|---|---|---|\n{rows}"
 
 
-def _row(each: Attribute) -> str:
-    spans = "all" if each.spans == ("all",) else ", ".join(f"`{span}`" for span in each.spans)
-    unit = each.unit and f"`{each.unit}`"
-    return f"| `{each.name}` | {each.type} | {unit} | {spans} | {each.meaning} |\n"
+def _row(attribute: Attribute) -> str:
+    spans = "all" if attribute.spans == ("all",) else ", ".join(f"`{span}`" for span in attribute.spans)
+    unit = attribute.unit and f"`{attribute.unit}`"
+    return f"| `{attribute.name}` | {attribute.type} | {unit} | {spans} | {attribute.meaning} |\n"
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def _by_id(spans: list[Span]) -> dict[tuple[bytes, bytes], Span]:
     """Say what each span is, without the markers of interruptions; one that came twice was the same twice."""
     told: dict[tuple[bytes, bytes], Span] = {}
     for span in spans:
-        if span.name != "interrupted":
+        if span.name != "exporter.stopped":
             assert told.setdefault((span.trace_id, span.span_id), span) == span
     return told
 
@@ -69,7 +69,7 @@ def test_a_trace_is_alive_while_its_migration_is_stuck_and_goes_on_after_a_resta
                 assert receiver.names <= alive | {"stalled"}
                 assert source.query()["status"] == "active"
                 assert daemon.stop() == 0
-            wait_for(lambda: "interrupted" in receiver.names, 5, "the marker is there")
+            wait_for(lambda: "exporter.stopped" in receiver.names, 5, "the marker is there")
             assert "migrate" not in receiver.names
 
             synced = source.query()["ram"]["dirty-sync-count"]
@@ -83,7 +83,7 @@ def test_a_trace_is_alive_while_its_migration_is_stuck_and_goes_on_after_a_resta
         with receiving(Receiver()) as undisturbed:
             assert main(["replay", str(source.log), f"--otlp.endpoint={undisturbed.url}", "--report=none"]) == 0
         assert _by_id(receiver.spans) == _by_id(undisturbed.spans)
-        assert [span.name for span in receiver.spans].count("interrupted") == 1
+        assert [span.name for span in receiver.spans].count("exporter.stopped") == 1
     finally:
         source.quit()
         destination.quit()

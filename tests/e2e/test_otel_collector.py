@@ -111,7 +111,7 @@ def test_a_collector_that_is_stopped_and_started_gets_everything(tmp_path: Path)
 
         assert {key: value for key, value in _by_id(receiver.spans).items() if key in expected} == expected
         assert {span.name for span in receiver.spans if (span.trace_id, span.span_id) not in expected} <= {
-            "interrupted"
+            "exporter.stopped"
         }
 
 

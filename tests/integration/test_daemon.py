@@ -34,7 +34,7 @@ def _spans(spans: list[Span]) -> dict[tuple[bytes, bytes], bytes]:
     return {
         (span.trace_id, span.span_id): span.SerializeToString(deterministic=True)
         for span in spans
-        if span.name != "interrupted"
+        if span.name != "exporter.stopped"
     }
 
 
@@ -131,7 +131,7 @@ def test_a_restart_in_the_middle_loses_nothing(
             assert daemon.stop() == 0
 
         assert _spans(receiver.spans) == undisturbed
-        assert ("interrupted" in {span.name for span in receiver.spans}) == (number == signal.SIGTERM)
+        assert ("exporter.stopped" in {span.name for span in receiver.spans}) == (number == signal.SIGTERM)
 
 
 def test_spans_without_a_receiver_survive_a_kill(tmp_path: Path, undisturbed: dict[tuple[bytes, bytes], bytes]) -> None:
@@ -301,7 +301,7 @@ def test_without_a_state_file_an_end_in_the_middle_sends_what_is_open(tmp_path: 
             assert daemon.stop() == 0
 
         names = [span.name for span in receiver.spans]
-        assert (names[-1], "interrupted" in names) == ("migrate", False)
+        assert (names[-1], "exporter.stopped" in names) == ("migrate", False)
 
 
 def test_fifos_and_sockets_take_probes_as_they_come_and_go(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ from rich.console import Console
 
 from tests.support.paths import DATA
 
+#: OTLP's code of a span's status.
+_STATUS_ERROR = 2
+
 #: Where the clock of a recording without times begins: 2026-01-01T00:00:00Z.
 START_NS = 1_767_225_600_000_000_000
 
@@ -146,4 +149,5 @@ def _attributes(span: dict[str, Any]) -> str:
     for link in span.get("links", []):
         (relation,) = link["attributes"]
         pairs.append(f"-> {relation['value']['stringValue']} {link['traceId'][:8]}")
-    return "".join(f"  {pair}" for pair in pairs)
+    status = span.get("status", {}).get("code") == _STATUS_ERROR
+    return "".join(f"  {pair}" for pair in (["ERROR"] if status else []) + pairs)

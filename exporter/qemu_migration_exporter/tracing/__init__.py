@@ -1,4 +1,10 @@
-"""Where changes go. A sink takes them in their order and must not block reading for long."""
+"""Migrations as OpenTelemetry spans.
+
+    changes ─▶ spans.SpansSink ─▶ emitter.Emitter ─▶ SDK ─▶ export: a processor that waits (replay) or queues (daemon)
+
+`spans` decides which spans a change makes, `span_attributes` what they carry, `trace_limits` when rounds share a span,
+and `links` which traces belong together.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +15,8 @@ from qemu_migration_exporter.core.changes import Change
 
 
 class Sink(Protocol):
-    """Something that makes changes visible."""
+    """Receiver of changes: metrics, spans or the history."""
 
     def apply(self, changes: Iterable[Change]) -> None:
-        """Take changes of one stream, in the order they happened."""
+        """Apply the changes of one stream in their order, without blocking for long."""
         ...

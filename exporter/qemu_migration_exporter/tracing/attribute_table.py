@@ -1,23 +1,28 @@
-"""The span attributes: names, types and units. `make reference` makes ATTRIBUTES.md of the table here.
+"""Span attributes: names, types, units, and the spans that have them.
 
-`code.stacktrace` and `error.type` are OpenTelemetry's; there is no convention for hypervisors, so the rest is ours.
-Times are seconds and sizes bytes, no other units; a value that the stream does not give is left out and never 0.
+`make reference` writes docs/attributes.md from this table. `code.stacktrace` and `error.type` are OpenTelemetry's;
+there is no convention for hypervisors, so the rest is ours. Times are seconds and sizes bytes. A value that the stream
+does not have is left out and never 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from enum import StrEnum
 from typing import Final, Literal, NamedTuple
 
-Type = Literal["string", "boolean", "int", "double", "string[]"]
+from qemu_migration_exporter.core.model import DowntimePartName, Kind, PauseCause, PhaseName, Result, StallReason
+
+Type = Literal["string", "boolean", "int", "double"]
 
 
 class Attribute(NamedTuple):
     """One attribute.
 
     Attributes:
-        unit: In UCUM's notation, as OpenTelemetry has it: `s`, `By`, `By/s`, `{round}`; empty where there is none.
-        spans: The names of the spans that may carry it.
-        meaning: What it says, and QEMU's event where one says it.
+        unit: In UCUM's notation, as OpenTelemetry has it: `s`, `By`, `By/s`, `{round}`; empty for none.
+        spans: Names of the spans that may have it.
+        meaning: Description, with QEMU's trace event if there is one.
     """
 
     name: str
@@ -33,9 +38,10 @@ TABLE: Final[list[Attribute]] = []
 _ALL: Final = ("all",)
 _ROOT: Final = ("migrate",)
 _BEGIN: Final = ("migrate", "migrate.start")
-_ROUNDS: Final = ("iterate", "iterate and more")
-_BATCH: Final = ("iterate and more",)
+_ROUNDS: Final = ("iterate", "iterate.batch")
+_BATCH: Final = ("iterate.batch",)
 _STALLS: Final = ("stalled", "stall_cleared")
+_DEVICES: Final = ("migrate", "save.batch")
 
 
 def _add(name: str, kind: Type, unit: str, spans: tuple[str, ...], meaning: str) -> str:
@@ -43,80 +49,117 @@ def _add(name: str, kind: Type, unit: str, spans: tuple[str, ...], meaning: str)
     return name
 
 
-VM_NAME: Final = _add("qemu.vm.name", "string", "", _BEGIN, "The virtual machine.")
-VM_UUID: Final = _add("qemu.vm.uuid", "string", "", _BEGIN, "Its uuid, where the process's command line told it.")
+def _words(states: Iterable[StrEnum]) -> str:
+    return ", ".join(f"`{state}`" for state in states)
+
+
+VM_NAME: Final = _add("qemu.vm.name", "string", "", (*_BEGIN, *_STALLS), "Name of the virtual machine.")
+VM_UUID: Final = _add("qemu.vm.uuid", "string", "", _BEGIN, "Its uuid, if the process's command line has it.")
+KIND: Final = _add(
+    "qemu.migration.kind", "string", "", _BEGIN,
+    f"Kind of job: {_words(Kind)}. Evidence may come late, so only `migrate` has the final one.",
+)  # fmt: skip
 SIDE: Final = _add("qemu.migration.side", "string", "", _BEGIN, "`source` or `destination`.")
+RETRY_OF: Final = _add(
+    "qemu.migration.retry_of", "string", "", _BEGIN, "Trace id of the attempt before, if that did not complete."
+)
 CLOCK: Final = _add(
     "qemu.migration.clock", "string", "", _ALL,
-    "Only where the probe gave no times: `arrival`, when the lines came, or `reconstructed`; durations are then rough.",
+    "Only if the probe has no times: `arrival` of the lines, or `reconstructed`; durations are then rough.",
 )  # fmt: skip
 RESULT: Final = _add(
-    "qemu.migration.result", "string", "", _ROOT, "`completed`, `failed`, `cancelled`, or `unknown`: the stream ended."
+    "qemu.migration.result", "string", "", _ROOT, f"{_words(Result)}; `unknown` if the stream ended first."
 )
 RESULT_INFERRED: Final = _add(
     "qemu.migration.result_inferred", "boolean", "", _ROOT,
-    "The stream has no states (migrate_set_state); the result follows from other events.",
+    "True if the stream has no states (migrate_set_state) and the result follows from other events.",
 )  # fmt: skip
-PARTIAL: Final = _add("qemu.migration.partial", "boolean", "", _ROOT, "The beginning or the end is missing.")
+PARTIAL: Final = _add("qemu.migration.partial", "boolean", "", _ROOT, "True if the beginning or the end is missing.")
 MODE: Final = _add("qemu.migration.mode", "string", "", _ROOT, "`precopy` or `postcopy`.")
-DURATION: Final = _add("qemu.migration.duration_seconds", "double", "s", _ROOT, "As QEMU's total-time.")
-SETUP: Final = _add("qemu.migration.setup_seconds", "double", "s", _ROOT, "As QEMU's setup-time.")
-DOWNTIME: Final = _add("qemu.migration.downtime_seconds", "double", "s", _ROOT, "As QEMU's downtime.")
+DURATION: Final = _add("qemu.migration.duration_seconds", "double", "s", _ROOT, "QEMU's total-time.")
+SETUP: Final = _add("qemu.migration.setup_seconds", "double", "s", _ROOT, "QEMU's setup-time.")
+DOWNTIME: Final = _add("qemu.migration.downtime_seconds", "double", "s", _ROOT, "QEMU's downtime.")
+BLACKOUT: Final = _add(
+    "qemu.migration.blackout_seconds", "double", "s", _ROOT,
+    "Time in which the guest did not run before the outcome: the downtime and all other pauses.",
+)  # fmt: skip
+PAUSES: Final = _add("qemu.migration.pauses", "int", "{pause}", _ROOT, "Pauses of the guest, the downtime included.")
+PAUSE_CAUSE: Final = _add(
+    "qemu.migration.pause.cause", "string", "", ("paused",),
+    f"Cause of the pause: {_words(cause for cause in PauseCause if cause is not PauseCause.DOWNTIME)}.",
+)  # fmt: skip
+
+#: The sum of the downtime's parts of one name.
+DOWNTIME_PARTS: Final = {
+    name: _add(
+        f"qemu.migration.downtime.{name}_seconds", "double", "s", _ROOT,
+        {
+            DowntimePartName.STOP: "Downtime in which QEMU stopped the CPUs and flushed the disks.",
+            DowntimePartName.PRE_SWITCHOVER: "Downtime in which QEMU waited for `migrate-continue`.",
+            DowntimePartName.BITMAP_SYNC: "Downtime of the last bitmap sync.",
+            DowntimePartName.RAM: "Downtime in which QEMU sent the memory that was left.",
+            DowntimePartName.DEVICE: "Downtime of all devices' states together.",
+            DowntimePartName.DESTINATION: "Downtime in which the source waited for the destination.",
+            DowntimePartName.UNACCOUNTED: "Downtime that no event in the stream explains.",
+        }[name],
+    )
+    for name in DowntimePartName
+}  # fmt: skip
 DOWNTIME_LIMIT: Final = _add(
-    "qemu.migration.downtime_limit_seconds", "double", "s", ("migrate", *_STALLS), "downtime-limit, as it was last."
+    "qemu.migration.downtime_limit_seconds", "double", "s", ("migrate", *_STALLS), "Last known downtime-limit."
 )
 REQUIRED_DOWNTIME: Final = _add(
     "qemu.migration.required_downtime_seconds", "double", "s", ("migrate", *_STALLS),
-    "What the last boundary's pending memory takes at the bandwidth of the last seconds.",
+    "Downtime in which the last boundary's pending memory could be sent at the bandwidth of the last seconds.",
 )  # fmt: skip
 REQUIRED_BANDWIDTH: Final = _add(
     "qemu.migration.required_bandwidth_bytes_per_second", "double", "By/s", _STALLS,
-    "What would send that within the downtime limit.",
+    "Bandwidth that would send the same memory within the downtime limit.",
 )  # fmt: skip
-STALLS: Final = _add("qemu.migration.stalls", "int", "{stall}", _ROOT, "Times in which it got no nearer to its end.")
-STALL_REASON: Final = _add(
-    "qemu.migration.stall.reason", "string", "", _STALLS,
-    "`dirty_rate`, `bandwidth_cap`, `no_throughput`, `throttled_max`, `blocked_setup`, `blocked_wait_unplug`,"
-    " `blocked_pre_switchover` or `postcopy_paused`.",
-)  # fmt: skip
+STALLS: Final = _add(
+    "qemu.migration.stalls", "int", "{stall}", _ROOT, "Times in which the migration made no progress towards its end."
+)
+STALL_REASON: Final = _add("qemu.migration.stall.reason", "string", "", _STALLS, f"{_words(StallReason)}.")
 STALL_DURATION: Final = _add(
     "qemu.migration.stall.duration_seconds", "double", "s", _STALLS,
-    "How long it had lasted by then: since the best boundary, or since it waits.",
+    "Duration of the stall by then: since the best boundary, or since the wait began.",
 )  # fmt: skip
 ADVICE: Final = _add(
-    "qemu.migration.advice", "string", "", ("stalled",), "What would end it: a command a line, with its price."
+    "qemu.migration.advice",
+    "string",
+    "",
+    ("stalled",),
+    "Commands that would end the stall, one a line, with their price.",
 )
 DEVICES: Final = _add(
-    "qemu.migration.devices", "int", "{device}", ("migrate", "save and more"),
-    "Devices saved in the downtime; on `save and more`, how many it stands for.",
+    "qemu.migration.devices", "int", "{device}", _DEVICES,
+    "Devices saved in the downtime; on `save.batch`, the number of devices in it.",
 )  # fmt: skip
 DEVICES_SECONDS: Final = _add(
-    "qemu.migration.devices_seconds", "double", "s", ("migrate", "save and more"), "What their saves took together."
+    "qemu.migration.devices_seconds", "double", "s", _DEVICES, "Duration of their saves together."
 )
 SLOWEST_DEVICE: Final = _add(
-    "qemu.migration.slowest_device.idstr", "string", "", ("migrate", "save and more"), "The one that took longest."
+    "qemu.migration.slowest_device.idstr", "string", "", _DEVICES, "Device whose save took longest."
 )
 SLOWEST_DEVICE_SECONDS: Final = _add(
-    "qemu.migration.slowest_device.duration_seconds", "double", "s", ("migrate", "save and more"), "What that took."
+    "qemu.migration.slowest_device.duration_seconds", "double", "s", _DEVICES, "Duration of that save."
 )
 ROUNDS: Final = _add(
-    "qemu.migration.rounds", "int", "{round}", ("migrate", "iterate and more"),
-    "Passes over the dirty bitmap; on `iterate and more`, how many it stands for.",
+    "qemu.migration.rounds", "int", "{round}", ("migrate", "iterate.batch"),
+    "Passes over the dirty bitmap; on `iterate.batch`, the number of rounds in it.",
 )  # fmt: skip
 ROUND: Final = _add(
-    "qemu.migration.round", "int", "", (*_ROUNDS, *_STALLS), "Which round, 1 for the bulk round; of several, the first."
-)
-LAST_ROUND: Final = _add("qemu.migration.last_round", "int", "", _BATCH, "The last of several.")
+    "qemu.migration.round", "int", "", (*_ROUNDS, *_STALLS),
+    "Number of the round, 1 for the bulk round; of a batch, the first.",
+)  # fmt: skip
+LAST_ROUND: Final = _add("qemu.migration.last_round", "int", "", _BATCH, "Number of the batch's last round.")
 BEST_ROUND: Final = _add(
-    "qemu.migration.best_round",
-    "int",
-    "",
-    ("migrate", "iterate and more", *_STALLS),
-    "The round that began with the least pending.",
-)
+    "qemu.migration.best_round", "int", "", ("migrate", "iterate.batch", *_STALLS),
+    "Number of the round that began with the least pending memory.",
+)  # fmt: skip
 BEST_PENDING_BYTES: Final = _add(
-    "qemu.migration.best_pending_bytes", "int", "By", ("migrate", "iterate and more", *_STALLS),
-    "The least memory pending just after a bitmap sync, the bulk round left out.",
+    "qemu.migration.best_pending_bytes", "int", "By", ("migrate", "iterate.batch", *_STALLS),
+    "Least memory pending just after a bitmap sync, without the bulk round.",
 )  # fmt: skip
 ITERATIONS: Final = _add(
     "qemu.migration.iterations", "int", "{iteration}", ("migrate", *_ROUNDS), "Slices (savevm_state_iterate)."
@@ -130,56 +173,72 @@ PENDING_AT_START_BYTES: Final = _add(
     "Memory still to send just after the round's bitmap sync: comparable between rounds.",
 )  # fmt: skip
 PENDING_AT_END_BYTES: Final = _add(
-    "qemu.migration.pending_at_end_bytes", "int", "By", _ROUNDS, "The last value in it; it always falls in a round."
+    "qemu.migration.pending_at_end_bytes", "int", "By", _ROUNDS, "Last value in the round; it falls in every round."
 )
-PENDING_BYTES: Final = _add("qemu.migration.pending_bytes", "int", "By", _STALLS, "At the last boundary.")
+PENDING_BYTES: Final = _add(
+    "qemu.migration.pending_bytes", "int", "By", _STALLS, "Memory pending at the last boundary."
+)
 DIRTIED_BYTES: Final = _add(
     "qemu.migration.dirtied_bytes", "int", "By", (*_ROUNDS, "bitmap_sync"),
-    "Memory newly dirtied: found by the sync, or during the round, by the sync that ended it.",
+    "Newly dirtied memory: found by the sync, or during the round, by the sync that ended it.",
 )  # fmt: skip
 DIRTY_BYTES_PER_SECOND: Final = _add(
     "qemu.migration.dirty_bytes_per_second", "double", "By/s", ("iterate", *_STALLS),
-    "How fast the guest dirtied memory in it; of a stall, in the last round before.",
+    "Rate at which the guest dirtied memory in the round; of a stall, in the round before it.",
 )  # fmt: skip
 BANDWIDTH_BYTES_PER_SECOND: Final = _add(
     "qemu.migration.bandwidth_bytes_per_second", "double", "By/s", (*_ROUNDS, *_STALLS),
-    "Of the round's last bandwidth window; of a stall, smoothed over some seconds.",
+    "Bandwidth of the round's last window; of a stall, smoothed over some seconds.",
 )  # fmt: skip
-RAM_BYTES: Final = _add("qemu.migration.ram_bytes", "int", "By", _ROOT, "The first pending: the guest's memory.")
+RAM_BYTES: Final = _add("qemu.migration.ram_bytes", "int", "By", _ROOT, "First pending bytes: the guest's memory.")
 THRESHOLD_BYTES: Final = _add(
-    "qemu.migration.threshold_bytes", "int", "By", _ROOT, "Pending below it ends the iterate phase (max_size)."
+    "qemu.migration.threshold_bytes", "int", "By", _ROOT, "Pending bytes below which the iterate phase ends (max_size)."
 )
-BITMAP_SYNCS: Final = _add("qemu.migration.bitmap_syncs", "int", "{sync}", _ROOT, "As QEMU's dirty-sync-count.")
-BITMAP_SYNC: Final = _add("qemu.migration.bitmap_sync", "int", "", ("bitmap_sync",), "Which sync, 1 for the first.")
+BITMAP_SYNCS: Final = _add("qemu.migration.bitmap_syncs", "int", "{sync}", _ROOT, "Dirty bitmap syncs.")
+BITMAP_SYNC: Final = _add(
+    "qemu.migration.bitmap_sync", "int", "", ("bitmap_sync",), "Number of the sync, 1 for the first."
+)
 THROTTLES: Final = _add(
-    "qemu.migration.throttles", "int", "{throttle}", _ROOT, "How often auto-converge slowed the guest's CPUs down."
+    "qemu.migration.throttles", "int", "{throttle}", _ROOT, "Times auto-converge slowed the guest's CPUs down further."
+)
+THROTTLE_RATIO: Final = _add(
+    "qemu.migration.throttle_ratio",
+    "double",
+    "1",
+    _ROOT,
+    "Share of time last taken from the guest's CPUs (9.2 and later).",
 )
 POSTCOPY_REQUESTS: Final = _add(
-    "qemu.migration.postcopy_requests", "int", "{page}", _ROOT, "Pages the destination asked for in post-copy."
+    "qemu.migration.postcopy_requests", "int", "{page}", _ROOT, "Pages that the destination requested in post-copy."
 )
 DEVICE_IDSTR: Final = _add(
-    "qemu.migration.device.idstr", "string", "", ("save",), "The device's name (its idstr), unique with the instance."
+    "qemu.migration.device.idstr",
+    "string",
+    "",
+    ("save", "load"),
+    "Name of the device, unique together with its instance.",
 )
 DEVICE_INSTANCE: Final = _add(
     "qemu.migration.device.instance", "int", "", ("save",),
-    "Its instance id (since 8.2). With it the span's length is QEMU's own measure (vmstate_downtime_save),"
-    " without it the time between its section's marks.",
+    "Instance id of the device (8.2 and later). With it, the span's length is QEMU's own measure"
+    " (vmstate_downtime_save), without it the time between the marks of its section.",
 )  # fmt: skip
 INCOMPLETE: Final = _add(
-    "qemu.migration.incomplete", "boolean", "", ("iterate", "setup", "complete_precopy", "postcopy", "bitmap_sync"),
-    "Its end was not seen; the span ends with what is known.",
+    "qemu.migration.incomplete", "boolean", "",
+    ("iterate", *(phase for phase in PhaseName if phase is not PhaseName.ITERATE), "bitmap_sync", "paused"),
+    "True if the end was not seen; the span then ends with the migration.",
 )  # fmt: skip
 OMITTED_SPANS: Final = _add(
-    "qemu.migration.omitted_spans", "int", "{span}", _ROOT, "Spans over the limit of a trace, which were left out."
+    "qemu.migration.omitted_spans", "int", "{span}", _ROOT, "Spans left out because the trace reached its limit."
 )
 LINK: Final = _add(
-    "qemu.migration.link", "string", "", ("links of migrate", "links of migrate.start"),
-    "`retry_of`: the attempt before, which did not complete; `source`, `destination`: the other end of this one.",
+    "qemu.migration.link", "string", "", ("links of migrate",),
+    "`retry_of`: the attempt before, which did not complete; `source`, `destination`: the other end of this migration.",
 )  # fmt: skip
 STACKTRACE: Final = _add(
-    "code.stacktrace", "string", "", ("migrate", "bitmap_sync"), "The backtrace that a hand-written probe printed."
+    "code.stacktrace", "string", "", ("migrate", "bitmap_sync"), "Backtrace that a hand-written probe printed."
 )
 ERROR_TYPE: Final = _add(
     "error.type", "string", "", _ROOT,
-    "Where it failed: `setup_failed`, `iterate_failed`, `complete_precopy_failed`, `postcopy_failed` or `failed`.",
+    "Phase that failed: `setup_failed`, `iterate_failed`, `complete_precopy_failed`, `postcopy_failed` or `failed`.",
 )  # fmt: skip

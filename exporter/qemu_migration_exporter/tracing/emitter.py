@@ -1,4 +1,8 @@
-"""One span at a time through OpenTelemetry's SDK, with ids and times that are given and values that are bounded."""
+"""Spans through OpenTelemetry's SDK, with given ids and times and bounded values.
+
+A span is made when it has ended: `emit` starts and ends it at once, with the probe's times. The SDK asks an id
+generator for ids, so `_GivenIds` holds those of the next span.
+"""
 
 from __future__ import annotations
 
@@ -22,32 +26,30 @@ from opentelemetry.trace import (
 import qemu_migration_exporter
 from qemu_migration_exporter.core.model import ClockKind, Identity
 from qemu_migration_exporter.core.tracking import trace_ids
-from qemu_migration_exporter.tracing import attribute_table as names
+from qemu_migration_exporter.tracing import attribute_table
+from qemu_migration_exporter.tracing.span_attributes import Value
 
 SERVICE_NAME: Final = "qemu-migration"
 
-#: Of a text: a backtrace of sixty frames fits, a line of a stream that goes mad does not.
+#: Maximum attribute length: fits a 60-frame backtrace, truncates garbage.
 _MAX_TEXT: Final = 4_096
-#: Of a span's name, which ends with the name a device gave itself.
+#: Maximum name length: a name may end with one that a device's author chose.
 _MAX_NAME: Final = 128
-#: What "… and N more" takes of that.
+#: Room for "… and N more" in a text that was cut.
 _TAIL: Final = 24
-#: Of OTLP's integers and times.
+#: OTLP's integers and times have 64 bits.
 _MAX_INTEGER: Final = 2**63 - 1
-
-Value = str | bool | int | float
-Attributes = Mapping[str, Value | None]
 
 
 class Reference(NamedTuple):
-    """A link to another migration: its trace, and what that is to this one."""
+    """A link to another migration: its trace and its relation to this one."""
 
     trace_id: str
     relation: str
 
 
 class _GivenIds(IdGenerator):
-    """Give the SDK the ids that were decided for the next span."""
+    """Ids of the next span."""
 
     trace_id = 0
     span_id = 0
@@ -63,18 +65,18 @@ class _GivenIds(IdGenerator):
 
 
 class Emitter:
-    """Make spans that have ended, and hand each to the processors.
+    """Source of ended spans for span processors.
 
     Args:
-        processors: Take the spans; they decide whether to wait or to drop.
-        resource: Who speaks, beside the service's name and version and what OTEL_ variables say. Nothing of this
-            machine is added: a replay's machine has nothing to do with the migration.
+        processors: Receivers of the spans.
+        resource: Attributes of the resource beside the service's name and version and those of OTEL_ variables.
+            Nothing of this machine is added: the machine of a replay has nothing to do with the migration.
     """
 
     def __init__(self, processors: Sequence[SpanProcessor], resource: Mapping[str, str]) -> None:
         self._ids = _GivenIds()
         ours = {"service.name": SERVICE_NAME, "service.version": qemu_migration_exporter.__version__, **resource}
-        limits = SpanLimits()  # what OTEL_ variables say
+        limits = SpanLimits()  # from OTEL_ variables
         self._max_text = min(limits.max_span_attribute_length or _MAX_TEXT, _MAX_TEXT)
         self._provider = TracerProvider(
             resource=Resource(ours).merge(OTELResourceDetector().detect()),
@@ -87,7 +89,7 @@ class Emitter:
         self._tracer: Tracer = self._provider.get_tracer("qemu-migration-exporter", qemu_migration_exporter.__version__)
 
     def is_sampled(self, trace_id: str) -> bool:
-        """Ask the sampler (OTEL_TRACES_SAMPLER) once a trace: its root, which it would decide by, is made last."""
+        """Return the sampler's decision (OTEL_TRACES_SAMPLER) on a trace; its root comes last, too late to decide."""
         decision = self._provider.sampler.should_sample(None, int(trace_id, 16), "migrate").decision
         return decision is Decision.RECORD_AND_SAMPLE
 
@@ -100,51 +102,50 @@ class Emitter:
         *,
         start_ns: int,
         end_ns: int,
-        attributes: Attributes,
+        attributes: Mapping[str, Value | None],
         status: Status | None = None,
         links: Sequence[Reference] = (),
     ) -> None:
-        """Begin and end a span at once, with the times of the probe."""
-        trace_id = int(identity.trace_id, 16)
-        self._ids.trace_id, self._ids.span_id = trace_id, int(span_id, 16)
+        """Make a span; attributes without a value are left out."""
+        self._ids.trace_id, self._ids.span_id = int(identity.trace_id, 16), int(span_id, 16)
         context = None if parent is None else set_span_in_context(NonRecordingSpan(_context(identity.trace_id, parent)))
         given = {key: value for key, value in attributes.items() if value is not None}
         if identity.clock is not ClockKind.PROBE:
-            given[names.CLOCK] = identity.clock.value
+            given[attribute_table.CLOCK] = identity.clock.value
         span = self._tracer.start_span(
-            cut(name, _MAX_NAME),
+            truncate(name, _MAX_NAME),
             context=context,
-            start_time=_time(start_ns),
-            attributes={key: self._plain(value) for key, value in given.items()},
-            links=[Link(_root(each.trace_id), {names.LINK: each.relation}) for each in links],
+            start_time=_clamp_time(start_ns),
+            attributes={key: self._encodable(value) for key, value in given.items()},
+            links=[Link(_root(link.trace_id), {attribute_table.LINK: link.relation}) for link in links],
         )
         if status is not None:
             text = status.description
-            span.set_status(Status(status.status_code, text and cut(text, self._max_text)))
-        span.end(end_time=_time(max(start_ns, end_ns)))
+            span.set_status(Status(status.status_code, text and truncate(text, self._max_text)))
+        span.end(end_time=_clamp_time(max(start_ns, end_ns)))
 
     def close(self) -> None:
-        """Let the processors finish."""
+        """Shut the processors down."""
         self._provider.shutdown()
 
-    def _plain(self, value: Value) -> Value:
-        """Make of a value what OTLP can carry: enumerations are no strings to it, and its integers have 64 bits."""
+    def _encodable(self, value: Value) -> Value:
+        """Return a value that OTLP can encode: plain strings, 64-bit integers."""
         if isinstance(value, str):
-            return cut(value, self._max_text)
+            return truncate(value, self._max_text)
         return value if isinstance(value, bool | float) or abs(value) <= _MAX_INTEGER else float(value)
 
 
-def cut(text: str, most: int) -> str:
-    """Shorten a text to so many characters, and let it say how many are missing; what is no Unicode is replaced."""
+def truncate(text: str, limit: int) -> str:
+    """Return a text of at most this many characters, with the number of those cut off; invalid Unicode is replaced."""
     text = str(text).encode(errors="replace").decode()
-    if len(text) <= most:
+    if len(text) <= limit:
         return text
-    kept = max(0, most - _TAIL)
+    kept = max(0, limit - _TAIL)
     return f"{text[:kept]}… and {len(text) - kept} more"
 
 
-def _time(at_ns: int) -> int:
-    """Keep a time that a damaged line made up within what OTLP can carry."""
+def _clamp_time(at_ns: int) -> int:
+    """Return a time that OTLP can encode; a damaged line may have any."""
     return min(max(at_ns, 0), _MAX_INTEGER)
 
 

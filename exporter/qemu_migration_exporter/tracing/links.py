@@ -1,6 +1,6 @@
-"""Which migration is the other end of which: the same virtual machine, on the other side, at the same time.
+"""Links between the two ends of one migration: the same virtual machine, on the other side, at the same time.
 
-Both ends are seen where a guest moves within a host, and in a replay of both logs.
+Both ends are seen if a guest moves within a host, and in a replay of both logs.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 
 from qemu_migration_exporter.core.model import ClockKind, Identity, Migration, Side
 
-#: Of those that ended; one that is replayed later, or told later, may still be the other end.
-_REMEMBERED: Final = 256
-#: A migration has one other end; a name that many machines share has no more than this.
-_MOST: Final = 4
+#: Ended migrations that are kept, because the log of the other end may be read later.
+_MAX_ENDED: Final = 256
+#: A migration has one other end; more are found only if virtual machines share a name.
+_MAX_COUNTERPARTS: Final = 4
 
-#: What tells machines of one name apart within this program, see `sources.recording.deduplicate`.
+#: Suffix of virtual machines that share a name, see `sources.recording.deduplicate`.
 _ORDINAL: Final = re.compile(r"#\d+$")
 
 
@@ -26,34 +26,34 @@ class _Seen(NamedTuple):
 
 
 class CounterpartIndex:
-    """Remember the migrations that were seen."""
+    """Migrations that run or ended lately, to find the other end of one."""
 
     def __init__(self) -> None:
         self._open: dict[str, Identity] = {}
-        self._ended: deque[_Seen] = deque(maxlen=_REMEMBERED)
+        self._ended: deque[_Seen] = deque(maxlen=_MAX_ENDED)
 
-    def began(self, identity: Identity) -> None:
-        """Note a migration that began, or goes on."""
+    def add(self, identity: Identity) -> None:
+        """Add a migration that began or was resumed."""
         self._open[identity.trace_id] = identity
 
-    def ended(self, migration: Migration) -> None:
-        """Note the end of a migration."""
+    def end(self, migration: Migration) -> None:
+        """Record the end of a migration."""
         self._open.pop(migration.identity.trace_id, None)
         self._ended.append(_Seen(migration.identity, migration.end_ns))
 
-    def of(self, identity: Identity, end_ns: int) -> list[Identity]:
-        """Return the other ends of a migration that goes, or went so far, to `end_ns`."""
-        seen = [*self._ended, *(_Seen(each, None) for each in self._open.values())]
+    def find(self, identity: Identity, end_ns: int) -> list[Identity]:
+        """Return the other ends of a migration that lasted until `end_ns`."""
+        seen = [*self._ended, *(_Seen(running, None) for running in self._open.values())]
         return [
             other.identity
             for other in seen
-            if _is_other_end(identity, other.identity)
+            if _are_two_ends(identity, other.identity)
             and other.identity.start_ns <= end_ns
             and (other.end_ns is None or identity.start_ns <= other.end_ns)
-        ][:_MOST]
+        ][:_MAX_COUNTERPARTS]
 
 
-def _is_other_end(one: Identity, other: Identity) -> bool:
+def _are_two_ends(one: Identity, other: Identity) -> bool:
     if ClockKind.RECONSTRUCTED in {one.clock, other.clock}:
         return False  # their times are not comparable
     if {one.side, other.side} != {Side.SOURCE, Side.DESTINATION}:

@@ -1,90 +1,157 @@
-"""What spans say of a migration, a round and a stall."""
+"""Span attributes for migrations, rounds and stalls."""
 
 from __future__ import annotations
 
-from qemu_migration_exporter.core.model import Identity, Migration, PhaseName, Result, Round, Stall
+from collections.abc import Iterable, Sequence
+
+from qemu_migration_exporter.core.model import (
+    Device,
+    DowntimePart,
+    Identity,
+    Migration,
+    PhaseName,
+    Result,
+    Round,
+    Stall,
+)
 from qemu_migration_exporter.present.advice import advice_for
-from qemu_migration_exporter.tracing import attribute_table as names
-from qemu_migration_exporter.tracing.emitter import Value
-from qemu_migration_exporter.tracing.trace_limits import device_attributes
+from qemu_migration_exporter.tracing import attribute_table as attributes
+
+Value = str | bool | int | float
+Attributes = dict[str, Value | None]
 
 
 def error_type(migration: Migration) -> str:
-    """Class a failure by where it happened: a bounded set, as error.type has to be."""
-    names_of_phases = [phase.name for phase in migration.phases if phase.name is not PhaseName.CLEANUP]
-    return f"{names_of_phases[-1]}_failed" if names_of_phases else "failed"
+    """Return a low-cardinality `error.type`: the phase that failed."""
+    phases = [phase.name for phase in migration.phases if phase.name is not PhaseName.CLEANUP]
+    return f"{phases[-1]}_failed" if phases else "failed"
 
 
-def described(identity: Identity) -> dict[str, Value | None]:
-    """Say whose migration it is: on its first span, and on its last."""
+def identity_attributes(identity: Identity) -> Attributes:
+    """Return the attributes that identify a migration, for its first and its last span."""
     return {
-        names.VM_NAME: identity.vm,
-        names.VM_UUID: identity.uuid,
-        names.SIDE: identity.side,
+        attributes.VM_NAME: identity.vm,
+        attributes.VM_UUID: identity.uuid,
+        attributes.KIND: identity.kind,
+        attributes.SIDE: identity.side,
+        attributes.RETRY_OF: identity.retry_of,
     }
 
 
-def summed_up(migration: Migration) -> dict[str, Value | None]:
-    """Say what came of it."""
+def migration_attributes(migration: Migration) -> Attributes:
+    """Return the attributes of a migration that ended."""
     progress = migration.progress
     return {
-        names.RESULT: migration.result,
-        names.RESULT_INFERRED: migration.result_inferred,
-        names.PARTIAL: migration.partial,
-        names.MODE: progress.mode,
-        names.DURATION: _seconds(migration.duration_ns),
-        names.SETUP: _seconds(migration.setup_ns),
-        names.DOWNTIME: _seconds(migration.downtime_ns),
-        names.DOWNTIME_LIMIT: progress.downtime_limit_seconds,
+        attributes.RESULT: migration.result,
+        attributes.RESULT_INFERRED: migration.result_inferred,
+        attributes.PARTIAL: migration.partial,
+        attributes.MODE: progress.mode,
+        attributes.DURATION: _seconds(migration.duration_ns),
+        attributes.SETUP: _seconds(migration.setup_ns),
+        attributes.DOWNTIME: _seconds(migration.downtime_ns),
+        attributes.BLACKOUT: _seconds(migration.blackout_ns),
+        attributes.PAUSES: len(migration.pauses) or None,
+        **_downtime_attributes(migration.downtime_parts),
+        attributes.DOWNTIME_LIMIT: progress.downtime_limit_seconds,
         **device_attributes(migration.devices),
-        names.ROUNDS: migration.rounds[-1].number if migration.rounds else 0,
-        names.BITMAP_SYNCS: progress.bitmap_syncs,
-        names.ITERATIONS: progress.iterations,
-        names.TRANSFERRED_BYTES: progress.transferred_bytes,
-        names.RAM_BYTES: progress.ram_bytes,
-        names.THRESHOLD_BYTES: progress.threshold_bytes,
-        names.BEST_PENDING_BYTES: progress.verdict.best_pending_bytes,
-        names.BEST_ROUND: progress.verdict.best_round,
-        names.REQUIRED_DOWNTIME: progress.verdict.required_downtime_seconds,
-        names.STALLS: len(migration.stalls),
-        names.THROTTLES: progress.throttles,
-        names.POSTCOPY_REQUESTS: progress.postcopy_requests,
-        names.STACKTRACE: "\n".join(migration.identity.stacktrace) or None,
-        names.ERROR_TYPE: error_type(migration) if migration.result is Result.FAILED else None,
+        attributes.ROUNDS: migration.rounds[-1].number if migration.rounds else 0,
+        attributes.BITMAP_SYNCS: progress.bitmap_syncs,
+        attributes.ITERATIONS: progress.iterations,
+        attributes.TRANSFERRED_BYTES: progress.transferred_bytes,
+        attributes.RAM_BYTES: progress.ram_bytes,
+        attributes.THRESHOLD_BYTES: progress.threshold_bytes,
+        attributes.BEST_PENDING_BYTES: progress.verdict.best_pending_bytes,
+        attributes.BEST_ROUND: progress.verdict.best_round,
+        attributes.REQUIRED_DOWNTIME: progress.verdict.required_downtime_seconds,
+        attributes.STALLS: len(migration.stalls),
+        attributes.THROTTLES: progress.throttles,
+        attributes.THROTTLE_RATIO: progress.throttle_ratio,
+        attributes.POSTCOPY_REQUESTS: progress.postcopy_requests,
+        attributes.STACKTRACE: "\n".join(migration.identity.stacktrace) or None,
+        attributes.ERROR_TYPE: error_type(migration) if migration.result is Result.FAILED else None,
     }
 
 
-def of_round(each: Round) -> dict[str, Value | None]:
-    """Say what was sent and dirtied in a round."""
+def round_attributes(round_: Round) -> Attributes:
+    """Return the attributes of a round; its number is first, because Jaeger shows the first attributes in a line."""
     return {
-        names.ROUND: each.number,
-        names.ITERATIONS: each.iterations,
-        names.TRANSFERRED_BYTES: each.transferred_bytes,
-        names.PENDING_AT_START_BYTES: each.pending_at_start_bytes,
-        names.PENDING_AT_END_BYTES: each.pending_at_end_bytes,
-        names.DIRTIED_BYTES: each.dirtied_bytes,
-        names.DIRTY_BYTES_PER_SECOND: each.dirty_bytes_per_second,
-        names.BANDWIDTH_BYTES_PER_SECOND: each.bandwidth_bytes_per_second,
-        names.INCOMPLETE: True if each.end_ns is None else None,
+        attributes.ROUND: round_.number,
+        attributes.ITERATIONS: round_.iterations,
+        attributes.TRANSFERRED_BYTES: round_.transferred_bytes,
+        attributes.PENDING_AT_START_BYTES: round_.pending_at_start_bytes,
+        attributes.PENDING_AT_END_BYTES: round_.pending_at_end_bytes,
+        attributes.DIRTIED_BYTES: round_.dirtied_bytes,
+        attributes.DIRTY_BYTES_PER_SECOND: round_.dirty_bytes_per_second,
+        attributes.BANDWIDTH_BYTES_PER_SECOND: round_.bandwidth_bytes_per_second,
+        attributes.INCOMPLETE: True if round_.end_ns is None else None,
     }
 
 
-def of_stall(identity: Identity, stall: Stall, at_ns: int) -> dict[str, Value | None]:
-    """Say what a stall was judged by; what would end it, as long as it holds."""
+def batch_attributes(rounds: Sequence[Round]) -> Attributes:
+    """Return the sums of consecutive rounds."""
+    first, last = rounds[0], rounds[-1]
+    boundaries = [
+        (round_.pending_at_start_bytes, round_.number) for round_ in rounds if round_.pending_at_start_bytes is not None
+    ]
+    best_bytes, best_round = min(boundaries) if boundaries else (None, None)
     return {
-        names.STALL_REASON: stall.reason,
-        names.STALL_DURATION: _seconds(at_ns - stall.since_ns),
-        names.ROUND: stall.round,
-        names.PENDING_BYTES: stall.pending_bytes,
-        names.BEST_PENDING_BYTES: stall.best_pending_bytes,
-        names.BEST_ROUND: stall.best_round,
-        names.DIRTY_BYTES_PER_SECOND: stall.dirty_bytes_per_second,
-        names.BANDWIDTH_BYTES_PER_SECOND: stall.bandwidth_bytes_per_second,
-        names.DOWNTIME_LIMIT: stall.downtime_limit_seconds,
-        names.REQUIRED_DOWNTIME: stall.required_downtime_seconds,
-        names.REQUIRED_BANDWIDTH: stall.required_bandwidth_bytes_per_second,
-        names.ADVICE: "\n".join(map(str, advice_for(identity, stall))) or None if stall.end_ns is None else None,
+        attributes.ROUNDS: len(rounds),
+        attributes.ROUND: first.number,
+        attributes.LAST_ROUND: last.number,
+        attributes.ITERATIONS: sum(round_.iterations for round_ in rounds),
+        attributes.TRANSFERRED_BYTES: _sum(round_.transferred_bytes for round_ in rounds),
+        attributes.PENDING_AT_START_BYTES: first.pending_at_start_bytes,
+        attributes.PENDING_AT_END_BYTES: last.pending_at_end_bytes,
+        attributes.BEST_PENDING_BYTES: best_bytes,
+        attributes.BEST_ROUND: best_round,
+        attributes.DIRTIED_BYTES: _sum(round_.dirtied_bytes for round_ in rounds),
+        attributes.BANDWIDTH_BYTES_PER_SECOND: last.bandwidth_bytes_per_second,
     }
+
+
+def device_attributes(devices: Sequence[Device]) -> Attributes:
+    """Return the time of devices in the downtime and the slowest of them; all are None without devices."""
+    timed = [(device.duration_ns, device.name) for device in devices if device.duration_ns is not None]
+    slowest_ns, slowest = max(timed, key=lambda pair: pair[0], default=(None, None))
+    return {
+        attributes.DEVICES: len(devices) or None,
+        attributes.DEVICES_SECONDS: sum(duration_ns for duration_ns, _ in timed) / 1e9 if timed else None,
+        attributes.SLOWEST_DEVICE: slowest,
+        attributes.SLOWEST_DEVICE_SECONDS: _seconds(slowest_ns),
+    }
+
+
+def stall_attributes(identity: Identity, stall: Stall, at_ns: int) -> Attributes:
+    """Return the evidence of a stall, and as long as it holds, what would end it."""
+    advice = advice_for(identity, stall) if stall.end_ns is None else ()
+    return {
+        attributes.VM_NAME: identity.vm,
+        attributes.STALL_REASON: stall.reason,
+        attributes.STALL_DURATION: _seconds(at_ns - stall.since_ns),
+        attributes.ROUND: stall.round,
+        attributes.PENDING_BYTES: stall.pending_bytes,
+        attributes.BEST_PENDING_BYTES: stall.best_pending_bytes,
+        attributes.BEST_ROUND: stall.best_round,
+        attributes.DIRTY_BYTES_PER_SECOND: stall.dirty_bytes_per_second,
+        attributes.BANDWIDTH_BYTES_PER_SECOND: stall.bandwidth_bytes_per_second,
+        attributes.DOWNTIME_LIMIT: stall.downtime_limit_seconds,
+        attributes.REQUIRED_DOWNTIME: stall.required_downtime_seconds,
+        attributes.REQUIRED_BANDWIDTH: stall.required_bandwidth_bytes_per_second,
+        attributes.ADVICE: "\n".join(map(str, advice)) or None,
+    }
+
+
+def _downtime_attributes(parts: Sequence[DowntimePart]) -> Attributes:
+    return {
+        attribute: _seconds(_sum(part.end_ns - part.start_ns for part in parts if part.name is name))
+        for name, attribute in attributes.DOWNTIME_PARTS.items()
+    }
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    """Add up what is known; None if nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def _seconds(duration_ns: int | None) -> float | None:

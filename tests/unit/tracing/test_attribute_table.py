@@ -1,4 +1,4 @@
-"""The documented table of span attributes, against what the spans of every recording carry."""
+"""Table of span attributes, compared with the spans of every recording."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _TYPES = {"string": "stringValue", "boolean": "boolValue", "int": "intValue", "d
 
 
 def _carried(recording: Recording) -> Iterator[tuple[str, str, str]]:
-    """Give the attributes of all spans and links: on what, their name, their type."""
+    """Yield the attributes of all spans and links: the span's name, the attribute's name, its type."""
     for span in run([recording.data], vm=recording.name).all_spans:
-        name = "save" if span["name"].startswith("save ") else span["name"]
+        name = span["name"].partition(" ")[0]
         places: list[tuple[str, list[dict[str, Any]]]] = [(name, span.get("attributes", []))]
         places += [(f"links of {name}", link["attributes"]) for link in span.get("links", [])]
         for place, pairs in places:
@@ -27,9 +27,8 @@ def _carried(recording: Recording) -> Iterator[tuple[str, str, str]]:
                 yield place, pair["key"], next(iter(pair["value"]))
 
 
-@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda each: each.name)
-def test_spans_carry_what_the_table_says_and_nothing_else(recording: Recording) -> None:
-    """Names, types, and on which spans."""
+@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
+def test_spans_have_the_attributes_of_the_table(recording: Recording) -> None:
     table = {each.name: each for each in attribute_table.TABLE}
     for place, name, kind in _carried(recording):
         row = table[name]
@@ -37,13 +36,13 @@ def test_spans_carry_what_the_table_says_and_nothing_else(recording: Recording) 
         assert kind == _TYPES[row.type], name
 
 
-def test_the_reference_is_what_the_table_makes() -> None:
-    """`make reference` was run."""
+def test_reference_is_up_to_date() -> None:
+    """`make reference` writes it."""
     assert attributes_reference.text() == DOCUMENT.read_text(encoding="utf-8")
 
 
 def test_names_follow_opentelemetrys_rules() -> None:
-    """Each once, in lower case with dots and underscores, none the namespace of another; the unit is in the name."""
+    """Unique, lower case, no name the namespace of another, and the unit in the name."""
     names = [each.name for each in attribute_table.TABLE]
 
     assert len(set(names)) == len(names)

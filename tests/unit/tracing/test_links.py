@@ -21,17 +21,17 @@ from tests.support.paths import DATA
 
 
 def _at(data: bytes, seconds: int) -> bytes:
-    """Let a log be of another time."""
+    """Shift the times of a log."""
     return re.sub(rb"@(\d+)\.", lambda match: b"@%d." % (int(match[1]) + seconds), data)
 
 
 SOURCE = made("8.2-completed")
-#: It listened for an hour before.
+#: It began to listen an hour earlier.
 DESTINATION = _at(made("8.2-destination"), -3_600)
 
 
 def _links(spans: list[dict[str, Any]]) -> dict[tuple[str, str], list[tuple[str, str]]]:
-    """Say what each trace's first and last span link to: what it is, and which trace."""
+    """Return the relation and the trace that the first and the last span of every trace link to."""
     return {
         (span["name"], span["traceId"]): [
             (link["attributes"][0]["value"]["stringValue"], link["traceId"]) for link in span.get("links", [])
@@ -42,7 +42,7 @@ def _links(spans: list[dict[str, Any]]) -> dict[tuple[str, str], list[tuple[str,
 
 
 def _read(*streams: tuple[str, bytes], name_process: ProcessResolver | None = None) -> list[dict[str, Any]]:
-    """Read streams, each by its name, one after the other into one sink; return the spans."""
+    """Read streams by name, one after the other, into one sink; return the spans."""
     out = io.StringIO()
     sink = SpansSink([BlockingSpanProcessor(OtlpJsonWriter(out))])
     for vm, data in streams:
@@ -50,20 +50,23 @@ def _read(*streams: tuple[str, bytes], name_process: ProcessResolver | None = No
         sink.apply([*stream.feed(data), *stream.close()])
     sink.close()
     requests = map(json.loads, out.getvalue().splitlines())
-    return [span for each in requests for span in each["resourceSpans"][0]["scopeSpans"][0]["spans"]]
+    return [span for request in requests for span in request["resourceSpans"][0]["scopeSpans"][0]["spans"]]
 
 
-def test_a_retry_links_to_the_attempt_before() -> None:
-    """From its first span, which leaves at once, and from its last."""
+def test_retry_links_to_the_attempt_before() -> None:
+    """Only from the root: Jaeger would list a running retry under a span without a reference, `setup`."""
     spans = _read(("web-42", made("7.2-two-attempts")))
     first, second = [span["traceId"] for span in spans if span["name"] == "migrate"]
 
     assert _links(spans) == {
         ("migrate.start", first): [],
         ("migrate", first): [],
-        ("migrate.start", second): [("retry_of", first)],
+        ("migrate.start", second): [],
         ("migrate", second): [("retry_of", first)],
     }
+    starts = [span for span in spans if span["name"] == "migrate.start"]
+    retries = [pair["value"]["stringValue"] for pair in starts[1]["attributes"] if pair["key"].endswith(".retry_of")]
+    assert retries == [first]
     (link,) = next(span for span in spans if span["name"] == "migrate" and span["traceId"] == second)["links"]
     assert link["spanId"] == trace_ids.root_span(first)
 
@@ -78,8 +81,8 @@ def test_a_retry_links_to_the_attempt_before() -> None:
         (("web-42", "web-42"), -3_600, False),
     ],
 )
-def test_the_two_ends_of_a_migration_are_linked(vms: tuple[str, str], seconds: int, *, is_linked: bool) -> None:
-    """The same machine at the same time; the one that is told later links to the other."""
+def test_two_ends_of_a_migration_are_linked(vms: tuple[str, str], seconds: int, *, is_linked: bool) -> None:
+    """The same machine at the same time; the end that is read later links to the other."""
     spans = _read((vms[0], SOURCE), (vms[1], _at(DESTINATION, seconds)))
     source, destination = [span["traceId"] for span in spans if span["name"] == "migrate"]
 
@@ -88,8 +91,8 @@ def test_the_two_ends_of_a_migration_are_linked(vms: tuple[str, str], seconds: i
     assert links["migrate", destination] == ([("source", source)] if is_linked else [])
 
 
-def test_both_ends_link_to_each_other_where_both_run() -> None:
-    """As when a guest moves within a host."""
+def test_both_ends_link_if_both_run() -> None:
+    """A guest may move within a host."""
     recording = (DATA / "qemu-10.0-bpftrace-nonconverging.log").read_bytes()
 
     spans = _read(("probe", recording), name_process=lambda _process: ("web-42", "3f5c"))
@@ -97,14 +100,13 @@ def test_both_ends_link_to_each_other_where_both_run() -> None:
     source, destination = [span["traceId"] for span in spans if span["name"] == "migrate.start"]
     assert _links(spans) == {
         ("migrate.start", source): [],
-        ("migrate.start", destination): [("source", source)],
+        ("migrate.start", destination): [],
         ("migrate", source): [("destination", destination)],
         ("migrate", destination): [("source", source)],
     }
 
 
-def test_machines_of_one_name_are_told_apart_by_their_uuids() -> None:
-    """Where both are known."""
+def test_uuids_distinguish_machines_of_one_name() -> None:
     recording = (DATA / "qemu-10.0-bpftrace-nonconverging.log").read_bytes()
 
     spans = _read(("probe", recording), name_process=lambda process: ("web-42", f"uuid of {process}"))
@@ -112,8 +114,7 @@ def test_machines_of_one_name_are_told_apart_by_their_uuids() -> None:
     assert not any(_links(spans).values())
 
 
-def test_a_replay_of_both_logs_links_them(tmp_path: Path) -> None:
-    """They have the same name in two directories."""
+def test_replay_of_both_logs_links_them(tmp_path: Path) -> None:
     for name, data in (("a", SOURCE), ("b", DESTINATION)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "web-42.log").write_bytes(data)

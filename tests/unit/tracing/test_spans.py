@@ -1,31 +1,37 @@
-"""What the spans say, beside their golden files: attributes, statuses, sampling, resource."""
+"""Spans beyond their golden files: attributes, statuses, sampling, resource."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from opentelemetry.trace import StatusCode
+from qemu_migration_exporter.core.changes import Change, MigrationEnded, RoundEnded
+from qemu_migration_exporter.core.model import DowntimePart, DowntimePartName, Pause, PauseCause
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.tracing.export.blocking import BlockingSpanProcessor
 from qemu_migration_exporter.tracing.export.json_lines import OtlpJsonWriter
 from qemu_migration_exporter.tracing.spans import SpansSink
 
+from tests.support.kept_spans import KeptSpans
 from tests.support.paths import DATA
 from tests.support.recordings import run
 
 
 def _attributes(span: dict[str, Any]) -> dict[str, Any]:
-    return {each["key"]: next(iter(each["value"].values())) for each in span["attributes"]}
+    return {pair["key"]: next(iter(pair["value"].values())) for pair in span["attributes"]}
 
 
 def _spans(recording: str) -> list[dict[str, Any]]:
     return run([(DATA / recording).read_bytes()], vm="web-42").all_spans
 
 
-def test_a_migration_that_failed_is_an_error_with_a_bounded_type_and_qemus_own_text() -> None:
-    """Only a failure is an error; its type is a word of a small set, its text is QEMU's."""
+def test_failed_migration_is_an_error_with_qemus_text() -> None:
+    """The type is one of a small set, as OpenTelemetry asks for."""
     *_, root = _spans("qemu-7.2-log-destination-killed.log")
 
     assert root["name"] == "migrate"
@@ -34,15 +40,15 @@ def test_a_migration_that_failed_is_an_error_with_a_bounded_type_and_qemus_own_t
 
 
 @pytest.mark.parametrize("recording", ["qemu-7.2-log-cancelled.log", "qemu-7.2-log-idle.log"])
-def test_a_migration_that_completed_or_was_cancelled_has_no_status(recording: str) -> None:
-    """UNSET, as OpenTelemetry asks of everything that is no error."""
+def test_completed_or_cancelled_has_no_status(recording: str) -> None:
+    """UNSET, as OpenTelemetry asks for."""
     *_, root = _spans(recording)
 
     assert root["status"] == {}
 
 
 def test_backtraces_become_code_stacktrace() -> None:
-    """A hand-written script's backtraces stand at the spans they were printed for."""
+    """A hand-written script prints them with the events of the spans."""
     spans = _spans("qemu-kvm-2.6-systemtap.log")
 
     frames = [_attributes(span)["code.stacktrace"] for span in spans if span["name"] == "bitmap_sync"]
@@ -54,15 +60,15 @@ def test_backtraces_become_code_stacktrace() -> None:
     assert "qmp_marshal_migrate" in _attributes(spans[-1])["code.stacktrace"]
 
 
-def test_spans_of_a_stream_without_times_say_so() -> None:
-    """Nobody takes a reconstructed time for a measured one."""
+def test_reconstructed_clock_is_marked() -> None:
+    """A reconstructed time must not pass for a measured one."""
     spans = _spans("qemu-kvm-2.6-systemtap.log")
 
     assert {_attributes(span)["qemu.migration.clock"] for span in spans} == {"reconstructed"}
 
 
-def test_a_recording_that_is_cut_sends_its_open_spans_and_marks_them() -> None:
-    """What the end of the stream cut off ends there, inside its parent."""
+def test_cut_recording_sends_open_spans_marked() -> None:
+    """They end with the stream, inside their parent."""
     data = (DATA / "qemu-7.2-log-nonconverging.log").read_bytes()
     spans = run([data[: len(data) // 2]], vm="web-42").all_spans
 
@@ -72,8 +78,7 @@ def test_a_recording_that_is_cut_sends_its_open_spans_and_marks_them() -> None:
     assert last_round["endTimeUnixNano"] == root["endTimeUnixNano"]
 
 
-def test_a_recording_that_ends_in_setup_sends_that_phase_marked() -> None:
-    """The phase that was open when the stream ended is there too."""
+def test_open_phase_is_sent_marked() -> None:
     lines = (DATA / "qemu-7.2-log-idle.log").read_bytes().splitlines(keepends=True)
     until = next(number for number, line in enumerate(lines) if b"savevm_state_setup" in line)
     spans = run(lines[: until + 1], vm="web-42").all_spans
@@ -93,8 +98,8 @@ def _written(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
     return out.getvalue()
 
 
-def test_the_resource_names_the_service_and_what_the_operator_added(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of this machine is in it unless the operator's variables say so."""
+def test_resource_has_service_and_operators_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of this machine, unless a variable has it."""
     line = _written(monkeypatch, OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=lab")
 
     attributes = {
@@ -105,6 +110,129 @@ def test_the_resource_names_the_service_and_what_the_operator_added(monkeypatch:
     assert attributes["service.name"] == "qemu-migration"
 
 
-def test_a_trace_that_is_not_sampled_sends_nothing_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sampler decides once for the whole trace, before its root exists."""
+def test_unsampled_trace_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sampler decides once per trace, before its root exists."""
     assert _written(monkeypatch, OTEL_TRACES_SAMPLER="parentbased_always_off") == ""
+
+
+def _sink() -> tuple[SpansSink, KeptSpans]:
+    kept = KeptSpans()
+    return SpansSink([kept]), kept
+
+
+def _changes(recording: str) -> list[Change]:
+    stream = Stream("x", vm="web-42")
+    return [*stream.feed((DATA / recording).read_bytes()), *stream.close()]
+
+
+def _errors(kept: KeptSpans) -> list[str]:
+    return [span.name for span in kept.spans if span.status.status_code is StatusCode.ERROR]
+
+
+def test_round_in_which_a_migration_fails_is_an_error() -> None:
+    sink, kept = _sink()
+    sink.apply(_changes("qemu-7.2-log-destination-killed.log"))
+
+    assert _errors(kept) == ["iterate", "migrate"]
+
+
+def test_rounds_of_a_completed_migration_are_no_errors() -> None:
+    sink, kept = _sink()
+    sink.apply(_changes("qemu-7.2-log-idle.log"))
+
+    assert _errors(kept) == []
+
+
+def test_running_stall_is_an_error_with_its_vm() -> None:
+    """Jaeger marks the trace while the migration is stuck, and finds it by the name of the machine."""
+    sink, kept = _sink()
+    sink.apply(
+        change for change in _changes("qemu-7.2-log-nonconverging.log") if not isinstance(change, MigrationEnded)
+    )
+
+    assert _errors(kept) == ["stalled"]
+    (stalled,) = [span for span in kept.spans if span.name == "stalled"]
+    assert stalled.status.description == "stalled: bandwidth_cap"
+    assert stalled.attributes
+    assert stalled.attributes["qemu.vm.name"] == "web-42"
+
+
+def _newest(kept: KeptSpans) -> list[object]:
+    return [
+        span.attributes["qemu.migration.round"] for span in kept.spans if span.attributes and span.name == "iterate"
+    ]
+
+
+@pytest.mark.parametrize("step", [lambda sink: [sink.tick(0) for _ in range(2)], lambda sink: sink.interrupt(0)])
+def test_newest_round_does_not_wait_for_long(step: Callable[[SpansSink], object]) -> None:
+    sink, kept = _sink()
+    changes = _changes("qemu-7.2-log-nonconverging.log")
+    last = max(
+        number for number, change in enumerate(changes) if isinstance(change, RoundEnded) and change.round.number == 3
+    )
+    sink.apply(changes[: last + 1])
+    sink.tick(0)
+    assert _newest(kept) == [1, 2]
+
+    step(sink)
+
+    assert _newest(kept) == [1, 2, 3]
+
+
+def _with(**facts: Any) -> KeptSpans:  # noqa: ANN401 - fields of a migration
+    """Return the spans of an idle guest's migration with other facts at its end."""
+    *before, ended = _changes("qemu-7.2-log-idle.log")
+    assert isinstance(ended, MigrationEnded)
+    sink, kept = _sink()
+    sink.apply([*before, replace(ended, migration=replace(ended.migration, **facts))])
+    return kept
+
+
+def test_pauses_other_than_the_downtime_have_spans() -> None:
+    pauses = (
+        Pause(start_ns=10, end_ns=30, by=PauseCause.SUSPENDED),
+        Pause(start_ns=40, end_ns=50, by=PauseCause.DOWNTIME),
+        Pause(start_ns=60, end_ns=None, by=PauseCause.IO_ERROR),
+    )
+    kept = _with(pauses=pauses, blackout_ns=2_500_000_000)
+
+    paused = [span for span in kept.spans if span.name == "paused"]
+    assert [dict(span.attributes or {}) for span in paused] == [
+        {"qemu.migration.pause.cause": "suspended"},
+        {"qemu.migration.pause.cause": "io-error", "qemu.migration.incomplete": True},
+    ]
+    root = dict(kept.spans[-1].attributes or {})
+    assert (root["qemu.migration.pauses"], root["qemu.migration.blackout_seconds"]) == (3, 2.5)
+    assert paused[1].end_time == kept.spans[-1].end_time
+
+
+def test_downtime_parts_are_attributes_and_spans() -> None:
+    """Time without a name has no span: it is a gap, and a number on the root."""
+    name = DowntimePartName
+    parts = [(name.STOP, 0, 5), (name.RAM, 5, 9), (name.UNACCOUNTED, 9, 11), (name.DESTINATION, 11, 20)]
+    kept = _with(
+        downtime_parts=tuple(
+            DowntimePart(name=part, start_ns=start * 10**9, end_ns=end * 10**9) for part, start, end in parts
+        )
+    )
+
+    seconds = {
+        key.removeprefix("qemu.migration.downtime."): value
+        for key, value in (kept.spans[-1].attributes or {}).items()
+        if key.startswith("qemu.migration.downtime.")
+    }
+    assert seconds == {"stop_seconds": 5, "ram_seconds": 4, "destination_seconds": 9, "unaccounted_seconds": 2}
+    names = [span.name for span in kept.spans]
+    assert names.count("destination") == names.count("stop") == names.count("ram") == 1
+    assert "unaccounted" not in names
+
+
+def test_loads_of_a_destination_have_spans() -> None:
+    parts = tuple(
+        DowntimePart(name=DowntimePartName.DEVICE, start_ns=number, end_ns=number + 1, device=f"virtio-{number}")
+        for number in range(2)
+    )
+    kept = _with(devices=(), downtime_parts=parts)
+
+    loads = [span for span in kept.spans if span.name.startswith("load ")]
+    assert [span.name for span in loads] == ["load virtio-0", "load virtio-1"]

@@ -1,4 +1,4 @@
-"""How large a trace may become, and what it says of the rest."""
+"""Limits on the size of a trace, and what it has of the rest."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from qemu_migration_exporter.core.model import (
     Verdict,
 )
 from qemu_migration_exporter.core.tracking.stream import Stream
-from qemu_migration_exporter.tracing.emitter import cut
+from qemu_migration_exporter.tracing.emitter import truncate
 from qemu_migration_exporter.tracing.export.blocking import BlockingSpanProcessor
 from qemu_migration_exporter.tracing.export.json_lines import OtlpJsonWriter
 from qemu_migration_exporter.tracing.spans import SpansSink
@@ -61,7 +61,7 @@ PROGRESS = Progress(
 
 
 def migration(*rounds: Round, devices: Iterable[Device] = (), end_ns: int = 1_000 * SECOND) -> Migration:
-    """Make a migration that completed."""
+    """Return a migration that completed."""
     return Migration(
         identity=IDENTITY, result=Result.COMPLETED, result_inferred=False, partial=False, error=None, outcome_ns=end_ns,
         end_ns=end_ns, setup_ns=None, downtime_ns=None, downtime_start_ns=None, progress=PROGRESS, rounds=rounds,
@@ -70,7 +70,7 @@ def migration(*rounds: Round, devices: Iterable[Device] = (), end_ns: int = 1_00
 
 
 def round_of(number: int, seconds: int = 7) -> Round:
-    """Make a round; by default each takes seven seconds, and the fifth has the least pending."""
+    """Return a round of seven seconds; the fifth has the least pending."""
     start_ns = SECOND + (number - 1) * seconds * SECOND
     return Round(
         number=number, start_ns=start_ns, end_ns=start_ns + seconds * SECOND, iterations=2, transferred_bytes=100,
@@ -80,12 +80,12 @@ def round_of(number: int, seconds: int = 7) -> Round:
 
 
 def ended(number: int) -> RoundEnded:
-    """Tell of a round that ended."""
+    """Return the end of a round."""
     return RoundEnded(IDENTITY.trace_id, round_of(number))
 
 
 class Sent:
-    """A sink with limits, and the spans it sent."""
+    """A sink with limits and its spans."""
 
     def __init__(self, **limits: int) -> None:
         self._out = io.StringIO()
@@ -93,23 +93,20 @@ class Sent:
         self.sink = SpansSink([self._delivery], limits=TraceLimits(**limits))
 
     def apply(self, *changes: Change) -> None:
-        """Give it changes."""
         self.sink.apply(changes)
 
     @property
     def spans(self) -> list[dict[str, Any]]:
-        """What it has sent so far."""
+        """Spans so far."""
         self._delivery.force_flush()
         requests = map(json.loads, self._out.getvalue().splitlines())
         return [span for each in requests for span in each["resourceSpans"][0]["scopeSpans"][0]["spans"]]
 
     @property
     def names(self) -> list[str]:
-        """Their names."""
         return [span["name"] for span in self.spans]
 
     def attributes(self, name: str) -> list[dict[str, Any]]:
-        """The attributes of the spans of one name."""
         return [
             {
                 pair["key"].removeprefix("qemu.migration."): next(iter(pair["value"].values()))
@@ -120,15 +117,14 @@ class Sent:
         ]
 
 
-def test_rounds_past_the_limit_leave_once_a_minute_as_one_span_that_says_how_many() -> None:
-    """Those that ended in the same minute of the migration; the sums are theirs."""
+def test_rounds_beyond_the_limit_share_a_span_a_minute() -> None:
     sent = Sent(max_rounds=3)
     sent.apply(Started(IDENTITY), *map(ended, range(1, 20)))
-    assert sent.names == ["migrate.start", *["iterate"] * 3, *["iterate and more"] * 2]
+    assert sent.names == ["migrate.start", *["iterate"] * 3, *["iterate.batch"] * 2]
 
     sent.apply(MigrationEnded(IDENTITY.trace_id, migration(*map(round_of, range(1, 20)))))
 
-    batches = sent.attributes("iterate and more")
+    batches = sent.attributes("iterate.batch")
     assert [(each["round"], each["last_round"], each["rounds"]) for each in batches] == [
         ("4", "8", "5"),
         ("9", "17", "9"),
@@ -140,11 +136,11 @@ def test_rounds_past_the_limit_leave_once_a_minute_as_one_span_that_says_how_man
         "dirtied_bytes": "50", "bandwidth_bytes_per_second": 7.0,
     }  # fmt: skip
     assert sent.attributes("migrate")[0]["rounds"] == "19"
-    assert tree(sent.spans).count("iterate and more") == 3
+    assert tree(sent.spans).count("iterate.batch") == 3
 
 
-def test_a_minute_that_is_over_is_sent_though_no_round_ends_any_more() -> None:
-    """A migration whose next round takes an hour shows those before it."""
+def test_batch_leaves_when_its_minute_is_over() -> None:
+    """A migration whose next round takes an hour shows the rounds before it."""
     sent = Sent(max_rounds=0)
     sent.apply(Started(IDENTITY), ended(1), ended(2))
     sent.sink.tick(SECOND + 61 * SECOND)
@@ -153,17 +149,17 @@ def test_a_minute_that_is_over_is_sent_though_no_round_ends_any_more() -> None:
     sent.sink.tick(SECOND + 62 * SECOND)
     sent.sink.tick(SECOND + 63 * SECOND)
 
-    assert sent.names == ["migrate.start", "iterate and more"]
+    assert sent.names == ["migrate.start", "iterate.batch"]
 
     sent.apply(ended(3), ended(9))  # the third is late: the source lags behind
     sent.sink.tick(SECOND + 200 * SECOND)
-    batches = sent.attributes("iterate and more")
+    batches = sent.attributes("iterate.batch")
     assert [(each["round"], each["last_round"]) for each in batches] == [("1", "2"), ("3", "9")]
     assert len({span["spanId"] for span in sent.spans}) == len(sent.spans)
 
 
-def test_a_restart_makes_the_same_batches() -> None:
-    """Whatever of a minute was told before: the batch that waited is made again, with the same id."""
+def test_restart_makes_the_same_batches() -> None:
+    """The batch that waited is made again, with the same id."""
     whole = Sent(max_rounds=3)
     whole.apply(Started(IDENTITY), *map(ended, range(1, 20)))
     for last in range(20):
@@ -176,7 +172,7 @@ def test_a_restart_makes_the_same_batches() -> None:
         assert [*before.spans, *after.spans] == whole.spans
 
 
-def test_the_syncs_of_batched_rounds_are_left_out() -> None:
+def test_syncs_of_batched_rounds_are_left_out() -> None:
     """They would have no parent."""
     sent = Sent(max_rounds=1)
     syncs = [
@@ -189,7 +185,7 @@ def test_the_syncs_of_batched_rounds_are_left_out() -> None:
 
 
 def device(number: int) -> Device:
-    """Make a device; the one of the largest number takes longest."""
+    """Return a device; a larger number takes longer."""
     return Device(
         number=number,
         name=f"0000:00:0{number}.0/vfio",
@@ -200,8 +196,7 @@ def device(number: int) -> Device:
     )
 
 
-def test_devices_past_the_limit_are_one_span_that_names_the_slowest() -> None:
-    """Under the switchover, as the others."""
+def test_devices_beyond_the_limit_share_a_span() -> None:
     sent = Sent(max_devices=2)
     devices = [device(number) for number in range(1, 6)]
     phase = Phase(name=PhaseName.COMPLETE_PRECOPY, start_ns=500 * SECOND, end_ns=501 * SECOND)
@@ -212,8 +207,8 @@ def test_devices_past_the_limit_are_one_span_that_names_the_slowest() -> None:
         MigrationEnded(IDENTITY.trace_id, migration(devices=devices)),
     )
 
-    assert sent.names == ["migrate.start", "save vfio", "save vfio", "complete_precopy", "save and more", "migrate"]
-    assert sent.attributes("save and more") == [
+    assert sent.names == ["migrate.start", "save vfio", "save vfio", "complete_precopy", "save.batch", "migrate"]
+    assert sent.attributes("save.batch") == [
         {
             "devices": "3",
             "devices_seconds": 120 / 1e9,
@@ -225,8 +220,8 @@ def test_devices_past_the_limit_are_one_span_that_names_the_slowest() -> None:
     tree(sent.spans)  # no orphan
 
 
-def test_what_is_over_the_limit_of_a_trace_is_left_out_and_the_root_says_how_many() -> None:
-    """Markers too; phases, rounds and the root always leave."""
+def test_spans_beyond_the_limit_are_counted_on_the_root() -> None:
+    """Phases, rounds and the root are always sent."""
     sent = Sent(max_spans=2)
     syncs = [
         Sync(number=number, start_ns=SECOND, end_ns=SECOND, dirtied_bytes=0, phase=None, round=None)
@@ -241,7 +236,7 @@ def test_what_is_over_the_limit_of_a_trace_is_left_out_and_the_root_says_how_man
 
 
 @pytest.mark.parametrize(
-    ("text", "most", "expected"),
+    ("text", "limit", "expected"),
     [
         ("short", 24, "short"),
         ("x" * 40, 40, "x" * 40),
@@ -250,9 +245,9 @@ def test_what_is_over_the_limit_of_a_trace_is_left_out_and_the_root_says_how_man
         ("web-\udcff", 40, "web-?"),
     ],
 )
-def test_a_text_that_is_too_long_says_how_much_is_missing(text: str, most: int, expected: str) -> None:
-    """And what is no Unicode is no reason to lose the span."""
-    assert cut(text, most) == expected
+def test_long_text_ends_with_the_missing_number(text: str, limit: int, expected: str) -> None:
+    """Invalid Unicode must not lose the span."""
+    assert truncate(text, limit) == expected
 
 
 def _of(log: str) -> Sent:
@@ -261,8 +256,8 @@ def _of(log: str) -> Sent:
     return sent
 
 
-def test_what_a_stream_that_goes_mad_says_is_cut_to_size() -> None:
-    """Names of devices, texts of errors, numbers and times that no protocol can carry."""
+def test_values_of_a_mad_stream_are_truncated() -> None:
+    """Names of devices, texts of errors, and numbers and times that no protocol can encode."""
     sent = _of(
         log_lines(
             f"""
@@ -290,8 +285,7 @@ def test_what_a_stream_that_goes_mad_says_is_cut_to_size() -> None:
 
 
 @pytest.mark.parametrize("limit", ["OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT"])
-def test_opentelemetrys_variables_make_texts_shorter(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
-    """A receiver may take less."""
+def test_variables_make_texts_shorter(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     monkeypatch.setenv(limit, "64")
     sent, stream = Sent(), Stream("x", vm="w" * 100)
     sent.apply(*stream.feed((DATA / "qemu-7.2-log-idle.log").read_bytes()), *stream.close())
@@ -299,15 +293,14 @@ def test_opentelemetrys_variables_make_texts_shorter(monkeypatch: pytest.MonkeyP
     assert sent.attributes("migrate")[0]["qemu.vm.name"] == "w" * 40 + "… and 60 more"
 
 
-def test_the_configuration_sets_the_limits_of_a_replay_too(tmp_path: Path) -> None:
-    """Of the sixteen rounds of this recording two are spans of their own."""
+def test_configuration_limits_a_replay_too(tmp_path: Path) -> None:
     config, out = tmp_path / "exporter.yml", tmp_path / "spans.jsonl"
     config.write_text("spans: {max_rounds: 2, max_devices: 3, max_spans: 10}\n")
     recording = DATA / "qemu-7.2-log-nonconverging.log"
 
     assert main(["replay", str(recording), f"--config.file={config}", f"--spans.out={out}", "--report=none"]) == 0
 
-    counts = Counter(re.findall(r'"name":"([a-z]+(?: and more)?)', out.read_text()))
-    assert (counts["iterate"], counts["iterate and more"]) == (2, 1)
-    assert (counts["save"], counts["save and more"]) == (3, 1)
+    counts = Counter(re.findall(r'"name":"([a-z]+(?:\.batch)?)', out.read_text()))
+    assert (counts["iterate"], counts["iterate.batch"]) == (2, 1)
+    assert (counts["save"], counts["save.batch"]) == (3, 1)
     assert "qemu.migration.omitted_spans" not in out.read_text()

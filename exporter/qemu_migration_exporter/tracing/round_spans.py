@@ -1,0 +1,107 @@
+"""Spans of the rounds of one migration: `iterate`, and beyond the limit `iterate.batch`.
+
+The newest round waits until the migration goes on, or for two ticks of a second: if the migration fails in it, its
+span is an error. Rounds beyond the limit wait for the end of their minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from opentelemetry.trace import Status, StatusCode
+
+from qemu_migration_exporter.core.model import Identity, Migration, PhaseName, Result, Round
+from qemu_migration_exporter.core.tracking import trace_ids
+from qemu_migration_exporter.tracing.emitter import Emitter
+from qemu_migration_exporter.tracing.span_attributes import (
+    Attributes,
+    batch_attributes,
+    error_type,
+    round_attributes,
+)
+from qemu_migration_exporter.tracing.trace_limits import RoundBatch, TraceLimits, minute_of
+
+_TICKS: Final = 2
+
+
+class RoundSpans:
+    """Rounds of a migration that have ended and are not sent."""
+
+    def __init__(self, emitter: Emitter, limits: TraceLimits, identity: Identity) -> None:
+        self._emitter = emitter
+        self._limits = limits
+        self._identity = identity
+        self._newest: Round | None = None
+        self._ticks = 0
+        self._batch: RoundBatch | None = None
+        #: The first minute whose batch has not been sent.
+        self._next_minute = 0
+
+    def resume(self, rounds: Sequence[Round]) -> None:
+        """Restore what waited when an earlier run stopped; a killed run may not have sent the newest round."""
+        identity = self._identity
+        beyond = [round_ for round_ in rounds if round_.number > self._limits.max_rounds]
+        if beyond:
+            minute = minute_of(identity, beyond[-1])
+            self._batch = RoundBatch(minute, (round_ for round_ in beyond if minute_of(identity, round_) == minute))
+        elif rounds and rounds[-1].end_ns is not None:
+            self._newest = rounds[-1]
+
+    def add(self, round_: Round) -> None:
+        """Add a round that ended."""
+        self.send_newest()
+        if round_.number <= self._limits.max_rounds:
+            self._newest, self._ticks = round_, 0
+            return
+        # A round that arrives after its minute was sent, from a source that lags, joins the next batch.
+        minute = max(minute_of(self._identity, round_), self._next_minute)
+        if self._batch is not None and self._batch.minute < minute:
+            self._send_batch()
+        if self._batch is None:
+            self._batch = RoundBatch(minute)
+        self._batch.add(round_)
+
+    def tick(self, now_ns: int) -> None:
+        """Send what nothing will be added to."""
+        self._ticks += 1
+        if self._ticks >= _TICKS:
+            self.send_newest()
+        if self._batch is not None and self._batch.is_complete(self._identity, now_ns):
+            self._send_batch()
+
+    def send_newest(self, *, is_error: bool = False) -> None:
+        """Send the newest round, because the migration went on, or failed in it."""
+        newest, self._newest = self._newest, None
+        if newest is not None:
+            self._send(newest, newest.end_ns or newest.start_ns, is_error=is_error)
+
+    def end(self, migration: Migration) -> None:
+        """Send everything; a round that the end of the stream cut off ends with the migration."""
+        failed = migration.result is Result.FAILED
+        self.send_newest(is_error=failed and error_type(migration) == f"{PhaseName.ITERATE}_failed")
+        self._send_batch()
+        for round_ in migration.rounds:
+            if round_.end_ns is None:
+                self._send(round_, migration.end_ns, is_error=failed)
+
+    def _send(self, round_: Round, end_ns: int, *, is_error: bool) -> None:
+        span_id = trace_ids.round_span(self._identity.trace_id, round_.number)
+        status = Status(StatusCode.ERROR) if is_error else None
+        self._emit("iterate", span_id, (round_.start_ns, end_ns), round_attributes(round_), status)
+
+    def _send_batch(self) -> None:
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            self._next_minute = batch.minute + 1
+            span_id = trace_ids.span_id(self._identity.trace_id, "iterate", "minute", batch.minute)
+            attributes = batch_attributes(batch.rounds)
+            self._emit("iterate.batch", span_id, (batch.start_ns, batch.end_ns), attributes, None)
+
+    def _emit(
+        self, name: str, span_id: str, times: tuple[int, int], attributes: Attributes, status: Status | None
+    ) -> None:
+        root, (start_ns, end_ns) = trace_ids.root_span(self._identity.trace_id), times
+        self._emitter.emit(
+            self._identity, name, span_id, root, start_ns=start_ns, end_ns=end_ns, attributes=attributes, status=status
+        )

@@ -1,0 +1,96 @@
+"""Spans of the downtime: devices, and its other parts, below `complete_precopy`.
+
+Parts that the tracker reports as they end leave at once. The others are known only at the end, when the parts add up
+to the downtime: the wait for the destination, and on a destination the loads of devices. Time that no event explains
+has no span; the root has its sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from qemu_migration_exporter.core.model import (
+    Device,
+    DowntimePart,
+    DowntimePartName,
+    Identity,
+    Migration,
+    PhaseName,
+)
+from qemu_migration_exporter.core.tracking import trace_ids
+from qemu_migration_exporter.tracing import attribute_table as names
+from qemu_migration_exporter.tracing.emitter import Emitter
+from qemu_migration_exporter.tracing.span_attributes import Attributes, device_attributes
+from qemu_migration_exporter.tracing.trace_limits import TraceLimits
+
+#: Parts whose spans are made of other changes, or that have none.
+_WITHOUT_SPAN: Final = frozenset(
+    {
+        DowntimePartName.DEVICE,
+        DowntimePartName.BITMAP_SYNC,
+        DowntimePartName.PRE_SWITCHOVER,
+        DowntimePartName.UNACCOUNTED,
+    }
+)
+
+
+class SwitchoverSpans:
+    """Source of the spans below `complete_precopy`."""
+
+    def __init__(self, emitter: Emitter, limits: TraceLimits) -> None:
+        self._emitter = emitter
+        self._limits = limits
+
+    def device(self, identity: Identity, device: Device) -> None:
+        """Send the span of one device's save."""
+        self._emit(
+            identity,
+            "save" if device.vmsd_name is None else f"save {device.vmsd_name}",
+            trace_ids.span_id(identity.trace_id, "save", device.number),
+            (device.start_ns, _end_of(device)),
+            {names.DEVICE_IDSTR: device.name, names.DEVICE_INSTANCE: device.instance},
+        )
+
+    def part(self, identity: Identity, part: DowntimePart, occurrence: int = 1) -> None:
+        """Send the span of a part that is not a device; `occurrence` counts parts of the same name."""
+        path = (part.name,) if occurrence == 1 else (part.name, occurrence)
+        span_id = trace_ids.span_id(identity.trace_id, "downtime", *path)
+        self._emit(identity, part.name, span_id, (part.start_ns, part.end_ns), {})
+
+    def pre_switchover(self, identity: Identity, start_ns: int, end_ns: int) -> None:
+        """Send the span of the wait for `migrate-continue`."""
+        span_id = trace_ids.span_id(identity.trace_id, "pre_switchover")
+        self._emit(identity, "pre_switchover", span_id, (start_ns, end_ns), {})
+
+    def end(self, migration: Migration, sent: Collection[str]) -> None:
+        """Send the devices beyond the limit as one span, and the parts of the downtime that were not sent."""
+        identity = migration.identity
+        self._send_batch(identity, migration.devices[self._limits.max_devices :])
+        occurrences: dict[DowntimePartName, int] = {}
+        for part in migration.downtime_parts:
+            if part.name not in _WITHOUT_SPAN and part.name not in sent:
+                occurrences[part.name] = occurrences.get(part.name, 0) + 1
+                self.part(identity, part, occurrences[part.name])
+        if not migration.devices:
+            loads = [part for part in migration.downtime_parts if part.name is DowntimePartName.DEVICE]
+            for number, part in enumerate(loads[: self._limits.max_devices], 1):
+                span_id = trace_ids.span_id(identity.trace_id, "load", number)
+                name = "load" if part.device is None else f"load {part.device}"
+                self._emit(identity, name, span_id, (part.start_ns, part.end_ns), {names.DEVICE_IDSTR: part.device})
+
+    def _send_batch(self, identity: Identity, devices: Sequence[Device]) -> None:
+        if devices:
+            span_id = trace_ids.span_id(identity.trace_id, "save", "more")
+            times = devices[0].start_ns, max(map(_end_of, devices))
+            self._emit(identity, "save.batch", span_id, times, device_attributes(devices))
+
+    def _emit(
+        self, identity: Identity, name: str, span_id: str, times: tuple[int, int], attributes: Attributes
+    ) -> None:
+        parent, (start_ns, end_ns) = trace_ids.phase_span(identity.trace_id, PhaseName.COMPLETE_PRECOPY), times
+        self._emitter.emit(identity, name, span_id, parent, start_ns=start_ns, end_ns=end_ns, attributes=attributes)
+
+
+def _end_of(device: Device) -> int:
+    return device.start_ns + (device.duration_ns or 0)
