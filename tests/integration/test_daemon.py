@@ -183,7 +183,9 @@ def test_log_made_before_a_kill_is_counted_after_it(
         old.write_bytes(IDLE + b"a line of another kind\n")
         with running(tmp_path, *arguments) as daemon:
             finished = "qemu_migrations_finished_total"
-            daemon.wait_until(lambda: daemon.metric(finished, result="completed", side="source") == 1, "its end")
+            daemon.wait_until(
+                lambda: daemon.metric(finished, kind="live", result="completed", side="source") == 1, "its end"
+            )
             assert daemon.stop() == 0
 
         assert len(_spans(receiver.spans)) == len(undisturbed)
