@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,6 +12,8 @@ MAX_LIMIT_MS: Final = 2_000_000
 
 #: Capabilities with which `migrate` does something else (6.0 and later, 2.8 and later).
 _OTHER_USES: Final = frozenset({"background-snapshot", "x-colo"})
+_CLOSING: Final = {"{": "}", "[": "]"}
+_MAX_DEPTH: Final = 16
 _KNOWN: Final = _OTHER_USES | {"postcopy-ram", "auto-converge"}
 
 
@@ -49,8 +52,8 @@ class Parameters:
         capabilities = read_object(arguments).get("capabilities")
         for each in capabilities if isinstance(capabilities, list) else []:
             name = each.get("capability") if isinstance(each, dict) else None
-            if isinstance(name, str) and name in _KNOWN:
-                self.capabilities[name] = each.get("state") is True
+            if isinstance(name, str) and name in _KNOWN and isinstance(each.get("state"), bool):
+                self.capabilities[name] = each["state"]
 
     @property
     def is_other_use(self) -> bool:
@@ -63,12 +66,38 @@ class Parameters:
 
 
 def read_object(text: str) -> dict[str, Any]:
-    """Read a JSON object; what is none, or was cut by its probe, is empty."""
+    """Parse a JSON object; of one that was cut by its probe, the members that are whole. Other text is empty."""
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError):  # what it would have told stays unknown
-        return {}
+    except (ValueError, RecursionError):  # cut, or not JSON
+        value = _read_cut(text)
     return value if isinstance(value, dict) else {}
+
+
+def _read_cut(text: str) -> object:
+    """Parse JSON whose end is missing: SystemTap cuts texts at 511 bytes, bpftrace at 63 or 127.
+
+    The text is cut once more, at the last place behind a whole value, and the brackets open there are closed.
+    """
+    open_brackets: list[str] = []
+    whole = ""
+    for token in re.finditer(r'"(?:[^"\\]|\\.)*+"?|[][{},]', text, re.DOTALL):
+        sign = token[0]
+        if sign in _CLOSING:
+            open_brackets.append(_CLOSING[sign])
+        elif sign in "]}":
+            if not open_brackets:
+                return None
+            open_brackets.pop()
+        if len(open_brackets) > _MAX_DEPTH:
+            return None
+        if sign in "]},":
+            whole = text[: token.start() if sign == "," else token.end()] + "".join(reversed(open_brackets))
+    try:
+        value: object = json.loads(whole)
+    except ValueError:  # not JSON at all
+        return None
+    return value
 
 
 def _whole(given: dict[str, Any], name: str, most: int) -> int | None:

@@ -1,4 +1,4 @@
-"""What to switch on in QEMU's own log: safe patterns, and the ways to give them to QEMU and to libvirt."""
+"""The events to enable in QEMU's own log: safe patterns, and the ways to give them to QEMU and to libvirt."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Final
 from qemu_migration_exporter.probes import binary
 from qemu_migration_exporter.probes.binary import ProbeError
 
-#: What the other probes print of the vocabulary, but the post-copy page requests (a line a page), and little else, for
-#: every QEMU since 2.6. A trailing star keeps a QEMU that does not have the event from warning about it. Nothing
-#: shorter: `migration_*` has an event of nearly a line a page (migration_transferred_bytes, 8.1), `vmstate_save*` one
-#: a field.
+#: The events that the other probes print, except for post-copy page requests (a line a page), and few others, for
+#: every QEMU since 2.6. A trailing star keeps a QEMU without the event from warning about it. Shorter patterns would
+#: match migration_transferred_bytes (8.1, nearly a line a page) and vmstate_save_state_loop (a line a field).
 PATTERNS: Final = (
     "migrate_set_state",
     "migrate_fd_*",
@@ -50,31 +49,28 @@ PATTERNS: Final = (
 
 _ADVICE: Final = """\
 # The trace events of live migration for qemu-migration-exporter, from QEMU's `log` trace backend.{binary}
-# This is an events file as it stands: save it as /etc/qemu/migration.events and start QEMU with
+# It needs QEMU 2.6 or later. Two ways to start QEMU with them; `qemu-migration-exporter attach` switches them on in
+# machines that run, until they stop.
 #
-#     -trace events=/etc/qemu/migration.events -msg timestamp=on
-#
-# It needs QEMU 2.6 or later. With -daemonize, QEMU prints nothing without -D FILE.
-#
-# In libvirt, `virsh edit VM` (it marks the machine as tainted by custom arguments; the times are on by default there):
+# 1. As arguments, which migrate with the machine to any host. In libvirt, `virsh edit VM`; `probe log | sed -n
+# 's/^# \\( *<\\)/\\1/p'` prints the XML alone. It marks the machine as tainted by custom arguments. Times are on by
+# default there, and the events come out in /var/log/libvirt/qemu/VM.log. Without libvirt: the same arguments, and
+# -msg timestamp=on; with -daemonize QEMU prints nothing without -D FILE.
 #
 #     <domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
 #       <!-- all that is there now stays -->
 #       <qemu:commandline>
-#         <qemu:arg value='-trace'/>
-#         <qemu:arg value='events=/etc/qemu/migration.events'/>
+{arguments}
 #       </qemu:commandline>
 #     </domain>
 #
-# Under AppArmor the file needs a line `/etc/qemu/migration.events r,` in
-# /etc/apparmor.d/local/abstractions/libvirt-qemu. The events come out in /var/log/libvirt/qemu/VM.log.
+# 2. As an events file, which this output is: save it as {file} and give QEMU
 #
-# On a machine that runs, until it stops; the same with false switches them off:
+#     -trace events={file} -msg timestamp=on
 #
-#     grep -v '^#' /etc/qemu/migration.events | while read -r event; do
-#       virsh qemu-monitor-command VM '{{"execute": "trace-event-set-state", "arguments":
-#         {{"name": "'"$event"'", "enable": true, "ignore-unavailable": true}}}}' </dev/null
-#     done
+# in place of the arguments above. The file must be on every host before the machine is started there or migrates
+# there: without it QEMU does not start. {directory} does not exist on Debian; create it. Under AppArmor the file needs
+# a line `{file} r,` in /etc/apparmor.d/local/abstractions/libvirt-qemu.
 #
 # Limits: virtlogd keeps 4 files of 2 MiB of such a log (max_size, max_backups in virtlogd.conf); a migration prints
 # 5 to 10 kB a second. In post-copy with max-postcopy-bandwidth set, QEMU 7.2 prints migrate_pending and
@@ -83,18 +79,26 @@ _ADVICE: Final = """\
 # Do not shorten the list with migrat* or migration_*: QEMU 8.1 and later has events there that come for every page.
 """
 
+_FILE: Final = Path("/etc/qemu/migration.events")
+
 
 def log_advice(path: Path | None) -> str:
-    """Write an events file for `-trace events=FILE` whose comments say how to use it.
+    """Return an events file for `-trace events=FILE`; its comments explain two ways to use it.
 
     Args:
-        path: The QEMU it is for, to see whether it can print events; None for any.
+        path: The QEMU it is for, to find out if that can print events; None for any.
 
     Raises:
         ProbeError: The file is no QEMU, or one that cannot print events.
     """
-    about = "" if path is None else _about(path)
-    return _ADVICE.format(binary=about) + "".join(f"{pattern}\n" for pattern in PATTERNS)
+    arguments = [f"#         <qemu:arg value='-trace'/><qemu:arg value='{pattern}'/>" for pattern in PATTERNS]
+    comments = _ADVICE.format(
+        binary="" if path is None else _about(path),
+        arguments="\n".join(arguments),
+        file=_FILE,
+        directory=_FILE.parent,
+    )
+    return comments + "".join(f"{pattern}\n" for pattern in PATTERNS)
 
 
 def _about(path: Path) -> str:

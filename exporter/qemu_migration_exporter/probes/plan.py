@@ -69,6 +69,7 @@ class Printed(NamedTuple):
         values: What fills the format.
         quiet: Whether it must be held back in post-copy, when it comes up to 0.7 million times a second.
         ends: Whether the process's counts may be forgotten after it.
+        long_text: Whether its only argument is a text that may be longer than a string of SystemTap.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Printed(NamedTuple):
     values: tuple[Value, ...]
     quiet: bool
     ends: bool
+    long_text: bool
 
 
 class Plan(NamedTuple):
@@ -220,4 +222,5 @@ def _printed(row: EventLayout, arguments: tuple[Argument, ...]) -> Printed:
         tuple(values),
         quiet=row.meaning is Signal.ITERATE or row.meaning is Pending,
         ends=row.meaning is Signal.CLEANUP,
+        long_text=isinstance(row.meaning, partial) and row.meaning.func is QmpCommand,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import xml.etree.ElementTree as ET
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -47,16 +48,23 @@ def test_the_log_patterns_are_the_vocabulary_and_little_else() -> None:
     assert not {"migrat*", "migrate_*", "migration_*", "vmstate_*"} & set(PATTERNS)
 
 
-def test_the_log_advice_is_an_events_file() -> None:
-    """What is no comment is a pattern; the comments hold a well-formed piece of libvirt's XML."""
+def test_advice_is_an_events_file() -> None:
     advice = log_advice(None)
     assert [line for line in advice.splitlines() if not line.startswith("#")] == list(PATTERNS)
     assert all(len(line) < 1023 for line in advice.splitlines()), "QEMU reads 1023 bytes of a line"
-    comments = re.sub(r"^# ?", "", advice, flags=re.MULTILINE)
-    domain = ET.fromstring(comments[comments.index("<domain") : comments.index("</domain>") + len("</domain>")])  # noqa: S314 - ours
-    arguments = domain.findall(".//{http://libvirt.org/schemas/domain/qemu/1.0}arg")
-    assert [each.get("value") for each in arguments] == ["-trace", "events=/etc/qemu/migration.events"]
     assert "0.7 million times a second" in advice
+
+
+def test_advice_has_inline_arguments_first() -> None:
+    """The command in the comments prints the XML alone: a `-trace` argument for each pattern."""
+    advice = log_advice(None)
+    (command,) = re.findall(r"sed -n\n# '([^']+)'", advice)
+    xml = subprocess.run(["sed", "-n", command], input=advice, capture_output=True, text=True, check=True).stdout
+    domain = ET.fromstring(xml)  # noqa: S314 - ours
+    values = [each.get("value") for each in domain.findall(".//{http://libvirt.org/schemas/domain/qemu/1.0}arg")]
+    assert values == [value for pattern in PATTERNS for value in ("-trace", pattern)]
+    assert advice.index("<qemu:arg") < advice.index("-trace events=/etc/qemu/migration.events")
+    assert "on every host" in advice[advice.index("</domain>") :]
 
 
 def test_the_log_advice_looks_at_the_binary(tmp_path: Path) -> None:

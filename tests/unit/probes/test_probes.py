@@ -205,6 +205,18 @@ def test_nothing_is_held_back_where_nothing_tells_of_postcopy(make: Callable[[Pa
     assert not re.search(r"@\w|global|last_", re.sub(r'"[^"]*"', "", script))
 
 
+def test_systemtap_prints_commands_longer_than_a_string(qemu: Qemu) -> None:
+    """989 bytes are all capabilities of 7.2. A piece behind the end of a text would be other memory."""
+    script = systemtap_script(qemu("7.2"))
+    (body,) = re.findall(r'mark\("qmp_enter_migrate_set_capabilities"\)\n\{\n(.*?)\n\}', script, re.DOTALL)
+    assert body.splitlines()[:3] == [
+        '  text = user_string_n2($arg1, 512, "-")',
+        '  more = strlen(text) == 511 ? user_string_n2($arg1 + 511, 512, "-") : ""',
+        '  rest = strlen(more) == 511 ? user_string_n2($arg1 + 1022, 512, "-") : ""',
+    ]
+    assert body.endswith("text, more, rest)")
+
+
 def test_scripts_begin_with_an_anchor(qemu: Qemu) -> None:
     """The first line ties the monotonic clock to the wall's, in nanoseconds or as seconds with a fraction."""
     assert 'printf("anchor %llu %s\\n", $now, strftime("%s.%f", $now));' in bpftrace_script(qemu("7.2"))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
-from qemu_migration_exporter.core.qmp_parameters import Parameters
+from qemu_migration_exporter.core.qmp_parameters import Parameters, read_object
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,39 @@ def test_capabilities_nobody_asks_for_are_forgotten() -> None:
     parameters.note_capabilities('{"capabilities": [{"capability": "made-up", "state": true}, {"capability": 7}]}')
     assert parameters.capabilities == {"postcopy-ram": True}
     assert not parameters.is_other_use
+
+
+CAPABILITIES = json.dumps(
+    {
+        "capabilities": [
+            {"capability": name, "state": name in {"postcopy-ram", "return-path"}}
+            for name in ("xbzrle", "rdma-pin-all", "auto-converge", "zero-blocks", "compress", "postcopy-ram", "x-colo")
+        ]
+    }
+)
+
+
+@pytest.mark.parametrize("size", range(len(CAPABILITIES)))
+def test_cut_capabilities_are_read_as_far_as_they_are_whole(size: int) -> None:
+    """A capability whose state was cut off stays unknown; the others are as in the whole text."""
+    whole, cut = Parameters(), Parameters()
+    whole.note_capabilities(CAPABILITIES)
+    cut.note_capabilities(CAPABILITIES[:size])
+    states = re.findall(r'"capability": "([^"]+)", "state": (?:true|false)[,}]', CAPABILITIES[:size])
+    assert cut.capabilities == {name: state for name, state in whole.capabilities.items() if name in states}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"downtime-limit": 300, "max-bandwidth": 1234', {"downtime-limit": 300}),
+        ('{"downtime-limit": 300, "max-bandwidth": 1234}', {"downtime-limit": 300, "max-bandwidth": 1234}),
+        ('{"uri": "tcp:dst:44', {}),
+        ('{"a": "\\"}, ", "b": {"c": [1, 2, 3', {"a": '"}, ', "b": {"c": [1, 2]}}),
+        ("{" * 1_000, {}),
+        ("]" * 10, {}),
+        ("", {}),
+    ],
+)
+def test_cut_object_has_its_whole_members(text: str, expected: dict[str, object]) -> None:
+    assert read_object(text) == expected

@@ -455,7 +455,6 @@ def test_a_capability_is_of_what_begins_after_it() -> None:
     "arguments",
     [
         '{"capabilities": [{"state": true, "capability": "background-snap',
-        '{"capabilities": [{"state": true, "capability": "background-snapshot"}',
         '{"capabilities": {"state": true, "capability": "background-snapshot"}}',
         '{"capabilities": [["background-snapshot", true], "x-colo", null, 7]}',
         '{"capabilities": [{"state": "true", "capability": "background-snapshot"}]}',
