@@ -30,7 +30,8 @@ PIP_COMPILE = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test pythons bench fuzz usdt overhead lint types contracts format golden dashboards reference pictures renders mixin libvirt audit lock clean
+# Every target with a description below is a name of work, not of a file.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' Makefile)
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +78,9 @@ overhead: $(VENV)/.test ## measure what tracing costs; QEMU=/path/to/it, as root
 
 golden: $(VENV)/.test ## renew the golden files; review their diff
 	$(BIN)/python -m pytest --update-golden
+
+packages: $(VENV)/.test ## build the Debian and RPM packages into dist/; needs debhelper and rpm
+	deploy/packages/build dist
 
 dashboards: $(VENV)/.run ## write Grafana's dashboards anew from their source in grafana/
 	$(BIN)/python -m grafana

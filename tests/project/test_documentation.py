@@ -218,9 +218,9 @@ def test_what_is_shipped_for_operators_is_listed(folder: str) -> None:
 
 
 def test_every_target_of_make_is_explained() -> None:
-    """`make` alone lists them all."""
-    makefile = ROOT / "Makefile"
-    (phony,) = re.findall(r"^\.PHONY: help (.+)$", makefile.read_text(encoding="utf-8"), re.MULTILINE)
+    """`make` alone lists them all; a target that makes a file has no description."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z][\w-]*):", makefile, re.MULTILINE))
     done = subprocess.run(["make", "--no-print-directory", "-C", ROOT], capture_output=True, text=True, check=True)
 
-    assert {"help", *phony.split()} == set(re.findall(r"^make (\w+)", done.stdout, re.MULTILINE))
+    assert targets == set(re.findall(r"^make ([\w-]+)", done.stdout, re.MULTILINE))

@@ -57,6 +57,12 @@ COMMANDS: Final = (
         " --all --follow switches them on in every machine that starts or arrives.",
     ),
     Command(
+        "files",
+        "write the rules, dashboards, units and examples that ship with the program",
+        "Write what ships with the program below a directory: example configuration, alert rules with runbooks,"
+        " Grafana dashboards and systemd units.",
+    ),
+    Command(
         "check",
         "check a configuration file",
         "Print the effective configuration of a file, defaults included, or every mistake in it with its place.",
