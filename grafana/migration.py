@@ -8,7 +8,7 @@ from grafana.builder import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, TIMES, YELLO
 from grafana.panels import HOST, RESULTS, TRACE, Column, graph, stat, table, timeline
 from grafana.sentences import ITERATES, ON, PER_VM, REASONS, RUNNING, WHILE_ACTIVE
 
-_NOT_RUN: Final = "This virtual machine did not migrate in this time range."
+_NOT_RUN: Final = "No migration of this virtual machine is in this time range yet."
 _NOTHING_RUNS: Final = "No migration of this virtual machine is running."
 
 _PHASES: Final = {
@@ -122,7 +122,7 @@ _VERDICT: Final = Row(
             "How many times the downtime limit it would take to stop the guest now. QEMU stops it below 1.",
             f"max(qemu_migration_required_downtime_seconds / (qemu_migration_downtime_limit_seconds > 0) {WHILE_ACTIVE} {ITERATES})",
             f"{TIMES} limit",
-            steps=((None, BLUE), (1, YELLOW), (3, RED)),
+            steps=((None, BLUE), (1, YELLOW)),
             decimals=1,
         ),
         stat(
@@ -270,14 +270,20 @@ _ENDS: Final = Row(
         table(
             "Both ends",
             "Source and destination of the newest migration, joined by the guest's UUID across all hosts. A destination has"
-            " a trace and a report; its numbers are those of the source.",
-            [f'max by ({_OF_AN_END}) (qemu_migration_info{{instance=~".+"}} {_SAME_GUEST} or qemu_migration_info)'],
+            " a trace and a report of its own; downtime and blackout are the source's.",
+            [
+                f'max by ({_OF_AN_END}) (qemu_migration_info{{instance=~".+"}} {_SAME_GUEST} or qemu_migration_info)',
+                _ended("qemu_migration_last_downtime_seconds"),
+                _ended("qemu_migration_last_blackout_seconds"),
+            ],
             {
                 "side": Column(title="Side", width=110),
                 **HOST,
                 "vm": Column(title="VM", wraps=True),
                 "kind": Column(title="Kind", width=80),
                 "mode": Column(title="Mode", width=95),
+                "Value #B": Column(title="Downtime", width=100, unit="s"),
+                "Value #C": Column(title="Blackout", width=100, unit="s"),
                 "uuid": Column(title="UUID", width=320),
                 **TRACE,
             },

@@ -20,16 +20,19 @@ RESULTS: Final = {"completed": GREEN, "failed": RED, "cancelled": YELLOW, "unkno
 _UNKNOWN: Final = named({"-1": (DASH, GREY)})
 
 
-def trace_link(label: str) -> Json:
-    """Return a link from a column or series to its trace, in the data source of the variable `traces`."""
-    state = '{"datasource":"${traces}","queries":[{"refId":"A","query":"%s"}],"range":{"from":"now-24h","to":"now"}}'
-    return {"title": "Trace", "url": f"/explore?left={quote(state % label, safe='${}._')}", "targetBlank": True}
+_STATE: Final = '{"datasource":"${traces}","queries":[{"refId":"A","query":"${__value.raw}"}],"range":{"from":"now-24h","to":"now"}}'
 
+#: From a trace id to its trace, in the data source of the variable `traces`. The raw value, because the cell shows a word.
+TO_ITS_TRACE: Final[Json] = {
+    "title": "Trace",
+    "url": f"/explore?left={quote(_STATE, safe='${}._')}",
+    "targetBlank": True,
+}
 
-#: The exporter's own page of a migration, by the address that Prometheus scrapes.
+#: From a trace id to the exporter's own page of the migration, at the address that Prometheus scrapes.
 TO_ITS_REPORT: Final[Json] = {
     "title": "Report of the exporter",
-    "url": "http://${__data.fields.instance}/migrations/${__data.fields.trace_id}",
+    "url": "http://${__data.fields.instance}/migrations/${__value.raw}",
     "targetBlank": True,
 }
 
@@ -259,6 +262,7 @@ class Column:
         steps = [{"value": value, "color": color} for value, color in self.steps or ((None, "text"),)]
         look: Json = {
             "displayName": self.title,
+            "filterable": False,  # else icons for a filter lie over the links
             "noValue": DASH,
             "mappings": [shown_as(self.text) if self.text else named(self.states) if self.states else _UNKNOWN],
             "thresholds": {"mode": "absolute", "steps": steps},
@@ -281,11 +285,7 @@ class Column:
 VM: Final = {"vm": Column(title="VM", width=190, wraps=True, links=[TO_ONE_MIGRATION])}
 WIDE_VM: Final = {"vm": Column(title="VM", wraps=True, links=[TO_ONE_MIGRATION])}
 HOST: Final = {"instance": Column(title="Host", width=150, wraps=True)}
-TRACE: Final = {
-    "trace_id": Column(
-        title="Trace", width=75, text="open", links=[trace_link("${__data.fields.trace_id}"), TO_ITS_REPORT]
-    )
-}
+TRACE: Final = {"trace_id": Column(title="Trace", width=75, text="open", links=[TO_ITS_TRACE, TO_ITS_REPORT])}
 
 
 def table(

@@ -1,4 +1,4 @@
-"""From QEMU to the pager: what a real Alertmanager delivers while one guest is stuck and another converges slowly."""
+"""From QEMU to the pager: a real Alertmanager, one guest that is stuck and one that converges slowly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.receiver import receiving
 
 _MIB = 1 << 20
 
-#: One sentence, with all that the contract names.
+#: One sentence with every number.
 _SENTENCE = re.compile(
     r"stuck on 127\.0\.0\.1 has been stalled for (\d+m )?[\d.]+s \(since \d\d:\d\d:\d\d UTC\), is in round \d+, "
     r"had at best (?P<best>[\d.]+)MiB pending at the start of round \d+, "
@@ -28,7 +28,7 @@ _SENTENCE = re.compile(
 
 @pytest.fixture(name="guests")
 def _guests(tmp_path: Path) -> Iterator[tuple[Qemu, Qemu]]:
-    """Two guests and where they go: one dirties its memory without a limit, one at 0.8 times the bandwidth it will have."""
+    """Two guests and their destinations: one dirties memory without a limit, one at 0.8 times its bandwidth."""
     need("qemu-system-x86_64", "prometheus", "prometheus-alertmanager")
     with ExitStack() as stack:
         sources = []
@@ -43,10 +43,8 @@ def _guests(tmp_path: Path) -> Iterator[tuple[Qemu, Qemu]]:
 
 
 @pytest.mark.timeout(180)
-def test_a_stuck_migration_calls_somebody_and_one_that_converges_slowly_does_not(
-    tmp_path: Path, guests: tuple[Qemu, Qemu]
-) -> None:
-    """The alert is one sentence with the command that helps; it resolves when the bandwidth is lifted."""
+def test_stuck_migration_alerts_and_slow_one_does_not(tmp_path: Path, guests: tuple[Qemu, Qemu]) -> None:
+    """The alert is one sentence with the command; it resolves when the bandwidth is raised."""
     stuck, slow = guests
     webhook = Webhook()
     with (
@@ -59,13 +57,13 @@ def test_a_stuck_migration_calls_somebody_and_one_that_converges_slowly_does_not
         slow.migrate(max_bandwidth=16 * _MIB, downtime_limit=100)
         stuck.migrate()
 
-        wait_for(lambda: bool(webhook.alerts), 60, "somebody is called")
+        wait_for(lambda: bool(webhook.alerts), 60, "the alert is delivered")
         firing = webhook.alerts[0]
         assert (firing["status"], firing["labels"]["alertname"]) == ("firing", "QemuMigrationNotConverging")
         assert firing["labels"]["vm"] == "stuck"
         said = _SENTENCE.fullmatch(firing["annotations"]["description"])
         assert said, firing["annotations"]["description"]
-        # All that the guest works on, or on a machine with much else to do, as much of it as it got round to.
+        # The guest's working set, or on a busy machine the part of it that the guest reached.
         assert 10 < float(said["best"]) < 48
         needed_ms = float(said["seconds"]) * (1 if said["milli"] else 1_000)
         assert needed_ms * 1.1 - 1 <= int(said["ms"]) <= needed_ms * 1.1 + 101

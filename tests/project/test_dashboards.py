@@ -304,6 +304,19 @@ def test_table_is_sorted_by_a_column_it_has(panel: Panel) -> None:
     assert {order["displayName"] for order in panel.json["options"]["sortBy"]} <= set(headings)
 
 
+@_each([panel for panel in _of_kind("table") if "trace_id" in json.dumps(panel.json["fieldConfig"])])
+def test_trace_links_use_the_raw_value(panel: Panel) -> None:
+    """The cell shows a word in place of the id, and Grafana's `__data.fields` has what is shown."""
+    (trace,) = (
+        {item["id"]: item["value"] for item in override["properties"]}
+        for override in panel.json["fieldConfig"]["overrides"]
+        if override["matcher"]["options"] == "trace_id"
+    )
+
+    assert [link["title"] for link in trace["links"]] == ["Trace", "Report of the exporter"]
+    assert all("${__value.raw}" in link["url"] for link in trace["links"])
+
+
 @_each([panel for panel in _of_kind("table") if "sentence" in json.dumps(panel.json["fieldConfig"])])
 def test_sentences_wrap_and_the_worst_come_first(panel: Panel) -> None:
     """A sentence cut after half its numbers, or below ten that are fine, helps nobody."""
