@@ -17,6 +17,7 @@ from qemu_migration_exporter.present.view_builder import migration_view, stream_
 from rich.console import Console
 
 from tests.support.core_helpers import made
+from tests.support.pictures import PICTURE
 from tests.support.recordings import RECORDINGS, SMALL, Recording, run, tree
 
 Check = Callable[[str, str], None]
@@ -92,28 +93,6 @@ def test_spans_lie_inside_their_parents(recording: Recording) -> None:
             assert int(span["endTimeUnixNano"]) <= int(parent["endTimeUnixNano"])
 
 
-#: A terminal window without fonts from elsewhere.
-_PICTURE = """\
-<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
-<style>
-.{unique_id}-matrix {{ font-family: Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: {char_height}px; line-height: {line_height}px; }}
-{styles}
-</style>
-<defs>
-<clipPath id="{unique_id}-clip-terminal"><rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" /></clipPath>
-{lines}
-</defs>
-{chrome}
-<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
-{backgrounds}
-<g class="{unique_id}-matrix">
-{matrix}
-</g>
-</g>
-</svg>
-"""
-
-
 def test_the_picture_in_the_readme_is_what_the_program_draws(assert_golden: Check) -> None:
     """A migration that does not converge, recorded until its operator looks."""
     recording = next(each for each in RECORDINGS if each.name == "qemu-7.2-log-nonconverging")
@@ -127,6 +106,6 @@ def test_the_picture_in_the_readme_is_what_the_program_draws(assert_golden: Chec
     report = Report(streams=(stream_view(stream),), migrations=tuple(migration_view(each) for each in migrations))
     print_report(report, console)
 
-    picture = console.export_svg(title="qemu-migration-exporter replay web-42.log", code_format=_PICTURE, unique_id="r")
+    picture = console.export_svg(title="qemu-migration-exporter replay web-42.log", code_format=PICTURE, unique_id="r")
 
     assert_golden("picture.svg", picture)

@@ -27,11 +27,12 @@ from qemu_migration_exporter.watch.feeds import DaemonFeed, WatchError
 from rich.console import Console
 from rich.text import Text
 
+from tests.support.pictures import PICTURE
 from tests.support.recordings import RECORDINGS, as_of_now
 from tests.support.web_helpers import migration, serving, view
 
 NONCONVERGING = "qemu-7.2-log-nonconverging"
-PICTURE = Path(__file__).parents[2] / "docs/pictures/watch.svg"
+PATH = Path(__file__).parents[2] / "docs/pictures/watch.svg"
 
 
 class _Terminal:
@@ -214,8 +215,10 @@ def test_picture_is_drawn_by_the_program(request: pytest.FixtureRequest) -> None
     snapshot = Snapshot(source="http://host-3:9871", now=now.astimezone(UTC), running=views, recent=recent)
     console = Console(record=True, width=96, force_terminal=True, color_system="truecolor", file=io.StringIO())
     console.print(Text("\n").join(frame(snapshot, None, 96, 26)))
-    svg = console.export_svg(title="qemu-migration-exporter watch http://host-3:9871", unique_id="w")
+    svg = console.export_svg(
+        title="qemu-migration-exporter watch http://host-3:9871", unique_id="w", code_format=PICTURE
+    )
     if request.config.getoption("--update-golden"):
-        PICTURE.write_text(svg, encoding="utf-8")
+        PATH.write_text(svg, encoding="utf-8")
 
-    assert PICTURE.read_text(encoding="utf-8") == svg
+    assert PATH.read_text(encoding="utf-8") == svg

@@ -25,7 +25,7 @@ from tests.support.web_helpers import get, migration, offer, serving, view
 
 @pytest.fixture(name="ready")
 def _ready() -> list[bool]:
-    """Whether the server's owner is ready; the last one counts."""
+    """Readiness of the server's owner; the last value counts."""
     return [False]
 
 
@@ -35,7 +35,7 @@ def _url(ready: list[bool]) -> Iterator[str]:
         yield server.url
 
 
-def test_metrics_are_served_as_text_by_default(url: str) -> None:
+def test_metrics_are_text_by_default(url: str) -> None:
     """A browser and an old Prometheus get the text format."""
     answer = get(f"{url}/metrics")
 
@@ -43,15 +43,15 @@ def test_metrics_are_served_as_text_by_default(url: str) -> None:
     assert 'qemu_migrations_started_total{side="source"} 0.0' in answer.text
 
 
-def test_metrics_are_served_as_openmetrics_on_request(url: str) -> None:
-    """Prometheus asks for it; exemplars need it."""
+def test_metrics_are_openmetrics_on_request(url: str) -> None:
+    """Prometheus accepts it; exemplars need it."""
     answer = get(f"{url}/metrics", Accept="application/openmetrics-text; version=1.0.0")
 
     assert answer.headers["content-type"].split(";")[0] == "application/openmetrics-text"
     assert answer.body.endswith(b"# EOF\n")
 
 
-def test_metrics_are_compressed_and_filtered_on_request(url: str) -> None:
+def test_metrics_are_compressed_and_filtered(url: str) -> None:
     """As Prometheus's own client libraries do."""
     answer = get(f"{url}/metrics?name[]=qemu_migrations_started_total", Accept_Encoding="gzip")
 
@@ -60,7 +60,7 @@ def test_metrics_are_compressed_and_filtered_on_request(url: str) -> None:
     assert b"qemu_migrations_finished" not in text
 
 
-def test_ready_says_when_it_is(url: str, ready: list[bool]) -> None:
+def test_ready_changes_with_the_owner(url: str, ready: list[bool]) -> None:
     """503 before, 200 after; healthy is true all the time."""
     before = get(f"{url}/-/ready").status
     ready.append(True)
@@ -68,8 +68,8 @@ def test_ready_says_when_it_is(url: str, ready: list[bool]) -> None:
     assert (before, get(f"{url}/-/ready").status, get(f"{url}/-/healthy").status) == (503, 200, 200)
 
 
-def test_migrations_come_in_the_envelope_of_prometheus(url: str) -> None:
-    """A client of Prometheus's API finds what it expects; words that are no UTF-8 are carried along."""
+def test_migrations_have_prometheus_envelope(url: str) -> None:
+    """Names that are no UTF-8 survive."""
     answer = get(f"{url}/api/v1/migrations")
 
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
@@ -101,21 +101,21 @@ def test_head_is_answered_without_a_body(url: str, path: str) -> None:
         ("POST", "/nothing", 404, None),
     ],
 )
-def test_what_is_not_there_is_not_answered(url: str, method: str, path: str, status: int, allow: str | None) -> None:
-    """An unknown path is a 404 and not, as with many exporters, the metrics; nothing of the request comes back."""
+def test_unknown_paths_are_not_found(url: str, method: str, path: str, status: int, allow: str | None) -> None:
+    """Not the metrics, as with many exporters; nothing of the request is repeated."""
     answer = get(f"{url}{path}", method=method)
 
     assert (answer.status, answer.headers.get("allow")) == (status, allow)
     assert b"script" not in answer.body
 
 
-def test_paths_that_nothing_is_offered_for_are_not_there() -> None:
+def test_missing_endpoint_is_not_found() -> None:
     """Without migrations there is no list of them."""
     with serving() as server:
         assert get(f"{server.url}/api/v1/migrations").status == 404
 
 
-def test_the_metrics_can_be_elsewhere() -> None:
+def test_metrics_path_can_change() -> None:
     """With `/` there is no landing page."""
     with serving(telemetry_path="/other") as server:
         assert [get(f"{server.url}{path}").status for path in ("/other", "/metrics", "/")] == [200, 404, 200]
@@ -172,7 +172,7 @@ def test_migration_has_a_page_at_its_trace_id() -> None:
         assert get(f"{server.url}/migrations/{of.trace_id}").status == 404
 
 
-def test_a_mistake_of_ours_is_one_bad_answer(caplog: pytest.LogCaptureFixture) -> None:
+def test_failure_is_one_bad_answer(caplog: pytest.LogCaptureFixture) -> None:
     """It is logged, and the next request is answered."""
 
     def fail() -> list[dict[str, str]]:
@@ -184,7 +184,7 @@ def test_a_mistake_of_ours_is_one_bad_answer(caplog: pytest.LogCaptureFixture) -
     assert "of ours" in caplog.text
 
 
-def test_an_answer_under_way_is_finished_when_the_server_stops() -> None:
+def test_stop_finishes_open_answers() -> None:
     """A last scrape counts."""
     asked, stopping = threading.Event(), threading.Event()
 
@@ -206,8 +206,8 @@ def test_an_answer_under_way_is_finished_when_the_server_stops() -> None:
     assert answers == [1_000_000 + len('{"status": "success", "data": {"migrations": [{"vm": ""}]}}')]
 
 
-def test_who_asks_while_an_answer_is_made_shares_the_next() -> None:
-    """Twenty at once cost one, and each gets what is as new as its question: not the one that was begun before."""
+def test_concurrent_requests_share_an_answer() -> None:
+    """Twenty at once cost one; an answer begun before a request is too old for it."""
     begun, finish = threading.Event(), threading.Event()
     made: list[int] = []
 
@@ -246,8 +246,8 @@ def test_who_asks_while_an_answer_is_made_shares_the_next() -> None:
         application.close()
 
 
-def test_a_server_that_was_never_started_can_be_stopped() -> None:
-    """As when what comes between fails."""
+def test_unstarted_server_can_be_stopped() -> None:
+    """As after a failure between the two."""
     Server("127.0.0.1:0", offer()).stop()
 
 
@@ -277,14 +277,14 @@ def test_addresses(text: str, expected: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "9871", "127.0.0.1", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:65536"])
-def test_bad_addresses_say_what_was_expected(text: str) -> None:
+def test_bad_address_is_explained(text: str) -> None:
     """The message shows the form."""
     with pytest.raises(AddressError, match=r"expected HOST:PORT such as 127\.0\.0\.1:9871, got"):
         parse_address(text)
 
 
 @pytest.mark.parametrize("text", ["", "metrics", "/-/healthy", "/api/v1/migrations", "/m?x", "/a b", "/\u00e9"])
-def test_bad_paths_say_what_was_expected(text: str) -> None:
+def test_bad_path_is_explained(text: str) -> None:
     """A path, and none that is taken."""
     assert parse_path("/some/metrics") == "/some/metrics"
     with pytest.raises(AddressError, match="expected a path such as /metrics"):
@@ -299,7 +299,7 @@ def test_bad_paths_say_what_was_expected(text: str) -> None:
         ("https://x/%7Btrace%7D/{trace_id}#\u00e9", "https://x/%7Btrace%7D/ab#%C3%A9"),
     ],
 )
-def test_a_trace_is_linked_to_by_a_template(template: str, url: str) -> None:
+def test_trace_link_comes_from_a_template(template: str, url: str) -> None:
     """JSON in it, as Grafana has it, is encoded; what is encoded already stays."""
     assert trace_url(check_template(template), "ab") == url
     assert "<" not in str(trace_url(template, "a/../<\"'> &"))
@@ -316,8 +316,8 @@ def test_a_trace_is_linked_to_by_a_template(template: str, url: str) -> None:
         "http://[x/{trace_id}",
     ],
 )
-def test_a_template_that_is_none_is_refused(template: str) -> None:
-    """And makes no link."""
+def test_bad_template_is_refused(template: str) -> None:
+    """It makes no link."""
     assert trace_url(template, "ab") is None
     with pytest.raises(AddressError, match="expected a URL such as"):
         check_template(template)

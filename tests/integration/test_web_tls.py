@@ -55,15 +55,15 @@ def _login(user: str, password: str) -> str:
 
 
 def _ask(url: str, context: ssl.SSLContext) -> int | None:
-    """Ask; None where TLS says no, which TLS 1.3 does only after the handshake."""
+    """Return the status; None if TLS refuses, which TLS 1.3 does after the handshake."""
     try:
         return get(url, context=context).status
     except (urllib.error.URLError, ssl.SSLError, ConnectionError, http.client.RemoteDisconnected):
         return None
 
 
-def test_the_certificate_is_the_one_configured(tmp_path: Path) -> None:
-    """Who trusts its authority gets an answer, who does not turns away, who speaks plain HTTP gets nothing."""
+def test_configured_certificate_is_used(tmp_path: Path) -> None:
+    """Clients that trust its authority get an answer, others and plain HTTP none."""
     with serving(config_file=_config(tmp_path)) as server:
         assert server.url.startswith("https://")
         assert _ask(server.url, _client()) == 200
@@ -73,7 +73,7 @@ def test_the_certificate_is_the_one_configured(tmp_path: Path) -> None:
 
 
 def test_old_versions_are_refused(tmp_path: Path) -> None:
-    """TLS 1.2 is what the configuration says it is."""
+    """By the configured minimum."""
     old = _client()
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     with serving(config_file=_config(tmp_path)) as server:
@@ -82,7 +82,7 @@ def test_old_versions_are_refused(tmp_path: Path) -> None:
         assert (_ask(server.url, old), _ask(server.url, _client())) == (None, 200)
 
 
-def test_ciphers_and_curve_are_those_configured(tmp_path: Path) -> None:
+def test_configured_ciphers_are_used(tmp_path: Path) -> None:
     """By Go's names."""
     suite = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"
     config = _config(tmp_path, f"cipher_suites: [{suite}]", "max_version: TLS12", "curve_preferences: [CurveP256]")
@@ -113,7 +113,7 @@ def test_ciphers_and_curve_are_those_configured(tmp_path: Path) -> None:
     ],
 )
 def test_clients_show_certificates(tmp_path: Path, keys: list[str], client: list[str], status: int | None) -> None:
-    """Those of the right authority, with a name that is allowed."""
+    """Of the right authority, with an allowed name."""
     config = _config(tmp_path, "client_ca_file: ca.pem", *keys)
     context = _client(*client, authority=STRANGER if client == ["stranger"] else AUTHORITY)
     with serving(config_file=config) as server:
@@ -132,16 +132,14 @@ def test_curl_agrees(tmp_path: Path) -> None:
     assert out.stdout == "200 1.1"
 
 
-def test_a_new_certificate_is_used_from_the_next_connection_on(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Half of one changes nothing, as long as it is half."""
+def test_new_certificate_is_used_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A certificate without its key changes nothing."""
     config = _config(tmp_path)
     with serving(config_file=config) as server:
         stranger = STRANGER.issue_cert("127.0.0.1")
         stranger.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
         assert (_ask(server.url, _client()), _ask(server.url, _client(trusts=STRANGER))) == (200, None)
-        assert caplog.text.count("stays in force") == 1
+        assert caplog.text.count("web config reload failed") == 1
         stranger.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
         assert (_ask(server.url, _client()), _ask(server.url, _client(trusts=STRANGER))) == (None, 200)
         (tmp_path / "cert.pem").unlink()
@@ -173,16 +171,16 @@ def _serve_users(tmp_path: Path, text: str) -> str:
     ],
 )
 @pytest.mark.parametrize("path", ["/metrics", "/", "/-/healthy", "/nothing"])
-def test_who_has_no_password_gets_nothing(tmp_path: Path, login: str | None, status: int, path: str) -> None:
-    """Nor learns what there is."""
+def test_wrong_login_is_refused(tmp_path: Path, login: str | None, status: int, path: str) -> None:
+    """Unknown paths look the same."""
     with serving(config_file=_serve_users(tmp_path, f"basic_auth_users: {{alice: {HASH}}}")) as server:
         answer = get(server.url + path, login=login)
     assert answer.status == (404 if (path, status) == ("/nothing", 200) else status)
     assert answer.headers.get("www-authenticate", "").startswith("Basic realm=") == (status == 401)
 
 
-def test_a_password_of_yesterday_is_none_today(tmp_path: Path) -> None:
-    """Users who leave the file are out at their next request, those who join are in; a broken file changes nothing."""
+def test_changed_password_is_used_at_once(tmp_path: Path) -> None:
+    """Removed users are refused at their next request; a broken file changes nothing."""
     config = _serve_users(tmp_path, f"basic_auth_users: {{alice: {HASH}}}")
     with serving(config_file=config) as server:
 
@@ -197,8 +195,8 @@ def test_a_password_of_yesterday_is_none_today(tmp_path: Path) -> None:
         assert (ask("alice", "changed"), ask("nobody", "x")) == (200, 401)
 
 
-def test_bad_logins_do_not_delay_who_is_known(tmp_path: Path) -> None:
-    """A check costs as much as a good one does, and they wait in a line that is short and beside the scrapes."""
+def test_bad_logins_do_not_delay_good_ones(tmp_path: Path) -> None:
+    """Checks run one at a time beside the event loop, in a short queue."""
     slow = bcrypt.hashpw(b"secret", bcrypt.gensalt(11)).decode()
     answers: list[Answer] = []
     with serving(config_file=_serve_users(tmp_path, f"basic_auth_users: {{alice: {slow}}}")) as server:
@@ -226,8 +224,8 @@ async def _time(keeper: BasicAuth, user: str, users: dict[str, str]) -> float:
     return time.perf_counter() - began
 
 
-def test_a_name_that_nobody_has_takes_as_long() -> None:
-    """How long it took tells nobody which names there are."""
+def test_unknown_user_takes_as_long() -> None:
+    """The time reveals no user names."""
     users = {"alice": bcrypt.hashpw(b"secret", bcrypt.gensalt(9)).decode()}
 
     async def measure() -> tuple[float, float]:

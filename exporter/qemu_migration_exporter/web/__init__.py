@@ -1,4 +1,7 @@
-"""Serve metrics, health, running migrations and a page that shows them, over HTTP."""
+"""HTTP server for metrics, health, migrations as JSON and pages.
+
+Listener --accepts--> Connection (h11, deadlines) --Request--> Application (logins, routes) --Answer-->
+"""
 
 from qemu_migration_exporter.config.addresses import AddressError, check_template, parse_address, parse_path
 from qemu_migration_exporter.web.application import Endpoints

@@ -130,9 +130,9 @@ class Application:
         if not config.basic_auth_users:
             return None
         match await self._logins.check(request.headers.get(b"authorization"), config.basic_auth_users, request.client):
-            case Decision.WELCOME:
+            case Decision.ALLOWED:
                 return None
-            case Decision.LATER:
+            case Decision.BUSY:
                 return _text(429, "too many logins are being checked", Retry_After="1")
             case Decision.DENIED:
                 challenge = 'Basic realm="qemu-migration-exporter", charset="UTF-8"'

@@ -1,4 +1,9 @@
-"""Who may ask: user names and passwords, against bcrypt hashes."""
+"""HTTP basic authentication against bcrypt hashes.
+
+A bcrypt check costs 50 ms and more of a processor. Checks run one at a time in a thread beside the event loop, from a
+short queue with a few places for each client address, so that guessing passwords delays nobody else. A login that was
+right once is recognised by a keyed hash, as long as neither the user's hash nor the password changes.
+"""
 
 from __future__ import annotations
 
@@ -14,85 +19,84 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-#: A check costs 50 ms and more of a processor, and they wait for one another. Who guesses passwords fills his own
-#: places and not those of another address.
+#: Places in the queue, for one client address and for all.
 _MAX_WAITING_OF_ONE: Final = 4
 _MAX_WAITING: Final = 64
 
-#: bcrypt looks at no more; its implementations differ in whether they say so.
+#: bcrypt uses no more bytes; some implementations raise an error for them.
 _MAX_PASSWORD_BYTES: Final = 72
 
 
 class Decision(Enum):
-    """What comes of a login."""
+    """Results of a login."""
 
-    WELCOME = auto()
+    ALLOWED = auto()
     DENIED = auto()
-    #: Too many others are being checked.
-    LATER = auto()
+    #: The queue is full.
+    BUSY = auto()
 
 
 class Credentials(NamedTuple):
-    """What a client says of itself."""
+    """User name and password of a client."""
 
     user: str
     password: bytes
 
 
 class BasicAuth:
-    """Check logins, one at a time and beside the event loop, so that bad ones cannot hold up who is known."""
+    """Checks logins and remembers good ones."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="web-login")
         self._key = secrets.token_bytes(32)
-        #: Of each user that has logged in, a keyed hash of hash and password: good as long as both are the same.
+        #: Keyed hash of bcrypt hash and password, for each user that has logged in.
         self._known: dict[str, bytes] = {}
         self._waiting: Counter[str] = Counter()
 
     async def check(self, authorization: bytes | None, users: Mapping[str, str], client: str) -> Decision:
-        """Say whether the `Authorization` header of a client is a user's."""
+        """Check the `Authorization` header of a client."""
         credentials = parse(authorization)
         if credentials is None:
             return Decision.DENIED
         user, password = credentials
-        # A name that nobody has takes as long as one that somebody has.
-        hashed = (users.get(user) or _decoy(users)).encode()
+        # An unknown name takes as long as a known one.
+        hashed = (users.get(user) or _dummy_hash(users)).encode()
         digest = hashlib.blake2b(hashed + b"\0" + password, key=self._key).digest()
         if user in users and hmac.compare_digest(digest, self._known.get(user, b"")):
-            return Decision.WELCOME
+            return Decision.ALLOWED
         if self._waiting[client] >= _MAX_WAITING_OF_ONE or self._waiting.total() >= _MAX_WAITING:
-            return Decision.LATER
+            return Decision.BUSY
         self._waiting[client] += 1
         try:
             matches = await asyncio.get_running_loop().run_in_executor(self._executor, _matches, password, hashed)
         finally:
             self._waiting[client] -= 1
-            self._waiting += Counter()  # forgets who waits no more
+            self._waiting += Counter()  # drops clients with no check in the queue
         if not matches or user not in users:
             return Decision.DENIED
         self._known[user] = digest
-        return Decision.WELCOME
+        return Decision.ALLOWED
 
     def close(self) -> None:
-        """End, without the checks that have not begun."""
+        """Stop, without the checks that have not begun."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 def parse(authorization: bytes | None) -> Credentials | None:
-    """Read a header of HTTP's basic authentication; None where it is none."""
+    """Parse a header of HTTP's basic authentication; None if it is not one."""
     scheme, _, encoded = (authorization or b"").partition(b" ")
     if scheme.lower() != b"basic":
         return None
     try:
         user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
         return Credentials(user.decode(), password) if colon else None
-    except (binascii.Error, UnicodeDecodeError):  # nobody's; who asked is told so
+    except (binascii.Error, UnicodeDecodeError):  # the client gets a 401
         return None
 
 
-def _decoy(users: Mapping[str, str]) -> str:
-    """Make a hash that nobody's password has, of the cost the users' have."""
-    return f"$2b${max(each.split('$')[2] for each in users.values())}${'.' * 53}"
+def _dummy_hash(users: Mapping[str, str]) -> str:
+    """Return a hash that no password has, with the highest cost of the users' hashes."""
+    return f"$2b${max(hashed.split('$')[2] for hashed in users.values())}${'.' * 53}"
 
 
 def _matches(password: bytes, hashed: bytes) -> bool:
@@ -100,5 +104,5 @@ def _matches(password: bytes, hashed: bytes) -> bool:
         import bcrypt  # noqa: PLC0415 - 1 MiB that a server without users never needs
 
         return bcrypt.checkpw(password[:_MAX_PASSWORD_BYTES], hashed)
-    except ValueError:  # such as a salt of bits that cannot be
+    except ValueError:  # a hash with an impossible salt
         return False

@@ -15,18 +15,18 @@ from qemu_migration_exporter.web.web_config import Settings
 
 
 class Server:
-    """Serve what there is.
+    """The HTTP server.
 
     Args:
-        address: Where to listen, see `parse_address`.
+        address: Address to listen on; see `parse_address`.
         endpoints: Contents to serve.
         config_file: The web configuration file; None for plain HTTP without a login.
-        max_connections: At once; when there are more, who has kept us waiting longest is dropped.
-        limits: Seconds that a client may take for each stage of a connection, if not the stage's own.
-        failures: Where it is counted what does not work.
+        max_connections: Connections at once; one more closes the one that has been silent longest.
+        limits: Seconds for each stage of a connection, if not its own.
+        failures: Counts failures.
 
     Raises:
-        AddressError: The address is none.
+        AddressError: The address is malformed.
         OSError: The address cannot be listened on.
         ConfigError: The web configuration file has mistakes.
     """
@@ -45,7 +45,7 @@ class Server:
         host, port = parse_address(address)
         self._settings = Settings(config_file)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # A queue for who connects faster than the loop turns.
+        # The kernel queues clients that connect faster than the loop turns.
         self._socket = socket.create_server((host, port), family=family, backlog=1_024)
         self._application = Application(endpoints, self._settings, failures)
         self._listener = Listener(
@@ -59,10 +59,10 @@ class Server:
         self._problem: OSError | None = None
 
     def start(self) -> None:
-        """Answer from now on; connections made before wait.
+        """Begin to answer; clients that connected before have waited.
 
         Raises:
-            OSError: There are not even file descriptors for an event loop.
+            OSError: No file descriptors are left for an event loop.
         """
         self._thread.start()
         self._is_open.wait()
@@ -71,13 +71,13 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it answers, with the port that was taken."""
+        """The address with the port in use."""
         scheme = "http" if self._settings.tls.context is None else "https"
         host, port = self._socket.getsockname()[:2]
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def stop(self) -> None:
-        """Close: answers that are under way get a second, clients that only keep their connections none."""
+        """Close at once, except that answers under way get a second."""
         if self._loop is not None and self._accepting is not None:
             self._loop.call_soon_threadsafe(self._accepting.cancel)
             self._thread.join()
@@ -89,7 +89,7 @@ class Server:
         return self._settings.tls
 
     def _run(self) -> None:
-        with self._failures.attempt(Component.WEB, "nothing is served"):
+        with self._failures.attempt(Component.WEB, "web server failed"):
             try:
                 with asyncio.Runner() as runner:
                     runner.run(self._serve())

@@ -1,4 +1,4 @@
-"""`tls_server_config` of the web configuration file → what Python's ssl takes."""
+"""Section `tls_server_config` of the web configuration file, and the `ssl` context made from it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-#: Go's names, which the file is written in, and OpenSSL's. Those of TLS 1.3 are always on, there as here.
+#: OpenSSL's names of cipher suites by Go's, which the file uses. Suites of TLS 1.3 are always enabled in both.
 CIPHER_SUITES: Final = {
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
     "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -34,13 +34,13 @@ _CLIENT_CERTIFICATES: Final = {
 
 
 class Section(BaseModel):
-    """A section of the file; a key without a value is a key left out."""
+    """A section of the file; a key without a value counts as absent."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _without_blanks(cls, given: Any) -> Any:  # noqa: ANN401 - whatever YAML holds
+    def _without_blanks(cls, given: Any) -> Any:  # noqa: ANN401 - any YAML value
         return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
 
 
@@ -89,14 +89,14 @@ class TlsConfig(Section):
 
     @field_validator("client_auth_type")
     @classmethod
-    def _is_verified(cls, kind: str) -> str:
+    def _validate_client_auth(cls, kind: str) -> str:
         if kind and kind not in _CLIENT_CERTIFICATES:
             raise ValueError(f"expected one of {', '.join(_CLIENT_CERTIFICATES)}")
         return kind or "NoClientCert"
 
     @field_validator("cipher_suites")
     @classmethod
-    def _are_ciphers(cls, names: list[str]) -> list[str]:
+    def _validate_ciphers(cls, names: list[str]) -> list[str]:
         unknown = [name for name in names if name not in CIPHER_SUITES]
         if unknown:
             raise ValueError(f"expected names such as {next(iter(CIPHER_SUITES))}, got {unknown[0]}")
@@ -104,24 +104,24 @@ class TlsConfig(Section):
 
     @field_validator("curve_preferences")
     @classmethod
-    def _is_curve(cls, names: list[str]) -> list[str]:
+    def _validate_curve(cls, names: list[str]) -> list[str]:
         if len(names) > 1 or (names and names[0] not in _CURVES):
             raise ValueError(f"expected at most one of {', '.join(_CURVES)}, got {', '.join(names)}")
         return names
 
     @model_validator(mode="after")
-    def _makes_a_context(self) -> TlsConfig:
+    def _validate_context(self) -> TlsConfig:
         if self.model_fields_set:
             self.context()
         return self
 
     @property
     def files(self) -> list[str]:
-        """The files it reads."""
+        """Paths of the files it reads."""
         return [name for name in (self.cert_file, self.key_file, self.client_ca_file) if name is not None]
 
     def context(self) -> ssl.SSLContext | None:
-        """Read the files; None where nothing is configured.
+        """Build the TLS context from the files; None without a configuration.
 
         Raises:
             ValueError: They cannot be used, or not together.
@@ -161,7 +161,7 @@ class TlsConfig(Section):
 
     def _load(self, context: ssl.SSLContext) -> None:
         try:
-            # The password of an encrypted key would be asked for at a terminal, where there is none.
+            # Without a password, OpenSSL would ask for one at a terminal.
             context.load_cert_chain(self.cert_file or "", self.key_file, password=lambda: "")
         except (OSError, ValueError) as error:
             raise ValueError(

@@ -1,6 +1,6 @@
 """The web configuration file, in the format that Prometheus's exporters share (exporter-toolkit).
 
-It, and the certificates it names, are read again when they change: at the next connection or request.
+The file, and the certificates it names, are read again at the next connection or request after they change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from qemu_migration_exporter.web.tls import Section, TlsConfig
 
 _log = logging.getLogger(__name__)
 
-#: As the toolkit has it: those that can be set, and to what if not to anything.
+#: Headers that can be set, as in the toolkit, with their allowed values if not any.
 _HEADERS: Final = {
     "Strict-Transport-Security": (),
     "X-Content-Type-Options": ("nosniff",),
@@ -28,7 +28,7 @@ _HEADERS: Final = {
     "Content-Security-Policy": (),
 }
 
-#: A check takes 50 ms at a cost of 10 and twice that with each step: 13 s at 18, in which nobody else is checked.
+#: A check takes 50 ms at a cost of 10 and doubles with each step: 13 s at 18, during which no other login is checked.
 _MAX_COST: Final = 18
 _BCRYPT: Final = re.compile(r"\$2[abxy]?\$(\d\d)\$[./A-Za-z0-9]{53}")
 _UNITS_NS: Final = {"ns": 1, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9}
@@ -45,7 +45,7 @@ def _bcrypt(given: object) -> str:
 
 
 def _seconds(given: object) -> float:
-    """Read a duration as Go writes it: 1s, 100ms, 1m30s."""
+    """Parse a duration in Go's form: 1s, 100ms, 1m30s."""
     parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", given) if isinstance(given, str) else []
     if "".join(number + unit for number, unit in parts) != given and given not in {0, "0"}:
         raise ValueError("expected a duration such as 1s or 100ms")
@@ -53,11 +53,11 @@ def _seconds(given: object) -> float:
 
 
 class HttpConfig(Section):
-    """HTTP of the server.
+    """HTTP section.
 
     Attributes:
-        http2: Not served, whatever it says; every client of HTTP/2 speaks HTTP/1.1 too.
-        headers: For each answer, in place of what the answer would have.
+        http2: Ignored: only HTTP/1.1 is served, which every client of HTTP/2 speaks too.
+        headers: Headers of every answer; they replace those that the answer would have.
     """
 
     http2: bool = True
@@ -65,7 +65,7 @@ class HttpConfig(Section):
 
     @field_validator("headers")
     @classmethod
-    def _are_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+    def _validate_headers(cls, headers: dict[str, str]) -> dict[str, str]:
         for name, value in headers.items():
             if name not in _HEADERS:
                 raise ValueError(f"expected some of {', '.join(_HEADERS)}, got {name}")
@@ -77,14 +77,14 @@ class HttpConfig(Section):
 
 
 class RateLimitConfig(Section):
-    """How often may be asked: a bucket of `burst` tokens, filled with one at each interval; 0 is no limit."""
+    """Rate limit: a bucket of `burst` tokens, refilled by one at each interval; 0 is no limit."""
 
     interval: Annotated[float, BeforeValidator(_seconds)] = 0.0
     burst: Annotated[int, Field(ge=0)] = 0
 
 
 class WebConfig(Section):
-    """The whole file. Users are names with bcrypt hashes of passwords; without any, nobody has to log in."""
+    """The whole file. Users are names with bcrypt hashes of passwords; without users there is no login."""
 
     tls_server_config: TlsConfig = TlsConfig()
     http_server_config: HttpConfig = HttpConfig()
@@ -93,7 +93,7 @@ class WebConfig(Section):
 
     @field_validator("basic_auth_users")
     @classmethod
-    def _can_log_in(cls, users: dict[str, str]) -> dict[str, str]:
+    def _validate_users(cls, users: dict[str, str]) -> dict[str, str]:
         if any(":" in name for name in users):
             raise PydanticCustomError("secret", "expected user names without a colon: HTTP ends them there")
         return users
@@ -103,10 +103,10 @@ _Signature = tuple[tuple[int, int, int] | None, ...]
 
 
 class Settings:
-    """The configuration in force. A file that is changed to one that cannot be used changes nothing.
+    """The configuration in force; a file with mistakes does not replace it.
 
     Args:
-        path: Of the file; None for plain HTTP without a login.
+        path: Path of the file; None for plain HTTP without a login.
 
     Raises:
         ConfigError: The file has mistakes.
@@ -121,24 +121,24 @@ class Settings:
             self._load(path)
 
     def refresh(self) -> None:
-        """Read again what changed."""
+        """Reload the file if it, or a certificate, changed."""
         if self._path is None or self._signature == self._seen(self._path):
             return
         try:
             self._load(self._path)
         except ConfigError as error:
-            self._signature = self._seen(self._path)  # and is not tried again before it changes
+            self._signature = self._seen(self._path)  # no second try before it changes
             for mistake in error.mistakes:
-                _log.warning("the web configuration before stays in force: %s", mistake)
+                _log.warning("web config reload failed, keeping the previous one", extra={"error": str(mistake)})
         else:
-            _log.info("the web configuration was read again")
+            _log.info("web config reloaded")
 
     def _load(self, path: str) -> None:
         config = read(path, WebConfig)
         tls = config.tls_server_config
         try:
             context = tls.context()
-        except ValueError as error:  # it was in order just now, when the file was checked
+        except ValueError as error:  # the certificate changed after the file was checked
             raise ConfigError([f"{path}: tls_server_config: {error}"]) from error
         self.config = config
         self.tls = TlsSettings(context, frozenset(tls.client_allowed_sans) or None)
@@ -151,6 +151,6 @@ class Settings:
 def _signature(path: str) -> tuple[int, int, int] | None:
     try:
         status = Path(path).stat()
-    except OSError:  # whoever reads the file will say why
+    except OSError:  # reading the file gives the reason
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino

@@ -67,13 +67,13 @@ def advised(reason: StallReason, vm: str = "web-42", /, **evidence: object) -> l
         ),
     ],
 )
-def test_only_what_works_is_advised(reason: StallReason, evidence: dict[str, object], expected: list[str]) -> None:
+def test_advice_works_by_the_evidence(reason: StallReason, evidence: dict[str, object], expected: list[str]) -> None:
     """Numbers with a tenth to spare; post-copy only where it was enabled; to give up only where nothing else helps."""
     assert advised(reason, **evidence) == expected
 
 
 @pytest.mark.parametrize("reason", StallReason)
-def test_qmp_is_given_as_qemu_takes_it(reason: StallReason) -> None:
+def test_qmp_is_valid_json(reason: StallReason) -> None:
     """JSON, with the same numbers; and the whole is a line for a shell."""
     options = advise(
         "web-42",
@@ -90,7 +90,7 @@ def test_qmp_is_given_as_qemu_takes_it(reason: StallReason) -> None:
 
 
 @given(vm=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=30))
-def test_a_guests_name_is_one_word_whatever_it_is(vm: str) -> None:
+def test_name_is_one_word_of_a_shell(vm: str) -> None:
     """Quotes, blanks, line breaks and escape sequences are the tenant's; the command is one printable line."""
     (command,) = advised(StallReason.DIRTY_RATE, vm)
     words = command.removeprefix("virsh migrate-setmaxdowntime ").removesuffix(" 1700").removeprefix("--domain ")
@@ -100,6 +100,6 @@ def test_a_guests_name_is_one_word_whatever_it_is(vm: str) -> None:
     assert said.decode() == vm
 
 
-def test_a_name_like_an_option_is_no_option() -> None:
+def test_name_like_an_option_is_none() -> None:
     """It is given as the value of one."""
     assert advised(StallReason.NO_THROUGHPUT, "--help") == ["virsh domjobabort --domain --help"]

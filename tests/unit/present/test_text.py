@@ -1,4 +1,4 @@
-"""The text report: quantities as a person reads them, the first sentence, and lines that fit any terminal."""
+"""The text report: quantities, the first sentence, and lines that fit any terminal."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ DASH = "\N{EN DASH}"
 
 
 def read(name: str, *, first: float = 0, last: float = 1, vm: str = "web-42") -> tuple[StreamView, list[Migration]]:
-    """Run the part of a recording between two shares of its lines through the core."""
+    """Run a part of a recording through the core, between two shares of its lines."""
     path = DATA / name
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     lines = data.splitlines(keepends=True)
@@ -125,7 +125,7 @@ def with_rounds(*pending: int) -> Migration:
         (12 * 1024 * 1024 * MIB, "12.0 TiB"),
     ],
 )
-def test_size_is_in_mib_unless_that_is_hard_to_read(count: int | None, expected: str) -> None:
+def test_size_prefers_mib(count: int | None, expected: str) -> None:
     """Bytes are written in MiB with one decimal; other units appear at the far ends only."""
     assert size(count) == expected
 
@@ -139,7 +139,7 @@ def test_size_is_in_mib_unless_that_is_hard_to_read(count: int | None, expected:
         (49_283_072, 49_283_073, ("47.000 MiB", "47.000 MiB")),
     ],
 )
-def test_sizes_that_are_compared_read_differently(left: int, right: int, expected: tuple[str, str]) -> None:
+def test_compared_sizes_read_differently(left: int, right: int, expected: tuple[str, str]) -> None:
     """Two sizes in one sentence get the decimals that tell them apart, to a limit."""
     assert sizes_apart(left, right) == expected
 
@@ -163,7 +163,7 @@ def test_sizes_that_are_compared_read_differently(left: int, right: int, expecte
     ],
 )
 def test_duration_has_about_three_digits(seconds: float | None, expected: str) -> None:
-    """A duration is written in the unit that needs the fewest digits; what is not known is a dash and never 0."""
+    """An unknown duration is a dash and never 0."""
     assert duration(seconds) == expected
 
 
@@ -189,23 +189,21 @@ def test_durations_of_a_column_align(seconds: float | None, expected: str) -> No
         (0.299_999_9, 0.1, "300 ms"),
     ],
 )
-def test_limit_is_in_the_unit_of_what_it_is_compared_with(
-    seconds: float | None, beside: float | None, expected: str
-) -> None:
-    """1.5 s stands beside 0.3 s and 31 ms beside 300 ms, so that nobody must convert."""
+def test_limit_has_the_unit_beside_it(seconds: float | None, beside: float | None, expected: str) -> None:
+    """0.3 s beside 1.5 s, and 300 ms beside 31 ms."""
     assert limit(seconds, beside) == expected
 
 
 @pytest.mark.parametrize(
     ("count", "expected"), [(None, DASH), (0, "0.0"), (1_000, "<0.1"), (160.5 * MIB, "160.5"), (2394 * MIB, "2394.0")]
 )
-def test_cell_has_one_decimal_and_no_unit(count: float | None, expected: str) -> None:
-    """A table's caption names the unit; little is not nothing, and unknown is neither."""
+def test_cell_has_no_unit(count: float | None, expected: str) -> None:
+    """The caption names the unit; a little is not 0."""
     assert cell(count, MIB) == expected
 
 
 def test_rates_and_shares() -> None:
-    """A bandwidth is a size a second, a share is in per cent, and neither is made up."""
+    """Unknown values are dashes."""
     assert (rate(33_570_000), rate(None)) == ("32.0 MiB/s", DASH)
     assert (share(1, 4), share(1, 1_000), share(0, 4), share(1, None)) == ("25 %", "<1 %", "0 %", DASH)
 
@@ -223,7 +221,7 @@ def test_rates_and_shares() -> None:
     ],
 )
 def test_tenants_words_are_harmless(words: str, cells: int, expected: str) -> None:
-    """What cannot be printed is escaped, and of what is too long both ends stay."""
+    """Control characters are escaped, and both ends of long words stay."""
     assert literal(words, cells) == expected
     assert cell_len(literal(words, cells)) <= cells
 
@@ -329,16 +327,16 @@ SENTENCES = [
 
 
 @pytest.mark.parametrize(("name", "expected"), SENTENCES, ids=[name for name, _ in SENTENCES])
-def test_the_report_begins_with_the_verdict(name: str, expected: str) -> None:
-    """The first words say which VM, how it ended, and the numbers a person asks for first."""
+def test_report_begins_with_the_verdict(name: str, expected: str) -> None:
+    """VM, end, and the first numbers to ask for."""
     words, _, identification = paragraph(printed(one(name), width=80)).rpartition("trace ")
 
     assert words.removesuffix(" ").startswith(expected)
     assert identification == one(name).identity.trace_id
 
 
-def test_a_stuck_migration_says_what_it_would_need() -> None:
-    """Where the recording ends inside a stall, the first sentence says so, and what to do comes next."""
+def test_stalled_sentence_has_its_needs() -> None:
+    """The commands follow the sentence."""
     report = printed(one(STUCK, last=0.6), width=100)
 
     assert paragraph(report).startswith(
@@ -350,8 +348,8 @@ def test_a_stuck_migration_says_what_it_would_need() -> None:
     assert "  virsh migrate-setmaxdowntime web-42 1700\n    the guest stands still for up to 1.7 s\n" in report
 
 
-def test_before_it_is_called_stalled_the_numbers_are_told() -> None:
-    """A person may see it coming."""
+def test_unfinished_sentence_has_its_needs() -> None:
+    """Before it counts as stalled."""
     words = paragraph(printed(one(STUCK, last=0.35)))
 
     assert words.startswith(
@@ -387,16 +385,16 @@ def test_before_it_is_called_stalled_the_numbers_are_told() -> None:
         ),
     ],
 )
-def test_a_migration_that_waits_says_for_what(reason: StallReason, expected: str) -> None:
-    """And since when."""
+def test_waiting_sentence_names_the_wait(reason: StallReason, expected: str) -> None:
+    """With its length, and what ends it."""
     stuck = one(STUCK, last=0.6)
     stall = replace(stuck.stalls[0], reason=reason, since_ns=stuck.end_ns - 5_000_000_000)
 
     assert expected in paragraph(printed(replace(stuck, stalls=(stall,))))
 
 
-def test_of_many_stalls_the_longest_is_told() -> None:
-    """With how many there were; one that nothing cleared held to the end."""
+def test_longest_of_many_stalls_is_told() -> None:
+    """With their number; a stall that nothing cleared lasted to the end."""
     whole = one(STUCK)
     first = whole.stalls[0]
     waited = replace(first, number=2, reason=StallReason.NO_THROUGHPUT, start_ns=first.start_ns + 9, end_ns=None)
@@ -407,8 +405,8 @@ def test_of_many_stalls_the_longest_is_told() -> None:
     assert "It was stalled from 6.3 s on: nothing was sent for 10.9 s." in once
 
 
-def test_a_stall_of_which_little_is_known_is_still_told() -> None:
-    """Where nothing tells the limit or the bandwidth, the rounds are evidence enough."""
+def test_stall_with_unknown_numbers_is_told() -> None:
+    """The rounds are evidence enough."""
     stuck = one(STUCK, last=0.6)
     verdict = replace(stuck.progress.verdict, required_downtime_seconds=None)
     blind = replace(stuck, progress=replace(stuck.progress, verdict=verdict, dirty_bytes_per_second=None))
@@ -422,8 +420,8 @@ def test_a_stall_of_which_little_is_known_is_still_told() -> None:
 
 
 @pytest.mark.parametrize("width", [30, 80, 200])
-def test_advice_is_broken_where_a_shell_still_takes_it_as_one(width: int) -> None:
-    """Long names and narrow terminals: what is copied is what was meant."""
+def test_broken_command_is_still_one_for_a_shell(width: int) -> None:
+    """With long names and on narrow terminals."""
     whole = one(STUCK)
     option = migration_view(whole).verdict.past_advice[-1]
     lines = [line.plain for line in command(option.virsh, "  ", width, continuation=" \\")]
@@ -432,8 +430,8 @@ def test_advice_is_broken_where_a_shell_still_takes_it_as_one(width: int) -> Non
     assert "\n".join(lines).replace("\\\n", " ").split() == option.virsh.split()
 
 
-def test_a_stuck_migration_in_post_copy_or_setup_names_the_phase() -> None:
-    """Outside of the rounds there is no boundary to reckon with, only a place."""
+def test_phase_outside_rounds_is_named() -> None:
+    """There is no boundary to calculate with."""
     post_copy = one("qemu-7.2-log-postcopy.log", last=0.5)
     paused = replace(post_copy, progress=replace(post_copy.progress, state="postcopy-paused"))
 
@@ -441,8 +439,8 @@ def test_a_stuck_migration_in_post_copy_or_setup_names_the_phase() -> None:
     assert "in post-copy, which is paused. " in paragraph(printed(paused))
 
 
-def test_a_throttled_guest_is_mentioned_while_it_runs() -> None:
-    """Who wonders why the guest is slow finds it in the first lines."""
+def test_throttling_is_mentioned() -> None:
+    """It explains a slow guest."""
     stuck = one(STUCK, last=0.6)
     throttled = replace(stuck, progress=replace(stuck.progress, throttle_ratio=0.99))
 
@@ -452,7 +450,7 @@ def test_a_throttled_guest_is_mentioned_while_it_runs() -> None:
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=[path.name for path in RECORDINGS])
 @pytest.mark.parametrize("width", [80, 120])
-def test_no_line_is_wider_than_the_terminal(path: Path, width: int) -> None:
+def test_lines_fit_the_terminal(path: Path, width: int) -> None:
     """Lines are wrapped between words, fit, end without spaces, and are not longer than is good to read."""
     summary, migrations = read(str(path.relative_to(DATA)), vm="a-virtual-machine-with-a-name-of-40-letters")
 
@@ -470,7 +468,7 @@ def test_numbers_stay_with_their_units() -> None:
 
 
 def test_markup_in_names_is_literal() -> None:
-    """What tenants choose is printed as it is: no colours, no links, no emoji, no new lines."""
+    """No colours, links, emoji or line breaks come from a name."""
     evil = "[red]x[/red]:smile:\n[link=http://x]y"
     migration = one("qemu-7.2-log-nonconverging.log")
     devices = tuple(replace(device, name=evil) for device in migration.devices)
@@ -509,7 +507,7 @@ def test_only_a_failure_is_red() -> None:
         assert ";31m" not in printed(one(name), colour=True)
 
 
-def test_the_downtime_is_marked_in_the_waterfall() -> None:
+def test_waterfall_marks_the_downtime() -> None:
     """The downtime has a line of its own, below the phase it begins in, and a bar to scale."""
     lines = printed(one("made/made-7.2-pre-switchover.log")).splitlines()
     names = [line.split()[0] for line in lines if line.startswith("  ") and ("━" in line or "█" in line or "│" in line)]
@@ -520,22 +518,20 @@ def test_the_downtime_is_marked_in_the_waterfall() -> None:
     assert bar.count("█") == 36
 
 
-def test_a_phase_too_short_for_a_cell_has_a_thin_mark() -> None:
-    """Nothing that happened is invisible."""
+def test_short_phase_has_a_thin_mark() -> None:
     (line,) = [line for line in printed(one(STUCK)).splitlines() if line.startswith("  setup")]
 
     assert line.endswith("4.1 ms  │")
 
 
-def test_a_phase_that_is_not_over_points_on() -> None:
-    """The bar of a phase that had not ended says so."""
+def test_open_phase_has_an_arrow() -> None:
     (line,) = [line for line in printed(one(STUCK, last=0.6)).splitlines() if line.startswith("  iterate")]
 
     assert line.endswith("━▸")
 
 
-def test_without_times_only_the_iterate_phase_has_a_duration() -> None:
-    """On a reconstructed clock what is not known is a dash, and the devices are one line."""
+def test_untimed_phases_are_dashes() -> None:
+    """On a reconstructed clock; the devices are one line."""
     report = printed(one("qemu-kvm-2.6-systemtap.log"))
     phases = {line.split()[0]: line.split()[1:3] for line in report.splitlines() if "━" in line or "│" in line}
 
@@ -545,8 +541,7 @@ def test_without_times_only_the_iterate_phase_has_a_duration() -> None:
     assert "downtime  " not in report
 
 
-def test_rounds_say_which_is_bulk_and_which_is_not_over() -> None:
-    """The round that is compared with none, and the one whose numbers are not final, are marked."""
+def test_bulk_and_open_rounds_are_marked() -> None:
     rows = [line.split() for line in printed(one(STUCK, last=0.6)).splitlines() if line.strip()[:1].isdigit()]
     bulk, *_, last = [row for row in rows if row[0].isdigit()]
 
@@ -554,13 +549,13 @@ def test_rounds_say_which_is_bulk_and_which_is_not_over() -> None:
     assert last == ["7", "7.4", "s", "1.1", "s", "35.2", DASH, "32.0", "47.0", "11.9", "not", "over"]
 
 
-def test_where_the_beginning_is_missing_no_round_is_bulk() -> None:
+def test_joined_migration_has_no_bulk_round() -> None:
     """The first round of a recording that was joined is not the migration's first."""
     assert "bulk" not in printed(one("made/made-7.2-joined.log"))
 
 
-def test_thousands_of_rounds_are_cut_to_the_first_the_best_and_the_last() -> None:
-    """A migration that was stuck for hours still fits a screen, and says what was left out."""
+def test_many_rounds_are_cut() -> None:
+    """The first, the best and the last rounds stay."""
     migration = with_rounds(160 * MIB, *(20 * MIB + number * 7_919 * 4096 % MIB for number in range(3_000)))
     verdict = replace(migration.progress.verdict, best_round=1_000)
     lines = printed(replace(migration, progress=replace(migration.progress, verdict=verdict))).splitlines()
@@ -573,7 +568,7 @@ def test_thousands_of_rounds_are_cut_to_the_first_the_best_and_the_last() -> Non
     assert max(cell_len(line) for line in lines) <= 80
 
 
-def test_memory_of_terabytes_is_told_in_gib() -> None:
+def test_terabytes_are_in_gib() -> None:
     """The table changes its unit before its columns become too wide."""
     lines = printed(with_rounds(3 * MIB * MIB, 9_000 * MIB, 8_000 * MIB)).splitlines()
 
@@ -582,8 +577,8 @@ def test_memory_of_terabytes_is_told_in_gib() -> None:
     assert max(cell_len(line) for line in lines) <= 80
 
 
-def test_the_sparkline_leaves_the_bulk_round_out() -> None:
-    """What was pending at the start of each round is drawn to one scale that begins at zero."""
+def test_sparkline_omits_the_bulk_round() -> None:
+    """One scale that begins at zero."""
     assert f"pending at start, rounds 2{DASH}4  ▇▄▁  40.0 MiB → 0.4 MiB" in printed(
         with_rounds(160 * MIB, 40 * MIB, 20 * MIB, 400 * 1024)
     )
@@ -591,7 +586,7 @@ def test_the_sparkline_leaves_the_bulk_round_out() -> None:
     assert "pending at start," not in printed(with_rounds(160 * MIB, 40 * MIB))
 
 
-def test_the_slowest_devices_of_the_downtime() -> None:
+def test_slowest_devices_are_listed() -> None:
     """Five devices, slowest first, with their share; the rest is one line, and instances are told apart."""
     migration = one(STUCK)
 
@@ -620,7 +615,7 @@ def test_the_slowest_devices_of_the_downtime() -> None:
 
 
 def test_streams_come_last_and_quietly() -> None:
-    """After the migrations, a line a stream says what was read; nothing is said of what did not happen."""
+    """One line for each stream, without zeros."""
     summary, migrations = read("qemu-7.2-log-idle.log")
 
     assert printed(*migrations, streams=(summary,)).splitlines()[-1] == (
@@ -628,8 +623,8 @@ def test_streams_come_last_and_quietly() -> None:
     )
 
 
-def test_malformed_lines_and_surprises_stand_out() -> None:
-    """What casts doubt on the report is said, by kind, and in colour where there is some."""
+def test_malformed_and_surprises_are_marked() -> None:
+    """By kind, and in colour."""
     stream = stream_with(
         format="qemu-log", lines=10, events=5, noise=3, malformed=2, surprises={"duplicate": 1, "unpaired": 3}
     )
@@ -641,8 +636,8 @@ def test_malformed_lines_and_surprises_stand_out() -> None:
     assert "\x1b[36m2 malformed\x1b[0m" in printed(streams=(stream,), colour=True)
 
 
-def test_what_is_unknown_is_left_out_of_sentences() -> None:
-    """A migration of which next to nothing is known still has a report."""
+def test_unknown_numbers_are_left_out() -> None:
+    """A migration with next to no known numbers has a report."""
     full = one(STUCK)
     progress = replace(
         full.progress,
@@ -677,8 +672,7 @@ def test_what_is_unknown_is_left_out_of_sentences() -> None:
     }
 
 
-def test_a_round_without_pending_or_bandwidth_promises_nothing() -> None:
-    """What a stuck migration needs is only said where it is known, with the limit where that is."""
+def test_unknown_needs_are_left_out() -> None:
     stuck = one(STUCK, last=0.35)
     unlimited = replace(stuck, progress=replace(stuck.progress, threshold_bytes=None, downtime_limit_seconds=None))
     blind = replace(stuck, rounds=(replace(stuck.rounds[-1], pending_at_start_bytes=None),))
@@ -689,8 +683,8 @@ def test_a_round_without_pending_or_bandwidth_promises_nothing() -> None:
     assert "is unfinished: the recording ends 4.9 s into it, in round 4. " in paragraph(printed(blind))
 
 
-def test_no_downtime_limit_and_no_downtime_are_not_made_up() -> None:
-    """A downtime stands alone where its limit is not known, and devices without a downtime have no share."""
+def test_unknown_downtime_is_not_made_up() -> None:
+    """A downtime without a limit, and devices without a share."""
     full = one("qemu-7.2-log-idle.log")
     unlimited = replace(full, progress=replace(full.progress, downtime_limit_seconds=None))
     unknown = printed(replace(full, downtime_ns=None))
@@ -700,23 +694,21 @@ def test_no_downtime_limit_and_no_downtime_are_not_made_up() -> None:
     assert [line.split()[-1] for line in unknown.splitlines() if "piix4_pm" in line] == [DASH]
 
 
-def test_times_of_arrival_are_called_so() -> None:
-    """Where the times are those at which lines came, nobody should take them for QEMU's."""
+def test_arrival_times_are_mentioned() -> None:
     migration = one("qemu-7.2-log-idle.log")
     arrived = replace(migration, identity=replace(migration.identity, clock=ClockKind.ARRIVAL))
 
     assert "The stream has no times: they are those at which its lines arrived." in paragraph(printed(arrived))
 
 
-def test_lines_lost_on_the_way_are_mentioned() -> None:
-    """A migration with its beginning and end, and not all in between, is said to be incomplete."""
+def test_lost_lines_are_mentioned() -> None:
     migration = replace(one("qemu-7.2-log-idle.log"), partial=True)
 
     assert "Lines of it are missing from the recording." in paragraph(printed(migration))
 
 
-def test_the_phase_of_the_end_is_not_the_cleanup() -> None:
-    """A migration fails in what it was doing, not in the clearing up that follows."""
+def test_phase_of_the_end_is_not_cleanup() -> None:
+    """A migration fails in what it was doing."""
     migration = one("qemu-7.2-log-destination-killed.log")
 
     assert migration.phases[-1].name is PhaseName.CLEANUP

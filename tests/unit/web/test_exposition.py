@@ -15,7 +15,7 @@ from tests.support.core_helpers import made
 
 @pytest.fixture(name="registry", scope="module")
 def _registry() -> CollectorRegistry:
-    """Hold a migration of a virtual machine whose name needs every escape, with exemplars."""
+    """Registry with a migration whose name needs every escape, and exemplars."""
     stream = Stream("vm.log", vm='a\\b"c\nd é')
     sink = MetricsSink()
     sink.apply(stream.feed(made("9.2-auto-converge")) + stream.close())
@@ -65,8 +65,8 @@ def answered(registry: CollectorRegistry, accept: str, query: str) -> tuple[int,
         ",;,=",
     ],
 )
-def test_every_client_is_answered_as_by_the_library(registry: CollectorRegistry, accept: str, query: str) -> None:
-    """To the byte, whatever it asks for."""
+def test_exposition_equals_the_library(registry: CollectorRegistry, accept: str, query: str) -> None:
+    """To the byte, for every Accept header."""
     exposed = Exposition(registry).write(accept=accept, accept_encoding="", query=query)
 
     assert answered(registry, accept, query) == (exposed.status, exposed.body, exposed.headers)
@@ -75,10 +75,10 @@ def test_every_client_is_answered_as_by_the_library(registry: CollectorRegistry,
 @pytest.mark.parametrize(
     ("accept_encoding", "is_compressed"), [("gzip", True), ("br, GZIP;q=0.5", True), ("", False), ("br", False)]
 )
-def test_the_answer_is_compressed_where_the_client_takes_that(
+def test_exposition_is_compressed_on_request(
     registry: CollectorRegistry, accept_encoding: str, *, is_compressed: bool
 ) -> None:
-    """And says so in a header, without which no client would know."""
+    """The header names the encoding."""
     plain = Exposition(registry).write(accept="", accept_encoding="", query="")
     exposed = Exposition(registry).write(accept="", accept_encoding=accept_encoding, query="")
 

@@ -45,14 +45,14 @@ def _settings(directory: Path, text: str) -> Settings:
         "rate_limit: {interval: 0, burst: 0}",
     ],
 )
-def test_what_is_left_out_is_not_done(directory: Path, text: str) -> None:
-    """Plain HTTP, and nobody has to log in."""
+def test_empty_config_is_plain_http(directory: Path, text: str) -> None:
+    """Without a login."""
     settings = _settings(directory, text)
 
     assert (settings.config, settings.tls) == (WebConfig(), TlsSettings())
 
 
-def test_the_example_of_the_toolkit_is_understood(directory: Path) -> None:
+def test_toolkit_example_is_read(directory: Path) -> None:
     """Every key of the format that can be served, with the types it documents."""
     settings = _settings(
         directory,
@@ -135,8 +135,8 @@ def test_the_example_of_the_toolkit_is_understood(directory: Path) -> None:
         ("tls: 1\nhttp_server_config:\n  http3: true", ["1: tls: unknown key", "3: http_server_config.http3: unknown key"]),
     ],
 )  # fmt: skip
-def test_every_mistake_is_told_with_its_place(directory: Path, text: str, mistakes: list[str]) -> None:
-    """All at once, by file and line; what was tried as a password is not repeated."""
+def test_mistakes_have_their_places(directory: Path, text: str, mistakes: list[str]) -> None:
+    """All at once, by file and line; passwords are not repeated."""
     with pytest.raises(ConfigError) as caught:
         _settings(directory, text)
 
@@ -147,14 +147,14 @@ def test_every_mistake_is_told_with_its_place(directory: Path, text: str, mistak
         assert not any(secret in str(caught.value) for secret in ("secret", "12345", HASH))
 
 
-def test_a_file_that_is_missing_is_said_to_be(tmp_path: Path) -> None:
+def test_missing_file_is_named(tmp_path: Path) -> None:
     """With its name."""
     with pytest.raises(ConfigError, match=r"absent\.yml: No such file or directory"):
         Settings(str(tmp_path / "absent.yml"))
 
 
 def test_headers_are_in_every_answer(directory: Path) -> None:
-    """In place of what the answer would have."""
+    """They replace those of the answer."""
     (directory / "web.yml").write_text(
         "http_server_config: {headers: {Content-Security-Policy: default-src *, X-XSS-Protection: '0'}}"
     )
@@ -164,8 +164,8 @@ def test_headers_are_in_every_answer(directory: Path) -> None:
             assert (headers["content-security-policy"], headers["x-xss-protection"]) == ("default-src *", "0")
 
 
-def test_more_requests_than_allowed_are_told_to_wait(directory: Path) -> None:
-    """A burst is let through; there is a new token after the interval."""
+def test_rate_limit_answers_429(directory: Path) -> None:
+    """A burst passes; a new token comes after the interval."""
     (directory / "web.yml").write_text("rate_limit: {interval: 1h0m0s, burst: 3}")
     with serving(config_file=str(directory / "web.yml")) as server:
         assert [get(f"{server.url}/-/healthy").status for _ in range(5)] == [200, 200, 200, 429, 429]
