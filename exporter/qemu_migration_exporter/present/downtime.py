@@ -7,11 +7,13 @@ from typing import Final
 
 from qemu_migration_exporter.core.model import DowntimePartName, Side
 from qemu_migration_exporter.present.styled import literal
-from qemu_migration_exporter.present.units import UNKNOWN
+from qemu_migration_exporter.present.units import UNKNOWN, duration
 from qemu_migration_exporter.present.view import DowntimePartView, MigrationView
 
 _MAX_DEVICES: Final = 5
 _MAX_DEVICE_CELLS: Final = 36
+#: From here on microseconds do not matter.
+_LONG_SECONDS: Final = 0.010
 
 _NAMES: Final = {
     DowntimePartName.STOP: "stopping the CPUs, flushing disks",
@@ -46,10 +48,34 @@ def downtime_rows(view: MigrationView) -> list[DowntimeRow]:
             if device.duration_seconds is not None
         ]
         return _slowest(timed)
-    before = [_row(part, view) for part in view.downtime_parts if _order(part) < _DEVICES]
-    devices = [_row(part, view) for part in view.downtime_parts if _order(part) == _DEVICES]
-    after = [_row(part, view) for part in view.downtime_parts if _order(part) > _DEVICES]
+    parts = sorted(view.downtime_parts, key=_order)
+    before = [_row(part, view) for part in parts if _order(part) < _DEVICES]
+    devices = [_row(part, view) for part in parts if _order(part) == _DEVICES]
+    after = [_row(part, view) for part in parts if _order(part) > _DEVICES]
     return [*_summed(before), *_slowest(devices), *_summed(after)]
+
+
+def downtime_title(view: MigrationView) -> tuple[str, str]:
+    """Return the heading of the parts, and what they are parts of."""
+    if view.downtime_seconds is None:
+        return "Loads", "memory and devices at the destination"
+    return "Downtime", f"{duration(view.downtime_seconds)}, by its parts"
+
+
+def longest_part(view: MigrationView) -> DowntimeRow | None:
+    """Return the part that took at least half of the downtime, without the unexplained rest."""
+    rows = [row for row in downtime_rows(view) if row.name != _NAMES[DowntimePartName.UNACCOUNTED]]
+    longest = max(rows, key=lambda row: row.seconds, default=None)
+    if longest is None or not view.downtime_parts or longest.seconds < (view.downtime_seconds or 0) / 2:
+        return None
+    return longest
+
+
+def part_time(seconds: float, longest: float) -> str:
+    """Return the time of a part in the unit and decimals that fit the longest one."""
+    if longest >= 1:
+        return f"{seconds:.3f} s"
+    return f"{1_000 * seconds:.3f} ms" if longest < _LONG_SECONDS else f"{1_000 * seconds:.1f} ms"
 
 
 def device_name(name: str | None, instance: int | None = None) -> str:

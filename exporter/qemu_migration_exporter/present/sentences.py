@@ -60,6 +60,8 @@ def notes(view: MigrationView) -> list[str]:
     lines = [*past_stalls(view), *standstill_note(view)]
     if view.throttle_ratio and not view.is_over:
         lines.append(f"QEMU throttles the guest by {100 * view.throttle_ratio:.0f} %.")
+    if view.dirty_limit and not view.is_over:
+        lines.append("QEMU limits the guest's dirty rate (dirty-limit), beside which it refuses auto-converge.")
     if view.clock is ClockKind.RECONSTRUCTED:
         lines.append(
             "The stream has no times: durations are reconstructed from time_spent; "

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from qemu_migration_exporter.core.model import StallReason
+from qemu_migration_exporter.core.model import PauseCause, StallReason
 from qemu_migration_exporter.present.styled import Part, Role
 from qemu_migration_exporter.present.units import duration, limit, rate, size
 from qemu_migration_exporter.present.view import MigrationView, StallView
 
 #: A later bandwidth or limit is worth a word if it is this many times the earlier one.
 _ROSE: Final = 1.5
+
+#: A stall ends at the boundary after a suspension, or at the window after it.
+_SOON_SECONDS: Final = 2.0
 
 
 class _Words(NamedTuple):
@@ -19,6 +22,8 @@ class _Words(NamedTuple):
     lasting: str
     over: str
     ends: str
+    #: Advice for the next attempt.
+    avoid: str = ""
 
 
 _WAITS: Final = {
@@ -32,6 +37,7 @@ _WAITS: Final = {
         "the guest has not given up its network device",
         "the guest did not give up its network device",
         "it goes on when the guest's driver releases the failover device",
+        "To avoid it, detach that device before migrating, or use a guest driver that supports failover.",
     ),
     StallReason.BLOCKED_PRE_SWITCHOVER: _Words(
         "the guest has been stopped, waiting for migrate-continue,",
@@ -62,7 +68,7 @@ def evidence(stall: StallView, view: MigrationView) -> list[Part]:
     """Return the evidence for the stall in force, with the numbers of now."""
     words = _WAITS.get(stall.reason)
     if words is not None:
-        return [f"{words.lasting} for {duration(view.elapsed_seconds - stall.since_seconds)}; {words.ends}"]
+        return [f"{words.lasting} for {_long(view.elapsed_seconds - stall.since_seconds)}; {words.ends}"]
     kind = " of device state, not memory," if stall.reason is StallReason.DEVICE_STATE else ""
     rounds = _rounds(stall, view, view.elapsed_seconds)
     parts: list[Part] = [f"{rounds} began with {size(stall.best_pending_bytes)} or more{kind} pending"]
@@ -81,7 +87,7 @@ def waiting(view: MigrationView) -> str:
     wait = view.wait
     if wait is None:
         return ""
-    for_seconds = duration(view.elapsed_seconds - wait.since_seconds)
+    for_seconds = _long(view.elapsed_seconds - wait.since_seconds)
     reason = wait.reason or _STATES.get(wait.state or "")
     words = _WAITS.get(reason) if reason is not None else None
     if words is not None:
@@ -100,7 +106,9 @@ def past_stalls(view: MigrationView) -> list[str]:
     if len(stalls) > 1:
         times = f"It was stalled {len(stalls)} times, for {duration(sum(lengths))} in all; the longest"
     ended = "on" if longest.end_seconds is None else f"to {duration(longest.end_seconds)}"
-    return [f"{times} from {duration(longest.start_seconds)} {ended}: {_past_reason(longest, view)}."]
+    sentence = f"{times} from {duration(longest.start_seconds)} {ended}: {_past_reason(longest, view)}."
+    words = _WAITS.get(longest.reason)
+    return [f"{sentence} {words.avoid}" if words is not None and words.avoid else sentence]
 
 
 def stalled_seconds(view: MigrationView) -> float:
@@ -124,10 +132,14 @@ def _past_reason(stall: StallView, view: MigrationView) -> str:
 
 
 def _change_that_ended(stall: StallView, view: MigrationView, end: float) -> str:
-    """Return what changed at the end of a stall: the limit that somebody raised, or the bandwidth."""
+    """Return what changed at the end of a stall: the limit, the guest's run state, or the bandwidth."""
     before, after = stall.downtime_limit_seconds, view.downtime_limit_seconds
     if before and after and after >= _ROSE * before:
         return f"; then the limit was raised to {limit(after)}"
+    for pause in view.pauses:
+        pause_end = view.elapsed_seconds if pause.end_seconds is None else pause.end_seconds
+        if pause.by is PauseCause.SUSPENDED and pause.start_seconds - _SOON_SECONDS <= end <= pause_end + _SOON_SECONDS:
+            return "; then the guest was suspended"
     later = [
         round_.bandwidth_bytes_per_second
         for round_ in view.rounds
@@ -137,6 +149,11 @@ def _change_that_ended(stall: StallView, view: MigrationView, end: float) -> str
     if later and later[-1] is not None and sent is not None and later[-1] >= _ROSE * sent:
         return f"; then the bandwidth rose to {rate(later[-1])}"
     return ""
+
+
+def _long(seconds: float) -> str:
+    """Return the length of a wait; one that has just begun has no digits yet."""
+    return "less than 1 s" if seconds < 1 else duration(seconds)
 
 
 def _rounds(stall: StallView, view: MigrationView, end: float) -> str:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from typing import Final
 
 from qemu_migration_exporter.core.model import Kind, PauseCause, Result, Side
+from qemu_migration_exporter.present.downtime import longest_part
 from qemu_migration_exporter.present.styled import Part, Role
 from qemu_migration_exporter.present.units import duration, limit
 from qemu_migration_exporter.present.view import MigrationView
@@ -45,9 +46,14 @@ def standstill(view: MigrationView) -> list[Part]:
 
 def standstill_note(view: MigrationView) -> list[str]:
     """Return a sentence on the standstill of a migration that did not complete, and on a pause that still lasts."""
-    if view.paused_since_seconds is not None and not view.is_over:
+    if view.paused_since_seconds is not None and not view.is_over and view.pause_cause is not PauseCause.DOWNTIME:
         cause = _cause(view.pause_cause)
         return [f"The guest has stood still for {duration(view.elapsed_seconds - view.paused_since_seconds)}: {cause}."]
+    part = longest_part(view)
+    limit_seconds = view.downtime_limit_seconds
+    if part is not None and view.result is Result.COMPLETED and limit_seconds is not None:
+        is_over = (view.downtime_seconds or 0) > limit_seconds
+        return [f"Most of the downtime, {duration(part.seconds)}, was {part.name}."] if is_over else []
     is_unsuccessful = view.is_over and view.result is not Result.COMPLETED
     if not is_unsuccessful or not view.blackout_seconds:
         return []

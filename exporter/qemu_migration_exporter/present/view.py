@@ -146,6 +146,7 @@ class MigrationView:
         bandwidth_bytes_per_second, dirty_bytes_per_second: As of now, or as of the end.
         paused_since_seconds, pause_cause: The pause that the guest is in; None while it runs.
         wait: The wait that it is in, or in which its stream ended.
+        dirty_limit: QEMU limits the guest's dirty rate (capability dirty-limit).
     """
 
     vm: str
@@ -189,6 +190,7 @@ class MigrationView:
     paused_since_seconds: float | None
     pause_cause: PauseCause | None
     wait: WaitView | None
+    dirty_limit: bool
     rounds: tuple[RoundView, ...]
     phases: tuple[PhaseView, ...]
     devices: tuple[DeviceView, ...]

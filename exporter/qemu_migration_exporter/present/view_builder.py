@@ -14,6 +14,7 @@ from qemu_migration_exporter.core.model import (
     Round,
     Stall,
 )
+from qemu_migration_exporter.core.stalls.reasons import ROUND_REASONS
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.present.advice import advice_for
 from qemu_migration_exporter.present.units import moment_of, seconds_of
@@ -84,6 +85,7 @@ def migration_view(migration: Migration, *, now_ns: int | None = None) -> Migrat
         paused_since_seconds=_after(progress.paused_since_ns, start_ns),
         pause_cause=progress.pause_cause,
         wait=_wait(migration.open_wait, start_ns),
+        dirty_limit=progress.verdict.capabilities.dirty_limit,
         rounds=tuple(_round(round_, start_ns) for round_ in migration.rounds),
         phases=tuple(_phase(phase, migration) for phase in migration.phases),
         devices=tuple(_device(device) for device in migration.devices),
@@ -187,6 +189,8 @@ def _verdict(migration: Migration, *, running: bool) -> VerdictView:
     verdict, identity = migration.progress.verdict, migration.identity
     advice = advice_for(identity, verdict)
     is_over = migration.outcome_ns is not None and not running
+    # A wait that is over needs no command: giving up would have ended it too.
+    past_advice = advice if is_over and verdict.reason in ROUND_REASONS else ()
     return VerdictView(
         converging=verdict.converging,
         stalled_since_seconds=_after(verdict.stalled_since_ns, identity.start_ns),
@@ -197,7 +201,7 @@ def _verdict(migration: Migration, *, running: bool) -> VerdictView:
         required_downtime_seconds=verdict.required_downtime_seconds,
         required_bandwidth_bytes_per_second=verdict.required_bandwidth_bytes_per_second,
         advice=() if is_over else advice,
-        past_advice=advice if is_over else (),
+        past_advice=past_advice,
     )
 
 

@@ -68,7 +68,7 @@ def test_report_lists_parts_and_pauses() -> None:
     pause = PauseView(start_seconds=1.0, end_seconds=3.0, by=PauseCause.SUSPENDED)
     words = _words(_report(view(migration(NONCONVERGING), downtime_parts=(stop,), pauses=(pause,))))
 
-    assert "Downtime 31 ms, by its parts stopping the CPUs, flushing disks 30.851 ms 100 %" in words
+    assert "Downtime 31 ms, by its parts stopping the CPUs, flushing disks 30.9 ms 100 %" in words
     assert "guest suspended 1.0 s 2.0 s" in words
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from qemu_migration_exporter import __version__
 from qemu_migration_exporter.config.addresses import trace_url
 from qemu_migration_exporter.core.model import ClockKind, PhaseName
-from qemu_migration_exporter.present.downtime import DowntimeRow, downtime_rows
+from qemu_migration_exporter.present.downtime import DowntimeRow, downtime_rows, downtime_title, part_time
 from qemu_migration_exporter.present.html.card import MAX_NAME, Option
 from qemu_migration_exporter.present.html.chart import FULL, PendingChart, pending_chart
 from qemu_migration_exporter.present.html.environment import ENVIRONMENT
@@ -165,16 +165,17 @@ def _downtime(view: MigrationView) -> Table:
     rows = downtime_rows(view)
     longest = max((row.seconds for row in rows), default=0.0)
     whole = view.downtime_seconds
+    title, remark = downtime_title(view) if view.downtime_parts else ("Devices", "their part of the downtime")
     return Table(
-        title="Downtime" if view.downtime_parts else "Devices",
-        remark=f"{duration(whole)}, by its parts" if view.downtime_parts else "their part of the downtime",
+        title=title,
+        remark=remark,
         rows=tuple(_part_row(row, whole, longest) for row in rows),
         has_bars=True,
     )
 
 
 def _part_row(row: DowntimeRow, whole: float | None, longest: float) -> Row:
-    cells = (row.name, f"{1_000 * row.seconds:.3f} ms", share(row.seconds, whole))
+    cells = (row.name, part_time(row.seconds, longest), share(row.seconds, whole))
     return Row(cells, _bar(0, row.seconds, longest, "down"), "soft" if row.is_rest else "")
 
 

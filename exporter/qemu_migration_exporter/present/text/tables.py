@@ -6,7 +6,7 @@ from typing import Final
 
 from rich.text import Text
 
-from qemu_migration_exporter.present.downtime import DowntimeRow, downtime_rows
+from qemu_migration_exporter.present.downtime import DowntimeRow, downtime_rows, downtime_title, part_time
 from qemu_migration_exporter.present.rounds import Shown, best_round, boundaries, byte_unit, shown_rounds, sparkline
 from qemu_migration_exporter.present.text.layout import ACCENT, BOLD, DIM, INDENT, fixed, grid, table_lines
 from qemu_migration_exporter.present.units import cell, duration, duration_cell, plural, share, size
@@ -18,9 +18,6 @@ _MAX_SPARKS: Final = 40
 _MAX_ROUNDS: Final = 24
 _FIRST_ROUNDS: Final = 5
 _LAST_ROUNDS: Final = 8
-
-#: From here on the longest part's microseconds do not matter.
-_LONG_SECONDS: Final = 0.010
 
 
 def rounds_table(view: MigrationView, width: int) -> list[Text]:
@@ -47,7 +44,8 @@ def downtime_table(view: MigrationView, width: int) -> list[Text]:
     rows = downtime_rows(view)
     if not view.downtime_parts:
         return _devices(view, rows, width)
-    title = Text.assemble(INDENT, ("Downtime", BOLD), (f"  {duration(view.downtime_seconds)}, by its parts", DIM))
+    heading, remark = downtime_title(view)
+    title = Text.assemble(INDENT, (heading, BOLD), (f"  {remark}", DIM))
     return [title, *_part_lines(rows, view, width)]
 
 
@@ -69,12 +67,12 @@ def _devices(view: MigrationView, rows: list[DowntimeRow], width: int) -> list[T
 
 
 def _part_lines(rows: list[DowntimeRow], view: MigrationView, width: int) -> list[Text]:
-    decimals = 3 if max(row.seconds for row in rows) < _LONG_SECONDS else 1
+    longest = max(row.seconds for row in rows)
     table = grid("<", ">", ">")
     for row in rows:
         style = DIM if row.is_rest else ""
-        milliseconds = f"{1_000 * row.seconds:.{decimals}f} ms"
-        table.add_row(Text(row.name), milliseconds, share(row.seconds, view.downtime_seconds), style=style)
+        part = share(row.seconds, view.downtime_seconds) if view.downtime_seconds or not view.downtime_parts else ""
+        table.add_row(Text(row.name), part_time(row.seconds, longest), part, style=style)
     return table_lines(table, width)
 
 
