@@ -50,14 +50,16 @@ class Sinks:
     failures: ErrorCounter = field(default_factory=ErrorCounter)
     journal: Journal | None = None
 
-    def apply(self, changes: Sequence[Change]) -> None:
-        """Give changes to all of them; one that fails at a change goes on with the next, and stops no other."""
+    def apply(self, changes: Sequence[Change], *, skip: Component | None = None) -> None:
+        """Apply changes to all sinks; a sink that fails at a change goes on with the next, and stops no other."""
         sinks: list[tuple[Component, Sink]] = [(Component.METRICS, self.metrics), (Component.PAGE, self.board)]
         if self.spans is not None:
             sinks.append((Component.SPANS, self.spans))
         if self.journal is not None:
             sinks.append((Component.JOURNAL, self.journal))
         for part, sink in sinks:
+            if part is skip:
+                continue
             left = iter(changes)
             for _ in range(len(changes) + 1):  # each failure takes one at least
                 with self.failures.attempt(part, "a change is lost to the %s", part) as attempt:

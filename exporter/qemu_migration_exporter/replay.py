@@ -18,6 +18,7 @@ from qemu_migration_exporter.core.changes import Change, MigrationEnded
 from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
 from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.tracking.stream import Stream
+from qemu_migration_exporter.ops.errors import Component
 from qemu_migration_exporter.ops.outputs import open_output, write_output
 from qemu_migration_exporter.ops.progress import progress
 from qemu_migration_exporter.ops.sanitize import printable, readable
@@ -39,7 +40,7 @@ _LOOK_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What to replay and what to make of it; see the command line's help for each."""
+    """The recordings and the outputs of a replay; the command line's help explains each."""
 
     files: Sequence[str]
     report: str = "text"
@@ -90,9 +91,9 @@ class Replay:
             if self._sinks.spans is not None:
                 self._sinks.spans.close()
             self._done = True
-            self._report()
             if options.metrics_out is not None:
                 self._write_metrics(options.metrics_out, registry)
+            self._report()
             status = self._status()
             if server is not None:
                 _wait_until_interrupted(server.url)
@@ -144,7 +145,7 @@ class Replay:
             self._problem(str(error))
         finally:
             recording.close()
-        self._apply(stream.close())
+        self._apply_end(stream.close())
         for message in _remarks(stream):
             _complain(f"{stream.name}: {message}")
 
@@ -166,10 +167,17 @@ class Replay:
             pace.wait_for(stream.last_event_ns)
         self._apply(changes)
 
-    def _apply(self, changes: list[Change]) -> None:
+    def _apply_end(self, changes: Sequence[Change]) -> None:
+        """Apply the end of a recording: in the metrics a migration that it cuts goes on, and may be stalled."""
+        ends = [change for change in changes if isinstance(change, MigrationEnded)]
+        cut = [end for end in ends if end.migration.outcome_ns is None]
+        self._apply([change for change in changes if change not in cut])
+        self._apply(cut, skip=Component.METRICS)
+
+    def _apply(self, changes: Sequence[Change], *, skip: Component | None = None) -> None:
         if self._options.report != "none":  # else nobody asks for them, and a long recording has many
             self._migrations += [change.migration for change in changes if isinstance(change, MigrationEnded)]
-        self._sinks.apply(changes)
+        self._sinks.apply(changes, skip=skip)
         if self._options.listen_address is not None and time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._looked = time.monotonic()
             self._sinks.board.set_running([migration for stream in self._streams for migration in stream.running()])
@@ -208,7 +216,7 @@ class Replay:
 
 
 class _Pace:
-    """Hold changes back until their time has come, at a multiple of the speed they were recorded at."""
+    """Delay that makes changes appear at a multiple of their recorded speed."""
 
     def __init__(self, speed: float) -> None:
         self._speed = speed
@@ -248,6 +256,6 @@ def _complain(message: str) -> None:
 
 
 def _say(message: str) -> None:
-    """Speak to the person at the terminal; standard output is for results."""
+    """Write a line for a person to standard error; standard output is for results."""
     sys.stderr.write(f"{printable(message)}\n")
     sys.stderr.flush()

@@ -49,7 +49,7 @@ def _undisturbed(tmp_path: Path) -> dict[tuple[bytes, bytes], bytes]:
         return _spans(receiver.spans)
 
 
-def test_a_log_that_grows_is_followed(tmp_path: Path) -> None:
+def test_growing_log_is_followed(tmp_path: Path) -> None:
     """The numbers are there while the migration runs, and its result when it has ended."""
     log = tmp_path / "db-7.log"
     half = len(NONCONVERGING) // 2
@@ -70,7 +70,7 @@ def test_a_log_that_grows_is_followed(tmp_path: Path) -> None:
         assert daemon.stop() == 0
 
 
-def test_what_ended_before_the_daemon_began_is_not_told_again(tmp_path: Path) -> None:
+def test_migration_that_ended_before_the_start_is_not_counted(tmp_path: Path) -> None:
     """A log holds yesterday's migrations too; the one that runs is picked up with its beginning."""
     log = tmp_path / "db-7.log"
     log.write_bytes(IDLE + NONCONVERGING[: len(NONCONVERGING) // 2])
@@ -80,7 +80,7 @@ def test_what_ended_before_the_daemon_began_is_not_told_again(tmp_path: Path) ->
         assert daemon.metric("qemu_migration_active", vm="db-7") == 1
 
 
-def test_new_files_of_a_pattern_are_new_machines(tmp_path: Path) -> None:
+def test_new_file_of_a_pattern_is_a_new_machine(tmp_path: Path) -> None:
     """libvirt makes a log when a machine is started."""
     with running(tmp_path, f"--source={tmp_path}/*.log") as daemon:
         _append(tmp_path / "web-1.log", IDLE)
@@ -97,7 +97,7 @@ def test_new_files_of_a_pattern_are_new_machines(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("rotations", [0, 1])
-def test_a_restart_in_the_middle_loses_nothing(
+def test_restart_in_the_middle_loses_nothing(
     tmp_path: Path, undisturbed: dict[tuple[bytes, bytes], bytes], number: int, rotations: int
 ) -> None:
     """Stopped or killed, the log rotated meanwhile or not: the spans are those of a run that was not disturbed."""
@@ -199,7 +199,7 @@ def test_state_of_another_kind_is_ignored_and_logged(tmp_path: Path) -> None:
         assert f"ignoring state file {state}: not a state file" in daemon.log
 
 
-def test_a_receiver_that_hangs_does_not_delay_the_streams(tmp_path: Path) -> None:
+def test_hanging_receiver_delays_no_stream(tmp_path: Path) -> None:
     """Spans wait in their queue; the metrics do not."""
     log = tmp_path / "web-42.log"
     with (
@@ -213,7 +213,7 @@ def test_a_receiver_that_hangs_does_not_delay_the_streams(tmp_path: Path) -> Non
         assert daemon.stop() == 0
 
 
-def test_a_reload_takes_what_is_good_and_keeps_the_old_if_it_is_not(tmp_path: Path) -> None:
+def test_reload_keeps_the_old_config_if_the_new_is_broken(tmp_path: Path) -> None:
     """SIGHUP; a gauge and the log say which."""
     config = tmp_path / "exporter.yml"
     gauge = "qemu_migration_exporter_config_last_reload_successful"
@@ -279,7 +279,7 @@ def test_reload_over_http_answers_with_the_mistake(tmp_path: Path) -> None:
     assert f"{tmp_path}/*/a.log" in answers[2][1]
 
 
-def test_a_log_without_trace_events_is_told_once(tmp_path: Path) -> None:
+def test_log_without_trace_events_is_reported_once(tmp_path: Path) -> None:
     """Tracing is not enabled there: the log says what to do, and says it once."""
     log = tmp_path / "db-7.log"
     log.write_text("2026-11-22 22:39:13.120+0000: starting up libvirt version: 9.0.0\nchar device redirected\n")
@@ -293,7 +293,7 @@ def test_a_log_without_trace_events_is_told_once(tmp_path: Path) -> None:
         assert daemon.log.count("no trace event of a migration") == 1
 
 
-def test_without_a_state_file_an_end_in_the_middle_sends_what_is_open(tmp_path: Path) -> None:
+def test_stop_without_a_state_file_sends_open_spans(tmp_path: Path) -> None:
     """Nobody will go on with it, so its trace is closed, marked."""
     log = tmp_path / "db-7.log"
     with receiving(Receiver()) as receiver:
@@ -306,7 +306,7 @@ def test_without_a_state_file_an_end_in_the_middle_sends_what_is_open(tmp_path: 
         assert (names[-1], "exporter.stopped" in names) == ("migrate", False)
 
 
-def test_fifos_and_sockets_take_probes_as_they_come_and_go(tmp_path: Path) -> None:
+def test_fifo_and_socket_take_probes_that_come_and_go(tmp_path: Path) -> None:
     """Two QEMUs of one host through a FIFO, each by its process; a log through a socket."""
     fifo, address = tmp_path / "probe", tmp_path / "probe.sock"
     os.mkfifo(fifo)
@@ -331,7 +331,7 @@ def test_fifos_and_sockets_take_probes_as_they_come_and_go(tmp_path: Path) -> No
         )
 
 
-def test_systemd_is_told(tmp_path: Path) -> None:
+def test_systemd_is_notified(tmp_path: Path) -> None:
     """READY when all that was there is read, a status, the watchdog, and the end."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
@@ -347,7 +347,7 @@ def test_systemd_is_told(tmp_path: Path) -> None:
                 told = manager.recv(1000)
 
 
-def test_machines_of_one_name_in_two_directories_are_told_apart_and_counted(tmp_path: Path) -> None:
+def test_machines_of_one_name_are_told_apart_and_counted(tmp_path: Path) -> None:
     """Their numbers are not mixed, and a counter says that it was so."""
     for directory in ("a", "b"):
         (tmp_path / directory).mkdir()
@@ -368,7 +368,7 @@ def test_machines_of_one_name_in_two_directories_are_told_apart_and_counted(tmp_
         assert sorted(each or 0 for each in surprises) == [0, 1]
 
 
-def test_a_source_that_can_never_be_read_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_source_ends_the_start_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A wildcard in a directory's name: a message and status 1, no traceback."""
     status = main(["run", "--web.listen-address=127.0.0.1:0", f"--source={tmp_path}/*/x.log"])
 
@@ -378,7 +378,7 @@ def test_a_source_that_can_never_be_read_is_told_at_once(tmp_path: Path, capsys:
     assert "Traceback" not in complaint
 
 
-def test_an_address_that_is_taken_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_taken_address_ends_the_start_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A message and status 1, no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -390,7 +390,7 @@ def test_an_address_that_is_taken_is_told_at_once(tmp_path: Path, capsys: pytest
     assert "Traceback" not in complaint
 
 
-def test_a_spool_that_cannot_be_used_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusable_spool_ends_the_start_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """There is something else in its place, or another program has it: a message and status 1, no traceback."""
     (tmp_path / "file").touch()
     taken = Spool(tmp_path / "taken", max_bytes=1 << 20)

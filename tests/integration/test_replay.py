@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import qemu_migration_exporter
 from qemu_migration_exporter.cli import main
+from qemu_migration_exporter.core.changes import Stalled
+from qemu_migration_exporter.core.tracking.stream import Stream
 
 from tests.support.paths import DATA
 from tests.support.receiver import Receiver, receiving
@@ -29,14 +31,14 @@ def _report(capsys: Capture, *arguments: str | Path) -> dict[str, list[dict[str,
     return report
 
 
-def test_the_text_report_begins_with_the_verdict(capsys: Capture) -> None:
+def test_text_report_begins_with_the_verdict(capsys: Capture) -> None:
     """The first words on standard output are the answer; logs and complaints are elsewhere."""
     assert main(["replay", str(NONCONVERGING)]) == 0
 
     assert capsys.readouterr().out.startswith("qemu-7.2-log-nonconverging completed in 12.3 s")
 
 
-def test_the_json_report_is_one_object_with_the_contract_s_keys(capsys: Capture) -> None:
+def test_json_report_is_one_object_with_the_documented_keys(capsys: Capture) -> None:
     """Scripts rely on every key being there, null where the stream does not tell."""
     report = _report(capsys, SYSTEMTAP, "--start-time=2026-01-01T00:00:00Z")
 
@@ -64,7 +66,7 @@ def test_the_json_report_is_one_object_with_the_contract_s_keys(capsys: Capture)
     assert migration["start_time"] == "2026-01-01T00:00:00.000000Z"
 
 
-def test_a_recording_without_times_begins_when_its_file_was_last_written(capsys: Capture, tmp_path: Path) -> None:
+def test_recording_without_times_starts_at_its_mtime(capsys: Capture, tmp_path: Path) -> None:
     """Unless --start-time says otherwise; the trace id does not depend on either."""
     copy = tmp_path / SYSTEMTAP.name
     copy.write_bytes(SYSTEMTAP.read_bytes())
@@ -97,7 +99,7 @@ def test_two_attempts_in_one_recording_are_two_migrations(capsys: Capture, tmp_p
     assert len({str(each["trace_id"]) for each in report["migrations"]}) == 2
 
 
-def test_virtual_machines_of_one_name_are_told_apart_and_counted(capsys: Capture, tmp_path: Path) -> None:
+def test_recordings_of_one_name_are_told_apart_and_counted(capsys: Capture, tmp_path: Path) -> None:
     """Two hosts' logs of web-42, replayed together, are not mixed into one."""
     for host in ("a", "b"):
         (tmp_path / host).mkdir()
@@ -119,7 +121,7 @@ def test_virtual_machines_of_one_name_are_told_apart_and_counted(capsys: Capture
         (".log", ".log"),
     ],
 )
-def test_a_virtual_machine_is_named_by_its_file(capsys: Capture, tmp_path: Path, file: str, vm: str) -> None:
+def test_virtual_machine_is_named_by_its_file(capsys: Capture, tmp_path: Path, file: str, vm: str) -> None:
     """Without directory and ending, as libvirt names its logs."""
     recording = tmp_path / file
     recording.write_bytes(gzip.compress(IDLE.read_bytes()) if file.endswith(".gz") else IDLE.read_bytes())
@@ -127,7 +129,7 @@ def test_a_virtual_machine_is_named_by_its_file(capsys: Capture, tmp_path: Path,
     assert _report(capsys, recording)["migrations"][0]["vm"] == vm
 
 
-def test_the_vm_flag_names_it_otherwise(capsys: Capture) -> None:
+def test_vm_flag_overrides_the_name(capsys: Capture) -> None:
     """For a recording whose file is called after a ticket."""
     assert _report(capsys, IDLE, "--vm=web-42")["migrations"][0]["vm"] == "web-42"
 
@@ -145,7 +147,7 @@ def test_metrics_and_spans_go_to_files(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.prom", "s.jsonl"]
 
 
-def test_the_same_recording_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_replaying_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     """Report, metrics and spans are a function of the recording."""
     outputs = []
     for attempt in ("1", "2"):
@@ -157,7 +159,7 @@ def test_the_same_recording_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda each: each.name)
-def test_a_receiver_gets_the_spans_of_a_recording(recording: Recording) -> None:
+def test_receiver_gets_the_spans_of_a_recording(recording: Recording) -> None:
     """All of them, over OTLP/HTTP: a root for each migration, of which a probe that sees both ends has two."""
     migrations = 2 if "bpftrace" in recording.name else 1
     with receiving(Receiver()) as receiver:
@@ -167,7 +169,7 @@ def test_a_receiver_gets_the_spans_of_a_recording(recording: Recording) -> None:
         assert [span.name for span in receiver.spans].count("migrate") == migrations
 
 
-def test_spans_that_nobody_takes_are_a_failure_that_says_what_to_do(capsys: Capture) -> None:
+def test_undelivered_spans_are_a_failure_with_advice(capsys: Capture) -> None:
     """A receiver that refuses: the report is printed all the same."""
     with receiving(Receiver(lambda: 400)) as receiver:
         status = main(["replay", str(IDLE), f"--otlp.endpoint={receiver.url}"])
@@ -212,7 +214,7 @@ def test_bad_recordings_get_a_clear_answer(
 
 
 @pytest.mark.parametrize("damage", ["cut", "corrupt"])
-def test_a_damaged_gzip_file_gives_what_is_good_and_says_so(capsys: Capture, tmp_path: Path, damage: str) -> None:
+def test_damaged_gzip_is_read_up_to_the_damage(capsys: Capture, tmp_path: Path, damage: str) -> None:
     """The beginning of a recording is worth more than no recording; the damage is a counted surprise."""
     whole = gzip.compress(NONCONVERGING.read_bytes())
     recording = tmp_path / "db-7.log.gz"
@@ -231,7 +233,7 @@ def test_a_damaged_gzip_file_gives_what_is_good_and_says_so(capsys: Capture, tmp
 @pytest.mark.parametrize(
     ("name", "complaint"), [("missing.log", "No such file or directory"), (".", "is a directory; name the recordings")]
 )
-def test_what_cannot_be_read_fails_and_the_rest_is_reported(
+def test_unreadable_recording_fails_and_the_rest_is_reported(
     capsys: Capture, tmp_path: Path, name: str, complaint: str
 ) -> None:
     """One wrong name among several does not cost the others."""
@@ -244,7 +246,7 @@ def test_what_cannot_be_read_fails_and_the_rest_is_reported(
 
 
 @pytest.mark.parametrize("content", [b"\0", b"m" * 99_999 + b"\n"], ids=["one line", "long lines"])
-def test_a_decompression_bomb_takes_no_memory(tmp_path: Path, content: bytes) -> None:
+def test_decompression_bomb_takes_no_memory(tmp_path: Path, content: bytes) -> None:
     """Half a gigabyte in half a megabyte, read by a program that may have 150 MB of data."""
     bomb = tmp_path / "bomb.log.gz"
     bomb.write_bytes(gzip.compress(content * (4_000_000 // len(content))) * (125 if content == b"\0" else 40))
@@ -256,7 +258,7 @@ def test_a_decompression_bomb_takes_no_memory(tmp_path: Path, content: bytes) ->
     assert json.loads(done.stdout)["streams"][0]["events"] == 0
 
 
-def test_an_output_that_cannot_be_written_fails_with_its_name(capsys: Capture, tmp_path: Path) -> None:
+def test_unwritable_output_fails_with_its_name(capsys: Capture, tmp_path: Path) -> None:
     """The message says which file."""
     for flag in ("--metrics.out", "--spans.out"):
         assert main(["replay", str(IDLE), f"{flag}={tmp_path}/no/such/file", "--report=none"]) == 1
@@ -289,7 +291,7 @@ def test_mistakes_on_the_command_line_exit_with_2(capsys: Capture, arguments: li
     assert complaint in capsys.readouterr().err
 
 
-def test_an_address_in_use_fails_before_anything_is_replayed(capsys: Capture) -> None:
+def test_taken_address_fails_before_the_replay(capsys: Capture) -> None:
     """The operator learns at once that nothing will be served."""
     with receiving(Receiver()) as taken:
         status = main(["replay", str(IDLE), f"--web.listen-address={taken.url.removeprefix('http://')}"])
@@ -305,3 +307,20 @@ def test_version_and_help_exit_with_0(capsys: Capture) -> None:
     assert capsys.readouterr().out == f"qemu-migration-exporter {qemu_migration_exporter.__version__}\n"
     assert main(["replay", "--help"]) == 0
     assert "--web.listen-address ADDR" in capsys.readouterr().out
+
+
+def test_metrics_of_a_cut_recording_agree_with_its_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the recording ends the migration goes on, and is stalled: in both."""
+    lines = (DATA / "qemu-7.2-log-nonconverging.log").read_bytes().splitlines(keepends=True)
+    stream, end = Stream("cut", vm="cut"), 0
+    while not any(isinstance(change, Stalled) for change in stream.feed(lines[end])):
+        end += 1
+    (tmp_path / "cut.log").write_bytes(b"".join(lines[: end + 1]))
+
+    assert main(["replay", str(tmp_path / "cut.log"), f"--metrics.out={tmp_path}/out"]) == 0
+
+    assert capsys.readouterr().out.startswith("cut is stalled where the recording ends")
+    metrics = (tmp_path / "out").read_text()
+    assert 'qemu_migration_stalled{vm="cut"} 1.0' in metrics
+    assert 'qemu_migration_active{vm="cut"} 1.0' in metrics
+    assert 'qemu_migrations_finished_total{kind="live",result="unknown",side="source"} 0.0' in metrics

@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 
 @pytest.mark.skipif(shutil.which("mtail") is None, reason="mtail is not installed")
 @pytest.mark.timeout(240)
-def test_it_prints_every_figure() -> None:
+def test_bench_prints_every_figure() -> None:
     """On a few lines: each part has its rows, with numbers in them."""
     command = [sys.executable, "-m", "tests.bench", "2000"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -45,7 +45,7 @@ def test_it_prints_every_figure() -> None:
     assert [] == [row for row in wanted if not any(letter.isdigit() for letter in rows.get(row, ""))]
 
 
-def test_mtail_reads_the_lines_it_is_measured_by(tmp_path: Path) -> None:
+def test_mtail_counts_the_same_as_the_exporter(tmp_path: Path) -> None:
     """Its program finds what the exporter finds: the peer does the work it is compared for."""
     if shutil.which("mtail") is None:
         pytest.skip("mtail is not installed")

@@ -1,4 +1,4 @@
-"""Words that somebody else chose, such as the names of files, machines and devices: made fit to be written anywhere."""
+"""Names chosen by somebody else (files, machines, devices), made safe to write anywhere."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 
 
 def readable(name: str) -> str:
-    r"""Write a file's name that is no UTF-8, so that it can be a label or a line of JSON: its bytes as `\xff`."""
+    r"""Decode a file's name for labels and JSON; bytes that are no UTF-8 become `\xff`."""
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
-def printable(words: str) -> str:
-    """Escape what a terminal would act on, and what turns the direction of writing; the result is one line."""
-    if words.isprintable():
-        return words
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in words)
+def printable(text: str) -> str:
+    """Escape what a terminal acts on, and what turns the direction of writing; the result is one line."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)

@@ -1,4 +1,4 @@
-"""Tell systemd how the daemon is: READY, STATUS, WATCHDOG, RELOADING, STOPPING. Nothing happens without systemd.
+"""Notifications to systemd: READY, STATUS, WATCHDOG, RELOADING, STOPPING. Without systemd they do nothing.
 
 Source: sd_notify(3): one datagram to the socket named in NOTIFY_SOCKET.
 """
@@ -15,7 +15,7 @@ from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 class Notifier:
     """A connection to the service manager, if there is one.
 
-    Its socket is opened at once: later there may be no file descriptor left, and a watchdog that hears nothing kills.
+    Its socket is opened at once: later there may be no file descriptor left, and the watchdog kills a silent daemon.
 
     Raises:
         OSError: There is no file descriptor even now.
@@ -29,26 +29,26 @@ class Notifier:
         self._socket = (
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if self._address else None
         )
-        self._untold: dict[str, str] = {}
+        self._unsent: dict[str, str] = {}
 
     def tell(self, **fields: str) -> None:
         """Send fields such as `READY="1"`.
 
-        A service manager that is away or busy is no reason to stop or to wait: it is told the next time.
+        If the service manager is away or busy, the fields are sent with the next ones.
         """
         if self._socket is None:
             return
-        self._untold |= fields
-        message = "\n".join(f"{key}={value}" for key, value in self._untold.items())
+        self._unsent |= fields
+        message = "\n".join(f"{key}={value}" for key, value in self._unsent.items())
         try:
             self._socket.sendto(message.encode(), self._address)
         except OSError as error:
-            self._failures.note(Component.NOTIFY, "the service manager was not told: %s", error.strerror)
+            self._failures.note(Component.NOTIFY, "systemd notification failed: %s", error.strerror)
         else:
-            self._untold.clear()
+            self._unsent.clear()
 
     def close(self) -> None:
-        """Tell nothing more."""
+        """Close the connection."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None

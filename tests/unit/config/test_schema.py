@@ -21,14 +21,14 @@ def _load(tmp_path: Path, text: str | bytes) -> Config:
     return load(str(path))
 
 
-def test_the_shipped_file_shows_every_key_with_its_default() -> None:
+def test_shipped_file_has_every_key_with_its_default() -> None:
     """What is documented is what there is, and the file changes nothing."""
     assert load(str(SHIPPED)) == Config()
     assert yaml.safe_load(SHIPPED.read_text()) == yaml.safe_load(dump(Config()))
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "{}", "page_size_bytes: 4096"])
-def test_what_is_left_out_has_its_default(tmp_path: Path, text: str) -> None:
+def test_missing_key_has_its_default(tmp_path: Path, text: str) -> None:
     """An empty file is the program without one."""
     assert _load(tmp_path, text) == Config()
 
@@ -103,7 +103,7 @@ def test_every_mistake_is_named_with_its_place(tmp_path: Path, text: str | bytes
     assert [mistake.removeprefix(path) for mistake in raised.value.mistakes] == [m.removeprefix(":") for m in mistakes]
 
 
-def test_a_wrong_meaning_is_answered_with_the_right_ones(tmp_path: Path) -> None:
+def test_wrong_meaning_is_answered_with_the_valid_ones(tmp_path: Path) -> None:
     """Nobody has to look them up."""
     with pytest.raises(
         ConfigError, match=r"events\.0\.meaning: expected one of after_loop, cancel, .*, got 'pendingg'"
@@ -111,7 +111,7 @@ def test_a_wrong_meaning_is_answered_with_the_right_ones(tmp_path: Path) -> None
         _load(tmp_path, "events:\n  - {name: x, meaning: pendingg}")
 
 
-def test_check_prints_the_configuration_in_force(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_prints_the_effective_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     """Defaults included."""
     assert main(["check", str(SHIPPED)]) == 0
     assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(dump(Config()))

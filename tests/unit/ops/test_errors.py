@@ -14,7 +14,7 @@ def test_every_part_is_counted_from_the_start() -> None:
     assert ErrorCounter().counts() == dict.fromkeys(Component, 0)
 
 
-def test_a_part_is_told_once_a_minute_and_counted_each_time(caplog: pytest.LogCaptureFixture) -> None:
+def test_failure_is_counted_each_time_and_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     """A disk that stays full does not fill the log, and hides nothing of another part."""
     failures = ErrorCounter()
     for _ in range(1_000):
@@ -34,7 +34,7 @@ def test_a_part_is_told_once_a_minute_and_counted_each_time(caplog: pytest.LogCa
         (MemoryError(), "ERROR", "b was lost", True),
     ],
 )
-def test_what_fails_in_an_attempt_goes_no_further(
+def test_exception_in_an_attempt_goes_no_further(
     caplog: pytest.LogCaptureFixture, error: Exception, level: str, message: str, *, has_traceback: bool
 ) -> None:
     """The system's errors in a line, those of ours with where they come from."""
@@ -48,7 +48,7 @@ def test_what_fails_in_an_attempt_goes_no_further(
     assert failures.counts()[Component.PAGE] == 1
 
 
-def test_what_works_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+def test_success_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is counted and nothing told."""
     failures = ErrorCounter()
     with failures.attempt(Component.PAGE, "it was lost") as attempt:

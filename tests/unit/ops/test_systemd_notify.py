@@ -24,7 +24,7 @@ def test_fields_go_to_the_service_managers_socket(tmp_path: Path) -> None:
         assert manager.recv(1000) == b"READY=1\nSTATUS=3 streams"
 
 
-def test_an_abstract_socket_is_one_too() -> None:
+def test_abstract_socket_is_notified() -> None:
     """Written with @ in front."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0qemu-migration-exporter-test")
@@ -34,7 +34,7 @@ def test_an_abstract_socket_is_one_too() -> None:
         assert manager.recv(1000) == b"WATCHDOG=1"
 
 
-def test_without_systemd_nothing_happens() -> None:
+def test_notification_without_systemd_does_nothing() -> None:
     """No variable, no socket."""
     failures = ErrorCounter()
     notifier = Notifier({}, failures)
@@ -44,7 +44,7 @@ def test_without_systemd_nothing_happens() -> None:
     assert failures.counts()[Component.NOTIFY] == 0
 
 
-def test_a_service_manager_that_was_away_is_told_when_it_is_back(tmp_path: Path) -> None:
+def test_unsent_fields_are_sent_with_the_next_ones(tmp_path: Path) -> None:
     """It is counted; READY, which is said once, is not lost."""
     failures = ErrorCounter()
     with _notifying(str(tmp_path / "notify"), failures) as notifier:
@@ -57,7 +57,7 @@ def test_a_service_manager_that_was_away_is_told_when_it_is_back(tmp_path: Path)
             assert manager.recv(1000) == b"READY=1\nSTATUS=2 streams"
 
 
-def test_a_service_manager_that_does_not_listen_is_not_waited_for(tmp_path: Path) -> None:
+def test_busy_service_manager_is_not_waited_for(tmp_path: Path) -> None:
     """Its queue is full: nobody waits, and what was said last is told as soon as there is room."""
     failures = ErrorCounter()
     with (
