@@ -45,11 +45,14 @@ def at_rest(directory: Path, *, seconds: float) -> Iterator[Row]:
             before, _ = measure.of_process(daemon.process.pid)
             time.sleep(seconds)  # what is measured is what passes in it
             after, rss_mib = measure.of_process(daemon.process.pid)
+            stats = measure.calls_per_second("%stat", daemon.process.pid, seconds) if files > 1 else None
         plural = "s" if files > 1 else ""
         yield Row(f"{files} idle file{plural}: ready after", f"{ready_seconds:.2f} s")
         yield Row(f"{files} idle file{plural}: memory", f"{rss_mib:.1f} MiB", "<= 60 MiB" if files == 1 else "")
         share = (after - before) / seconds
         yield Row(f"{files} idle file{plural}: of a core", f"{share:.2%}", "< 0.5 %" if files == 1 else "")
+        if stats is not None:
+            yield Row(f"{files} idle files: stat calls", f"{stats:.1f} a second", "<= 10 a second", "401 a second")
 
 
 def catching_up(directory: Path, lines: int) -> Iterator[Row]:

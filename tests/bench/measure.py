@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -148,3 +149,12 @@ def peak_of_process(pid: int) -> float:
     peak = re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(encoding="ascii"), re.MULTILINE)
     assert peak is not None
     return int(peak[1]) / 1024
+
+
+def calls_per_second(calls: str, pid: int, seconds: float) -> float | None:
+    """Count the system calls of a class that a process makes, such as `%stat`; None if strace is not installed."""
+    if shutil.which("strace") is None:
+        return None
+    command = ["timeout", "--signal=INT", str(seconds), "strace", "-f", "-q", "-e", f"trace={calls}", "-p", str(pid)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return len([line for line in done.stderr.splitlines() if "(" in line and " = " in line]) / seconds
