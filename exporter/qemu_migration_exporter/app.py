@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
 
 class StreamSet(Protocol):
-    """Streams of a command: what a daemon follows, or what a replay has read."""
+    """Streams of a command: those that a daemon follows, or that a replay has read."""
 
     def all(self) -> Sequence[tuple[Stream, bool]]:
-        """Return the streams, each with whether it can be read now."""
+        """Return the streams, each with True if it can be read now."""
         ...
 
     def problems(self) -> Mapping[str, str]:

@@ -175,7 +175,7 @@ class Replay:
         self._apply(cut, skip=Component.METRICS)
 
     def _apply(self, changes: Sequence[Change], *, skip: Component | None = None) -> None:
-        if self._options.report != "none":  # else nobody asks for them, and a long recording has many
+        if self._options.report != "none":  # a long recording has many
             self._migrations += [change.migration for change in changes if isinstance(change, MigrationEnded)]
         self._sinks.apply(changes, skip=skip)
         if self._options.listen_address is not None and time.monotonic() - self._looked >= _LOOK_SECONDS:
@@ -232,7 +232,7 @@ class _Pace:
 
 
 def _remarks(stream: Stream) -> list[str]:
-    """Return what is wrong with a stream that was read to its end."""
+    """Return the remarks on a stream that was read to its end."""
     lines = stream.counts.lines
     if lines == 0:
         return ["is empty"]

@@ -18,7 +18,7 @@ from typing import Final
 from tests.bench import live, startup, stuck, throughput
 from tests.bench.table import Row, show
 
-#: Below this nothing is told but that it works.
+#: A smaller number only shows that the benchmark works.
 _SERIOUS_LINES: Final = 100_000
 
 

@@ -1,4 +1,4 @@
-"""The daemon: what it costs at rest, how long a scrape takes, and how late a line is in it."""
+"""The daemon: cost at rest, duration of a scrape, and delay of a line until it is in one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def at_rest(directory: Path, *, seconds: float) -> Iterator[Row]:
             ready_seconds = time.monotonic() - began
             daemon.get("/metrics")
             before, _ = measure.of_process(daemon.process.pid)
-            time.sleep(seconds)  # what is measured is what passes in it
+            time.sleep(seconds)  # the interval that is measured
             after, rss_mib = measure.of_process(daemon.process.pid)
             stats = measure.calls_per_second("%stat", daemon.process.pid, seconds) if files > 1 else None
         plural = "s" if files > 1 else ""
@@ -134,7 +134,7 @@ def _line(event: str) -> bytes:
 
 
 def _write(out: int, lines_per_second: int, stop: threading.Event, lock: threading.Lock) -> None:
-    """Write what a slice of a migration prints, and as much noise, so many lines a second."""
+    """Write the lines of a migration's slice, and as much noise, so many lines a second."""
     while not stop.wait(_BURST_SECONDS) and lines_per_second:
         burst = (
             _line("savevm_section_start ram, section_id 2")

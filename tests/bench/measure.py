@@ -1,4 +1,4 @@
-"""What a command costs: processor time and memory, as the kernel counted them when it ended."""
+"""Cost of a command: processor time and memory, as counted by the kernel when it ended."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _SAMPLED_SECONDS: Final = 0.01
 
 
 class Cost(NamedTuple):
-    """What a command took, of several runs.
+    """Cost of a command over several runs.
 
     Attributes:
         cpu_seconds: Seconds of one core, user and system: the median.
-        spread: What the most is above the least, as a share of the median.
+        spread: Difference between the highest and the lowest, relative to the median.
         rss_mib: The most memory that was resident.
     """
 
@@ -45,7 +45,7 @@ class Cost(NamedTuple):
 
 
 def in_turn(commands: Mapping[str, Sequence[str]], *, times: int) -> dict[str, Cost]:
-    """Run commands one after the other, all of them so many times over: what disturbs one disturbs them all.
+    """Run commands one after the other, all of them so many times over: a disturbance hits them all.
 
     Raises:
         RuntimeError: One failed.
@@ -63,8 +63,8 @@ def _cost(runs: Sequence[tuple[float, float]]) -> Cost:
     return Cost(median, (max(seconds) - min(seconds)) / max(median, 1e-9), max(rss_mib for _, rss_mib in runs))
 
 
-#: A process counts as its own the memory of the one that started it, up to its exec: this one is small. It writes what
-#: the kernel counted, or what the command complained of.
+#: A process counts as its own the memory of the one that started it, up to its exec: this one is small. It writes the
+#: kernel's counts, or the error messages of the command.
 _LAUNCHER: Final = """
 import os, sys
 null = os.open(os.devnull, os.O_WRONLY)
@@ -107,7 +107,7 @@ def along(command: Sequence[str], log: Path) -> list[tuple[int, float]]:
 
 
 def _place_in(pid: int, log: Path) -> int | None:
-    """Say how far a process has read a file, by the kernel's own account; None if it has not opened it."""
+    """Return the kernel's offset of a process in a file; None if the file is not open."""
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         if descriptor.readlink() == log:
             account = Path(f"/proc/{pid}/fdinfo/{descriptor.name}").read_text(encoding="ascii")
@@ -121,7 +121,7 @@ def replay(log: Path, *options: str) -> Sequence[str]:
 
 
 def mtail(log: Path) -> Sequence[str]:
-    """Let mtail make the metrics it can of a log, by the program beside this file."""
+    """Run mtail over a log, with the program beside this file."""
     return (*MTAIL, f"--logs={log}")
 
 

@@ -1,4 +1,4 @@
-"""What tracing costs a real QEMU, by `make overhead`; not a test, as its figures are of the machine it runs on.
+"""Cost of tracing for a real QEMU, by `make overhead`; not a test, as its figures are of the machine it runs on.
 
 Migrations with and without a probe take turns: the events of `probe log` or, as root and with a QEMU that has USDT
 (`make overhead QEMU=/path/to/it`), the script of `probe bpftrace`. What is compared is the CPU time of QEMU's migration
@@ -49,7 +49,7 @@ class _Probe:
             self._script.write_text(bpftrace_script(Path(self.binary)))
 
     def arguments(self, *, on: bool) -> tuple[str, ...]:
-        """Return what QEMU is told to trace."""
+        """Return the trace arguments of QEMU."""
         return self._log_arguments if on else ()
 
     def attached(self, *, on: bool) -> AbstractContextManager[None]:

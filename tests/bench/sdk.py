@@ -1,8 +1,8 @@
-"""Make and send given spans with the SDK alone, over and over: what spans cost whoever makes them.
+"""Make and send given spans with the SDK alone, over and over: the cost of spans for any program.
 
     python sdk.py SPANS.json TIMES ENDPOINT
 
-SPANS.json is what `replay --spans.out` wrote. Batches are as large as the exporter's.
+SPANS.json is the output of `replay --spans.out`. Batches are as large as the exporter's.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Batches(SpanProcessor):
         self._batch: list[ReadableSpan] = []
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Take a finished span."""
+        """Queue a finished span."""
         self._batch.append(span)
         if len(self._batch) >= _BATCH:
             self.force_flush()
 
     def force_flush(self, timeout_millis: int = 0) -> bool:  # noqa: ARG002 - the SDK's signature
-        """Send what there is."""
+        """Send the queued spans."""
         batch, self._batch = self._batch, []
         if batch:
             self._exporter.export(batch)

@@ -64,7 +64,7 @@ def _stall(lines: list[bytes]) -> tuple[int, int]:
 
 
 def save(directory: Path, migrations: int) -> Iterator[Row]:
-    """Save the state of so many open migrations, all of which changed: what the reading thread pays."""
+    """Save the state of so many open migrations, all of which changed: time of the reading thread."""
     half = LOG.read_bytes()
     half = half[: len(half) // 2]
     streams = [Stream(f"vm-{number}.log", vm=f"vm-{number}") for number in range(migrations)]
@@ -120,7 +120,7 @@ def _print_slices(paths: list[Path], seconds: float) -> None:
             block = "".join(f"{stamp}{line}\n" for line in _SLICE).encode()
             for out in outs:
                 out.write(block)
-            time.sleep(max(0.0, began + number * _SLICE_SECONDS - time.monotonic()))  # the pace is what is measured
+            time.sleep(max(0.0, began + number * _SLICE_SECONDS - time.monotonic()))  # a steady pace
     finally:
         for out in outs:
             out.close()

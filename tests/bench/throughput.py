@@ -108,7 +108,7 @@ def growth(lines: int, directory: Path, *, times: int) -> Iterator[Row]:
 
 
 def _seconds(run: Sequence[tuple[int, float]], begin: float, end: float) -> float:
-    """Say what was used between two bytes, by the samples nearest to them, in proportion."""
+    """Return the resources used between two bytes, interpolated between the nearest samples."""
     near = [min(run, key=lambda sample: abs(sample[0] - place)) for place in (begin, end)]
     (begin_at, before), (end_at, after) = near
     return (after - before) * (end - begin) / max(end_at - begin_at, 1)
@@ -148,7 +148,7 @@ def spans(lines: int, directory: Path, *, times: int) -> Iterator[Row]:
 
 @contextmanager
 def receiver() -> Iterator[str]:
-    """Take spans and forget them."""
+    """Discard all spans."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -1,4 +1,4 @@
-"""`run` as a real process: files that grow and rotate, signals, restarts, and what comes out meanwhile."""
+"""`run` as a real process: files that grow and rotate, signals, restarts, and the output meanwhile."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_restart_in_the_middle_loses_nothing(
 ) -> None:
     """Stopped or killed, the log rotated meanwhile or not: the spans are those of a run that was not disturbed."""
     log, state, config = tmp_path / "db-7.log", tmp_path / "state", tmp_path / "exporter.yml"
-    config.write_text("verdict: {no_throughput: 1h}\n")  # what is not written yet is no stall
+    config.write_text("verdict: {no_throughput: 1h}\n")  # a pause of the test is no stall
     third = len(NONCONVERGING) // 3
     with receiving(Receiver()) as receiver:
         arguments = (
@@ -138,7 +138,7 @@ def test_spans_without_a_receiver_survive_a_kill(tmp_path: Path, undisturbed: di
     """The state is saved while the receiver is away, and holds the spans that wait in memory."""
     log, other, state = tmp_path / "db-7.log", tmp_path / "web-42.log", tmp_path / "state"
     config = tmp_path / "exporter.yml"
-    config.write_text("verdict: {no_throughput: 1h}\n")  # what is not written yet is no stall
+    config.write_text("verdict: {no_throughput: 1h}\n")  # a pause of the test is no stall
     with receiving(Receiver()) as receiver:
         arguments = (
             f"--source={tmp_path}/*.log", f"--state.file={state}", f"--otlp.endpoint={receiver.url}", f"--config.file={config}",
@@ -214,7 +214,7 @@ def test_hanging_receiver_delays_no_stream(tmp_path: Path) -> None:
 
 
 def test_reload_keeps_the_old_config_if_the_new_is_broken(tmp_path: Path) -> None:
-    """SIGHUP; a gauge and the log say which."""
+    """By SIGHUP; a gauge and the log show the result."""
     config = tmp_path / "exporter.yml"
     gauge = "qemu_migration_exporter_config_last_reload_successful"
     config.write_text(f"sources:\n  - file: {tmp_path}/a.log\n")
@@ -232,7 +232,7 @@ def test_reload_keeps_the_old_config_if_the_new_is_broken(tmp_path: Path) -> Non
         assert daemon.metric(gauge) == 1
         _append(tmp_path / "b.log", IDLE)
         daemon.wait_until(lambda: daemon.metric("qemu_migration_active", vm="beta") == 0, "the new source is read")
-        # What was in it before is not told: one migration of a.log, one of b.log.
+        # Earlier contents are not counted: one migration of a.log, one of b.log.
         assert daemon.metric("qemu_migrations_started_total", side="source") == 2
 
         assert "sources.0.colour: unknown key" in daemon.log
@@ -280,7 +280,7 @@ def test_reload_over_http_answers_with_the_mistake(tmp_path: Path) -> None:
 
 
 def test_log_without_trace_events_is_reported_once(tmp_path: Path) -> None:
-    """Tracing is not enabled there: the log says what to do, and says it once."""
+    """If tracing is not enabled, the log names the remedy, once."""
     log = tmp_path / "db-7.log"
     log.write_text("2026-11-22 22:39:13.120+0000: starting up libvirt version: 9.0.0\nchar device redirected\n")
     with running(tmp_path, f"--source={log}") as daemon:
@@ -294,7 +294,7 @@ def test_log_without_trace_events_is_reported_once(tmp_path: Path) -> None:
 
 
 def test_stop_without_a_state_file_sends_open_spans(tmp_path: Path) -> None:
-    """Nobody will go on with it, so its trace is closed, marked."""
+    """No later run resumes the migration, so its trace is closed and marked."""
     log = tmp_path / "db-7.log"
     with receiving(Receiver()) as receiver:
         with running(tmp_path, f"--source={log}", f"--otlp.endpoint={receiver.url}") as daemon:
@@ -348,7 +348,7 @@ def test_systemd_is_notified(tmp_path: Path) -> None:
 
 
 def test_machines_of_one_name_are_told_apart_and_counted(tmp_path: Path) -> None:
-    """Their numbers are not mixed, and a counter says that it was so."""
+    """Their numbers are not mixed, and a counter shows the clash."""
     for directory in ("a", "b"):
         (tmp_path / directory).mkdir()
     with running(tmp_path, *(f"--source={tmp_path}/{directory}/*.log" for directory in ("a", "b"))) as daemon:

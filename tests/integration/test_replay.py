@@ -39,7 +39,7 @@ def test_text_report_begins_with_the_verdict(capsys: Capture) -> None:
 
 
 def test_json_report_is_one_object_with_the_documented_keys(capsys: Capture) -> None:
-    """Scripts rely on every key being there, null where the stream does not tell."""
+    """Scripts rely on every key being there, null where the stream has no value."""
     report = _report(capsys, SYSTEMTAP, "--start-time=2026-01-01T00:00:00Z")
 
     (migration,) = report["migrations"]
@@ -67,7 +67,7 @@ def test_json_report_is_one_object_with_the_documented_keys(capsys: Capture) -> 
 
 
 def test_recording_without_times_starts_at_its_mtime(capsys: Capture, tmp_path: Path) -> None:
-    """Unless --start-time says otherwise; the trace id does not depend on either."""
+    """Unless --start-time is given; the trace id depends on neither."""
     copy = tmp_path / SYSTEMTAP.name
     copy.write_bytes(SYSTEMTAP.read_bytes())
 
@@ -86,7 +86,7 @@ def test_several_recordings_make_one_report(capsys: Capture) -> None:
 
 
 def test_two_attempts_in_one_recording_are_two_migrations(capsys: Capture, tmp_path: Path) -> None:
-    """A log goes on over attempts: what failed first and what completed then stand apart."""
+    """A log spans attempts: the failed first and the completed second are separate."""
     log = tmp_path / "db-7.log"
     log.write_bytes((DATA / "qemu-7.2-log-destination-killed.log").read_bytes() + NONCONVERGING.read_bytes())
 
@@ -199,7 +199,7 @@ _TIMED_EVENT = b"9313@1795387133.875916:migrate_set_state new state setup\n"
 def test_bad_recordings_get_a_clear_answer(
     capsys: Capture, tmp_path: Path, content: bytes, complaint: str, malformed: int
 ) -> None:
-    """A message or a counted line; never a traceback, and what is good in them counts."""
+    """A message or a counted line; never a traceback, and the good lines count."""
     recording = tmp_path / "bad.log"
     recording.write_bytes(content)
 
@@ -259,7 +259,6 @@ def test_decompression_bomb_takes_no_memory(tmp_path: Path, content: bytes) -> N
 
 
 def test_unwritable_output_fails_with_its_name(capsys: Capture, tmp_path: Path) -> None:
-    """The message says which file."""
     for flag in ("--metrics.out", "--spans.out"):
         assert main(["replay", str(IDLE), f"{flag}={tmp_path}/no/such/file", "--report=none"]) == 1
         assert "no/such/file: No such file or directory" in capsys.readouterr().err
@@ -267,7 +266,7 @@ def test_unwritable_output_fails_with_its_name(capsys: Capture, tmp_path: Path) 
 
 @pytest.mark.parametrize(("recording", "status"), [(SYSTEMTAP, 1), (IDLE, 0)])
 def test_strict_makes_a_malformed_line_a_failure(capsys: Capture, recording: Path, status: int) -> None:
-    """For scripts that must know; without it a torn line is said and no more."""
+    """For scripts; without it a torn line is only reported."""
     assert main(["replay", str(recording), "--strict", "--report=none"]) == status
     assert ("1 malformed lines, 0 surprises" in capsys.readouterr().err) == bool(status)
 
@@ -286,7 +285,6 @@ def test_strict_makes_a_malformed_line_a_failure(capsys: Capture, recording: Pat
     ],
 )
 def test_mistakes_on_the_command_line_exit_with_2(capsys: Capture, arguments: list[str], complaint: str) -> None:
-    """Each says what was expected."""
     assert main(arguments) == 2
     assert complaint in capsys.readouterr().err
 
@@ -310,7 +308,7 @@ def test_version_and_help_exit_with_0(capsys: Capture) -> None:
 
 
 def test_metrics_of_a_cut_recording_agree_with_its_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the recording ends the migration goes on, and is stalled: in both."""
+    """In both the migration goes on at the end of the recording, stalled."""
     lines = (DATA / "qemu-7.2-log-nonconverging.log").read_bytes().splitlines(keepends=True)
     stream, end = Stream("cut", vm="cut"), 0
     while not any(isinstance(change, Stalled) for change in stream.feed(lines[end])):

@@ -29,7 +29,7 @@ class Daemon:
 
     @property
     def log(self) -> str:
-        """What it has said so far."""
+        """Text of its log so far."""
         return self._log.read_text(encoding="utf-8")
 
     def get(self, path: str) -> str:

@@ -1,4 +1,4 @@
-"""Types of arguments: each turns a word into a value or says what was expected."""
+"""Types of arguments: each converts a word, or raises an error that names the expected form."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Garbage collector's settings for commands that read many lines; they save a quarter of a long replay's time.
 
-What is loaded by now stays to the end, so the collector need not look at it. A chunk's lines are thousands of tuples
-that are all gone with the chunk, so it is worth looking only after many more objects than Python's default of 700.
+Modules that are loaded by now stay to the end, so the collector need not look at them. A chunk's lines are thousands of
+tuples that are all gone with the chunk, so it is worth looking only after many more objects than Python's default, 700.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def effective_config(arguments: argparse.Namespace) -> Config:
         "telemetry_path": arguments.telemetry_path,
     }
     named = tuple(map(schema.source_of, arguments.sources))
-    # The default source stands in for none; a flag names one.
+    # The default source applies only if none is named.
     configured = () if named and "sources" not in read.model_fields_set else read.sources
     return schema.with_endpoint(read, arguments.otlp_endpoint).model_copy(
         update={

@@ -8,14 +8,14 @@ from urllib.parse import quote, urlsplit
 
 _MAX_PORT: Final = 65_535
 
-#: What a URL may hold as it is (RFC 3986), the percent sign of what is encoded already included.
+#: Characters that stay as they are in a URL (RFC 3986); the percent sign belongs to encoded ones.
 _URL_CHARACTERS: Final = ":/?#[]@!$&'()*+,;=%~"
 
 TRACE_ID: Final = "{trace_id}"
 
 
 class AddressError(ValueError):
-    """An address is not what it should be."""
+    """An address in the wrong form."""
 
 
 def parse_address(text: str) -> tuple[str, int]:

@@ -20,7 +20,7 @@ class SourceConfig(Section):
         socket: A unix stream socket to listen on: every writer is a stream.
         stdin: Standard input.
         command: A program and its arguments whose output is the stream; started again when it ends.
-        vm: The virtual machine's name; default the file's name, or what /proc has of the processes.
+        vm: The virtual machine's name; default the file's name, or that of the process in /proc.
         format: How lines are written; recognised if left out.
     """
 
@@ -57,7 +57,7 @@ DEFAULT_SOURCES: Final = (SourceConfig(file="/var/log/libvirt/qemu/*.log"),)
 
 
 def source_of(path: str) -> SourceConfig:
-    """Return the source that a path on the command line means, by what is there now."""
+    """Return the source that a path on the command line means, by the kind of file that is there now."""
     if path == "-":
         return SourceConfig(stdin=True)
     kind = Path(path)

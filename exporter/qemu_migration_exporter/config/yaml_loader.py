@@ -20,7 +20,7 @@ class ConfigError(UserError):
     """A configuration that cannot be used.
 
     Attributes:
-        mistakes: One line each: file, line, key, what was expected and what was there.
+        mistakes: One line each: file, line, key, the expected and the found value.
     """
 
     def __init__(self, mistakes: list[str]) -> None:
@@ -31,7 +31,7 @@ class ConfigError(UserError):
 def read(path: str, model: type[_Model]) -> _Model:
     """Read and check a file; an empty one has every default.
 
-    The model is given the file's `directory` as context, for the paths in it. What it refuses as an error of the type
+    The model is given the file's `directory` as context, for the paths in it. A value refused by an error of the type
     `secret` is not quoted.
 
     Raises:
@@ -52,7 +52,7 @@ def read(path: str, model: type[_Model]) -> _Model:
         raise ConfigError([f"{path}: is nested too deeply"]) from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError([f"{path}: {' '.join(str(error).split())}"]) from error
-    except (LookupError, AttributeError) as error:  # the loader's own, of a value that is not what its tag says
+    except (LookupError, AttributeError) as error:  # the loader's own, of a value that does not match its tag
         raise ConfigError([f"{path}: a value is not of the type that it is tagged with"]) from error
     lines = dict(_lines(root, (), set())) if root is not None else {}
     mistakes = [(line, f"{_dotted(place)}: duplicate key") for place, line in _duplicates(root, (), set())]

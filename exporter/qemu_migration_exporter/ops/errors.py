@@ -16,15 +16,15 @@ _SECONDS_BETWEEN_MESSAGES: Final = 60.0
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: its text is the whole message, without a traceback, and the status is 1."""
+    """A mistake in the user's input: its text is the whole message, without a traceback, and the status is 1."""
 
 
 class Component(StrEnum):
     """Parts that can fail alone: values of a label, few enough for a person to look through."""
 
-    #: A source could not be opened, or raised what sources do not raise; the others are read.
+    #: A source could not be opened, or raised an unexpected exception; the others are read.
     SOURCE = "source"
-    #: A stream failed at its input, and began anew.
+    #: A stream failed at its input, and started over.
     STREAM = "stream"
     #: A change is missing in the metrics, on the page, in a trace or in the log; the other sinks have it.
     METRICS = "metrics"
@@ -89,7 +89,7 @@ class ErrorCounter:
     def attempt(self, part: Component, message: str, *arguments: object) -> Attempt:
         """Run the body of a `with` so that its exception stops nothing else, but is counted and logged.
 
-        The message is what is lost by it. An error of the system is added in its own words, a bug with a traceback.
+        The message names the loss. An error of the system is added in its own words, a bug with a traceback.
         """
         return Attempt(self, part, message, arguments)
 

@@ -1,6 +1,6 @@
 """Logging to standard error as logfmt or JSON, one line a record.
 
-A message is a lower-case event that never varies, such as `migration ended`. What varies goes into fields, by
+A message is a lower-case event that never varies, such as `migration ended`. Variable parts go into fields, by
 logging's own `extra`:
 
     logger.info("migration ended", extra={"vm": vm, "result": result})

@@ -70,7 +70,7 @@ def replace_file(path: Path, content: bytes, *, suffix: str = ".tmp", sync: bool
 
 
 def _is_replaceable(path: str) -> bool:
-    """Return whether a path is free or a regular file; a symbolic link counts as what it leads to."""
+    """Return whether a path is free or a regular file; symbolic links are followed."""
     try:
         return stat.S_ISREG(Path(path).stat().st_mode)
     except FileNotFoundError:  # free

@@ -1,4 +1,4 @@
-"""Names chosen by somebody else (files, machines, devices), made safe to write anywhere."""
+"""Names from outside (files, machines, devices), made safe to write anywhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def readable(name: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape what a terminal acts on, and what turns the direction of writing; the result is one line."""
+    """Escape characters that a terminal acts on or that turn the direction of writing; the result is one line."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)

@@ -1,4 +1,4 @@
-"""Start-up: a command loads what it needs and nothing else; on a hypervisor, memory is the guests'."""
+"""Start-up: a command loads only the packages it needs; on a hypervisor, memory is the guests'."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration file: what it may say, and what each mistake in it is answered with."""
+"""Configuration file: valid contents, and the message for each mistake."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _load(tmp_path: Path, text: str | bytes) -> Config:
 
 
 def test_shipped_file_has_every_key_with_its_default() -> None:
-    """What is documented is what there is, and the file changes nothing."""
+    """The documentation is complete, and the file changes nothing."""
     assert load(str(SHIPPED)) == Config()
     assert yaml.safe_load(SHIPPED.read_text()) == yaml.safe_load(dump(Config()))
 
@@ -95,7 +95,7 @@ def test_additions_to_the_vocabulary_are_tried_first(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_every_mistake_is_named_with_its_place(tmp_path: Path, text: str | bytes, mistakes: list[str]) -> None:
-    """All at once: file, line, key, what was expected, what was there."""
+    """All at once: file, line, key, expected and found value."""
     with pytest.raises(ConfigError) as raised:
         _load(tmp_path, text)
 
@@ -104,7 +104,6 @@ def test_every_mistake_is_named_with_its_place(tmp_path: Path, text: str | bytes
 
 
 def test_wrong_meaning_is_answered_with_the_valid_ones(tmp_path: Path) -> None:
-    """Nobody has to look them up."""
     with pytest.raises(
         ConfigError, match=r"events\.0\.meaning: expected one of after_loop, cancel, .*, got 'pendingg'"
     ):

@@ -175,7 +175,7 @@ def test_older_schema_version_is_migrated(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_golden_file_of_version_1_is_read(request: pytest.FixtureRequest) -> None:
-    """What users have on their hosts goes on after an update of the program: once released, it is never renewed."""
+    """State on users' hosts survives an update of the program: once released, this file is never renewed."""
     if request.config.getoption("--update-golden"):
         lines = [
             checkpoint.encode_stream(n, POSITION, _halfway(d).snapshot()) for n, d in (("log", LOG), ("probe", PROBE))

@@ -1,4 +1,4 @@
-"""What the program failed to do: counted always, told now and then."""
+"""Failures of the program: always counted, logged once a minute."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_exception_in_an_attempt_goes_no_further(
 
 
 def test_success_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is counted and nothing told."""
+    """Neither a count nor a message."""
     failures = ErrorCounter()
     with failures.attempt(Component.PAGE, "it was lost") as attempt:
         pass
@@ -60,7 +60,7 @@ def test_success_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_an_order_to_stop_is_no_failure() -> None:
-    """It goes on to whoever has to stop."""
+    """KeyboardInterrupt passes through."""
     failures = ErrorCounter()
     with pytest.raises(KeyboardInterrupt), failures.attempt(Component.PAGE, "it was lost"):
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What time it is in a stream, whoever sets the wall's clock."""
+"""Time in a stream is independent of changes to the wall clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What systemd is told."""
+"""Notifications to systemd."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_notification_without_systemd_does_nothing() -> None:
 
 
 def test_unsent_fields_are_sent_with_the_next_ones(tmp_path: Path) -> None:
-    """It is counted; READY, which is said once, is not lost."""
+    """The failure is counted; READY, which is sent once, is not lost."""
     failures = ErrorCounter()
     with _notifying(str(tmp_path / "notify"), failures) as notifier:
         notifier.tell(READY="1", STATUS="1 stream")
@@ -58,7 +58,7 @@ def test_unsent_fields_are_sent_with_the_next_ones(tmp_path: Path) -> None:
 
 
 def test_busy_service_manager_is_not_waited_for(tmp_path: Path) -> None:
-    """Its queue is full: nobody waits, and what was said last is told as soon as there is room."""
+    """If its queue is full, the last status is sent as soon as there is room."""
     failures = ErrorCounter()
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
