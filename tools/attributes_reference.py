@@ -48,6 +48,7 @@ In Jaeger, choose the service `qemu-migration` and search by tag:
 | migrations of a virtual machine, running ones included | `qemu.vm.name=web-42` |
 | migrations that are or were stalled | operation `stalled`; by virtual machine, add the tag `qemu.vm.name` |
 | failed migrations | operation `migrate`, tag `error=true` |
+| one round, on the page of a trace | `round=7` in *Find*; the tick at the start of an `iterate` bar shows it too |
 | the attempt before, of a retry | the reference of `migrate`, or the trace id in `qemu.migration.retry_of` |
 
 In Tempo: `{ resource.service.name = "qemu-migration" && span.qemu.vm.name = "web-42" }`.

@@ -146,7 +146,7 @@ def live_sinks(config: Config) -> Sinks:
         return Sinks(metrics, history, failures=failures, journal=Journal())
 
     from qemu_migration_exporter.tracing.export.batch_config import BatchConfig  # noqa: PLC0415 - see the module
-    from qemu_migration_exporter.tracing.export.queued import QueuedSpanProcessor  # noqa: PLC0415
+    from qemu_migration_exporter.tracing.export.queued import HOLD_SECONDS, QueuedSpanProcessor  # noqa: PLC0415
     from qemu_migration_exporter.tracing.export.spool import Spool  # noqa: PLC0415
     from qemu_migration_exporter.tracing.spans import SpansSink  # noqa: PLC0415
 
@@ -154,8 +154,13 @@ def live_sinks(config: Config) -> Sinks:
     if spans.spool_directory is not None:
         spool = Spool(Path(spans.spool_directory), max_bytes=spans.spool_max_bytes, failures=failures)
         spool.open()
-    batches = BatchConfig.of(spans.queue_size)
-    queue = QueuedSpanProcessor(connect(endpoint), config=batches, spool=spool, failures=failures)
+    queue = QueuedSpanProcessor(
+        connect(endpoint),
+        config=BatchConfig.of(spans.queue_size),
+        spool=spool,
+        failures=failures,
+        hold_seconds=0.0 if config.state_file is None else HOLD_SECONDS,
+    )
     return Sinks(metrics, history, SpansSink([queue], _host(), _trace_limits(spans)), queue, failures, Journal())
 
 

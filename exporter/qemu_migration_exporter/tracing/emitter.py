@@ -105,8 +105,9 @@ class Emitter:
         attributes: Mapping[str, Value | None],
         status: Status | None = None,
         links: Sequence[Reference] = (),
+        event: str | None = None,
     ) -> None:
-        """Make a span; attributes without a value are left out."""
+        """Make a span; attributes without a value are left out, and `event` happens at its start."""
         self._ids.trace_id, self._ids.span_id = int(identity.trace_id, 16), int(span_id, 16)
         context = None if parent is None else set_span_in_context(NonRecordingSpan(_context(identity.trace_id, parent)))
         given = {key: value for key, value in attributes.items() if value is not None}
@@ -119,6 +120,8 @@ class Emitter:
             attributes={key: self._encodable(value) for key, value in given.items()},
             links=[Link(_root(link.trace_id), {attribute_table.LINK: link.relation}) for link in links],
         )
+        if event is not None:
+            span.add_event(event, timestamp=_clamp_time(start_ns))
         if status is not None:
             text = status.description
             span.set_status(Status(status.status_code, text and truncate(text, self._max_text)))

@@ -87,8 +87,15 @@ class RoundSpans:
 
     def _send(self, round_: Round, end_ns: int, *, is_error: bool) -> None:
         span_id = trace_ids.round_span(self._identity.trace_id, round_.number)
-        status = Status(StatusCode.ERROR) if is_error else None
-        self._emit("iterate", span_id, (round_.start_ns, end_ns), round_attributes(round_), status)
+        self._emit(
+            "iterate",
+            span_id,
+            (round_.start_ns, end_ns),
+            round_attributes(round_),
+            status=Status(StatusCode.ERROR) if is_error else None,
+            # Jaeger shows events in the timeline, where attributes are not seen.
+            event=f"round={round_.number}",
+        )
 
     def _send_batch(self) -> None:
         batch, self._batch = self._batch, None
@@ -96,12 +103,28 @@ class RoundSpans:
             self._next_minute = batch.minute + 1
             span_id = trace_ids.span_id(self._identity.trace_id, "iterate", "minute", batch.minute)
             attributes = batch_attributes(batch.rounds)
-            self._emit("iterate.batch", span_id, (batch.start_ns, batch.end_ns), attributes, None)
+            numbers = f"rounds={batch.rounds[0].number}..{batch.rounds[-1].number}"
+            self._emit("iterate.batch", span_id, (batch.start_ns, batch.end_ns), attributes, event=numbers)
 
     def _emit(
-        self, name: str, span_id: str, times: tuple[int, int], attributes: Attributes, status: Status | None
+        self,
+        name: str,
+        span_id: str,
+        times: tuple[int, int],
+        attributes: Attributes,
+        *,
+        event: str,
+        status: Status | None = None,
     ) -> None:
         root, (start_ns, end_ns) = trace_ids.root_span(self._identity.trace_id), times
         self._emitter.emit(
-            self._identity, name, span_id, root, start_ns=start_ns, end_ns=end_ns, attributes=attributes, status=status
+            self._identity,
+            name,
+            span_id,
+            root,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            attributes=attributes,
+            status=status,
+            event=event,
         )

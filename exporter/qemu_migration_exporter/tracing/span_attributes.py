@@ -73,7 +73,7 @@ def migration_attributes(migration: Migration) -> Attributes:
 
 
 def round_attributes(round_: Round) -> Attributes:
-    """Return the attributes of a round; its number is first, because Jaeger shows the first attributes in a line."""
+    """Return the attributes of a round."""
     return {
         attributes.ROUND: round_.number,
         attributes.ITERATIONS: round_.iterations,

@@ -52,6 +52,10 @@ logger = logging.getLogger(__name__)
 _OUTAGE_LINGER_SECONDS: Final = 5.0
 
 
+#: How long a batch waits for a commit, if there is a state file: twice the time between two saves.
+HOLD_SECONDS: Final = 10.0
+
+
 @dataclass(slots=True, eq=False)
 class _Waiting:
     """A batch in memory.
