@@ -88,6 +88,7 @@ dashboards: $(VENV)/.run ## write Grafana's dashboards anew from their source in
 reference: $(VENV)/.run ## write the references of metrics and span attributes anew from their lists
 	$(BIN)/python -m tools.metrics_reference >docs/metrics.md
 	$(BIN)/python -m tools.attributes_reference >docs/attributes.md
+	$(BIN)/python -m tools.state_diagram
 
 pictures: $(VENV)/.test ## photograph the demo for the README; needs Chromium and Prometheus, look at what comes out
 	$(BIN)/python -m tests.project.pictures

@@ -80,7 +80,10 @@ def modules() -> list[Path]:
 
 def documents() -> list[Path]:
     """Return every document that ships; the licence and the changelog of past releases are not prose of ours."""
-    found = [*ROOT.glob("*.md"), *(path for folder in ("config", "deploy", "docs", "grafana") for path in (ROOT / folder).rglob("*.md"))]
+    found = [
+        *ROOT.glob("*.md"),
+        *(path for folder in ("config", "deploy", "docs", "grafana") for path in (ROOT / folder).rglob("*.md")),
+    ]
     return sorted(found)
 
 

@@ -17,8 +17,9 @@ from qemu_migration_exporter.metrics.table import EXPORTER, MIGRATION
 from qemu_migration_exporter.tracing import attribute_table
 
 from grafana.__main__ import DASHBOARDS, DIRECTORY
-from tests.support.paths import ROOT
+from tests.support.paths import PACKAGE, ROOT
 from tools import metrics_reference as reference
+from tools import state_diagram
 
 #: Where people read: documents, what is shipped to be edited or loaded, and the page.
 _DOCUMENTS = sorted(
@@ -55,6 +56,22 @@ def _flags(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 # Metrics
+
+
+def test_state_diagram_is_of_the_present_table() -> None:
+    """`make reference` draws it."""
+    assert state_diagram.document() == state_diagram.DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_files_of_the_recipes_exist() -> None:
+    """Of "How to add" in CONTRIBUTING: below the package or the project."""
+    recipes = (
+        (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## How to add", 1)[1].split("## Style", 1)[0]
+    )
+    files = set(re.findall(r"`((?:[\w-]+/)+[\w.-]+\.\w+)`", recipes))
+
+    assert len(files) > 15
+    assert [] == [file for file in sorted(files) if not (PACKAGE / file).exists() and not (ROOT / file).exists()]
 
 
 def test_the_reference_of_metrics_is_what_the_list_makes() -> None:
@@ -110,11 +127,11 @@ def test_no_key_is_shown_that_there_is_not() -> None:
     assert shown <= {*SourceConfig.model_fields, *EventConfig.model_fields}
 
 
-def test_every_flag_is_in_the_readme() -> None:
-    """And in the help, by being a flag."""
+def test_every_flag_is_documented() -> None:
     flags = set(_flags(cli.build_parser())) - {"--help", "--version"}
+    named = _named(r"(?<![\w-])--[a-z][a-z.-]*[a-z]", ROOT / "docs" / "configuration.md")
 
-    assert flags <= _named(r"--[a-z]+(?:[.-][a-z]+)*", ROOT / "README.md")
+    assert flags <= named
 
 
 @pytest.mark.parametrize("path", _MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
