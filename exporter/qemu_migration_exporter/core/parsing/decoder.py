@@ -69,12 +69,12 @@ _MAX_HINTS: Final = 32
 _UNREPEATED: Final = frozenset({Pending, Transferred, SyncEnded, LowPending, QmpCommand})
 
 #: Builds an event at half the price of its constructor.
-_new_event: Final = tuple.__new__
+new_event: Final = tuple.__new__
 
 
 def timed(event: Event, at_ns: int | None, thread: int | None) -> Event:
     """Return the event with a time and a thread."""
-    return _new_event(event.__class__, (at_ns, thread, *event[2:]))
+    return new_event(event.__class__, (at_ns, thread, *event[2:]))
 
 
 class Decoder:

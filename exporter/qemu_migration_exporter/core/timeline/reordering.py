@@ -65,7 +65,9 @@ class ReorderingClock:
             self._newest_ns = max(self._newest_ns, at_ns)
             self._number += 1
             heappush(self._held, (at_ns, self._number, line))
-            placed += self._release(_MAX_HELD_EVENTS, until_ns=self._newest_ns - _REORDERING_NS)
+            until_ns = self._newest_ns - _REORDERING_NS
+            if self._held[0][0] <= until_ns or len(self._held) > _MAX_HELD_EVENTS:
+                placed += self._release(_MAX_HELD_EVENTS, until_ns)
         return placed
 
     def tick(self, now_ns: int) -> list[tuple[Line, int]]:

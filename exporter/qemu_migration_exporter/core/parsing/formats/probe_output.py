@@ -15,7 +15,7 @@ from functools import cache
 from typing import Final
 
 from qemu_migration_exporter.core.events import Anchored
-from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed, timed
+from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed, new_event, timed
 from qemu_migration_exporter.core.parsing.formats import diagnostics
 from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter
 from qemu_migration_exporter.core.parsing.vocabulary import Vocabulary
@@ -72,6 +72,7 @@ class ProbeOutput:
         self._decoder = decoder
         self._recall = decoder.recall
         self._processes: set[int] = set()
+        self._process_text = b""  # of the last line: most lines are of the same process
 
     @property
     def prefilter(self) -> LinePrefilter:
@@ -97,10 +98,12 @@ class ProbeOutput:
                 return self._glued(line, prefix.end()) or MALFORMED
             event = parsed
         process, thread, at_ns = prefix.groups()
-        self.process = int(process)
-        if len(self._processes) < _MAX_PROCESSES:
-            self._processes.add(self.process)
-        return timed(event, int(at_ns), int(thread) if thread else None)
+        if process != self._process_text:
+            self._process_text = process
+            self.process = int(process)
+            if len(self._processes) < _MAX_PROCESSES:
+                self._processes.add(self.process)
+        return new_event(event.__class__, (int(at_ns), int(thread) if thread else None, *event[2:]))
 
     def _without_event(self, line: bytes, end: int, text: bytes) -> Parsed:
         glued = self._glued(line, end) if b"@" in text else None
@@ -132,5 +135,5 @@ class ProbeOutput:
         parsed = self._decoder.decode(line[last.end() :])
         if not known or parsed is None or isinstance(parsed, Malformed):
             return None
-        self.process = max(known)
+        self.process, self._process_text = max(known), b""
         return Malformed(timed(parsed, int(at_ns), int(thread) if thread else None))

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Final
 
 from qemu_migration_exporter.core.events import ErrorReported, Event
-from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed, timed
+from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed, new_event
 from qemu_migration_exporter.core.parsing.formats import diagnostics
 from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter, reject_prefixes
 from qemu_migration_exporter.core.parsing.vocabulary import Vocabulary
@@ -24,6 +24,9 @@ from qemu_migration_exporter.core.parsing.vocabulary import Vocabulary
 _PREFIX: Final = re.compile(rb"(?:(\d{1,10})@(\d{1,11})\.(\d{6}):|(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z )")
 #: The beginning of a line that was glued to the torn line before it.
 _GLUED: Final = re.compile(rb"\d{1,10}@\d{9,11}\.\d{6}:[A-Za-z_]")
+
+#: A thread and the sign behind it.
+_MAX_THREAD_BYTES: Final = 11
 
 #: QEMU 8.1 and later print a line of it for each page: rejecting it first makes the prefilter twice as fast.
 _CHATTY: Final = b"migration_transferred_bytes"
@@ -79,10 +82,11 @@ class QemuLog:
 
     def claims(self, line: bytes) -> bool:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
+        thread, at, _ = line[:_MAX_THREAD_BYTES].partition(b"@")
+        if at and thread.isdigit():
+            return True
         prefix = _PREFIX.match(line)
-        if prefix is None:
-            return False
-        return prefix[1] is not None or (b"@" not in line and b"Z " not in line[prefix.end() :])
+        return prefix is not None and b"@" not in line and b"Z " not in line[prefix.end() :]
 
     def parse(self, line: bytes) -> Parsed:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
@@ -96,19 +100,16 @@ class QemuLog:
             if isinstance(parsed, Malformed):
                 return Malformed(self._glued(line, prefix))
             event = parsed
-        return event if prefix is None else self._timed(event, prefix)
-
-    def _timed(self, event: Event, prefix: re.Match[bytes]) -> Event:
+        if prefix is None:
+            return event
         thread, seconds, micros, date, fraction = prefix.groups()
-        return timed(event, self._at_ns(seconds, micros, date, fraction), int(thread) if thread else None)
+        at_ns = int(seconds + micros) * 1_000 if seconds and self.timed else self._at_ns(date, fraction)
+        return new_event(event.__class__, (at_ns, int(thread) if thread else None, *event[2:]))
 
-    def _at_ns(
-        self, seconds: bytes | None, micros: bytes | None, date: bytes | None, fraction: bytes | None
-    ) -> int | None:
+    def _at_ns(self, date: bytes | None, fraction: bytes | None) -> int | None:
+        """Return the time of an ISO 8601 prefix; lines of one second share the calendar's work."""
         if not self.timed:
             return None
-        if seconds is not None:
-            return int(seconds + (micros or b"")) * 1_000
         if date is None:
             return None
         if date != self._second_text:
@@ -136,7 +137,7 @@ class QemuLog:
         if prefix is None:
             return parsed
         if isinstance(parsed, ErrorReported):
-            return parsed._replace(at_ns=self._at_ns(*prefix.groups()[1:]))
+            return parsed._replace(at_ns=self._at_ns(prefix[4], prefix[5]))
         return diagnostics.parse(text, self._decoder)
 
     def _glued(self, line: bytes, prefix: re.Match[bytes] | None) -> Event | None:
@@ -147,8 +148,5 @@ class QemuLog:
         matches = list(_GLUED.finditer(line, prefix.end() if prefix else 0))
         if not matches:
             return None
-        prefix = _PREFIX.match(line, matches[-1].start())
-        parsed = self._decoder.decode(line[prefix.end() :]) if prefix else None
-        if prefix is None or parsed is None or isinstance(parsed, Malformed):
-            return None
-        return self._timed(parsed, prefix)._replace(thread=None)
+        parsed = self.parse(line[matches[-1].start() :])
+        return None if parsed is None or isinstance(parsed, Malformed) else parsed._replace(thread=None)

@@ -152,10 +152,8 @@ class SystemTap:
             return _SEEN_ELSEWHERE
         event = self._decoder.make(name, {})
         if event is not None:
-            if isinstance(event, SignalEvent):
-                self._decoder.remember(line, event)
-            else:
-                self._last_alone = name
+            self._decoder.remember(line, event)
+            self._last_alone = name
         return event
 
     def _unknown_address(self) -> Malformed | None:
@@ -181,7 +179,9 @@ class SystemTap:
             if self._decoder.vocabulary.keyed_kind(name, ()).mark is not None and _PAIRS.fullmatch(arguments):
                 return self._decoder.make(name, {})
             return self._torn(line) or MALFORMED
-        self._with_arguments.add(name)
+        if name not in self._with_arguments:
+            self._with_arguments.add(name)
+            self._decoder.forget()  # the name alone was an event so far
         if name not in self._printfs and _PAIRS.fullmatch(arguments):
             self._printfs[name] = _learn(self._decoder, name, values, pairs)
         event = self._decoder.make(name, values)
