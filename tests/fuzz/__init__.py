@@ -1,1 +1,1 @@
-"""A coverage-guided fuzzer over what reads streams: bytes that somebody else writes."""
+"""A coverage-guided fuzzer of the stream reader, whose input other people write."""

@@ -1,4 +1,4 @@
-"""What the fuzzer begins with: lines of the shipped recordings, and the words that mean something."""
+"""Seeds of the fuzzer: lines of the shipped recordings, and the words with a meaning."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _HEADS: Final = {"formats": (b"\0", b"\2", b"\4", b"\7"), "machine": (b"\x07\x0c
 
 
 def corpus() -> Iterator[bytes]:
-    """Give each short log, and of the long recordings a few lines of each event they have."""
+    """Return each short log, and a few lines of each event of the long recordings."""
     for log in LOGS.values():
         yield log[:_SEED_BYTES]
     for name in RECORDINGS:

@@ -1,4 +1,4 @@
-"""What is fuzzed: a function for each target that takes any bytes and asserts what must hold for all of them."""
+"""Targets of the fuzzer: functions that take any bytes and assert the rules for all of them."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ _SIEVES: Final[Mapping[str | None, LinePrefilter]] = {
 
 
 def formats(data: bytes) -> None:
-    """Read lines in a format, which the first byte chooses: no sieve drops what is no noise.
+    """Parse lines in a format, which the first byte chooses: no prefilter drops more than noise.
 
-    A line that tells its stream's format is no noise in that, unless it is a mark of SystemTap that nobody asks for.
+    A line that a format is detected by is no noise in it, unless it is a mark of SystemTap without use.
     """
     how, lines = data[:1], [line.removesuffix(b"\r")[:MAX_LINE_BYTES] for line in data[1:].split(b"\n")]
     name = _NAMES[how[0]] if how and how[0] < len(_NAMES) else None
@@ -68,9 +68,9 @@ def formats(data: bytes) -> None:
 
 
 def machine(data: bytes) -> None:
-    """Read a stream to its end and hand what it means to every sink.
+    """Read a stream to its end and apply its changes to every sink.
 
-    The first two bytes choose how: the format, the clock, the pieces it comes in, and where it is interrupted.
+    The first two bytes choose the format, the clock, the size of the pieces, and the place of an interruption.
     """
     how, lines = (data[:2] + b"\0\0")[:2], data[2:]
     reader = _Reader(how[0])
@@ -79,7 +79,7 @@ def machine(data: bytes) -> None:
     for number, start in enumerate(places):
         reader.feed(lines[start : start + places.step])
         if number == how[1] >> 4:
-            reader.go_on_from_a_snapshot()
+            reader.continue_from_a_snapshot()
         if number % 4 == 0:
             reader.tick()
     reader.close(lines)
@@ -89,7 +89,7 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {"formats": formats, "ma
 
 
 class _Reader:
-    """A stream and all that listens to it."""
+    """A stream and all its sinks."""
 
     def __init__(self, how: int) -> None:
         self._is_live = bool(how & 8)
@@ -125,8 +125,8 @@ class _Reader:
         self._spans.tick(self._now_ns)
         self._counters_only_rise()
 
-    def go_on_from_a_snapshot(self) -> None:
-        """As after a restart: what the stream knows is data, and comes back as it was."""
+    def continue_from_a_snapshot(self) -> None:
+        """Continue as after a restart: the state is data, and comes back unchanged."""
         snapshot: StreamState = pickle.loads(pickle.dumps(self._stream.snapshot()))  # noqa: S301 - just made
         counts, self._stream = self._stream.counts, self._new_stream(snapshot.format_name)
         self._stream.counts = counts
@@ -134,7 +134,7 @@ class _Reader:
         assert self._stream.snapshot().tail == snapshot.tail
 
     def close(self, lines: bytes) -> None:
-        """End the stream; ask what must hold for it as a whole."""
+        """End the stream; assert the rules for it as a whole."""
         self._take(self._stream.close(self._now_ns if self._is_live else 0))
         assert self._stream.counts.lines == lines.count(b"\n") + (not lines.endswith(b"\n") and bool(lines))
         if not self._is_live:

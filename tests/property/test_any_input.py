@@ -1,4 +1,4 @@
-"""Whatever a configuration file or a request is made of: an answer, and never a mistake of the program's own."""
+"""Configuration files and requests of any content: an answer, and never an exception."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHIPPED: Final = (ROOT / "config" / "exporter.yml").read_text(encoding="utf-8")
 
 
 def _keys(schema: dict[str, Any]) -> Iterator[str]:
-    """Give every key there is, of sections and of their sections."""
+    """Return all keys, of sections and of their sections."""
     yield from schema.get("properties", {})
     for section in schema.get("$defs", {}).values():
         yield from section.get("properties", {})
@@ -61,7 +61,7 @@ _TOKENS: Final = [
 
 
 def _check(path: Path, read: Callable[[str], object], content: bytes) -> object:
-    """Read it; what is refused is refused in lines of their own, each with the file's name."""
+    """Read a file; a refusal has lines of its own, each with the file's name."""
     path.write_bytes(content)
     try:
         return read(str(path))
@@ -83,8 +83,8 @@ def _path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=300)
 @given(value=_values, read=st.sampled_from([load, _web]))
-def test_any_value_in_any_place_is_taken_or_refused(path: Path, value: object, read: Callable[[str], object]) -> None:
-    """And what is taken is the same when it is written as `check` does and read again."""
+def test_any_value_is_accepted_or_refused(path: Path, value: object, read: Callable[[str], object]) -> None:
+    """An accepted file is the same when written as `check` does and read again."""
     config = _check(path, read, yaml.safe_dump(value).encode())
     if isinstance(config, Config):
         assert config == _check(path, load, dump(config).encode())
@@ -100,8 +100,8 @@ def test_any_value_in_any_place_is_taken_or_refused(path: Path, value: object, r
 @example(tokens=["["] * 5_000, read=load)
 @example(tokens=['"', "a", "\\ud800", '"', ": ", "1"], read=load)
 @example(tokens=["? ", "[", "a", "]", "\n", ": ", "1"], read=load)
-def test_any_yaml_is_taken_or_refused(path: Path, tokens: list[str], read: Callable[[str], object]) -> None:
-    """Or what is nearly YAML."""
+def test_any_yaml_is_accepted_or_refused(path: Path, tokens: list[str], read: Callable[[str], object]) -> None:
+    """Broken YAML too."""
     _check(path, read, "".join(tokens).encode())
 
 
@@ -111,23 +111,20 @@ def test_any_yaml_is_taken_or_refused(path: Path, tokens: list[str], read: Calla
     length=st.integers(0, 30),
     text=st.text(alphabet=[*string.printable, "\0", "\u2028"], max_size=8),
 )
-def test_the_shipped_file_with_a_mistake_in_it_is_taken_or_refused(
-    path: Path, place: int, length: int, text: str
-) -> None:
-    """At any place, anything typed over it."""
+def test_shipped_file_with_a_mistake_is_answered(path: Path, place: int, length: int, text: str) -> None:
+    """Any text typed over it at any place."""
     _check(path, load, (_SHIPPED[:place] + text + _SHIPPED[place + length :]).encode())
 
 
 @settings(max_examples=100)
 @given(data=st.binary(max_size=200))
-def test_any_bytes_are_taken_or_refused(path: Path, data: bytes) -> None:
-    """Of no text at all, too."""
+def test_any_bytes_are_accepted_or_refused(path: Path, data: bytes) -> None:
     _check(path, load, data)
 
 
 @pytest.mark.timeout(10)
-def test_what_refers_to_itself_many_times_is_read_once(path: Path) -> None:
-    """Twenty lines that are a million million when they are written out are looked at as twenty."""
+def test_nested_references_are_read_once(path: Path) -> None:
+    """Twenty lines that expand to a million million are twenty lines."""
     lines = ["a0: &a0 [x, x, x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 4)}]" for n in range(1, 20)]
     _check(path, load, "\n".join(lines).encode())
     with pytest.raises(ConfigError, match=r":20: a19: unknown key"):
@@ -173,7 +170,7 @@ _requests = st.builds(
 
 
 def _answer(connection: socket.socket) -> bytes:
-    """Read what comes until the server has closed."""
+    """Read until the server closes."""
     received = b""
     while True:
         if not select.select([connection], [], [], 20)[0]:
@@ -190,7 +187,7 @@ def _answer(connection: socket.socket) -> bytes:
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(said=_requests | st.binary(max_size=300) | st.lists(_requests, min_size=2, max_size=3).map(b"".join))
 def test_any_request_is_answered_or_closed(server: Server, caplog: pytest.LogCaptureFixture, said: bytes) -> None:
-    """By a client that says it all and then waits: what comes is HTTP, no mistake of ours, and no line in the log."""
+    """The answer is HTTP, without an exception and without a line in the log."""
     with connect(server.url) as connection:
         with suppress(OSError):  # it was closed already
             connection.sendall(said)
@@ -202,6 +199,5 @@ def test_any_request_is_answered_or_closed(server: Server, caplog: pytest.LogCap
     assert caplog.text == ""
 
 
-def test_the_server_lives_on(server: Server) -> None:
-    """After all of that; it is the same one."""
+def test_server_survives_all_requests(server: Server) -> None:
     assert get(f"{server.url}/-/healthy").text == "healthy\n"

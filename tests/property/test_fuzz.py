@@ -1,4 +1,4 @@
-"""The fuzzer's targets: what it found, its seeds, and a short run of it; `make fuzz` runs it for longer."""
+"""Tests of the fuzzer's targets: inputs found before, its seeds, and a short run; `make fuzz` runs it for longer."""
 
 from __future__ import annotations
 
@@ -30,13 +30,12 @@ _FOUND: list[tuple[str, bytes]] = [
 
 
 @pytest.mark.parametrize(("target", "data"), _FOUND)
-def test_what_was_found_is_mended(target: str, data: bytes) -> None:
-    """No rule is broken by it any more."""
+def test_input_found_before_breaks_no_rule(target: str, data: bytes) -> None:
     TARGETS[target](data)
 
 
-def test_seeds_are_of_every_recording_and_the_dictionary_of_every_event(tmp_path: Path) -> None:
-    """The fuzzer begins with what QEMU prints, and no seed breaks a rule."""
+def test_seeds_cover_recordings_and_all_events(tmp_path: Path) -> None:
+    """No seed breaks a rule."""
     words = seeds.write("formats", tmp_path).read_text()
 
     assert len(list((tmp_path / "seeds").iterdir())) > 100
@@ -47,8 +46,8 @@ def test_seeds_are_of_every_recording_and_the_dictionary_of_every_event(tmp_path
 
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="there is no atheris for this Python")
 @pytest.mark.parametrize(("target", "runs"), [("formats", 1_000), ("machine", 250)])
-def test_a_short_run_finds_nothing(tmp_path: Path, target: str, runs: int) -> None:
-    """The same inputs each time: the seeds, and what coverage makes of them."""
+def test_short_run_finds_nothing(tmp_path: Path, target: str, runs: int) -> None:
+    """The inputs are the same each time: the seeds, and those that coverage derives from them."""
     command = [sys.executable, "-m", "tests.fuzz", target, f"--runs={runs}", f"--keep={tmp_path}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 

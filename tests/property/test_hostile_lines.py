@@ -1,4 +1,4 @@
-"""Lines that somebody writes to hurt: none takes long, and what they make of memory and of series is bounded."""
+"""Tests with hostile lines: no line takes long, and the memory and series they cost are bounded."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _SLOW: Final[dict[str, tuple[str, bytes]]] = {
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize("name", _SLOW)
 def test_no_line_takes_long(name: str) -> None:
-    """Milliseconds; with one that takes minutes, whoever may write one line stops all streams."""
+    """A line that takes minutes would stop all streams."""
     form, line = _SLOW[name]
     reading = Stream("guest.log", vm="guest", format_name=form)
     for prefix in (b"1@1700000000.000001:", b""):
@@ -57,8 +57,8 @@ def test_no_line_takes_long(name: str) -> None:
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("byte", [b" ", b"1", b"a", b":", b"\0", b'"', b"@", b"\xff"])
-def test_no_line_of_one_byte_takes_long(form: str, byte: bytes) -> None:
-    """Behind a name that means something and alone, in lines without end and in very many."""
+def test_repeated_byte_takes_no_long_time(form: str, byte: bytes) -> None:
+    """Behind a known name and alone, in endless lines and in very many."""
     reading = Stream("guest.log", vm="guest", format_name=form)
     long = byte * MAX_LINE_BYTES
     reading.feed(b"migrate_set_state " + long + b"\n" + long + b"\n" + (byte * 10 + b"\n") * 6_000)
@@ -67,7 +67,7 @@ def test_no_line_of_one_byte_takes_long(form: str, byte: bytes) -> None:
 
 @pytest.mark.timeout(10)
 def test_glued_lines_of_many_processes_take_no_longer() -> None:
-    """What is in front of a torn line's end is looked up among the processes, not compared with each of them."""
+    """Digits before a glued line are looked up among the processes, not compared with each."""
     seen = b"".join(b"%d@%d migration_thread_setup_complete \n" % (each, EPOCH_NS) for each in range(100_000, 110_000))
     reading = Stream("probe", vm="probe", format_name="systemtap-log")
     reading.feed(seen)
@@ -75,8 +75,8 @@ def test_glued_lines_of_many_processes_take_no_longer() -> None:
     assert 5_000 == reading.counts.malformed
 
 
-def test_a_line_without_an_end_is_one_line_and_little_memory() -> None:
-    """Of a gigabyte without a newline 64 KiB are kept, and none of what follows is lost."""
+def test_endless_line_is_one_line_in_bounded_memory() -> None:
+    """Of a gigabyte without a newline 64 KiB are kept, and the next lines are read."""
     reading = Stream("guest.log", vm="guest")
     for _ in range(4_096):
         reading.feed(b"\0" * 262_144)
@@ -101,8 +101,8 @@ def _open_migrations(count: int) -> Iterator[bytes]:
         )
 
 
-def test_a_hundred_thousand_open_migrations_are_a_thousand_and_the_rest_is_counted() -> None:
-    """Invented process numbers cost the memory of those that are followed; those over the cap have no series."""
+def test_invented_processes_are_capped_and_counted() -> None:
+    """A hundred thousand of them: a thousand are followed, and those over the cap have no series."""
     many = Stream("probe", vm="probe")
     sink = MetricsSink(max_vms=100)
     for chunk in _open_migrations(100_000):
@@ -116,8 +116,8 @@ def test_a_hundred_thousand_open_migrations_are_a_thousand_and_the_rest_is_count
     assert 100 == len(_infos(sink))
 
 
-def test_those_that_end_make_room_for_others_though_nobody_looks_at_each_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Room is looked for once a tick: a process that is invented a line does not cost a look at all the others."""
+def test_ended_processes_make_room_once_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An invented process a line must not cost a look at all others."""
     monkeypatch.setattr(stream, "MAX_PROCESSES", 2)
     events = "".join(
         f"{process}@{_at(process * 3_000_000_000)} migrate_set_state new state {state}\n"
@@ -128,8 +128,7 @@ def test_those_that_end_make_room_for_others_though_nobody_looks_at_each_line(mo
     assert 5 == len(read(events).migrations)
 
 
-def test_incoming_migrations_have_series_for_so_many_machines_and_the_rest_is_counted() -> None:
-    """As outgoing ones: processes that come and go are otherwise a series each, for as long as series are kept."""
+def test_incoming_series_are_capped_and_counted() -> None:
     incoming = Stream("probe", vm="probe")
     sink = MetricsSink(max_vms=100)
     for process in range(1, 301):
@@ -145,8 +144,8 @@ def test_incoming_migrations_have_series_for_so_many_machines_and_the_rest_is_co
 
 
 @pytest.mark.timeout(15)
-def test_time_that_moves_with_each_line_is_not_looked_at_in_each_process_each_time() -> None:
-    """A thousand open migrations and lines a second apart: each line looks at some of them, and all that end do."""
+def test_moving_time_ticks_some_processes_a_line() -> None:
+    """A thousand open migrations, lines a second apart: each line ticks some of them, and all end in time."""
     moving = Stream("probe", vm="probe")
     changes = [change for chunk in _open_migrations(1_000) for change in moving.feed(chunk)]
     lines = range(_at(10_000_000_000), _at(20_010_000_000_000), 1_000_000_000)
@@ -182,7 +181,7 @@ _BEGINNING: Final = """
 
 
 def _repeated(events: str, count: int, *, after: str = _BEGINNING) -> str:
-    """Repeat events of 20 µs; `{}` in them is which time it is."""
+    """Repeat events of 20 µs; `{}` in them is the number of the repetition."""
     end_us = 10_000 + 20 * count
     lines = log_lines(after)
     for number, us in enumerate(range(10_000, end_us, 20)):
@@ -196,8 +195,8 @@ def _of(changes: list[Change], kind: type[RoundEnded | DeviceFinished]) -> int:
     return sum(isinstance(change, kind) for change in changes)
 
 
-def test_rounds_without_end_are_told_and_not_all_remembered() -> None:
-    """Each is told as it ends; the first and the last are remembered, and their numbers say that some are missing."""
+def test_endless_rounds_are_reported_and_bounded() -> None:
+    """The first and the last are kept, and their numbers show the gap."""
     count = 3 * MAX_ROUNDS
     reading = read(
         _repeated(
@@ -215,8 +214,8 @@ def test_rounds_without_end_are_told_and_not_all_remembered() -> None:
     assert count == migration_document(migration_view(reading.migration))["rounds"][-1]["number"]
 
 
-def test_rounds_that_wait_for_numbers_that_never_come_are_given_out() -> None:
-    """No bandwidth window is printed: those of a tenth of a second may wait, and no more."""
+def test_rounds_without_bandwidth_are_released() -> None:
+    """Without bandwidth windows a tenth of a second of rounds may wait."""
     waiting = rounds.Rounds()
     given = 0
     for at_ns in range(5_000):
@@ -225,8 +224,8 @@ def test_rounds_that_wait_for_numbers_that_never_come_are_given_out() -> None:
     assert 4_999 - rounds._MAX_WAITING == given  # noqa: SLF001 - how many is its own business, that it is bounded is not
 
 
-def test_devices_without_end_are_as_many_as_any_machine_has() -> None:
-    """And their names as long as QEMU's own."""
+def test_endless_devices_are_bounded() -> None:
+    """Their names have at most the length of QEMU's."""
     most, longest = switchover._MAX_DEVICES, switchover._MAX_NAME  # noqa: SLF001 - as above
     name = "v" * 5_000
     reading = read(
@@ -239,8 +238,8 @@ def test_devices_without_end_are_as_many_as_any_machine_has() -> None:
 
 
 @pytest.mark.parametrize("event", ["migrate_set_state new state s{}", "migrate_set_state new state active", "cpu_throttle_set set guest CPU throttled by 20%"])  # fmt: skip
-def test_states_that_never_end_stay_one_migration(event: str) -> None:
-    """Known or not, and however often: what is kept of them does not grow."""
+def test_endless_states_stay_one_migration(event: str) -> None:
+    """Known or not: the memory for them does not grow."""
     few, many = (len(repr(read(_repeated(event, count)).migration)) for count in (10, 20_000))
     assert many < few + 100
 
@@ -256,7 +255,7 @@ def test_states_that_never_end_stay_one_migration(event: str) -> None:
         "0001-01-01T00:00:00Z migrate_set_state new state setup",
     ],
 )
-def test_a_time_that_no_calendar_has_can_be_written(line: str) -> None:
-    """The report says the first or the last time there is."""
+def test_time_beyond_the_calendar_can_be_reported(line: str) -> None:
+    """As the first or the last time there is."""
     reading = read(f"{line}\n{line.splitlines()[-1].replace('migrate_set_state new state setup', 'migration_thread_setup_complete')}\n")  # fmt: skip
     assert migration_document(migration_view(reading.migrations[0]))["start_time"].endswith("Z")

@@ -1,4 +1,4 @@
-"""What holds for every stream, however damaged: no exception, and no change that contradicts another."""
+"""Rules for every stream, however damaged: no exception, and no change that contradicts another."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ logs = st.sampled_from(sorted(LOGS))
 
 
 def check(reading: Reading) -> None:
-    """Assert what every stream's changes have in common."""
+    """Assert the rules for all changes of a stream."""
     counts = reading.counts
     assert counts.lines == counts.events + counts.noise + counts.malformed
     assert sum(counts.surprises.values()) == len(reading.of(Surprised))
@@ -87,7 +87,7 @@ def check(reading: Reading) -> None:
 
 
 def check_migration(changes: list[Change]) -> None:
-    """Assert what every migration's changes have in common."""
+    """Assert the rules for one migration."""
     (ended,) = [change for change in changes if isinstance(change, MigrationEnded)]
     assert changes[-1] is ended
     migration = ended.migration
@@ -113,7 +113,7 @@ def check_growth(progressed: list[Progressed], migration: Migration) -> None:
 
 
 def check_order(changes: list[Change], migration: Migration) -> None:
-    """Assert that nothing ends before it begins, nor lasts less than nothing."""
+    """Assert that durations are not negative."""
     spans: list[tuple[int, int | None]] = [(each.start_ns, each.end_ns) for each in migration.phases]
     spans += [(each.start_ns, each.end_ns) for each in migration.rounds]
     spans += [(each.sync.start_ns, each.sync.end_ns) for each in changes if isinstance(each, SyncFinished)]
@@ -130,7 +130,7 @@ def check_order(changes: list[Change], migration: Migration) -> None:
 
 
 def check_lists(changes: list[Change], migration: Migration) -> None:
-    """Assert that what was told as it ended is what is told in the end."""
+    """Assert that rounds and stalls reported at their end are those of the final report."""
     assert [each.round for each in changes if isinstance(each, RoundEnded)] == list(migration.rounds)
     assert [each.device for each in changes if isinstance(each, DeviceFinished)] == list(migration.devices)
     told = [each.phase for each in changes if isinstance(each, PhaseEnded)]
@@ -145,7 +145,7 @@ def check_lists(changes: list[Change], migration: Migration) -> None:
 
 
 def check_stalls(changes: list[Change], migration: Migration) -> None:
-    """Assert that stalls follow one another, each told as it turned out and as it was over, inside of the migration."""
+    """Assert that stalls follow one another inside the migration, each with its number."""
     told = [each.stall for each in changes if isinstance(each, Stalled)]
     cleared = {each.stall.number: each.stall for each in changes if isinstance(each, StallCleared)}
     assert [cleared.get(each.number, each) for each in told] == list(migration.stalls)
@@ -171,7 +171,7 @@ def doubled(lines: list[bytes], place: int, _other: int) -> list[bytes]:
 
 
 def swapped(lines: list[bytes], place: int, other: int) -> list[bytes]:
-    """Print two lines in each other's place."""
+    """Swap two lines."""
     result = lines.copy()
     result[place], result[other] = lines[other], lines[place]
     return result
@@ -202,13 +202,12 @@ MUTATIONS: Final[list[Callable[[list[bytes], int, int], list[bytes]]]] = [withou
 
 
 @pytest.mark.parametrize("name", sorted(LOGS))
-def test_the_rules_hold_for_whole_streams(name: str) -> None:
-    """Nothing is damaged, and every rule holds."""
+def test_rules_hold_for_whole_streams(name: str) -> None:
     check(read(LOGS[name]))
 
 
 @pytest.mark.parametrize("name", sorted(LOGS))
-def test_the_rules_hold_where_any_line_is_lost_or_doubled(name: str) -> None:
+def test_rules_hold_without_or_with_a_line_twice(name: str) -> None:
     """Each line of each log in turn."""
     lines = LOGS[name].splitlines(keepends=True)
     for place in range(0, len(lines), max(1, len(lines) // 60)):
@@ -218,7 +217,7 @@ def test_the_rules_hold_where_any_line_is_lost_or_doubled(name: str) -> None:
 
 @settings(max_examples=600)
 @given(name=logs, mutation=st.sampled_from(MUTATIONS), places=st.tuples(st.integers(0, 999), st.integers(0, 999)))
-def test_the_rules_hold_for_a_damaged_stream(
+def test_rules_hold_for_a_damaged_stream(
     name: str, mutation: Callable[[list[bytes], int, int], list[bytes]], places: tuple[int, int]
 ) -> None:
     """A line is lost, doubled, swapped with another, moved, glued to the next one, or torn."""
@@ -233,10 +232,9 @@ def test_the_rules_hold_for_a_damaged_stream(
         st.tuples(st.sampled_from(MUTATIONS), st.integers(0, 999), st.integers(0, 999)), min_size=2, max_size=9
     ),
 )
-def test_the_rules_hold_for_a_stream_damaged_more_than_once(
+def test_rules_hold_for_a_stream_damaged_repeatedly(
     name: str, mutations: list[tuple[Callable[[list[bytes], int, int], list[bytes]], int, int]]
 ) -> None:
-    """Several of these at once."""
     lines = LOGS[name].splitlines(keepends=True)
     for mutation, place, other in mutations:
         lines = mutation(lines, place % len(lines), other % len(lines)) or [b"\n"]
@@ -245,7 +243,7 @@ def test_the_rules_hold_for_a_stream_damaged_more_than_once(
 
 @settings(max_examples=200)
 @given(name=logs, begin=st.floats(0, 1), end=st.floats(0, 1))
-def test_the_rules_hold_for_a_piece_of_a_stream(name: str, begin: float, end: float) -> None:
+def test_rules_hold_for_a_piece_of_a_stream(name: str, begin: float, end: float) -> None:
     """Joined at any byte and cut at any byte."""
     data = LOGS[name]
     check(read(data[int(begin * len(data)) : int(end * len(data))], chunks=3))
@@ -253,8 +251,7 @@ def test_the_rules_hold_for_a_piece_of_a_stream(name: str, begin: float, end: fl
 
 @settings(max_examples=150)
 @given(name=logs, cuts=st.lists(st.floats(0, 1), max_size=30).map(sorted))
-def test_chunks_do_not_matter(name: str, cuts: list[float]) -> None:
-    """The same bytes give the same migrations, whatever pieces they are read in."""
+def test_migrations_do_not_depend_on_chunks(name: str, cuts: list[float]) -> None:
     data = LOGS[name]
     stream = new_stream()
     places = [0, *(int(cut * len(data)) for cut in cuts), len(data)]
@@ -272,7 +269,7 @@ def test_chunks_do_not_matter(name: str, cuts: list[float]) -> None:
     data=st.binary(max_size=200).map(lambda data: data.replace(b"\r", b"\n")),
     cuts=st.lists(st.integers(0, 200), max_size=9).map(sorted),
 )
-def test_lines_are_what_stands_between_newlines(data: bytes, cuts: list[int]) -> None:
+def test_line_count_is_that_of_newlines(data: bytes, cuts: list[int]) -> None:
     """For any bytes in any pieces."""
     splitter = LineSplitter()
     places = [0, *cuts, len(data)]
@@ -283,8 +280,8 @@ def test_lines_are_what_stands_between_newlines(data: bytes, cuts: list[int]) ->
 
 @settings(max_examples=100)
 @given(data=st.binary(max_size=2_000))
-def test_any_bytes_do(data: bytes) -> None:
-    """Bytes that are no stream are noise, or by chance malformed."""
+def test_any_bytes_raise_nothing(data: bytes) -> None:
+    """They are noise, or by chance malformed."""
     check(read(data))
 
 
@@ -324,8 +321,8 @@ EVENTS: Final = [line for _, line, _ in EXAMPLES] + [
     ),
     clock=st.sampled_from(["probe", "bare"]),
 )
-def test_the_rules_hold_for_any_sequence_of_events(lines: list[tuple[str, int, int]], clock: str) -> None:
-    """Events in no order at all, from two threads, within microseconds or half a minute."""
+def test_rules_hold_for_any_sequence_of_events(lines: list[tuple[str, int, int]], clock: str) -> None:
+    """In no order, from two threads, within microseconds or half a minute."""
     text = ""
     now_us = EPOCH_NS // 1_000
     for event, thread, gap_us in lines:
@@ -355,10 +352,10 @@ def test_the_rules_hold_for_any_sequence_of_events(lines: list[tuple[str, int, i
         max_size=4,
     ),
 )
-def test_the_rules_hold_for_any_sequence_of_several_processes(
+def test_rules_hold_for_any_sequence_of_processes(
     lines: list[tuple[str, int, int, int]], processes: int, others: list[tuple[int, bytes]]
 ) -> None:
-    """Events in no order at all, of one to three processes, with what a probe says of itself between them."""
+    """In no order, of one to three processes, with a probe's own lines between them."""
     numbers = (7, 26734, 226734)[:processes]  # each the end of the next one's: a torn line may make one of another
     text = []
     now_ns = UPTIME_NS
@@ -375,8 +372,8 @@ def test_the_rules_hold_for_any_sequence_of_several_processes(
     lines=st.lists(st.sampled_from(EVENTS), max_size=40),
     gaps=st.lists(st.integers(-(10**9), 10**10), min_size=40, max_size=40),
 )
-def test_the_rules_hold_for_arrival_times(lines: list[str], gaps: list[int]) -> None:
-    """Live, lines come when they come, by a clock that may be set back."""
+def test_rules_hold_for_arrival_times(lines: list[str], gaps: list[int]) -> None:
+    """By a clock that may be set back."""
     stream = new_stream(ClockKind.ARRIVAL)
     changes: list[Change] = []
     now_ns = EPOCH_NS
@@ -397,8 +394,8 @@ def test_the_rules_hold_for_arrival_times(lines: list[str], gaps: list[int]) -> 
     command=st.sampled_from(["migrate_set_parameters", "migrate_set_capabilities"]),
 )
 @example(arguments={"capabilities": [{"capability": ["x-colo"], "state": True}]}, command="migrate_set_capabilities")
-def test_any_json_may_be_a_commands_arguments(arguments: Any, command: str) -> None:  # noqa: ANN401 - JSON is anything
-    """A downtime limit or a capability that is none is not taken for one."""
+def test_any_json_is_accepted_as_arguments(arguments: Any, command: str) -> None:  # noqa: ANN401 - JSON is anything
+    """An invalid downtime limit or capability is ignored."""
     check(
         read(
             f"1@1700000000.000000:qmp_enter_{command} ".encode()

@@ -1,4 +1,4 @@
-"""Names and arguments become events; what looks the same and means different things is told apart by its neighbours."""
+"""Tests of `core.parsing.decoder`: equal text with different meanings is told apart by its neighbours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def decode(decoder: Decoder, line: str) -> Event | Malformed | None:
 
 
 def after(*lines: str) -> Decoder:
-    """Make a decoder that has seen these lines."""
+    """Return a decoder that has seen these lines."""
     decoder = Decoder()
     for line in lines:
         assert isinstance(decode(decoder, line), tuple)
@@ -63,15 +63,15 @@ def after(*lines: str) -> Decoder:
     ],
     ids=["to 2.4", "2.5 to 2.11", "to 2.4 by its switchover", "2.10"],
 )
-def test_a_states_number_means_what_it_did_in_that_release(seen: list[str], numbers: list[str]) -> None:
-    """5 is completed up to 2.4 and postcopy-active since; the layouts of other events tell which release it is."""
+def test_state_number_has_its_release_meaning(seen: list[str], numbers: list[str]) -> None:
+    """5 is completed up to 2.4 and postcopy-active since; layouts of other events narrow the release."""
     decoder = after(*seen)
     for number, state in enumerate(numbers):
         assert StateSet(None, None, state) == decode(decoder, f"migrate_set_state new state {number}")
 
 
-def test_minus_one_is_failed() -> None:
-    """QEMU 2.0 to 2.2 had a number of its own for a failure."""
+def test_state_minus_one_is_failed() -> None:
+    """In QEMU 2.0 to 2.2."""
     assert StateSet(None, None, "failed") == decode(Decoder(), "migrate_set_state new state -1")
 
 
@@ -88,7 +88,7 @@ def test_minus_one_is_failed() -> None:
     ],
 )
 def test_dirty_pages_count_one_sync_or_a_period(seen: list[str], *, cumulative: bool) -> None:
-    """Before 2.9 a sync prints what it found itself; what a release is taken for is what was learnt first."""
+    """Before 2.9 a sync prints its own pages. The first evidence of a release wins."""
     assert SyncEnded(None, None, 7, cumulative) == decode(after(*seen), "migration_bitmap_sync_end dirty_pages 7")
 
 
@@ -113,13 +113,12 @@ def test_dirty_pages_count_one_sync_or_a_period(seen: list[str], *, cumulative: 
         "savevm_send_ping 0x" + 5_000 * "f",
     ],
 )
-def test_known_names_with_other_arguments_are_malformed(line: str) -> None:
-    """Torn or damaged, or of a release nobody knew; never an exception."""
+def test_unknown_arguments_are_malformed(line: str) -> None:
+    """Torn, damaged, or of an unknown release; never an exception."""
     assert MALFORMED == decode(Decoder(), line[:70] if line.endswith("99") else line) == decode(Decoder(), line)
 
 
 def test_unknown_names_are_noise() -> None:
-    """What is not in the vocabulary is nobody's business."""
     assert None is decode(Decoder(), "migration_transferred_bytes qemu_file 1 multifd 2 RDMA 3")
     assert None is Decoder().make(b"migration_transferred_bytes", {})
 
@@ -162,7 +161,7 @@ def test_cache_is_emptied_when_the_release_narrows(line: str, before: Event, lea
     assert after == decode(decoder, line)
 
 
-def test_the_blank_after_a_name_may_be_gone() -> None:
+def test_blank_after_a_name_may_be_gone() -> None:
     """QEMU prints one after the name of an event without arguments, and editors remove it."""
     for blanks in (b"", b" ", b"  "):
         assert SignalEvent(None, None, Signal.ITERATE) == Decoder().decode(b"savevm_state_iterate" + blanks)
@@ -186,8 +185,8 @@ def test_the_blank_after_a_name_may_be_gone() -> None:
         (b"vmstate_downtime_checkpoint", {}, SignalEvent(None, None, Signal.OTHER)),
     ],
 )
-def test_arguments_may_come_by_name(name: bytes, values: dict[str, object], expected: Event) -> None:
-    """What is not given is None; where an argument alone would tell the meaning, there is none."""
+def test_arguments_by_name_fill_fields(name: bytes, values: dict[str, object], expected: Event) -> None:
+    """A missing argument is None; if an argument alone decides the signal, the signal is OTHER."""
     assert expected == Decoder().make(name, values)
 
 
@@ -203,13 +202,11 @@ def test_arguments_may_come_by_name(name: bytes, values: dict[str, object], expe
         (b"zzz", False),
     ],
 )
-def test_the_beginning_of_a_name_is_known(text: bytes, *, torn: bool) -> None:
-    """A line may hold no more of an event than the first letters of its name."""
+def test_proper_prefix_of_a_name_is_torn(text: bytes, *, torn: bool) -> None:
     assert torn is Decoder().vocabulary.is_torn_name(text)
 
 
-def test_a_user_can_add_to_the_vocabulary() -> None:
-    """A row of an event that this program does not know is as good as its own."""
+def test_added_row_is_decoded() -> None:
     mine = EventLayout("my_throttle", "2.0..", "by %d%% of %w", ThrottleSet, "percentage _")
     decoder = Decoder(ParserOptions(rows=(*LAYOUTS, mine)))
     assert decoder.knows(b"my_throttle")
@@ -227,11 +224,10 @@ def test_a_user_can_add_to_the_vocabulary() -> None:
     ],
 )
 def test_bandwidth_may_be_the_bits_of_a_double(value: str, expected: float) -> None:
-    """No link carries 4 TiB a millisecond, and no double that is one has bits below that."""
+    """No link carries 4 TiB a millisecond, and every normal double has higher bits."""
     assert expected == read_bandwidth(value)
 
 
 def test_bandwidth_that_is_no_number_is_refused() -> None:
-    """The caller decides what a line without a bandwidth is."""
     with pytest.raises(ValueError, match="fast"):
         read_bandwidth("fast")

@@ -1,4 +1,4 @@
-"""Bytes become lines, whatever the chunks they come in."""
+"""Tests of `core.parsing.line_splitter`."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ def split(*chunks: bytes, limit: int = MAX_LINE_BYTES) -> list[bytes]:
     ],
 )
 def test_lines_do_not_depend_on_chunks(chunks: list[bytes], expected: list[bytes]) -> None:
-    """A newline ends a line and a carriage return before it is dropped; other bytes are the line's."""
+    """A newline ends a line, a carriage return before it is dropped, and other bytes belong to the line."""
     assert expected == split(*chunks)
 
 
-def test_a_torn_last_line_is_kept_until_its_newline_comes() -> None:
-    """Half a line is no line yet."""
+def test_torn_last_line_waits_for_its_newline() -> None:
     splitter = LineSplitter()
     assert [b"whole"] == splitter.feed(b"whole\nmigrate_set_state new sta")
     assert [] == splitter.feed(b"te set")
@@ -42,8 +41,7 @@ def test_a_torn_last_line_is_kept_until_its_newline_comes() -> None:
     assert [] == splitter.close()
 
 
-def test_the_end_of_the_stream_ends_its_last_line() -> None:
-    """A last line without its newline is a line when nothing more can come, once."""
+def test_close_ends_the_last_line_once() -> None:
     splitter = LineSplitter()
     splitter.feed(b"one\ntwo")
     assert [b"two"] == splitter.close()
@@ -60,13 +58,12 @@ def test_the_end_of_the_stream_ends_its_last_line() -> None:
         ([b"123456789"], [b"12345678"]),
     ],
 )
-def test_an_overlong_line_is_cut(chunks: list[bytes], expected: list[bytes]) -> None:
-    """Its beginning still tells what it is; the line after it is whole."""
+def test_overlong_line_is_cut(chunks: list[bytes], expected: list[bytes]) -> None:
+    """Its beginning keeps its kind; the line after it is whole."""
     assert expected == split(*chunks, limit=8)
 
 
-def test_memory_is_bounded() -> None:
-    """A stream without newlines does not grow in memory."""
+def test_stream_without_newlines_has_bounded_memory() -> None:
     splitter = LineSplitter(8)
     for _ in range(1_000):
         assert [] == splitter.feed(b"x" * 1_000)

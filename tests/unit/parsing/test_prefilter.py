@@ -1,4 +1,4 @@
-"""A prefilter drops noise and nothing else: whatever it leaves out, reading it line by line calls noise too."""
+"""Tests of `core.parsing.prefilter`: a line that it drops is noise when parsed, too."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ blocks = st.lists(
 
 
 def formats() -> dict[str, Format]:
-    """Make each of the formats anew, and QEMU's log also as it is once it has seen that its times are ISO 8601."""
+    """Return a new one of each format, and QEMU's log also after a time in ISO 8601."""
     iso = FORMATS["qemu-log"](Decoder())
     assert iso.parse(b"2026-11-22T22:39:13.610586Z savevm_state_setup ") is not None
     return {"qemu-log, ISO 8601": iso, **{name: make(Decoder()) for name, make in FORMATS.items()}}
 
 
 def dropped(prefilter: LinePrefilter, block: bytes) -> list[bytes]:
-    """Return the lines that are left out, and assert that the others are there in their order."""
+    """Return the dropped lines; assert that the others are there in their order."""
     splitter = LineSplitter()
     lines, kept = splitter.split(block), splitter.cut(prefilter.keep(block))
     left_out = []
@@ -92,7 +92,7 @@ def dropped(prefilter: LinePrefilter, block: bytes) -> list[bytes]:
 @given(block=blocks)
 @example(block=b"\n9313@1795387133.875916:x 1\nmigrate_fd_cancel \n")
 @example(block=b"\n9313@1795387133.875916:mig\nmigrate_fd_cancel \n")
-def test_what_is_left_out_is_noise(block: bytes) -> None:
+def test_dropped_lines_are_noise(block: bytes) -> None:
     """In every format, for events, their pieces, several in one line, and bytes of any kind."""
     for each in formats().values():
         assert [] == [line for line in dropped(each.prefilter, block) if each.parse(line) is not None]
@@ -100,8 +100,7 @@ def test_what_is_left_out_is_noise(block: bytes) -> None:
 
 @settings(max_examples=500)
 @given(block=blocks)
-def test_what_is_left_out_of_an_unknown_stream_tells_nothing(block: bytes) -> None:
-    """Neither what format it is of, nor, whichever that will turn out to be, anything else."""
+def test_detection_drops_noise_of_all_formats(block: bytes) -> None:
     decoder = Decoder()
     for line in dropped(detection_prefilter(decoder.vocabulary), block):
         assert detect(line, decoder) is None
@@ -109,8 +108,7 @@ def test_what_is_left_out_of_an_unknown_stream_tells_nothing(block: bytes) -> No
 
 
 @pytest.mark.parametrize("name", [*SMALL, *sorted(path.stem for path in MADE.glob("*.log"))])
-def test_recordings_lose_nothing(name: str) -> None:
-    """Whole recordings, by the prefilter of every format."""
+def test_recordings_lose_no_event(name: str) -> None:
     data = (MADE / f"{name}.log").read_bytes() if name.startswith("made-") else recording(name)
     _, block = LineSplitter().take(b"\n" + data)
     for each in formats().values():
@@ -131,15 +129,14 @@ def test_recordings_lose_nothing(name: str) -> None:
         ("probe", b"26734/26790@81245000200000 migration_transferred_bytes qemu_file 1 multifd 0"),
     ],
 )
-def test_what_makes_noise_is_left_out(format_name: str, line: bytes) -> None:
-    """The events that QEMU prints once a page, by thousands."""
+def test_events_of_each_page_are_dropped(format_name: str, line: bytes) -> None:
     prefilter = formats()[format_name].prefilter
     assert [] == prefilter.keep(b"\n" + (line + b"\n") * 3)
 
 
 @pytest.mark.parametrize("make", [lambda data: data, lambda data: data.replace(b"\n", b"\r\n")])
-def test_a_noisy_stream_counts_the_same(make: Callable[[bytes], bytes]) -> None:
-    """Read at once, most of its blocks go through the prefilter; read in small pieces, none does."""
+def test_noisy_stream_has_the_same_counts(make: Callable[[bytes], bytes]) -> None:
+    """Read at once, most of its blocks go through the prefilter; in small pieces, none does."""
     data = make(recording("qemu-10.0-log-nonconverging"))
     at_once, in_pieces = Stream("a", vm="a"), Stream("a", vm="a")
     for start in range(0, len(data), 200_000):
@@ -150,7 +147,7 @@ def test_a_noisy_stream_counts_the_same(make: Callable[[bytes], bytes]) -> None:
     assert in_pieces.running() == at_once.running()
 
 
-def test_any_of_matches_words_and_what_begins_with_them() -> None:
+def test_alternation_shares_beginnings() -> None:
     """A word that another begins with is enough for both."""
     assert b"(?:ab(?:c|d)|x)" == alternation([b"abc", b"abd", b"x", b"xy"])
 
@@ -166,14 +163,12 @@ def test_any_of_matches_words_and_what_begins_with_them() -> None:
         ([], [b"ab"], b""),
     ],
 )
-def test_none_of_looks_at_no_more_than_tells_them_apart(
-    others: list[bytes], words: list[bytes], pattern: bytes
-) -> None:
-    """And at nothing of another that a word begins with, as of an event that a configuration added to the vocabulary."""
+def test_reject_prefixes_uses_the_fewest_letters(others: list[bytes], words: list[bytes], pattern: bytes) -> None:
+    """A word that the vocabulary begins with, as after an addition, is not rejected."""
     assert pattern == reject_prefixes(others, words)
 
 
-def test_an_event_that_a_configuration_wants_is_kept() -> None:
+def test_configured_event_is_kept() -> None:
     """Though QEMU prints a line of it for each page."""
     line = b"9313@1795387133.875916:migration_transferred_bytes qemu_file 1 multifd 0 RDMA 0"
     wanted = EventLayout(

@@ -1,4 +1,4 @@
-"""What the probes shipped here print, and QEMU's own SystemTap tapset."""
+"""Tests of `core.parsing.formats.probe_output`: the probes shipped here, and QEMU's own SystemTap tapset."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ WHOLE = OURS + b"savevm_state_iterate"
 
 
 def known(name: str = "probe") -> ProbeOutput:
-    """Make a format that has seen one process."""
+    """Return a format that has seen one process."""
     stream_format = ProbeOutput(Decoder(), name)
     assert stream_format.parse(OURS + b"savevm_state_header") is not None
     return stream_format
 
 
 def parse(line: bytes, name: str = "probe") -> Parsed:
-    """Read one line of a stream that has another line before it."""
+    """Parse one line of a stream that has another line before it."""
     return known(name).parse(line)
 
 
@@ -103,14 +103,14 @@ SAID: list[tuple[bytes, Event]] = [
 
 
 @pytest.mark.parametrize(("said", "event"), SAID, ids=[said.decode() for said, _ in SAID])
-def test_every_kind_of_event_is_read(said: bytes, event: Event) -> None:
-    """Behind our prefix, and behind the tapset's, which knows no thread."""
+def test_every_event_is_read_behind_both_prefixes(said: bytes, event: Event) -> None:
+    """The tapset's has no thread."""
     assert event._replace(at_ns=UP, thread=T) == parse(OURS + said)
     assert event._replace(at_ns=NS, thread=None) == parse(TAPSET + said, "systemtap-log")
 
 
-def test_the_tapset_prints_what_is_null_or_negative_its_own_way() -> None:
-    """`<null>` for a string that is none; a negative number that QEMU declares unsigned, as it is."""
+def test_tapset_prints_null_and_negative_values() -> None:
+    """`<null>` for a null string; a negative number that QEMU declares unsigned, as it is."""
     assert StateSet(UP, T, "failed") == parse(OURS + b"migrate_set_state new state -1")
     assert MALFORMED == parse(OURS + b"migrate_set_state new state <null>")
 
@@ -124,8 +124,7 @@ def test_the_tapset_prints_what_is_null_or_negative_its_own_way() -> None:
         (b"4194304/4194303@81245000200000 savevm_state_iterate", 4_194_304, 4_194_303),
     ],
 )
-def test_the_process_is_told_beside_the_event(line: bytes, process: int, thread: int | None) -> None:
-    """And stays until another one speaks."""
+def test_process_is_that_of_the_last_event(line: bytes, process: int, thread: int | None) -> None:
     stream_format = ProbeOutput(Decoder(), "probe")
     event = stream_format.parse(line)
     assert isinstance(event, SignalEvent)
@@ -145,8 +144,8 @@ def test_the_process_is_told_beside_the_event(line: bytes, process: int, thread:
         (b"anchor 81245000123456 1795387501.000000", 1_795_387_501_000_000_000),
     ],
 )
-def test_an_anchor_has_whole_nanoseconds_or_a_fraction_of_seconds(line: bytes, wall_ns: int) -> None:
-    """SystemTap knows the wall's nanoseconds, bpftrace 0.17 can only write them as text."""
+def test_anchor_has_nanoseconds_or_a_fraction(line: bytes, wall_ns: int) -> None:
+    """SystemTap has the wall time in nanoseconds; bpftrace 0.17 can only print it as text."""
     assert Anchored(81_245_000_123_456, None, wall_ns) == parse(line)
 
 
@@ -164,13 +163,13 @@ def test_an_anchor_has_whole_nanoseconds_or_a_fraction_of_seconds(line: bytes, w
         (b"WARNING: There were 5 transport failures. Try stap -s to increase the buffer size from 16.", 5),
     ],
 )
-def test_a_probe_that_dropped_lines_says_so(line: bytes, lines: int) -> None:
-    """bpftrace at once and again when it ends, SystemTap when it ends."""
+def test_lost_lines_are_an_event(line: bytes, lines: int) -> None:
+    """bpftrace reports them at once and at its end, SystemTap at its end."""
     assert LinesLost(None, None, lines) == parse(line)
 
 
-def test_error_reports_are_events_here_too() -> None:
-    """Where a QEMU and its probe share a terminal."""
+def test_error_reports_are_events() -> None:
+    """If a QEMU and its probe share a terminal."""
     assert ErrorReported(None, None, "Unable to write: Broken pipe") == parse(b"qemu-kvm: Unable to write: Broken pipe")
 
 
@@ -203,8 +202,8 @@ def test_error_reports_are_events_here_too() -> None:
         b"-1/26790@81245000200000 savevm_state_iterate",
     ],
 )
-def test_the_rest_is_noise(line: bytes) -> None:
-    """What the tools say when they begin and end, events nobody asks for, and what is no line of theirs."""
+def test_other_lines_are_noise(line: bytes) -> None:
+    """Greetings of the tools, unused events, and lines of other programs."""
     assert None is parse(line)
 
 
@@ -252,8 +251,8 @@ def test_torn_lines_are_malformed(line: bytes, name: str) -> None:
         OURS + b"m" + OURS + b"migrate_pend",
     ],
 )
-def test_a_line_glued_to_a_torn_one_is_found(torn: bytes) -> None:
-    """The kernel dropped a tail with its newline; the torn line's digits may stand in front of the next one's process."""
+def test_line_glued_to_a_torn_one_is_salvaged(torn: bytes) -> None:
+    """The kernel dropped a tail with its newline; digits of the torn line may precede the next line's process."""
     stream_format = known()
     assert Malformed(ITERATE) == stream_format.parse(torn + WHOLE)
     assert P == stream_format.process
@@ -264,15 +263,14 @@ def test_a_line_glued_to_a_torn_one_is_found(torn: bytes) -> None:
     assert P == stream_format.process
 
 
-def test_digits_that_run_into_a_whole_line_are_its_process() -> None:
-    """Nothing tells them apart."""
+def test_digits_before_a_whole_line_join_its_process() -> None:
     stream_format = known()
     assert ITERATE == stream_format.parse(b"2" + WHOLE)
     assert 226_734 == stream_format.process
 
 
-def test_glued_digits_are_a_process_only_if_it_spoke_before() -> None:
-    """Of two that may be meant it is the one with more digits: the other's number is the end of its."""
+def test_glued_digits_are_a_process_seen_before() -> None:
+    """Of two that fit, the longer: the other's digits are the end of it."""
     stream_format = ProbeOutput(Decoder(), "probe")
     torn = b"7/7@81245000200000 migrate_pending pending size 16834/34@81245000200000 savevm_state_iterate"
     assert MALFORMED == stream_format.parse(torn)
@@ -282,8 +280,8 @@ def test_glued_digits_are_a_process_only_if_it_spoke_before() -> None:
         assert process == stream_format.process
 
 
-def test_more_processes_than_are_kept_are_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is glued to a torn line is not taken for theirs."""
+def test_processes_over_the_bound_are_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only lines glued to torn ones are not theirs."""
     monkeypatch.setattr(probe_output, "_MAX_PROCESSES", 1)
     stream_format = known()
     other = b"5/5@81245000200000 savevm_state_iterate"
@@ -304,18 +302,17 @@ def test_more_processes_than_are_kept_are_read_all_the_same(monkeypatch: pytest.
         (OURS + b"migrate_pending " + OURS, MALFORMED),
     ],
 )
-def test_glued_to_a_torn_line_may_be_noise_or_another_torn_one(line: bytes, expected: Parsed) -> None:
-    """Then there is nothing to be found."""
+def test_noise_or_torn_line_behind_a_torn_one_is_lost(line: bytes, expected: Parsed) -> None:
     assert expected == parse(line)
 
 
-def test_a_line_glued_to_free_text_is_part_of_it() -> None:
-    """An error's text may hold anything, so a line in it is not looked for."""
+def test_event_in_free_text_is_part_of_the_text() -> None:
+    """An error's text may hold anything."""
     assert isinstance(parse(OURS + b"migrate_error error=Unable to " + WHOLE), ErrorSet)
 
 
-def test_an_output_that_lost_its_newlines_is_one_malformed_line() -> None:
-    """The last of its lines is whole; none of the others can be told from a torn one."""
+def test_output_without_newlines_is_one_malformed_line() -> None:
+    """Only its last line is known to be whole."""
     assert Malformed(ITERATE) == parse(1_500 * (OURS + b"migrate_pending ") + WHOLE)
     assert Malformed(ITERATE) == parse(1_500 * WHOLE)
 
@@ -341,6 +338,6 @@ def test_an_output_that_lost_its_newlines_is_one_malformed_line() -> None:
         (b"26734@1795387501.145438:savevm_state_iterate ", "qemu-log"),
     ],
 )
-def test_a_probe_is_recognised_by_its_anchor_or_an_event_of_ours(line: bytes, name: str | None) -> None:
-    """The thread behind the process is ours alone; QEMU's own log has a fraction and a colon."""
+def test_format_is_detected_by_anchor_or_known_event(line: bytes, name: str | None) -> None:
+    """Only our probes print a thread behind the process; QEMU's own log has a fraction and a colon."""
     assert name == detect(line, Decoder())

@@ -1,4 +1,4 @@
-"""QEMU's own log, in every shape its lines have had."""
+"""Tests of `core.parsing.formats.qemu_log`: every shape that lines of QEMU's log have had."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHOLE = b"9400@1700000000.000001:savevm_state_iterate "
 
 
 def parse(line: bytes, *, timed: bool = True) -> Parsed:
-    """Read one line of a new log."""
+    """Parse one line of a new log."""
     return QemuLog(Decoder(), timed=timed).parse(line)
 
 
@@ -32,12 +32,11 @@ def parse(line: bytes, *, timed: bool = True) -> Parsed:
     ],
 )
 def test_every_prefix_is_read(line: bytes, at_ns: int | None, thread: int | None) -> None:
-    """Seconds and microseconds behind a thread, ISO-8601 with and without fraction, or nothing; a date there is not is no time."""
+    """Seconds and microseconds behind a thread, ISO 8601 with and without fraction, or none. An impossible date is no time."""
     assert StateSet(at_ns, thread, "active") == parse(line)
 
 
-def test_a_second_is_read_once_and_so_is_the_next() -> None:
-    """Lines of one second follow each other; the date is not worked out for each."""
+def test_lines_of_one_second_share_the_date() -> None:
     log = QemuLog(Decoder(), timed=True)
     times = [
         log.parse(b"2023-11-14T22:13:%sZ savevm_state_iterate " % second)
@@ -46,8 +45,7 @@ def test_a_second_is_read_once_and_so_is_the_next() -> None:
     assert [SignalEvent(EPOCH_NS + ms * 1_000_000, None, Signal.ITERATE) for ms in (100, 200, 1_000, 300)] == times
 
 
-def test_bare_lines_have_no_time() -> None:
-    """A stream taken for one without times has none, whatever a line of it looks like."""
+def test_bare_format_ignores_times() -> None:
     assert SignalEvent(None, 9400, Signal.ITERATE) == parse(WHOLE, timed=False)
 
 
@@ -73,7 +71,7 @@ def test_bare_lines_have_no_time() -> None:
     ],
 )
 def test_error_reports_are_events(line: bytes, expected: ErrorReported) -> None:
-    """With and without time and guest name, by whatever name the program was started."""
+    """With and without time and guest name, for each name of the program."""
     assert expected == parse(line)
 
 
@@ -99,8 +97,8 @@ def test_error_reports_are_events(line: bytes, expected: ErrorReported) -> None:
         b"migrate set state",
     ],
 )
-def test_the_rest_is_noise(line: bytes) -> None:
-    """Blank lines, libvirt's, firmware's and the trace events nobody asks for."""
+def test_other_lines_are_noise(line: bytes) -> None:
+    """Blank lines, libvirt's, firmware's, and unused trace events."""
     assert None is parse(line)
 
 
@@ -136,36 +134,33 @@ def test_torn_lines_are_malformed(line: bytes) -> None:
         b"9400@1700000000.000000:m9400@1700000000.000000:sav",
     ],
 )
-def test_a_line_glued_to_a_torn_one_is_found(torn: bytes) -> None:
-    """The tail of a line was lost with its newline; what follows is whole, but for digits that may run together."""
+def test_line_glued_to_a_torn_one_is_salvaged(torn: bytes) -> None:
+    """The tail of a line was lost with its newline; digits of both may run together."""
     assert Malformed(ITERATE._replace(thread=None)) == parse(torn + WHOLE)
 
 
-def test_a_line_glued_to_free_text_is_part_of_it() -> None:
-    """An error's text may hold anything, so a line in it is not looked for."""
+def test_event_in_free_text_is_part_of_the_text() -> None:
+    """An error's text may hold anything."""
     parsed = parse(b"9400@1700000000.000000:migrate_error error=Unable to " + WHOLE)
     assert parsed is not None
     assert not isinstance(parsed, Malformed)
 
 
-def test_glued_to_a_torn_line_may_be_a_torn_line() -> None:
-    """Then there is nothing to be found."""
+def test_torn_line_behind_a_torn_line_is_lost() -> None:
     assert MALFORMED == parse(b"9400@1700000000.000000:migrate_pending 9400@1700000000.000001:migrate_set_state new")
 
 
-def test_a_log_that_lost_its_newlines_is_one_malformed_line() -> None:
-    """The last of its lines is whole; none of the others can be told from a torn one."""
+def test_log_without_newlines_is_one_malformed_line() -> None:
+    """Only its last line is known to be whole."""
     assert Malformed(ITERATE._replace(thread=None)) == parse(1_500 * b"9400@1700000000.000000:migrate_pending " + WHOLE)
     assert Malformed(ITERATE._replace(thread=None)) == parse(1_500 * WHOLE)
 
 
-def test_digits_that_run_into_a_whole_line_are_its_threads() -> None:
-    """Nothing tells them apart."""
+def test_digits_before_a_glued_line_hide_its_thread() -> None:
     assert ITERATE._replace(thread=949400) == parse(b"94" + WHOLE)
 
 
-def test_glued_to_a_torn_line_may_be_noise() -> None:
-    """Then it was noise behind a line we know, or behind one we do not."""
+def test_noise_behind_a_torn_line_is_noise() -> None:
     noise = b"9400@1700000000.000001:migration_rate_limit_pre 94 ms"
     assert MALFORMED == parse(b"9400@1700000000.000000:migrate_pending pen" + noise)
     assert None is parse(b"9400@1700000000.000000:migration_rate_limit_p" + noise)
@@ -184,12 +179,11 @@ def test_glued_to_a_torn_line_may_be_noise() -> None:
         (b"", None),
     ],
 )
-def test_a_log_is_recognised_by_an_event_of_ours(line: bytes, name: str | None) -> None:
-    """A name we know, torn arguments or not."""
+def test_format_is_detected_by_a_known_name(line: bytes, name: str | None) -> None:
+    """Also by one with torn arguments."""
     assert name == detect(line, Decoder())
 
 
-def test_arguments_are_read_where_the_format_is_a_guess() -> None:
-    """A bare line has all of its arguments."""
+def test_bare_line_has_all_its_arguments() -> None:
     line = b"migrate_pending pending size 1 max 2"
     assert Pending(None, None, 1, 2, None) == parse(line, timed=False) == parse(line)

@@ -1,4 +1,4 @@
-"""What hand-written SystemTap scripts print."""
+"""Tests of `core.parsing.formats.systemtap`: the output of hand-written scripts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MARK = b'process("/usr/libexec/qemu-kvm").mark("savevm_state_iterate")'
 
 
 def parse(line: bytes) -> Parsed:
-    """Read one line of a new script's output."""
+    """Parse one line of a new script's output."""
     return SystemTap(Decoder()).parse(line)
 
 
@@ -51,8 +51,7 @@ def parse(line: bytes) -> Parsed:
         (b'process("/x").mark("migration_rate_limit_pre")', None),
     ],
 )
-def test_a_mark_says_its_name(line: bytes, expected: Event | None) -> None:
-    """pp() prints the probe point and nothing else: no argument is known."""
+def test_mark_is_an_event_without_arguments(line: bytes, expected: Event | None) -> None:
     assert expected == parse(line)
 
 
@@ -94,8 +93,8 @@ def test_a_mark_says_its_name(line: bytes, expected: Event | None) -> None:
         (b"enter savevm_state_iterate", ITERATE),
     ],
 )
-def test_arguments_have_the_names_their_author_gave(line: bytes, expected: Event) -> None:
-    """Every argument has aliases, typing errors included; QEMU's own layout is read too."""
+def test_keys_of_authors_are_understood(line: bytes, expected: Event) -> None:
+    """Aliases, typing errors and QEMU's own layout."""
     assert expected == parse(line)
 
 
@@ -115,8 +114,8 @@ def test_arguments_have_the_names_their_author_gave(line: bytes, expected: Event
         (b"qemu-kvm: Broken pipe", ErrorReported(None, None, "Broken pipe")),
     ],
 )
-def test_functions_and_their_backtraces_are_events(line: bytes, expected: Event) -> None:
-    """So are QEMU's own errors, where both were printed to one terminal."""
+def test_functions_and_backtraces_are_events(line: bytes, expected: Event) -> None:
+    """QEMU's error reports too, if both are printed to one terminal."""
     assert expected == parse(line)
 
 
@@ -132,8 +131,8 @@ def test_functions_and_their_backtraces_are_events(line: bytes, expected: Event)
         b"savevm_nothing x:1",
     ],
 )
-def test_the_rest_is_noise(line: bytes) -> None:
-    """The shell's prompt, the script's greeting, a function nobody knows."""
+def test_other_lines_are_noise(line: bytes) -> None:
+    """The shell's prompt, the script's greeting, an unknown function."""
     assert None is parse(line)
 
 
@@ -151,7 +150,7 @@ def test_the_rest_is_noise(line: bytes) -> None:
     ],
 )
 def test_torn_and_damaged_lines_are_malformed(line: bytes) -> None:
-    """A known name without one argument that can be read."""
+    """A known name without one readable argument."""
     assert MALFORMED == parse(line)
 
 
@@ -165,18 +164,17 @@ def test_torn_and_damaged_lines_are_malformed(line: bytes) -> None:
         b"begin pro",
     ],
 )
-def test_a_mark_glued_to_a_torn_line_is_found(torn: bytes) -> None:
+def test_mark_glued_to_a_torn_line_is_salvaged(torn: bytes) -> None:
     """The kernel dropped a tail with its newline."""
     assert Malformed(ITERATE) == parse(torn + MARK)
 
 
-def test_glued_to_a_torn_line_may_be_a_torn_mark() -> None:
-    """Then there is nothing to be found."""
+def test_torn_mark_behind_a_torn_line_is_lost() -> None:
     assert MALFORMED == parse(MARK[:20] + MARK[:40])
 
 
-def test_an_output_that_lost_its_newlines_is_one_malformed_line() -> None:
-    """The last of its lines is whole; none of the others can be told from a torn one."""
+def test_output_without_newlines_is_one_malformed_line() -> None:
+    """Only its last line is known to be whole."""
     assert Malformed(ITERATE) == parse(1_500 * MARK)
 
 
@@ -192,7 +190,7 @@ def test_an_output_that_lost_its_newlines_is_one_malformed_line() -> None:
         (b" 0x7f9b71b2ee30 : qmp_migrate+0x0/0x2e0", None),
     ],
 )
-def test_a_script_is_recognised_by_what_qemu_does_not_print(line: bytes, name: str | None) -> None:
+def test_format_is_detected_by_what_qemu_does_not_print(line: bytes, name: str | None) -> None:
     """A mark, a function's arguments, or an event's arguments as `key:value`."""
     assert name == detect(line, Decoder())
 

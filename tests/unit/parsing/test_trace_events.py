@@ -1,4 +1,4 @@
-"""Every row of the vocabulary, with a line as QEMU of that age prints it."""
+"""Tests of `core.parsing.trace_events`: each row with a line as QEMU of that release prints it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NS = 1_700_000_000_000_000_001
 
 
 def mark(meaning: Signal) -> SignalEvent:
-    """Make a mark."""
+    """Return the event of a signal."""
     return SignalEvent(NS, T, meaning)
 
 
@@ -307,13 +307,11 @@ def decode(text: bytes, rows: tuple[EventLayout, ...] = LAYOUTS) -> Parsed:
 
 
 @pytest.mark.parametrize(("line", "expected"), [(line, event) for _, line, event in EXAMPLES])
-def test_a_line_means_what_its_row_says(line: str, expected: Event) -> None:
-    """A line as the reference has it, read by a decoder that knows nothing of the stream yet."""
+def test_example_reads_as_its_event(line: str, expected: Event) -> None:
     assert expected == decode(line.encode())
 
 
-def test_no_row_is_without_an_example() -> None:
-    """A row nobody can show a line for does not belong in the table."""
+def test_every_row_has_an_example() -> None:
     shown = set()
     for versions, line, _ in EXAMPLES:
         rows = [row for row in LAYOUTS if (row.name, row.versions) == (line.partition(" ")[0], versions)]
@@ -322,8 +320,8 @@ def test_no_row_is_without_an_example() -> None:
 
 
 @pytest.mark.parametrize("row", LAYOUTS, ids=lambda row: f"{row.name} {row.versions}")
-def test_a_row_is_well_formed(row: tuple[str, ...]) -> None:
-    """Each conversion fills a field its meaning has, or nothing."""
+def test_row_is_well_formed(row: tuple[str, ...]) -> None:
+    """Each conversion fills a field of its meaning, or none."""
     name, versions, layout, meaning, fields = row
     assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
     assert re.fullmatch(r"\d+\.\d+\.\.(\d+\.\d+)?", versions)
@@ -343,8 +341,8 @@ def test_a_row_is_well_formed(row: tuple[str, ...]) -> None:
         ("4680821656496752412", 88551.94444444444),
     ],
 )
-def test_a_double_has_many_shapes(printed: str, bytes_per_ms: float) -> None:
-    """A %g of printf is short or has an exponent; SystemTap has no floats and prints the bits of the double."""
+def test_double_is_read_in_each_shape(printed: str, bytes_per_ms: float) -> None:
+    """printf's %g is short or has an exponent; SystemTap prints the bits of the double."""
     event = decode(f"migrate_transferred transferred 1 time_spent 2 bandwidth {printed} max_size -1".encode())
     assert Transferred(NS, T, 1, 2, bytes_per_ms, None, -1) == event
 
@@ -355,7 +353,7 @@ Version = tuple[int, ...]
 
 
 class Variant(NamedTuple):
-    """A declaration of QEMU's trace-events files, and the releases that have it; `last` is None for one still there."""
+    """A declaration of QEMU's trace-events files, and its releases; `last` is None if it is still there."""
 
     name: str
     first: str
@@ -370,18 +368,18 @@ class Variant(NamedTuple):
 
 
 def version(text: str) -> Version:
-    """Read the number of a release."""
+    """Parse the number of a release."""
     return tuple(map(int, text.split(".")))
 
 
 def c_format(text: str) -> str:
-    """Join C's string literals and <inttypes.h>'s macros: `"max %" PRIu64 "."` is `max %u.`, with no length in it."""
+    """Join C's string literals and <inttypes.h>'s macros: `"max %" PRIu64 "."` is `max %u.`, without a length."""
     parts = re.findall(r'"((?:[^"\\]|\\.)*)"|PRI([a-z])(?:32|64)', text)
     return re.sub(r"%[lz]+([a-z])", r"%\1", "".join(literal or macro for literal, macro in parts))
 
 
 def declared() -> list[Variant]:
-    """Read the declarations: facts of QEMU's trace-events and migration/trace-events, 2.0 to 11.1."""
+    """Return the declarations: facts of QEMU's trace-events and migration/trace-events, 2.0 to 11.1."""
     variants = []
     _, *lines = (DATA / "qemu-trace-variants.tsv").read_text(encoding="utf-8").splitlines()
     for line in lines:
@@ -443,7 +441,7 @@ VALUES: Final[dict[tuple[str, str], list[Any]]] = {
 
 
 def printed(variant: Variant) -> list[tuple[dict[str, Any], bytes]]:
-    """Print an event with values that tell its arguments apart: by name, and as the line has them."""
+    """Print an event with values that identify its arguments: by name, and as the line has them."""
     conversions = re.findall(r"%([a-z])", variant.format.replace("%%", ""))
     assert len(conversions) == len(variant.arguments)
     choices = [
@@ -457,7 +455,7 @@ def printed(variant: Variant) -> list[tuple[dict[str, Any], bytes]]:
 
 
 def rows_of(variant: Variant) -> set[EventLayout]:
-    """Find the rows that read what a variant prints, those tried first, of the releases that have it."""
+    """Return the first rows that read what a variant prints, among those of its releases."""
     first, last = variant.releases
     rows = [row for row in LAYOUTS if row.name == variant.name and covers(row, first, last)]
     found = set()
@@ -469,7 +467,7 @@ def rows_of(variant: Variant) -> set[EventLayout]:
 
 
 def covers(row: EventLayout, first: Version, last: Version) -> bool:
-    """Say whether a row is of all of these releases."""
+    """Return whether a row is of all of these releases."""
     since, until = releases(row)
     return since <= first and last <= until
 
@@ -481,7 +479,7 @@ def releases(row: EventLayout) -> tuple[Version, Version]:
 
 
 def expected(meaning: type, variant: Variant, values: dict[str, Any]) -> dict[str, Any]:
-    """Say what an event holds of the values it was printed with; what is not printed is None."""
+    """Return the fields of an event that was printed with these values; what is not printed is None."""
     fields: dict[str, Any] = {}
     for field, names in ARGUMENTS[meaning].items():
         given = names & set(variant.arguments)
@@ -498,8 +496,8 @@ def expected(meaning: type, variant: Variant, values: dict[str, Any]) -> dict[st
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda each: f"{each.name} {each.first}..{each.last or ''}")
-def test_every_declaration_is_read_as_what_it_means(variant: Variant) -> None:
-    """Printed as QEMU's C would, a line gives the event of its row, each field from the argument of that name."""
+def test_declaration_reads_as_its_row(variant: Variant) -> None:
+    """Printed as QEMU's C would, each field comes from the argument of that name."""
     rows = rows_of(variant)
     for values, line in printed(variant):
         event = decode(variant.name.encode() + b" " + line)
@@ -515,13 +513,12 @@ def test_every_declaration_is_read_as_what_it_means(variant: Variant) -> None:
             assert set(fields) - set(wanted) <= {"at_ns", "thread", "cumulative", "name"}
 
 
-def test_every_name_of_the_vocabulary_is_declared() -> None:
-    """But for the one that our probes make of QEMU's page requests; and nothing else is in the file."""
+def test_every_name_is_declared_by_qemu() -> None:
+    """Except for the event that our probes print for page requests."""
     assert {row.name for row in LAYOUTS} - {OURS} == {variant.name for variant in VARIANTS}
 
 
-def test_no_row_is_of_releases_that_do_not_declare_it() -> None:
-    """The releases of a row are those of the declarations it is for, from the first to the last."""
+def test_row_covers_exactly_its_declarations() -> None:
     ranges: dict[EventLayout, list[tuple[Version, Version]]] = {row: [] for row in LAYOUTS if row.name != OURS}
     for variant in VARIANTS:
         for row in rows_of(variant):

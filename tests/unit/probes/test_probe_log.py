@@ -1,4 +1,4 @@
-"""`probe log`: patterns that switch on what is used and nothing that floods."""
+"""Tests of `probes.log`."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ HARMLESS: Final = {
 NAMES: Final = (DATA / "qemu-trace-event-names.txt").read_text().splitlines()[1:]
 
 
-def test_the_log_patterns_are_the_vocabulary_and_little_else() -> None:
-    """Each event used is switched on, page requests apart, and nothing that comes for every page or field."""
+def test_patterns_match_the_vocabulary_and_little_else() -> None:
+    """Each event used, without page requests, and no event of each page or field."""
     on = {name for name in NAMES if any(fnmatchcase(name, pattern) for pattern in PATTERNS)}
     commands = {row.name for row in LAYOUTS if row.name.startswith("qmp_enter_")}
     used = commands | {row.name for row in LAYOUTS if is_printed(row) and row.meaning is not Signal.POSTCOPY_REQUEST}
@@ -67,8 +67,8 @@ def test_advice_has_inline_arguments_first() -> None:
     assert "on every host" in advice[advice.index("</domain>") :]
 
 
-def test_the_log_advice_looks_at_the_binary(tmp_path: Path) -> None:
-    """A QEMU that cannot print its events is refused, with what it can do."""
+def test_advice_is_refused_for_a_binary_without_log(tmp_path: Path) -> None:
+    """The message names the alternative."""
     assert "has that backend.\n" in log_advice(write_qemu(tmp_path / "qemu", [], text=LOGGED))
     assert "USDT probes too" in log_advice(write_qemu(tmp_path / "qemu", "7.2", text=LOGGED))
     with pytest.raises(ProbeError, match=r"no `log` trace backend.*`probe bpftrace`"):

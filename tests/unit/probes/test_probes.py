@@ -1,4 +1,4 @@
-"""The probes against binaries that have the notes of real and of made-up QEMUs."""
+"""Tests of the scripts, for binaries with the notes of real and of made-up QEMUs."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ class Printf(NamedTuple):
 
 
 def printfs(script: str) -> Iterator[Printf]:
-    """Find the statements of a script that print an event."""
+    """Return the statements of a script that print an event."""
     for text, arguments in re.findall(r'printf\("(%d/%d@\S+ [^"]*)", (.*)\)', script):
         yield Printf(text.split()[1].removesuffix("\\n"), text, arguments)
 
 
 def printf(script: str, name: str) -> Printf:
-    """Find the one that prints this event."""
+    """Return the statement that prints this event."""
     (found,) = (each for each in printfs(script) if each.name == name)
     return found
 
 
 def decoded(line: str, decoder: Decoder) -> Event:
-    """Read a printed line as the exporter does."""
+    """Parse a printed line as the exporter does."""
     match = re.fullmatch(r"10/11@12 (\w+(?: [^\n]+)?)\n", line)
     assert match is not None, line
     event = decoder.decode(match[1].encode())
@@ -80,14 +80,14 @@ def decoded(line: str, decoder: Decoder) -> Event:
 
 @pytest.fixture(name="qemu")
 def make_qemu(tmp_path: Path) -> Qemu:
-    """Return what writes a binary of a release, or of some probes."""
+    """Return a function that writes a binary of a release, or of some probes."""
     return lambda release, *, name="qemu-kvm", **about: write_qemu(tmp_path / name, release, **about)
 
 
 @pytest.mark.parametrize("make", SCRIPTS)
 @pytest.mark.parametrize("release", RELEASES)
-def test_every_printed_line_decodes_to_its_event(release: str, make: Callable[[Path], str], qemu: Qemu) -> None:
-    """Each statement prints a line of the vocabulary, with no argument the binary does not pass."""
+def test_printed_line_decodes_to_its_event(release: str, make: Callable[[Path], str], qemu: Qemu) -> None:
+    """No argument is read that the binary does not pass."""
     script = make(qemu(release))
     passed = {line.split()[0]: len(re.findall(r"(?:^| )-?[1248]@", line.partition(" ")[2])) for line in notes(release)}
     decoder = Decoder()
@@ -115,8 +115,8 @@ def test_every_printed_line_decodes_to_its_event(release: str, make: Callable[[P
 
 @pytest.mark.parametrize("make", SCRIPTS)
 @pytest.mark.parametrize("release", RELEASES)
-def test_a_script_names_only_what_the_binary_has(release: str, make: Callable[[Path], str], qemu: Qemu) -> None:
-    """Each attached probe is in the notes, each event of the vocabulary is attached or named as absent."""
+def test_script_attaches_to_notes_of_the_binary(release: str, make: Callable[[Path], str], qemu: Qemu) -> None:
+    """Each event of the vocabulary is attached or named as absent."""
     script = make(qemu(release))
     attached = set(re.findall(r'^(?:usdt:\S+:qemu:|probe process.*mark\(")(\w+)', script, re.MULTILINE))
     had = {line.split()[0] for line in notes(release)}
@@ -164,8 +164,10 @@ def test_a_script_names_only_what_the_binary_has(release: str, make: Callable[[P
         ("11.1", "migration_thread_after_loop", "\\n|", "\\n|"),
     ],
 )  # fmt: skip
-def test_the_layout_is_the_binarys(release: str, name: str, bpftrace: str, systemtap: str | None, qemu: Qemu) -> None:
-    """Number, size and sign of a probe's arguments choose among the layouts of an event."""
+def test_arguments_of_the_binary_choose_the_layout(
+    release: str, name: str, bpftrace: str, systemtap: str | None, qemu: Qemu
+) -> None:
+    """Their number, size and sign."""
     path = qemu(release)
     for expected, make in zip((bpftrace, systemtap), SCRIPTS, strict=True):
         found = printf(make(path), name)
@@ -174,8 +176,8 @@ def test_the_layout_is_the_binarys(release: str, name: str, bpftrace: str, syste
 
 
 @pytest.mark.parametrize("make", SCRIPTS)
-def test_values_come_through(make: Callable[[Path], str], qemu: Qemu) -> None:
-    """What QEMU passes is what the decoder reads, old bandwidths as bits of a double too."""
+def test_decoder_reads_the_values_passed(make: Callable[[Path], str], qemu: Qemu) -> None:
+    """Old bandwidths as bits of a double too."""
     old, new = make(qemu("2.6")), make(qemu("11.1"))
     line = printf(old, "migrate_transferred").line(migrate_transferred=[12751480, 144, 4680821656496752412, -1])
     assert decoded(line, Decoder()) == Transferred(12, 11, 12751480, 144, 88551.94444444444, None, -1)
@@ -199,8 +201,8 @@ def test_postcopy_is_counted_and_quietened(make: Callable[[Path], str], qemu: Qe
 
 
 @pytest.mark.parametrize("make", SCRIPTS)
-def test_nothing_is_held_back_where_nothing_tells_of_postcopy(make: Callable[[Path], str], qemu: Qemu) -> None:
-    """A script reads no map that nothing writes to: bpftrace would refuse it."""
+def test_script_without_postcopy_has_no_maps(make: Callable[[Path], str], qemu: Qemu) -> None:
+    """bpftrace refuses a map that no statement writes."""
     script = re.sub(r"//.*", "", make(qemu(["savevm_state_iterate ", "savevm_state_cleanup "])))
     assert not re.search(r"@\w|global|last_", re.sub(r'"[^"]*"', "", script))
 
@@ -218,21 +220,21 @@ def test_systemtap_prints_commands_longer_than_a_string(qemu: Qemu) -> None:
 
 
 def test_scripts_begin_with_an_anchor(qemu: Qemu) -> None:
-    """The first line ties the monotonic clock to the wall's, in nanoseconds or as seconds with a fraction."""
+    """It ties the monotonic clock to the wall time, in nanoseconds or as seconds with a fraction."""
     assert 'printf("anchor %llu %s\\n", $now, strftime("%s.%f", $now));' in bpftrace_script(qemu("7.2"))
     assert 'printf("anchor %d %d\\n", ktime_get_ns(), gettimeofday_ns())' in systemtap_script(qemu("7.2"))
 
 
 @pytest.mark.parametrize("make", SCRIPTS)
-def test_an_unknown_layout_is_left_out_and_told(make: Callable[[Path], str], qemu: Qemu) -> None:
+def test_unknown_layout_is_left_out_and_named(make: Callable[[Path], str], qemu: Qemu) -> None:
     """A future QEMU with other arguments loses that event, not the script."""
     script = make(qemu(["migrate_set_state 8@%rdi", "migrate_transferred 8@%rdi 8@%rsi 8@%rdx 8@%rcx 8@%r8 8@%r9"]))
     assert [each.name for each in printfs(script)] == ["migrate_set_state"]
     assert "left out: migrate_transferred." in script
 
 
-def test_paths_of_other_characters_are_quoted_or_refused(qemu: Qemu) -> None:
-    """A path with a blank is quoted for bpftrace; one that would mean something else is refused."""
+def test_unusual_path_is_quoted_or_refused(qemu: Qemu) -> None:
+    """A blank is quoted for bpftrace; a character with another meaning is refused."""
     assert re.search(
         r'^usdt:"/.*/qemu kvm":qemu:migrate_set_state$', bpftrace_script(qemu("7.2", name="qemu kvm")), re.MULTILINE
     )
@@ -242,10 +244,8 @@ def test_paths_of_other_characters_are_quoted_or_refused(qemu: Qemu) -> None:
 
 
 @pytest.mark.parametrize("make", SCRIPTS)
-def test_what_is_no_traced_qemu_is_refused_with_the_reason(
-    make: Callable[[Path], str], qemu: Qemu, tmp_path: Path
-) -> None:
-    """The message says what is wrong with the file, and what to do instead."""
+def test_binary_without_marks_is_refused_with_a_reason(make: Callable[[Path], str], qemu: Qemu, tmp_path: Path) -> None:
+    """The message names the alternative."""
     script = tmp_path / "kvm"
     script.write_text("#!/bin/sh\nexec qemu-system-x86_64 -enable-kvm\n")
     empty = tmp_path / "empty"
@@ -266,8 +266,8 @@ def test_what_is_no_traced_qemu_is_refused_with_the_reason(
 
 
 @pytest.mark.parametrize("cut", [20, 64, 200, 900, 3000])
-def test_a_damaged_binary_is_refused(cut: int, qemu: Qemu) -> None:
-    """A file that was cut off is an error with a message, wherever it was cut."""
+def test_damaged_binary_is_refused(cut: int, qemu: Qemu) -> None:
+    """Wherever the file was cut."""
     path = qemu("7.2")
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(ProbeError):

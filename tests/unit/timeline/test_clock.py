@@ -1,4 +1,4 @@
-"""When events happened, by the clock their stream has."""
+"""Tests of `core.timeline`."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ OTHER = SignalEvent(None, None, Signal.OTHER)
 
 
 def at(ns: int | None) -> SignalEvent:
-    """Make an event of this time."""
+    """Return an event of this time."""
     return SignalEvent(ns, None, Signal.OTHER)
 
 
-def said(event: Event, raw: bytes = b"") -> Line:
-    """Make a line of an event."""
+def line_of(event: Event, raw: bytes = b"") -> Line:
+    """Return a line of an event."""
     return event, raw, None
 
 
 def placed(clock: Clock, events: Sequence[Event], arrival_ns: int = 99) -> list[tuple[Event, int]]:
-    """Put events through a clock to its end; return them in the order they came out, with their times."""
-    lines = [*clock.place([said(event) for event in events], arrival_ns), *clock.close()]
+    """Put events through a clock to its end; return them in their order, with their times."""
+    lines = [*clock.place([line_of(event) for event in events], arrival_ns), *clock.close()]
     return [(line[0], at_ns) for line, at_ns in lines]
 
 
 def window(time_spent_ms: int | None) -> Transferred:
-    """Make the end of a bandwidth window this long."""
+    """Return the end of a bandwidth window this long."""
     return Transferred(None, None, 1, time_spent_ms, None, None, None)
 
 
@@ -68,19 +68,19 @@ def window(time_spent_ms: int | None) -> Transferred:
         "and then nearly forward",
     ],
 )
-def test_a_probes_clock_never_goes_back(times: list[int | None], expected: list[int], jumps: int) -> None:
-    """A line without time happened with the one before it; one that is much older is counted.
+def test_probe_clock_never_goes_back(times: list[int | None], expected: list[int], jumps: int) -> None:
+    """A line without time gets that of the line before it; a much older line is counted.
 
-    Where somebody has set the clock back, time goes on from there at the pace of the lines.
+    After the host's clock was set back, time continues at the pace of the lines.
     """
     clock = StreamClock(ClockKind.PROBE)
-    assert expected == [placed_ns for ns in times for _, placed_ns in clock.place([said(at(ns))], 99)]
+    assert expected == [placed_ns for ns in times for _, placed_ns in clock.place([line_of(at(ns))], 99)]
     assert jumps == clock.jumps_back
     assert [] == clock.close()
 
 
-def test_a_clock_that_was_set_back_is_right_again_when_nothing_is_open() -> None:
-    """A migration that begins then has the times of its lines, also if nothing was said between the two clocks."""
+def test_settled_clock_trusts_the_next_line() -> None:
+    """Also if no line came between the two clocks."""
     clock = StreamClock(ClockKind.PROBE)
     placed(clock, [at(20 * S), at(10 * S)])
     clock.settle(11 * S)
@@ -94,28 +94,26 @@ def test_a_clock_that_was_set_back_is_right_again_when_nothing_is_open() -> None
     assert clock.jumps_back == 2
 
 
-def test_lines_that_are_put_in_order_follow_a_clock_that_was_set_back() -> None:
-    """Once those held are given out."""
+def test_settled_reordering_clock_trusts_the_next_line() -> None:
+    """Once it holds no line."""
     clock = ReorderingClock(monotonic=False)
-    clock.place([said(at(20 * S))], 0)
+    clock.place([line_of(at(20 * S))], 0)
     clock.settle(10 * S)
     assert [at_ns for _, at_ns in clock.tick(21 * S)] == [20 * S]
 
     clock.settle(10 * S)
-    clock.place([said(at(10 * S))], 0)
+    clock.place([line_of(at(10 * S))], 0)
     assert [at_ns for _, at_ns in clock.tick(11 * S)] == [10 * S]
     assert clock.jumps_back == 0
 
 
-def test_nobody_sets_a_reconstructed_clock() -> None:
-    """It goes on with its windows."""
+def test_settling_a_reconstructed_clock_does_nothing() -> None:
     clock = ReconstructedClock(5 * MS)
     clock.settle(0)
     assert placed(clock, [window(2)]) == [(window(2), 7 * MS)]
 
 
-def test_an_arrival_is_when_a_line_came() -> None:
-    """Whatever the line says."""
+def test_arrival_clock_ignores_the_time_in_the_line() -> None:
     clock = StreamClock(ClockKind.ARRIVAL)
     dated, undated = (at(1), b"line", 7), (at(None), b"line", 7)
     assert [(dated, 99)] == clock.place([dated], 99)
@@ -140,10 +138,9 @@ def test_only_time_spent_moves_a_reconstructed_clock(events: list[Event], expect
     assert [(event, 7 + ms * MS) for event, ms in zip(events, expected_ms, strict=True)] == placed(clock, events)
 
 
-def test_a_reconstructed_clock_does_not_wait_for_ever() -> None:
-    """Where no window ever ends, events are given out all the same, and memory is bounded."""
+def test_reconstructed_clock_bounds_its_held_lines() -> None:
     clock = ReconstructedClock(0)
-    assert 10_001 == sum(len(clock.place([said(OTHER)], 0)) for _ in range(10_001))
+    assert 10_001 == sum(len(clock.place([line_of(OTHER)], 0)) for _ in range(10_001))
     assert [] == clock.close()
 
 
@@ -154,17 +151,17 @@ WALL = 1_700_000_000_000_000_000
 
 
 def anchor(monotonic_ns: int, wall_ns: int) -> Anchored:
-    """Make the line in which a probe says what its clock's time is on the wall."""
+    """Return the line in which a probe prints its clock's time and the wall time."""
     return Anchored(monotonic_ns, None, wall_ns)
 
 
 def times(clock: Clock, events: Sequence[Event], arrival_ns: int = 99) -> list[int]:
-    """Return when events happened, in the order they came out."""
+    """Return the times of events, in the order they came out."""
     return [at_ns for _, at_ns in placed(clock, events, arrival_ns)]
 
 
 def test_lines_of_two_cpus_are_put_in_order() -> None:
-    """Their buffers are emptied in turns; what happened at the same time stays in the order it came."""
+    """Equal times keep the order of arrival."""
     clock = ReorderingClock(monotonic=False)
     one, two = SignalEvent(300 * MS, 1, Signal.ITERATE), SignalEvent(300 * MS, 2, Signal.ITERATE)
     events = [at(200 * MS), one, at(600 * MS), at(100 * MS), two, at(500 * MS)]
@@ -174,42 +171,40 @@ def test_lines_of_two_cpus_are_put_in_order() -> None:
     assert 0 == clock.jumps_back
 
 
-def test_a_line_is_given_once_none_can_come_before_it() -> None:
-    """Half a second after it, by the lines' own time; until then it is held, and kept with what was said of it."""
+def test_line_is_held_for_half_a_second_of_its_time() -> None:
     clock = ReorderingClock(monotonic=False)
     first = (at(MS), b"first", 7)
     assert [] == clock.place([first], 99)
-    assert [] == clock.place([said(at(500 * MS))], 99)
-    assert [(first, MS)] == clock.place([said(at(501 * MS))], 99)
-    assert [(said(at(500 * MS)), 500 * MS), (said(at(501 * MS)), 501 * MS)] == clock.close()
+    assert [] == clock.place([line_of(at(500 * MS))], 99)
+    assert [(first, MS)] == clock.place([line_of(at(501 * MS))], 99)
+    assert [(line_of(at(500 * MS)), 500 * MS), (line_of(at(501 * MS)), 501 * MS)] == clock.close()
     assert [] == clock.close()
 
 
 @pytest.mark.parametrize(
     ("late_ms", "at_ms", "jumps"), [(101, 101, 0), (100, 100, 0), (99, 100, 0), (98, 100, 1), (1, 100, 1)]
 )
-def test_a_line_that_comes_too_late_to_be_put_in_order_is_told(late_ms: int, at_ms: int, jumps: int) -> None:
-    """It happens when the last line that was given did, and more than threads' jitter is counted."""
+def test_line_too_late_for_its_order_is_counted(late_ms: int, at_ms: int, jumps: int) -> None:
+    """Its time is that of the last released line; less than a thread's jitter is not counted."""
     clock = ReorderingClock(monotonic=False)
     assert [100 * MS, at_ms * MS, 600 * MS] == times(clock, [at(100 * MS), at(600 * MS), at(late_ms * MS)])
     assert jumps == clock.jumps_back
 
 
-def test_the_anchor_says_when_a_monotonic_time_was() -> None:
-    """It is no event itself, and when the lines came does not matter."""
+def test_anchor_maps_monotonic_times() -> None:
+    """It is no event, and the time of arrival does not matter."""
     clock = ReorderingClock(monotonic=True)
     events: list[Event] = [anchor(5 * MS, WALL + 5 * MS), at(8 * MS), at(7 * MS)]
     assert [(at(7 * MS), WALL + 7 * MS), (at(8 * MS), WALL + 8 * MS)] == placed(clock, events)
 
 
-def test_without_an_anchor_the_first_line_was_said_when_it_came() -> None:
-    """And the others as long after it, or before it, as they say."""
+def test_first_arrival_maps_times_without_an_anchor() -> None:
     clock = ReorderingClock(monotonic=True)
     assert [WALL - 2 * MS, WALL, WALL + 4 * MS] == times(clock, [at(7 * MS), at(11 * MS), at(5 * MS)], WALL)
 
 
-def test_times_of_the_wall_need_no_anchor() -> None:
-    """One that is there all the same, of another probe, moves nothing."""
+def test_wall_times_need_no_anchor() -> None:
+    """An anchor of another probe moves no time."""
     clock = ReorderingClock(monotonic=False)
     assert [WALL, WALL + MS] == times(clock, [at(WALL), anchor(5, WALL), at(WALL + MS)])
 
@@ -223,19 +218,19 @@ def test_times_of_the_wall_need_no_anchor() -> None:
     ],
     ids=["the same clock", "the host started anew", "the wall was set back"],
 )
-def test_another_run_of_the_probe_begins_anew(second: Anchored, expected_ms: list[int], jumps: int) -> None:
-    """Nothing of the run before is waited for, the new anchor counts, and times never go back."""
+def test_new_anchor_begins_another_run(second: Anchored, expected_ms: list[int], jumps: int) -> None:
+    """Lines held are released, the new anchor counts, and times never go back."""
     clock = ReorderingClock(monotonic=True)
     before: list[Event] = [anchor(0, WALL), at(200 * MS), at(100 * MS)]
-    assert [] == [timed for event in before for timed in clock.place([said(event)], 99)]
-    released = [at_ns for _, at_ns in clock.place([said(second)], 99)]
+    assert [] == [timed for event in before for timed in clock.place([line_of(event)], 99)]
+    released = [at_ns for _, at_ns in clock.place([line_of(second)], 99)]
     after = times(clock, [at(second.at_ns + 20 * MS), at(second.at_ns + 10 * MS)])
     assert [WALL + ms * MS for ms in expected_ms] == released + after
     assert jumps == clock.jumps_back
 
 
-def test_a_line_without_time_stays_with_the_newest() -> None:
-    """What the probe says of itself, as that it dropped lines: behind all that came before it, or behind the anchor."""
+def test_line_without_time_follows_the_newest() -> None:
+    """As a probe's report of lost lines."""
     clock = ReorderingClock(monotonic=True)
     lost = LinesLost(None, None, 4)
     events: list[Event] = [anchor(0, WALL), lost, at(9 * MS), at(7 * MS), lost, at(8 * MS)]
@@ -248,9 +243,8 @@ def test_a_line_without_time_stays_with_the_newest() -> None:
     ] == placed(clock, events)
 
 
-def test_no_more_than_ten_thousand_lines_are_held() -> None:
-    """However many there are in half a second: the oldest leave."""
+def test_reordering_clock_bounds_its_held_lines() -> None:
     clock = ReorderingClock(monotonic=False)
-    assert 0 == sum(len(clock.place([said(at(ns))], 99)) for ns in range(10_000))
-    assert [(said(at(0)), 0)] == clock.place([said(at(10_000))], 99)
+    assert 0 == sum(len(clock.place([line_of(at(ns))], 99)) for ns in range(10_000))
+    assert [(line_of(at(0)), 0)] == clock.place([line_of(at(10_000))], 99)
     assert 10_000 == len(clock.close())
