@@ -9,6 +9,8 @@ PYTHONS = /usr/bin/python3 python3.14 python3.13
 PORT = 9871
 LINES = 1000000
 SECONDS = 600
+SEED = 1
+MINUTES = 30
 FINDS = .
 RECORDING = tests/data/qemu-7.2-log-nonconverging.log
 
@@ -69,6 +71,10 @@ bench: $(VENV)/.test ## measure speed, memory and lateness beside mtail; a quart
 fuzz: $(VENV)/.test ## fuzz formats and state machine, SECONDS each; what is found is written to FINDS
 	$(BIN)/python -m tests.fuzz formats --seconds=$(SECONDS) --keep=$(FINDS)
 	$(BIN)/python -m tests.fuzz machine --seconds=$(SECONDS) --keep=$(FINDS)
+
+.PHONY: chaos
+chaos: $(VENV)/.test ## kill, rotate, truncate and refuse at random for MINUTES: make chaos SEED=7 MINUTES=30
+	$(BIN)/python -m tests.chaos $(SEED) $(MINUTES)
 
 usdt: $(VENV)/.test ## run the shipped bpftrace probe on a QEMU that has USDT, as root: make usdt QEMU=/path/to/it
 	QEMU='$(QEMU)' $(BIN)/python -m pytest tests/e2e/usdt.py

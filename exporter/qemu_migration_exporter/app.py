@@ -59,6 +59,7 @@ class App:
     Attributes:
         is_ready: True once everything that was there at the start has been read.
         config_loaded: True if the configuration in force is the last one given.
+        has_metrics: True if the counters have caught up with those of the previous run.
     """
 
     config: Config
@@ -66,6 +67,7 @@ class App:
     streams: StreamSet
     is_ready: Callable[[], bool]
     config_loaded: Callable[[], bool] = lambda: True
+    has_metrics: Callable[[], bool] = lambda: True
 
     def registry(self) -> CollectorRegistry:
         """Build the registry of all metrics."""
@@ -96,6 +98,7 @@ class App:
             Endpoints(
                 registry=registry,
                 is_ready=self.is_ready,
+                has_metrics=self.has_metrics,
                 telemetry_path=self.config.web.telemetry_path,
                 page=self._page,
                 migrations=self._documents,

@@ -29,7 +29,9 @@ import msgspec
 
 import qemu_migration_exporter
 from qemu_migration_exporter.core import changes
+from qemu_migration_exporter.core.model import SurpriseKind
 from qemu_migration_exporter.core.tracking.snapshot import StreamState
+from qemu_migration_exporter.core.tracking.stream import Counts
 from qemu_migration_exporter.core.tracking.tracker import Withheld
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 from qemu_migration_exporter.ops.outputs import replace_file
@@ -38,6 +40,8 @@ from qemu_migration_exporter.tracing.export.sender import SpanBatch
 
 #: Schema of the files written here. Adding a field with a default leaves it; renaming or retyping one raises it.
 VERSION: Final = 1
+
+_COUNTS: Final = ("lines", "events", "noise", "malformed")
 
 #: Steps from a version to the next one, applied to a stream's line as parsed JSON.
 MIGRATIONS: Final[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
@@ -52,6 +56,7 @@ class StreamCheckpoint:
 
     position: Position
     state: StreamState
+    counts: Counts = field(default_factory=Counts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +67,16 @@ class Checkpoint:
         saved_ns: Wall time of the save, None without a usable file.
         sources: The files and patterns that were followed: what matches them and is no stream appeared later.
         streams: By the name of the file.
+        reading: Files that were being read for the first time: nothing of them was reported.
+        counters: Counters of the metrics, see `MetricsSink.snapshot`.
     """
 
     saved_ns: int | None = None
     sources: frozenset[str] = frozenset()
     streams: Mapping[str, StreamCheckpoint] = field(default_factory=dict)
     spans: tuple[SpanBatch, ...] = ()
+    reading: frozenset[str] = frozenset()
+    counters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _Header(msgspec.Struct, omit_defaults=True):
@@ -77,6 +86,8 @@ class _Header(msgspec.Struct, omit_defaults=True):
     sources: tuple[str, ...] = ()
     streams: int = 0
     batches: int = 0
+    reading: tuple[str, ...] = ()
+    counters: dict[str, Any] = {}
 
 
 class _StreamLine(msgspec.Struct, omit_defaults=True):
@@ -86,6 +97,8 @@ class _StreamLine(msgspec.Struct, omit_defaults=True):
     state: StreamState
     name: str = ""
     raw_name: bytes = b""
+    counts: dict[str, int] = {}
+    surprises: dict[str, int] = {}
 
 
 #: Changes that a tracker may withhold, by the name that stands beside them in the file.
@@ -115,9 +128,12 @@ _ENCODER: Final = msgspec.json.Encoder(enc_hook=_encode_custom)
 _STREAM_DECODER: Final = msgspec.json.Decoder(_StreamLine, dec_hook=_decode_custom)
 
 
-def encode_stream(name: str, position: Position, state: StreamState) -> bytes:
+def encode_stream(name: str, position: Position, state: StreamState, counts: Counts | None = None) -> bytes:
     """Encode one stream as its line of the file."""
     line = _StreamLine(position=position, state=state)
+    if counts is not None:
+        line.counts = {kind: getattr(counts, kind) for kind in _COUNTS}
+        line.surprises = {str(kind): number for kind, number in counts.surprises.items()}
     try:
         name.encode()
         line.name = name
@@ -127,7 +143,13 @@ def encode_stream(name: str, position: Position, state: StreamState) -> bytes:
 
 
 def encode(
-    streams: Sequence[bytes], sources: Sequence[str] = (), spans: Sequence[SpanBatch] = (), *, saved_ns: int = 0
+    streams: Sequence[bytes],
+    sources: Sequence[str] = (),
+    spans: Sequence[SpanBatch] = (),
+    *,
+    saved_ns: int = 0,
+    reading: Sequence[str] = (),
+    counters: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Put a file together from the lines of its streams.
 
@@ -141,6 +163,8 @@ def encode(
         sources=tuple(source for source in sources if source.isprintable()),
         streams=len(streams),
         batches=len(spans),
+        reading=tuple(name for name in reading if name.isprintable()),
+        counters=dict(counters or {}),
     )
     content = b"\n".join([_ENCODER.encode(header), *streams, *map(_ENCODER.encode, spans), b""])
     if len(content) > MAX_BYTES:
@@ -204,7 +228,14 @@ def _decode(path: Path, content: bytes, failures: ErrorCounter) -> Checkpoint:
                 spans.append(msgspec.json.decode(line, type=SpanBatch))
         except (ValueError, RecursionError) as error:  # msgspec's own errors are ValueErrors
             failures.note(Component.STATE, "state file %s: line %d ignored: %s", path, number, error)
-    return Checkpoint(saved_ns=header.saved_ns, sources=frozenset(header.sources), streams=streams, spans=tuple(spans))
+    return Checkpoint(
+        saved_ns=header.saved_ns,
+        sources=frozenset(header.sources),
+        streams=streams,
+        spans=tuple(spans),
+        reading=frozenset(header.reading),
+        counters=header.counters,
+    )
 
 
 def _decode_stream(line: bytes, version: int) -> tuple[str, StreamCheckpoint]:
@@ -218,4 +249,9 @@ def _decode_stream(line: bytes, version: int) -> tuple[str, StreamCheckpoint]:
     if min(decoded.position) < 0:
         raise ValueError("a position is negative")
     name = os.fsdecode(decoded.raw_name) if decoded.raw_name else decoded.name
-    return name, StreamCheckpoint(position=decoded.position, state=decoded.state)
+    counts = Counts()
+    for kind in _COUNTS:
+        setattr(counts, kind, decoded.counts.get(kind, 0))
+    known = {str(kind): kind for kind in SurpriseKind}
+    counts.surprises.update({known[kind]: number for kind, number in decoded.surprises.items() if kind in known})
+    return name, StreamCheckpoint(position=decoded.position, state=decoded.state, counts=counts)

@@ -41,8 +41,13 @@ logger = logging.getLogger(__name__)
 
 _TICK_SECONDS: Final = 1.0
 
-#: A crash costs at most this much of reading again; the spans made anew have the same ids.
-_SAVE_SECONDS: Final = 5.0
+#: Limits of the pause between two checkpoints, and the share of time that they may take between these limits.
+_MIN_COMMIT_SECONDS: Final = 1.0
+_MAX_COMMIT_SECONDS: Final = 5.0
+_COMMIT_SHARE: Final = 0.02
+
+#: Time after which the daemon is ready although files are still being read: one of them may have no end.
+_START_SECONDS: Final = 10.0
 
 #: Keys that are read only at the start.
 _NEEDS_RESTART: Final = ("state_file", "web.", "spans.", "metrics.max_vms")
@@ -87,7 +92,8 @@ class Daemon:
         self._reload_results: SimpleQueue[Future[str | None]] = SimpleQueue()
         self._waker: socket.socket | None = None
         self._is_ready = False
-        self._saved = time.monotonic()
+        self._next_commit = 0.0
+        self._starts_until: float | None = time.monotonic() + _START_SECONDS
         self._last_tick = 0.0
         self.config_loaded = True
 
@@ -95,7 +101,7 @@ class Daemon:
 
     @property
     def is_ready(self) -> bool:
-        """Whether everything that was there at the start has been read."""
+        """True once everything that was there at the start has been read, or `_START_SECONDS` have passed."""
         return self._is_ready
 
     def stop(self) -> None:
@@ -164,7 +170,7 @@ class Daemon:
         """Read what there is to read, for no longer than a second."""
         busy = any(source.pending for source in self._sources.values())
         due = self._last_tick + _TICK_SECONDS - time.monotonic()
-        ready = self._selector.select(0 if busy or self.streams.is_catching_up else max(0.0, due))
+        ready = self._selector.select(0 if busy or self._starts_until is not None else max(0.0, due))
         sources = [key.data for key, _ in ready if key.data is not None]
         if len(sources) < len(ready):
             with suppress(BlockingIOError):  # a signal's byte was taken with another's
@@ -172,8 +178,8 @@ class Daemon:
         sources += [source for source in self._sources.values() if source.pending and source not in sources]
         for source in sources:
             self._take(source, source.read)
-        if not sources and self.streams.is_catching_up:
-            self._caught_up()
+        if self._starts_until is not None and (not sources or time.monotonic() > self._starts_until):
+            self._settle()
         if self._reload_requested or not self._reload_results.empty():
             self._reload_requested = False
             self._answer_reloads(self._reload_config())
@@ -185,17 +191,25 @@ class Daemon:
         now_ns = time.time_ns()
         for source in list(self._sources.values()):
             self._take(source, partial(source.tick, now))
-        behind = [config for config, source in self._sources.items() if source.pending]
+        behind = {stream for source in self._sources.values() for stream in source.behind}
         running = self.streams.tick(now_ns, behind)
         self._parts.tick(running, now_ns, round(self._config.metrics.retention_seconds * _NS_PER_SECOND))
-        if self.streams.is_save_due and now - self._saved >= _SAVE_SECONDS:
-            self._saved = now
-            self.streams.save()
+        if self.streams.is_commit_due and now >= self._next_commit:
+            self._commit()
         up = sum(1 for _, is_up in self.streams.all() if is_up)
         self._notifier.tell(WATCHDOG="1", STATUS=f"{up} streams, {len(running)} migrations running")
 
-    def _caught_up(self) -> None:
-        self.streams.caught_up(time.time_ns())
+    def _commit(self) -> None:
+        began = time.monotonic()
+        self.streams.commit()
+        ended = time.monotonic()
+        pause = (ended - began) / _COMMIT_SHARE
+        self._next_commit = ended + min(max(pause, _MIN_COMMIT_SECONDS), _MAX_COMMIT_SECONDS)
+
+    def _settle(self) -> None:
+        """Finish the start: everything that was there has been read, or takes too long."""
+        self._starts_until = None
+        self.streams.settle(self._sources)
         self._is_ready = True
         self._notifier.tell(READY="1")
         logger.info("ready", extra={"streams": len(self.streams.all())})
@@ -208,6 +222,7 @@ class Daemon:
         self._answer_reloads("the exporter is stopping")
         self.streams.close(time.time_ns())
         self._parts.interrupt(time.time_ns())
+        self.streams.commit()
         if self._parts.delivery is not None:
             self._parts.delivery.stop(_FLUSH_SECONDS)
         self.streams.close_store()
@@ -229,7 +244,7 @@ class Daemon:
         if config in self._sources:
             return
         try:
-            source = _make_source(config, self.streams.positions())
+            source = _make_source(config, self.streams.positions(), self.streams.followed_until_ns(config))
         except OSError as error:  # EMFILE: of file descriptors, or of the user's inotify instances
             raise SourceError(f"{_describe(config)}: {error.strerror or error}") from error
         self._sources[config] = source
@@ -271,7 +286,7 @@ class Daemon:
                 self.streams.drop(gone)
             self._warn_of_restart(config)
             self._config = self.streams.config = config
-            self.streams.is_catching_up = True
+            self._starts_until = time.monotonic() + _START_SECONDS
             for each in config.sources:
                 try:
                     self._open(each)
@@ -331,13 +346,17 @@ def _describe(config: SourceConfig) -> dict[str, object]:
     return config.model_dump(exclude_defaults=True)
 
 
-def _make_source(config: SourceConfig, resume: Mapping[str, Position]) -> Source:
+#: Constructors of sources by the key of the configuration that names one.
+_SOURCES: Final[Mapping[str, Callable[[SourceConfig], Source]]] = {
+    "fifo": lambda config: Fifo(config.fifo or ""),
+    "socket": lambda config: UnixSocket(config.socket or ""),
+    "command": lambda config: Command(config.command or (), config.vm or Path((config.command or ("",))[0]).name),
+    "stdin": lambda _: StandardInput(),
+}
+
+
+def _make_source(config: SourceConfig, resume: Mapping[str, Position], since_ns: int | None) -> Source:
     if config.file is not None:
-        return Follow(config.file, resume)
-    if config.fifo is not None:
-        return Fifo(config.fifo)
-    if config.socket is not None:
-        return UnixSocket(config.socket)
-    if config.command is not None:
-        return Command(config.command, config.vm or Path(config.command[0]).name)
-    return StandardInput()
+        return Follow(config.file, resume, since_ns)
+    kind = next(kind for kind in _SOURCES if getattr(config, kind))
+    return _SOURCES[kind](config)

@@ -1,4 +1,20 @@
-"""The streams a daemon follows: what each has said goes to the sinks, and what has to outlive a restart is kept."""
+"""Pipeline of a daemon: items of the sources become changes, changes go to the sinks, and a checkpoint keeps it all.
+
+    sources ─Item→ Pipeline ─bytes→ Stream (core) ─Change→ Sinks {metrics, history, spans}
+                      └─ commit ─→ checkpoint: positions, snapshots, counters, unsent spans
+
+**History.** A file that is there at the start is read from its beginning, for a migration may be open in it. What ended
+in it before is not reported: it was reported when it happened, or nobody was listening. A file that appeared since the
+last checkpoint of a daemon that followed the same pattern has no history: all of it is news.
+
+**Commit.** The checkpoint is written in one step and holds everything that follows from the bytes before the positions
+in it: the state of the streams, the counters, and the spans that are neither sent nor spooled. After a crash the bytes
+behind the positions are read again and give the same again. So counters are exact, and a span is sent at least once
+under one id.
+
+**Time.** Time passes in a stream by its lines, and by the clock once all its bytes have been read. A stream that is
+behind affects no other.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from qemu_migration_exporter.checkpoint import Checkpoint
+from qemu_migration_exporter.checkpoint import Checkpoint, StreamCheckpoint
 from qemu_migration_exporter.config.schema import Config, SourceConfig
 from qemu_migration_exporter.core.changes import Change, MigrationEnded, Resumed, Started, Surprised
 from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
@@ -23,7 +39,17 @@ from qemu_migration_exporter.ops.sanitize import readable
 from qemu_migration_exporter.ops.stream_clock import StreamTime
 from qemu_migration_exporter.present import hints
 from qemu_migration_exporter.present.history import MigrationHistory
-from qemu_migration_exporter.sources import Data, DataLost, Item, Position, StatusChanged, StreamClosed
+from qemu_migration_exporter.sources import (
+    READ_LAG_NS,
+    CaughtUp,
+    Data,
+    DataLost,
+    HistoryBegins,
+    Item,
+    Position,
+    StatusChanged,
+    StreamClosed,
+)
 from qemu_migration_exporter.sources.naming import deduplicate, vm_name
 from qemu_migration_exporter.sources.procfs import read_guest
 from qemu_migration_exporter.state_store import StateStore
@@ -41,7 +67,7 @@ _MAX_PROCESSES: Final = 2_048
 
 @dataclass(frozen=True, slots=True)
 class Sinks:
-    """What changes are handed to; spans only where somebody named a receiver."""
+    """Receivers of changes; spans only if a receiver is configured."""
 
     metrics: MetricsSink
     board: MigrationHistory
@@ -61,17 +87,17 @@ class Sinks:
             if part is skip:
                 continue
             left = iter(changes)
-            for _ in range(len(changes) + 1):  # each failure takes one at least
+            for _ in range(len(changes) + 1):  # every failure consumes at least one change
                 with self.failures.attempt(part, "a change is lost to the %s", part) as attempt:
                     sink.apply(left)
                 if not attempt.failed:
                     break
 
     def tick(self, running: Sequence[Migration], now_ns: int, retention_ns: int) -> None:
-        """Let time pass in all of them; one that fails stops no other."""
+        """Pass the time to all sinks."""
         steps: list[tuple[Component, Callable[[], None]]] = [
             (Component.PAGE, partial(self.board.set_running, running)),
-            # By a clock that nobody sets: what ended is shown for so long, and no shorter.
+            # The monotonic clock: setting the wall clock does not change how long an ended migration is shown.
             (Component.METRICS, partial(self.metrics.expire, time.monotonic_ns(), retention_ns)),
         ]
         if self.spans is not None:
@@ -81,168 +107,170 @@ class Sinks:
                 step()
 
     def interrupt(self, now_ns: int) -> None:
-        """Mark the traces that are open."""
+        """Mark the open traces."""
         if self.spans is not None:
             with self.failures.attempt(Component.SPANS, "open traces are not marked as interrupted"):
                 self.spans.interrupt(now_ns)
 
 
 @dataclass(slots=True)
-class _Followed:
-    """One stream, and where it stands."""
+class _StreamState:
+    """Stream of a source, and the daemon's knowledge of it.
+
+    Attributes:
+        position: Place behind the bytes that were read, None if the stream cannot be resumed.
+        is_dirty: True if its line of the checkpoint is out of date.
+        is_catching_up: True while bytes are read that were there when the source was opened.
+        history: Changes from these bytes if they are not news, without the migrations that ended; else None.
+        reported: Hints that were logged.
+    """
 
     stream: Stream
     source: SourceConfig
     time: StreamTime = field(default_factory=StreamTime)
     position: Position | None = None
-    #: True if there is something new to save.
     is_dirty: bool = True
-    #: Migrations in its history that ended after this time are news: nobody was there to tell of them.
-    unattended_since_ns: int | None = None
     up: bool = True
     problem: str = ""
-    #: What was in the file before it was opened, as long as that is being read; None after, and for what goes on.
+    is_catching_up: bool = False
     history: list[Change] | None = None
-    #: Whether it was said that nothing in it is a trace event.
     reported: set[str] = field(default_factory=set)
 
     def now_ns(self, wall_ns: int) -> int:
-        """Say what time it is where its lines are dated."""
+        """Return the time on the clock of the stream's lines."""
         return self.time.now_ns(wall_ns, is_open=not self.stream.is_idle)
 
 
 class Pipeline:
-    """Follow streams by what their sources give.
+    """Streams of a daemon.
 
     Attributes:
-        config: How new streams are read.
-        is_catching_up: Whether files are being read that were there before they were opened. What ended in them before
-            is not told.
-        is_dirty: Whether there is something new to keep.
+        config: Configuration of new streams.
+        is_dirty: True if the last checkpoint is out of date.
+        is_restored: True if there was a checkpoint to start from.
     """
 
-    def __init__(self, config: Config, parts: Sinks) -> None:
+    def __init__(self, config: Config, sinks: Sinks) -> None:
         self.config = config
-        self.is_catching_up = True
         self.is_dirty = False
-        self._parts = parts
-        self._failures = parts.failures
+        self._sinks = sinks
+        self._failures = sinks.failures
         self._room = ProcessBudget(_MAX_PROCESSES)
-        self._streams: dict[str, _Followed] = {}
+        self._streams: dict[str, _StreamState] = {}
+        self._settled: set[str] = set()  # patterns whose files were read
         self._store = StateStore(Path(config.state_file), self._failures) if config.state_file else None
-        self._loaded = Checkpoint() if self._store is None else self._store.loaded
-        self._remembered = dict(self._loaded.streams)
-        #: Sources all of whose files were read, then or now: a file of theirs that is new was made meanwhile.
-        self._attended = self._loaded.sources
-        if parts.delivery is not None:
-            parts.delivery.restore(self._loaded.spans)
+        before = self._before = Checkpoint() if self._store is None else self._store.loaded
+        self.is_restored = before.saved_ns is not None
+        if sinks.delivery is not None:
+            sinks.delivery.restore(before.spans)
+        self._remembered = dict(before.streams)
+        with self._failures.attempt(Component.STATE, "counters of the checkpoint are not restored"):
+            sinks.metrics.restore(before.counters)
 
     def all(self) -> list[tuple[Stream, bool]]:
-        """Return the streams, and whether each can be read."""
-        return [(each.stream, each.up) for each in list(self._streams.values())]
+        """Return the streams, each with whether it can be read."""
+        return [(state.stream, state.up) for state in list(self._streams.values())]
 
     def has(self, source: SourceConfig) -> bool:
         """Return whether a source has given a stream."""
-        return any(followed.source == source for followed in self._streams.values())
+        return any(state.source == source for state in self._streams.values())
 
     def problems(self) -> Mapping[str, str]:
         """Return why streams cannot be read, by name."""
-        return {each.stream.name: each.problem for each in list(self._streams.values()) if not each.up}
+        return {state.stream.name: state.problem for state in list(self._streams.values()) if not state.up}
 
     def positions(self) -> Mapping[str, Position]:
-        """Return where to go on in files that were followed before."""
-        return {name: kept.position for name, kept in self._remembered.items()}
+        """Return the positions at which files are resumed."""
+        return {name: remembered.position for name, remembered in self._remembered.items()}
+
+    def followed_until_ns(self, source: SourceConfig) -> int | None:
+        """Return the time until which the files of a source were followed, None if they were not."""
+        if source.file not in self._before.sources or self._before.saved_ns is None:
+            return None
+        return self._before.saved_ns
 
     def take(self, source: SourceConfig, items: Iterable[Item]) -> None:
-        """Take what a source gives; a stream that fails at something stops no other."""
+        """Process the items of a source; a stream that fails affects no other."""
         for item in items:
             with self._attempt(item.stream) as attempt:
                 self._take(source, item)
             if attempt.failed:
-                self._begin_anew(item.stream, lost=isinstance(item, Data))
+                self._reset(item.stream, lost=isinstance(item, Data))
 
     def drop(self, source: SourceConfig) -> None:
         """End the streams of a source that is no longer read."""
-        for name in [name for name, followed in self._streams.items() if followed.source == source]:
+        self._settled.discard(source.file or "")
+        for name in [name for name, state in self._streams.items() if state.source == source]:
             self._end(name, self._streams.pop(name), time.time_ns())
 
-    def tick(self, now_ns: int, behind: Collection[SourceConfig] = ()) -> list[Migration]:
-        """Let time pass in all streams; return the migrations that run.
+    def tick(self, now_ns: int, behind: Collection[str] = ()) -> list[Migration]:
+        """Let time pass in all streams that are not `behind`; return the running migrations.
 
-        Of a source that is `behind`, lines are still unread: what they say was before now, so no time passes there.
+        The unread lines of a stream that is behind are older than now, so the clock must not end anything in it.
         """
         self._make_room()
         running: list[Migration] = []
-        for name, followed in self._streams.items():
+        for name, state in self._streams.items():
             with self._attempt(name) as attempt:
-                if not self.is_catching_up and followed.source not in behind:
-                    self._apply(followed, followed.stream.tick(followed.now_ns(now_ns)))
-                running += followed.stream.running()
+                if not state.is_catching_up and name not in behind:
+                    self._apply(state, state.stream.tick(state.now_ns(now_ns)))
+                running += state.stream.running()
             if attempt.failed:
-                self._begin_anew(name, lost=False)
-            _report_hints(followed)
+                self._reset(name, lost=False)
+            _report_hints(state)
         return running
 
-    def caught_up(self, now_ns: int) -> None:
-        """Go on with what is open, now that all that was there is read, and forget what ended before."""
-        self.is_catching_up = False
-        self._attended = frozenset(source.file for source in self.config.sources if source.file is not None)
-        self.is_dirty = True
+    def settle(self, sources: Iterable[SourceConfig]) -> None:
+        """Commit the start: the files of these sources were read, and what appears from now on is news."""
+        self._settled = {source.file for source in sources if source.file is not None}
         self._remembered = {name: kept for name, kept in self._remembered.items() if Path(name).exists()}
-        for name, followed in self._streams.items():
-            history, followed.history = followed.history, None
-            if history is not None:
-                with self._attempt(name) as attempt:
-                    news = _news([*history, *followed.stream.tick(now_ns)], followed.unattended_since_ns)
-                    self._apply(followed, news)
-                if attempt.failed:
-                    self._begin_anew(name, lost=False)
+        self.commit()
 
     def close(self, now_ns: int) -> None:
-        """Keep what goes on after a restart, and end what cannot go on."""
-        for name, followed in self._streams.items():
-            if followed.position is None or self._store is None:
-                self._end(name, followed, now_ns)
+        """End the streams that cannot be resumed."""
+        for name, state in self._streams.items():
+            if state.position is None or self._store is None:
+                self._end(name, state, now_ns)
 
     def close_store(self) -> None:
-        """Save for the last time, with the spans that are left, and wait for the disk."""
-        self.save()
+        """Write the last checkpoint, with the spans that are left, and wait for the disk."""
+        self.commit()
         if self._store is not None:
             self._store.close()
 
-    def save(self) -> None:
-        """Commit what a restart needs, if there is a place for it.
-
-        Spans come first: those that no receiver and no spool has are written beside the positions, in one file. So no
-        span of what was read can be lost, and what is read again makes spans of the same ids.
-        """
-        if self._store is None:
-            self.is_dirty = False
-            return
-        delivery = self._parts.delivery
-        spans = delivery.commit() if delivery is not None else ()
-        for name, followed in self._streams.items():
-            # History is not told yet: after a restart it is read again.
-            if followed.is_dirty and followed.position is not None and followed.history is None:
-                self._store.put(name, followed.position, followed.stream.snapshot())
-                followed.is_dirty = False
-        self._store.keep_only([*self._remembered, *self._streams])
-        self._store.commit(sorted(self._attended), spans)
-        self.is_dirty = False
-
     @property
-    def is_save_due(self) -> bool:
-        """True if something changed since the last save, or that failed."""
+    def is_commit_due(self) -> bool:
+        """True if something changed since the last checkpoint, or that was not written."""
         return self.is_dirty or (self._store is not None and self._store.is_failing)
 
+    def commit(self) -> None:
+        """Hand over a checkpoint to be written."""
+        self.is_dirty = False
+        if self._store is None:
+            return
+        # In this order: a span made before this call is sent, spooled, or in the checkpoint.
+        unsent = self._sinks.delivery.commit() if self._sinks.delivery is not None else ()
+        for name, state in self._streams.items():
+            # History is not reported yet: it is read again after a restart.
+            if state.is_dirty and state.position is not None and state.history is None:
+                self._store.put(name, state.position, state.stream.snapshot(), state.stream.counts)
+                state.is_dirty = False
+        self._store.keep_only([*self._remembered, *self._streams])
+        self._store.commit(
+            sorted(self._settled or self._before.sources),
+            unsent,
+            reading=[name for name, state in self._streams.items() if state.history is not None],
+            counters=self._sinks.metrics.snapshot(),
+        )
+
     def _make_room(self) -> None:
-        """Reckon how many more processes may be followed; where it is few, forget those that do nothing."""
+        """Calculate how many more processes may be followed; if few, forget the idle ones."""
         for is_last in (False, True):
-            self._room.left = _MAX_PROCESSES - sum(each.stream.processes for each in self._streams.values())
+            self._room.left = _MAX_PROCESSES - sum(state.stream.processes for state in self._streams.values())
             if self._room.left > _MAX_PROCESSES // 10 or is_last:
                 return
-            for followed in self._streams.values():
-                followed.stream.forget_idle()
+            for state in self._streams.values():
+                state.stream.forget_idle()
 
     def _attempt(self, name: str) -> Attempt:
         return self._failures.attempt(Component.STREAM, "stream %s failed and begins anew", name)
@@ -250,60 +278,88 @@ class Pipeline:
     def _take(self, source: SourceConfig, item: Item) -> None:
         match item:
             case Data():
-                followed = self._followed(source, item.stream)
-                followed.up, followed.position = True, item.position
-                self.is_dirty = followed.is_dirty = True
-                self._apply(followed, followed.stream.feed(item.data, followed.now_ns(time.time_ns())))
-                if followed.stream.last_event_ns is not None and not self.is_catching_up:
-                    # A file may be read late; whatever else there is, what comes of it was said just now.
-                    followed.time.saw(followed.stream.last_event_ns, is_news=source.file is None)
+                state = self._state(source, item.stream)
+                state.up, state.position = True, item.position
+                self.is_dirty = state.is_dirty = True
+                self._apply(state, state.stream.feed(item.data, state.now_ns(time.time_ns())))
+                if state.stream.last_event_ns is not None and not state.is_catching_up:
+                    # A file may be read late; all other sources give lines as they are written.
+                    is_news = source.file is None or state.stream.last_event_ns > time.time_ns()
+                    state.time.saw(state.stream.last_event_ns, is_news=is_news)
+            case HistoryBegins():
+                state = self._state(source, item.stream)
+                state.is_catching_up = True
+                if not self._is_news(source, item):
+                    state.history = []
+            case CaughtUp():
+                self._catch_up(self._state(source, item.stream))
             case StatusChanged():
-                followed = self._followed(source, item.stream)
-                followed.up, followed.problem = item.up, item.reason
+                state = self._state(source, item.stream)
+                state.up, state.problem = item.up, item.reason
                 level, word = (logging.INFO, "up") if item.up else (logging.WARNING, "down")
                 fields = {"stream": readable(item.stream), "reason": item.reason or None}
                 logger.log(level, f"stream {word}", extra=fields)  # noqa: G004 - two events, not a varying message
             case DataLost():
-                followed = self._followed(source, item.stream)
+                state = self._state(source, item.stream)
                 logger.warning("stream lost data", extra={"stream": readable(item.stream), "detail": item.detail})
-                self._apply(followed, followed.stream.surprise(SurpriseKind.BYTES_LOST, item.detail))
+                self._apply(state, state.stream.surprise(SurpriseKind.BYTES_LOST, item.detail))
             case StreamClosed():
                 ended = self._streams.pop(item.stream, None)
                 if ended is not None:
                     self._end(item.stream, ended, time.time_ns())
 
-    def _begin_anew(self, name: str, *, lost: bool) -> None:
-        """Forget what is known of a stream that failed, for that may be why; its lines go on, and so do its counts."""
-        followed = self._streams.get(name)
-        if followed is None:
-            return
-        failed, followed.stream = followed.stream, self._stream(name, followed.source, followed.stream.vm)
-        followed.stream.counts = failed.counts
-        self.is_dirty = followed.is_dirty = True
-        if lost:
-            self._apply(followed, followed.stream.surprise(SurpriseKind.BYTES_LOST, "what it failed at"))
-        self._end(name, replace(followed, stream=failed), time.time_ns())
+    def _is_news(self, source: SourceConfig, item: HistoryBegins) -> bool:
+        """Return whether a file was written since the checkpoint of a daemon that followed its pattern."""
+        until_ns = self.followed_until_ns(source)
+        is_newer = until_ns is not None and item.modified_ns > until_ns - READ_LAG_NS
+        return is_newer and item.stream not in self._before.reading
 
-    def _followed(self, source: SourceConfig, name: str) -> _Followed:
-        followed = self._streams.get(name)
-        if followed is not None:
-            return followed
-        vm, is_taken = deduplicate(source.vm or vm_name(name), [each.stream.vm for each in self._streams.values()])
+    def _catch_up(self, state: _StreamState) -> None:
+        """Report the open migrations of a stream whose history has been read."""
+        state.is_catching_up = False
+        history, state.history = state.history, None
+        if history is not None:
+            self._apply(state, _without_ended([*history, *state.stream.tick(time.time_ns())]))
+            self.is_dirty = state.is_dirty = True
+
+    def _reset(self, name: str, *, lost: bool) -> None:
+        """Replace a stream that failed, for its state may be the cause; the counts of its lines continue."""
+        state = self._streams.get(name)
+        if state is None:
+            return
+        failed, state.stream = state.stream, self._stream(name, state.source, state.stream.vm)
+        state.stream.counts = failed.counts
+        self.is_dirty = state.is_dirty = True
+        if lost:
+            self._apply(state, state.stream.surprise(SurpriseKind.BYTES_LOST, "data at which the stream failed"))
+        self._end(name, replace(state, stream=failed), time.time_ns())
+
+    def _state(self, source: SourceConfig, name: str) -> _StreamState:
+        state = self._streams.get(name)
+        if state is not None:
+            return state
+        vm, is_taken = deduplicate(source.vm or vm_name(name), [other.stream.vm for other in self._streams.values()])
         stream = self._stream(name, source, vm)
-        kept = self._remembered.pop(name, None)
-        has_history = kept is None and source.file is not None and self.is_catching_up
-        followed = self._streams[name] = _Followed(stream, source, history=[] if has_history else None)
-        if source.file in self._attended:
-            followed.unattended_since_ns = self._loaded.saved_ns
+        state = self._streams[name] = _StreamState(stream, source)
         if is_taken and source.file is not None:
             stream.surprise(SurpriseKind.DUPLICATE_VM, vm)
-        if kept is not None:
-            followed.position = kept.position
-            with self._failures.attempt(Component.STATE, "stream %s: what was kept of it is nonsense", name) as attempt:
-                self._apply(followed, stream.restore(kept.state))
-            if attempt.failed:
-                followed.stream = self._stream(name, source, vm)
-        return followed
+        remembered = self._remembered.pop(name, None)
+        if remembered is not None:
+            self._restore(name, state, remembered)
+        return state
+
+    def _restore(self, name: str, state: _StreamState, remembered: StreamCheckpoint) -> None:
+        """Resume a stream from its checkpoint."""
+        state.position = remembered.position
+        state.is_catching_up = True
+        with self._failures.attempt(Component.STATE, "stream %s: its checkpoint cannot be used", name) as attempt:
+            self._apply(state, state.stream.restore(remembered.state))
+        if attempt.failed:
+            state.stream = self._stream(name, state.source, state.stream.vm)
+        state.stream.counts = remembered.counts
+        if not state.stream.is_idle and state.stream.last_event_ns is not None:
+            # The lines may be dated ahead of the wall clock, if that was set back: time must go on in them.
+            state.time.saw(max(state.stream.last_event_ns, time.time_ns()), is_news=True)
 
     def _stream(self, name: str, source: SourceConfig, vm: str) -> Stream:
         return Stream(
@@ -330,52 +386,43 @@ class Pipeline:
                 self._failures.note(Component.STREAM, "addresses of marks are not known: %s", error)
         return self.config.parser_options(addresses)
 
-    def _end(self, name: str, followed: _Followed, now_ns: int) -> None:
-        with self._failures.attempt(Component.STREAM, "stream %s: what was open is not ended", name):
-            self._apply(followed, followed.stream.close(now_ns))
+    def _end(self, name: str, state: _StreamState, now_ns: int) -> None:
+        with self._failures.attempt(Component.STREAM, "stream %s: open migrations are not ended", name):
+            self._apply(state, state.stream.close(now_ns))
 
-    def _apply(self, followed: _Followed, changes: list[Change]) -> None:
+    def _apply(self, state: _StreamState, changes: list[Change]) -> None:
         if not changes:
             return
-        self.is_dirty = followed.is_dirty = True
-        if followed.history is not None:
-            # A log may be long: what ended in it is forgotten as soon as it did. Surprises are counted by the stream.
-            followed.history += [change for change in changes if not isinstance(change, Surprised)]
+        self.is_dirty = state.is_dirty = True
+        if state.history is not None:
+            # A log may be long: a migration is forgotten as soon as it ends. The stream counts the surprises itself.
+            state.history += [change for change in changes if not isinstance(change, Surprised)]
             if any(isinstance(change, MigrationEnded) for change in changes):
-                followed.history = _news(followed.history, followed.unattended_since_ns)
+                state.history = _without_ended(state.history)
             return
-        self._parts.apply(changes)
+        self._sinks.apply(changes)
 
 
-def _report_hints(followed: _Followed) -> None:
-    """Log once each what is wrong with a stream; a stream without an event may simply have had no migration."""
-    stream = followed.stream
+def _report_hints(state: _StreamState) -> None:
+    """Log every problem of a stream once; a stream without an event may simply have had no migration."""
+    stream = state.stream
     lines, has_events = stream.counts.lines, stream.format_name is not None
     for message in hints.warnings(stream.hints, lines=lines, has_events=has_events):
-        if message not in followed.reported:
-            followed.reported.add(message)
+        if message not in state.reported:
+            state.reported.add(message)
             logger.warning("stream unusual", extra={"stream": stream.name, "reason": message})
-    if lines and not has_events and not followed.reported:
+    if lines and not has_events and not state.reported:
         silence = hints.silence(stream.hints, lines=lines)
-        followed.reported.add("")
+        state.reported.add("")
         if silence is not None:
             logger.info("stream silent", extra={"stream": stream.name, "reason": silence})
 
 
-def _news(history: Iterable[Change], since_ns: int | None) -> list[Change]:
-    """Leave out the migrations that ended before `since_ns`: they were told when they happened. None is never."""
+def _without_ended(history: Iterable[Change]) -> list[Change]:
+    """Drop the changes of migrations that have ended."""
     history = list(history)
-    old = {
-        change.trace_id
-        for change in history
-        if isinstance(change, MigrationEnded) and not _is_unattended(change.migration, since_ns)
-    }
-    return [change for change in history if _trace_of(change) not in old]
-
-
-def _is_unattended(migration: Migration, since_ns: int | None) -> bool:
-    """Return whether a migration ended when no daemon ran; times of arrival are no evidence."""
-    return since_ns is not None and migration.end_ns > since_ns and migration.identity.clock is ClockKind.PROBE
+    ended = {change.trace_id for change in history if isinstance(change, MigrationEnded)}
+    return [change for change in history if _trace_of(change) not in ended]
 
 
 def _trace_of(change: Change) -> str | None:

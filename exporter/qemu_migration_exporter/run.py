@@ -38,6 +38,8 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
         streams=daemon.streams,
         is_ready=lambda: daemon.is_ready,
         config_loaded=lambda: daemon.config_loaded,
+        # Counters of a checkpoint are behind those of the killed daemon until its bytes are read again.
+        has_metrics=lambda: daemon.is_ready or not daemon.streams.is_restored,
     )
     try:
         server = app.server(

@@ -12,12 +12,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from qemu_migration_exporter import checkpoint
 from qemu_migration_exporter.checkpoint import Checkpoint
 from qemu_migration_exporter.core.tracking.snapshot import StreamState
+from qemu_migration_exporter.core.tracking.stream import Counts
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 from qemu_migration_exporter.sources import Position
 from qemu_migration_exporter.tracing.export.sender import SpanBatch
@@ -38,7 +40,7 @@ class StateStore:
         self.loaded: Checkpoint = checkpoint.load(path, failures)
         self._lines: dict[str, bytes] = {}
         for name, stream in self.loaded.streams.items():
-            self.put(name, stream.position, stream.state)
+            self.put(name, stream.position, stream.state, stream.counts)
         self._wake = threading.Condition()
         self._content: bytes | None = None
         self._is_closing = False
@@ -51,19 +53,28 @@ class StateStore:
         """True if the last content was not written, so that it is worth committing again."""
         return self._is_failing
 
-    def put(self, name: str, position: Position, state: StreamState) -> None:
+    def put(self, name: str, position: Position, state: StreamState, counts: Counts | None = None) -> None:
         """Encode a stream that changed, for the next commit."""
         with self._failures.attempt(Component.STATE, "stream not saved: %s", name):
-            self._lines[name] = checkpoint.encode_stream(name, position, state)
+            self._lines[name] = checkpoint.encode_stream(name, position, state, counts)
 
     def keep_only(self, names: Iterable[str]) -> None:
         """Drop the streams that are not among these names."""
         self._lines = {name: self._lines[name] for name in names if name in self._lines}
 
-    def commit(self, sources: Sequence[str], spans: Sequence[SpanBatch]) -> None:
-        """Have all streams, as they were put last, written together with these spans."""
+    def commit(
+        self,
+        sources: Sequence[str],
+        spans: Sequence[SpanBatch],
+        *,
+        reading: Sequence[str] = (),
+        counters: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Have all streams, as they were put last, written together with these spans and counters."""
         with self._failures.attempt(Component.STATE, "state not saved: %s", self._path) as attempt:
-            content = checkpoint.encode(list(self._lines.values()), sources, spans, saved_ns=time.time_ns())
+            content = checkpoint.encode(
+                list(self._lines.values()), sources, spans, saved_ns=time.time_ns(), reading=reading, counters=counters
+            )
             with self._wake:
                 self._content = content
                 self._wake.notify()

@@ -18,7 +18,7 @@ from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 from qemu_migration_exporter.pipeline import Pipeline, Sinks
 from qemu_migration_exporter.present.history import MigrationHistory
-from qemu_migration_exporter.sources import Data, Position
+from qemu_migration_exporter.sources import CaughtUp, Data, Position
 from qemu_migration_exporter.tracing.export.outcomes import SpanCounts
 from qemu_migration_exporter.tracing.export.processor import CountingProcessor
 from qemu_migration_exporter.tracing.spans import SpansSink
@@ -55,7 +55,7 @@ def test_a_sink_that_fails_at_every_change_keeps_none_from_the_others(caplog: py
     broken, board, metrics = _OnAFullDisk(), MigrationHistory(), MetricsSink()
     parts = Sinks(metrics, board, SpansSink([broken]))
     streams = Pipeline(Config(), parts)
-    streams.caught_up(time.time_ns())
+    streams.settle([])
 
     for vm, log in (("a", _CANCELLED), ("b", _IDLE)):
         streams.take(_SOURCE, [Data(f"/var/log/libvirt/qemu/{vm}.log", log, None)])
@@ -94,10 +94,11 @@ def test_nonsense_in_the_state_costs_its_stream_alone(tmp_path: Path, nonsense: 
     board = MigrationHistory()
     parts = Sinks(MetricsSink(), board)
     streams = Pipeline(Config(state_file=str(file)), parts)
-    streams.caught_up(time.time_ns())
+    streams.settle([])
 
     prelude = _CANCELLED.partition(b":")[0] + b":runstate_set current_run_state 9 (running) new_state 1 (paused)\n"
     streams.take(_SOURCE, [Data(name, chunk, Position(1, 2, 9)) for chunk in (prelude, _CANCELLED) for name in names])
+    streams.take(_SOURCE, [CaughtUp(name) for name in names])
     streams.tick(time.time_ns() + 10**10)
     streams.close_store()
 

@@ -95,7 +95,7 @@ def test_writers_who_invent_processes_take_no_memory_from_the_others(tmp_path: P
 def test_processes_that_do_nothing_make_room_for_those_of_others() -> None:
     """In whichever stream they are; a log is one machine, which is followed however many there are."""
     streams = Pipeline(Config(), Sinks(MetricsSink(), MigrationHistory()))
-    streams.caught_up(time.time_ns())
+    streams.settle([])
     source = SourceConfig(socket="/run/probe.sock")
 
     def write(name: str, data: bytes) -> None:

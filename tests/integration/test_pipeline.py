@@ -1,4 +1,4 @@
-"""What a daemon makes of the items its sources give, without sources, clocks or processes."""
+"""Pipeline of a daemon, given the items of its sources, without sources, threads or processes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ import time
 import tracemalloc
 from pathlib import Path
 
+import pytest
+from qemu_migration_exporter import checkpoint
 from qemu_migration_exporter.config.schema import Config, SourceConfig
-from qemu_migration_exporter.core.model import Result
+from qemu_migration_exporter.core.model import Result, SurpriseKind
 from qemu_migration_exporter.metrics.collector import MetricsSink
+from qemu_migration_exporter.ops.errors import ErrorCounter
 from qemu_migration_exporter.pipeline import Pipeline, Sinks
 from qemu_migration_exporter.present.history import MigrationHistory
-from qemu_migration_exporter.sources import Data, Position
+from qemu_migration_exporter.sources import CaughtUp, Data, DataLost, HistoryBegins, Position, StreamClosed
 
 from tests.support.paths import DATA
+from tests.support.recordings import as_of_now
 
 _SOURCE = SourceConfig(file="/var/log/libvirt/qemu/*.log")
 _NAME = "/var/log/libvirt/qemu/db-7.log"
+_OTHER = "/var/log/libvirt/qemu/web-1.log"
+_IDLE = (DATA / "qemu-7.2-log-idle.log").read_bytes()
 
 
 def _halves() -> tuple[bytes, bytes]:
@@ -28,39 +34,95 @@ def _halves() -> tuple[bytes, bytes]:
     return data[:line], data[line:]
 
 
-def _streams() -> tuple[Pipeline, MigrationHistory]:
-    board = MigrationHistory()
-    return Pipeline(Config(), Sinks(MetricsSink(), board)), board
+_FIRST, _SECOND = _halves()
+_PLACE = Position(1, 2, len(_FIRST))
 
 
-def test_no_time_passes_in_a_stream_that_is_still_being_read() -> None:
+class Run:
+    """One life of a daemon's pipeline."""
+
+    def __init__(self, state: Path | None = None) -> None:
+        self.history, self.metrics = MigrationHistory(), MetricsSink()
+        self.sinks = Sinks(self.metrics, self.history)
+        self.pipeline = Pipeline(Config(state_file=str(state) if state else None), self.sinks)
+
+    def settle(self) -> None:
+        self.pipeline.settle([_SOURCE])
+
+    def commit(self) -> None:
+        """Write a checkpoint, the last one of this life."""
+        self.pipeline.commit()
+        self.kill()
+
+    def kill(self) -> None:
+        """End the writer of checkpoints with what it has."""
+        store = self.pipeline._store  # noqa: SLF001 - a kill is no part of the interface
+        assert store is not None
+        store.close()
+
+    def take(self, *items: Data | HistoryBegins | CaughtUp | DataLost | StreamClosed) -> None:
+        self.pipeline.take(_SOURCE, items)
+
+    def tick(self, *behind: str) -> list[str]:
+        """Let time pass; return the names of the running machines."""
+        return [each.identity.vm for each in self.pipeline.tick(time.time_ns(), behind)]
+
+    @property
+    def ended(self) -> list[tuple[str, Result]]:
+        return [(each.identity.vm, each.result) for each in self.history.recent]
+
+    def counter(self, name: str, **labels: str) -> float:
+        samples = [sample for family in self.metrics.collect() for sample in family.samples]
+        return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+
+def test_no_time_passes_in_a_stream_that_is_behind() -> None:
     """A log read late holds its end a chunk further on: the time now must not end what that chunk does."""
-    streams, board = _streams()
-    streams.caught_up(time.time_ns())
-    first, second = _halves()
+    run = Run()
+    run.settle()
 
-    streams.take(_SOURCE, [Data(_NAME, first, None)])
-    running = streams.tick(time.time_ns(), behind=[_SOURCE])
-    streams.take(_SOURCE, [Data(_NAME, second, None)])
-    streams.tick(time.time_ns())
+    run.take(Data(_NAME, _FIRST, None))
+    assert run.tick(_NAME) == ["db-7"]
+    run.take(Data(_NAME, _SECOND, None))
+    run.tick()
 
-    assert [migration.identity.vm for migration in running] == ["db-7"]
-    assert [(each.result, each.result_inferred) for each in board.recent] == [(Result.CANCELLED, False)]
+    assert [(each.result, each.result_inferred) for each in run.history.recent] == [(Result.CANCELLED, False)]
 
 
-def test_no_time_passes_while_what_was_there_before_is_read() -> None:
-    """A restart, too, must read on before it judges."""
-    streams, board = _streams()
-    first, second = _halves()
+def test_a_stream_that_is_behind_holds_no_other() -> None:
+    """Time passes in the other streams of its pattern, and what it ends is counted."""
+    run = Run()
+    run.settle()
 
-    streams.take(_SOURCE, [Data(_NAME, first, None)])
-    running = streams.tick(time.time_ns())
-    streams.caught_up(int(1795387147.02e9))
-    streams.take(_SOURCE, [Data(_NAME, second, None)])
-    streams.tick(time.time_ns())
+    run.take(Data(_OTHER, b"something\n", None), Data(_NAME, _IDLE, None))
+    run.tick(_OTHER)
 
-    assert [migration.identity.vm for migration in running] == ["db-7"]
-    assert [(each.result, each.result_inferred) for each in board.recent] == [(Result.CANCELLED, False)]
+    assert run.ended == [("db-7", Result.COMPLETED)]
+    assert run.counter("qemu_migrations_finished_total", result="completed", side="source") == 1
+
+
+def test_no_time_passes_while_history_is_read() -> None:
+    """A daemon, too, must read on before it judges; others are judged meanwhile."""
+    run = Run()
+
+    run.take(HistoryBegins(_NAME, 0), Data(_NAME, _FIRST, None), Data(_OTHER, _IDLE, None))
+    assert run.tick() == ["db-7"]
+    run.take(Data(_NAME, _SECOND, None), CaughtUp(_NAME))
+    run.tick()
+
+    assert run.ended == [("web-1", Result.COMPLETED)]
+
+
+def test_open_migration_is_reported_once_history_is_read() -> None:
+    """And not before: it may end in the next chunk."""
+    run = Run()
+
+    run.take(HistoryBegins(_NAME, 0), Data(_NAME, as_of_now(_IDLE + _FIRST[:-3_000]), None))
+    assert run.counter("qemu_migrations_started_total", side="source") == 0
+    run.take(CaughtUp(_NAME))
+
+    assert run.counter("qemu_migrations_started_total", side="source") == 1
+    assert run.ended == []
 
 
 def _later(log: bytes, seconds: int) -> bytes:
@@ -69,47 +131,157 @@ def _later(log: bytes, seconds: int) -> bytes:
 
 def test_a_log_of_years_takes_no_more_memory_than_one_of_a_day() -> None:
     """Of what ended in it before it was opened nothing is kept."""
-    streams, board = _streams()
+    run = Run()
     data = (DATA / "qemu-7.2-log-nonconverging.log").read_bytes()
     kept = []
+    run.take(HistoryBegins(_NAME, 0))
     tracemalloc.start()
     for number in range(15):
-        streams.take(_SOURCE, [Data(_NAME, _later(data, number * 3_600), None)])
+        run.take(Data(_NAME, _later(data, number * 3_600), None))
         kept.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    streams.caught_up(time.time_ns())
+    run.take(CaughtUp(_NAME))
 
-    assert kept[-1] < kept[4] * 1.2
-    assert board.recent == ()
+    assert kept[-1] < kept[4] * 1.5 + 100_000
+    assert run.ended == []
 
 
 def test_time_ends_what_waits_for_lines_that_do_not_come() -> None:
     """With everything read, the state that is missing is missing: the result is inferred and says so."""
-    streams, board = _streams()
-    streams.caught_up(time.time_ns())
+    run = Run()
+    run.settle()
 
-    streams.take(_SOURCE, [Data(_NAME, _halves()[0], None)])
-    streams.tick(time.time_ns())
+    run.take(Data(_NAME, _FIRST, None))
+    run.tick()
 
-    assert [(each.result, each.result_inferred) for each in board.recent] == [(Result.CANCELLED, True)]
+    assert [(each.result, each.result_inferred) for each in run.history.recent] == [(Result.CANCELLED, True)]
 
 
-def test_what_is_remembered_of_a_silent_file_outlives_several_restarts(tmp_path: Path) -> None:
-    """A migration that waits prints nothing; a daemon restarted twice meanwhile goes on with it all the same."""
-    config = Config(state_file=str(tmp_path / "state"))
-    first, second = _halves()
-    before = Pipeline(config, Sinks(MetricsSink(), MigrationHistory()))
-    before.caught_up(time.time_ns())
-    before.take(_SOURCE, [Data(_NAME, first, Position(1, 2, len(first)))])
-    before.save()
+def test_a_silent_file_is_shown_after_every_restart(tmp_path: Path) -> None:
+    """A migration that waits prints nothing; it is running all the same, and goes on with its first line."""
+    state = tmp_path / "state"
+    first = Run(state)
+    first.settle()
+    first.take(Data(_NAME, _FIRST, _PLACE))
+    first.commit()
 
-    Pipeline(config, Sinks(MetricsSink(), MigrationHistory())).close(time.time_ns())
-    board = MigrationHistory()
-    after = Pipeline(config, Sinks(MetricsSink(), board))
-    positions = after.positions()
-    after.take(_SOURCE, [Data(_NAME, second, Position(1, 2, len(first + second)))])
-    after.caught_up(time.time_ns())
-    after.tick(time.time_ns())
+    for _ in range(2):
+        again = Run(state)
+        assert again.pipeline.positions() == {_NAME: _PLACE}
+        again.take(CaughtUp(_NAME))
+        assert [stream.name for stream, _ in again.pipeline.all()] == [_NAME]
+        again.pipeline.close(time.time_ns())
+        again.commit()
+    last = Run(state)
+    last.take(Data(_NAME, _SECOND, Position(1, 2, len(_FIRST + _SECOND))), CaughtUp(_NAME))
+    last.tick()
+    last.kill()
 
-    assert positions == {_NAME: Position(1, 2, len(first))}
-    assert [(each.result, each.partial) for each in board.recent] == [(Result.CANCELLED, False)]
+    assert [(each.result, each.partial) for each in last.history.recent] == [(Result.CANCELLED, False)]
+
+
+def test_counters_continue_after_a_restart(tmp_path: Path) -> None:
+    """Bytes behind the checkpoint are read again and counted once, whichever counter they belong to."""
+    state = tmp_path / "state"
+    undisturbed, killed = Run(), Run(state)
+    for run in (undisturbed, killed):
+        run.settle()
+        run.take(Data(_NAME, _IDLE + _FIRST[:9_000], Position(1, 2, len(_IDLE) + 9_000)))
+    killed.commit()
+    killed.take(Data(_NAME, _FIRST[9_000:], Position(1, 2, len(_IDLE + _FIRST))))
+    again = Run(state)
+    for run in (undisturbed, again):
+        run.take(Data(_NAME, _FIRST[9_000:] + _SECOND, Position(1, 2, 0)), CaughtUp(_NAME), DataLost(_NAME, "x"))
+        run.tick()
+
+    again.kill()
+    samples = [_counters(run) for run in (undisturbed, again)]
+    assert samples[0] == samples[1]
+    assert samples[0]["qemu_migrations_started_total", "side=source"] == 2
+    counts = [run.pipeline.all()[0][0].counts for run in (undisturbed, again)]
+    assert counts[0] == counts[1]
+    assert counts[0].surprises[SurpriseKind.BYTES_LOST] == 1
+
+
+def _counters(run: Run) -> dict[tuple[str, str], float]:
+    return {
+        (sample.name, ",".join(f"{key}={value}" for key, value in sample.labels.items())): sample.value
+        for family in run.metrics.collect()
+        for sample in family.samples
+        if sample.name.endswith(("_total", "_count", "_sum", "_bucket"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_newer", "ended"),
+    [
+        (_SOURCE, True, [("web-1", Result.COMPLETED)]),
+        (_SOURCE, False, []),
+        (SourceConfig(file="/elsewhere/*.log"), True, []),
+    ],
+    ids=["since the checkpoint", "before it", "of another pattern"],
+)
+def test_a_log_that_appeared_since_the_checkpoint_is_news(
+    tmp_path: Path, pattern: SourceConfig, is_newer: bool, ended: list[tuple[str, Result]]
+) -> None:
+    """It is read from its beginning, and nothing of it has been reported."""
+    state = tmp_path / "state"
+    before = Run(state)
+    before.pipeline.settle([pattern])
+    before.kill()
+    modified_ns = time.time_ns() if is_newer else time.time_ns() - 10**11
+
+    after = Run(state)
+    after.take(HistoryBegins(_OTHER, modified_ns), Data(_OTHER, _IDLE, Position(1, 3, 9)), CaughtUp(_OTHER))
+    after.tick()
+    after.kill()
+
+    assert after.ended == ended
+
+
+def test_a_log_whose_history_was_being_read_is_no_news(tmp_path: Path) -> None:
+    """The daemon is killed while it reads a log for the first time: the next one begins as the first did."""
+    state = tmp_path / "state"
+    first = Run(state)
+    first.take(HistoryBegins(_OTHER, time.time_ns()), Data(_OTHER, _IDLE[:9_000], Position(1, 3, 9_000)))
+    first.settle()
+    first.kill()
+
+    second = Run(state)
+    second.take(HistoryBegins(_OTHER, time.time_ns()), Data(_OTHER, _IDLE, Position(1, 3, 9)), CaughtUp(_OTHER))
+    second.tick()
+    second.kill()
+
+    assert second.ended == []
+
+
+def test_the_start_is_committed_at_once(tmp_path: Path) -> None:
+    """A daemon that is killed right after its start has followed its patterns."""
+    state = tmp_path / "state"
+    run = Run(state)
+    run.settle()
+    run.kill()
+
+    kept = checkpoint.load(state, ErrorCounter())
+    assert kept.sources == {_SOURCE.file}
+    assert kept.saved_ns is not None
+
+
+def test_lost_data_is_a_surprise_of_its_stream() -> None:
+    """And of no other."""
+    run = Run()
+    run.settle()
+    run.take(Data(_NAME, b"x\n", None), Data(_OTHER, b"x\n", None), DataLost(_NAME, "truncated"))
+
+    surprises = {stream.name: stream.counts.surprises for stream, _ in run.pipeline.all()}
+    assert surprises == {_NAME: {SurpriseKind.BYTES_LOST: 1}, _OTHER: {}}
+
+
+def test_a_closed_stream_ends_its_migration() -> None:
+    """The next stream of the name is another one."""
+    run = Run()
+    run.settle()
+    run.take(Data(_NAME, _FIRST[:9_000], None), StreamClosed(_NAME))
+
+    assert run.ended == [("db-7", Result.UNKNOWN)]
+    assert run.pipeline.all() == []

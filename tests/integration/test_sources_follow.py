@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -204,6 +205,71 @@ def test_copytruncate_loses_nothing(log: Path, restarted: bool, unread: int) -> 
     assert not lost
 
 
+def test_copytruncate_twice_between_two_reads_loses_nothing(log: Path) -> None:
+    """The older copy is found by its content, and the newer ones follow it."""
+    append(log, lines(10))
+    with Reader(Follow(str(log))) as reader:
+        reader.settle()
+        for number in range(1, 4):
+            append(log, lines(10 + 10 * number, 10 * number))
+            for newer, older in ((2, 3), (1, 2)):
+                if Path(f"{log}.{newer}").exists():
+                    Path(f"{log}.{newer}").rename(f"{log}.{older}")
+            copytruncate(log)
+        append(log, lines(50, 40))
+        reader.settle()
+        reader.tick()
+    assert reader.data() == lines(50)
+    assert not reader.lost()
+
+
+def test_a_log_deleted_between_two_runs_is_another_one(log: Path) -> None:
+    """What was open in the old one ends."""
+    append(log, b"old\n")
+    first = _read_all(log)
+    keeper = log.open("rb")  # so that the inode is not used again
+    log.unlink()
+    append(log, b"new\n")
+    second = _read_all(log, {str(log): _position(first)})
+    keeper.close()
+    assert second.ended() == [str(log)]
+    assert second.data() == b"new\n"
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_log_truncated_and_rotated_between_two_runs(log: Path, copies: bool) -> None:
+    """The position is gone with its content; everything written after it is read."""
+    append(log, b"read\n")
+    first = _read_all(log)
+    since_ns = time.time_ns()
+    time.sleep(0.02)  # the clock of file times is coarse
+    os.truncate(log, 0)
+    append(log, b"one\n")
+    if copies:
+        copytruncate(log)
+    else:
+        log.rename(f"{log}.1")
+    append(log, b"two\n")
+    with Reader(Follow(str(log), {str(log): _position(first)}, since_ns)) as second:
+        second.settle()
+        second.tick()
+    assert second.data() == b"one\ntwo\n"
+    assert len(second.lost()) == 1
+
+
+def test_new_log_is_read_with_its_new_backups(log: Path) -> None:
+    """It appeared after the last checkpoint and was rotated before the next start."""
+    Path(f"{log}.3").write_bytes(b"before\n")
+    os.utime(f"{log}.3", (1, 1))
+    for number in range(3):
+        append(log, b"%d\n" % number)
+        if number < 2:
+            rotate(log)
+    with Reader(Follow(str(log), since_ns=8_000_000_000)) as reader:
+        reader.settle()
+    assert reader.data() == b"0\n1\n2\n"
+
+
 def test_hole_of_a_sparse_file_is_skipped(log: Path) -> None:
     """A writer that does not append leaves one after a truncation, as large as it likes."""
     append(log, b"one\n")
@@ -387,13 +453,14 @@ def test_catching_up_is_reported_per_log(tmp_path: Path) -> None:
     """A log that is there at the start has a history; one that appears later is new."""
     old, new = tmp_path / "old.log", tmp_path / "new.log"
     append(old, b"old\n")
+    modified_ns = old.stat().st_mtime_ns
     with Reader(Follow(f"{tmp_path}/*.log")) as reader:
         reader.settle()
         append(old, b"and new\n")
         append(new, b"new\n")
         reader.settle()
     assert [item for item in reader.items if isinstance(item, HistoryBegins | CaughtUp)] == [
-        HistoryBegins(str(old)),
+        HistoryBegins(str(old), modified_ns),
         CaughtUp(str(old)),
     ]
     kinds = [type(item) for item in reader.items if getattr(item, "stream", "") == str(old)]
@@ -521,6 +588,7 @@ def test_resume_of_what_was_rotated_away(log: Path) -> None:
     keeper.close()
     assert second.data() == b"file 4\n"
     assert len(second.lost()) == 1
+    assert second.ended() == []
     assert "nothing continues byte 5" in second.lost()[0]
 
 

@@ -34,7 +34,7 @@ from qemu_migration_exporter.metrics.families import (
 )
 from qemu_migration_exporter.metrics.histogram import Histogram
 from qemu_migration_exporter.metrics.table import MIGRATION
-from qemu_migration_exporter.metrics.vm_state import NS, VmState, trace_exemplar
+from qemu_migration_exporter.metrics.vm_state import COUNTERS, NS, VmState, trace_exemplar
 
 _SYNC_HISTOGRAM: Final = "qemu_migration_bitmap_sync_duration_seconds"
 _BUCKETS: Final = {metric.name: metric.buckets for metric in MIGRATION if metric.kind == "histogram"}
@@ -63,6 +63,8 @@ class MetricsSink(Collector):
         self._counted_bytes: dict[str, int] = {}
         self._syncs: dict[str, Histogram] = {}
         self._end_seen_ns: dict[tuple[Side, str], int] = {}
+        #: Counters of a checkpoint, by VM, until its first migration.
+        self._totals_before: dict[str, dict[str, int]] = {}
         self._started = dict.fromkeys(Side, 0)
         self._finished = {(side, kind, result): 0 for side in Side for kind in Kind for result in Result}
         self._transferred = dict.fromkeys(Side, 0)
@@ -82,6 +84,41 @@ class MetricsSink(Collector):
                 handler = _HANDLERS.get(type(change))
                 if handler is not None:
                     handler(self, change)
+
+    # Checkpoint
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all counters as plain data, to continue them after a restart; the gauges follow from the streams."""
+        with self._lock:
+            return {
+                "started": {side.value: count for side, count in self._started.items()},
+                "finished": [[*map(str, key), count] for key, count in self._finished.items()],
+                "transferred": {side.value: count for side, count in self._transferred.items()},
+                "vms": {name: {each: vm.total(each) for each in COUNTERS} for name, vm in self._outgoing.items()},
+                "histograms": [[list(key), *histogram.snapshot()] for key, histogram in self._histograms.items()],
+                "syncs": {trace_id: histogram.snapshot() for trace_id, histogram in self._syncs.items()},
+            }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Continue the counters of a snapshot, before any change is applied; unknown label values are dropped."""
+        with self._lock:
+            for side in Side:
+                self._started[side] += int(snapshot.get("started", {}).get(side.value, 0))
+                self._transferred[side] += int(snapshot.get("transferred", {}).get(side.value, 0))
+            for *labels, count in snapshot.get("finished", []):
+                key = next((key for key in self._finished if key == tuple(labels)), None)
+                if key is not None:
+                    self._finished[key] += int(count)
+            for key, counts, total in snapshot.get("histograms", []):
+                if (histogram := self._histograms.get(tuple(key))) is not None:
+                    histogram.restore(counts, total)
+            for trace_id, (counts, total) in snapshot.get("syncs", {}).items():
+                self._syncs[trace_id] = Histogram(_BUCKETS[_SYNC_HISTOGRAM])
+                self._syncs[trace_id].restore(counts, total)
+            self._totals_before = {
+                str(name): {counter: int(totals.get(counter, 0)) for counter in COUNTERS}
+                for name, totals in snapshot.get("vms", {}).items()
+            }
 
     def expire(self, now_ns: int, retention_ns: int) -> None:
         """Drop the series of migrations that were first seen as ended this long ago; the totals keep their counts.
@@ -104,7 +141,7 @@ class MetricsSink(Collector):
         self._exemplars["qemu_migrations_started_total", side] = trace_exemplar(change.identity.trace_id, 1)
 
     def _on_resumed(self, change: Resumed) -> None:
-        """Continue a migration of an earlier run: its counts are not counted again."""
+        """Continue a migration of an earlier run: the counters have its counts already."""
         identity = change.identity
         self._counted_bytes[identity.trace_id] = change.progress.transferred_bytes or 0
         vm = self._begin(identity)
@@ -118,7 +155,8 @@ class MetricsSink(Collector):
         if vm is not None:
             vm.next_attempt(identity)
         elif len(states) < self._max_vms:
-            vm = states[identity.vm] = VmState(identity)
+            before = self._totals_before.pop(identity.vm, {}) if states is self._outgoing else {}
+            vm = states[identity.vm] = VmState(identity, before=before)
         else:
             self.limited += 1
         return vm

@@ -29,6 +29,15 @@ class Histogram:
         self._exemplars[bucket] = Exemplar(dict(exemplar), value)
         self._sum += value
 
+    def snapshot(self) -> tuple[list[int], float]:
+        """Return the counts and the sum."""
+        return list(self._counts), self._sum
+
+    def restore(self, counts: Sequence[int], total: float) -> None:
+        """Continue earlier counts, unless the buckets have changed since."""
+        if len(counts) == len(self._counts):
+            self._counts, self._sum = [int(count) for count in counts], float(total)
+
     def merge(self, other: Histogram) -> None:
         """Add the counts of another histogram with the same bounds."""
         self._counts = [mine + more for mine, more in zip(self._counts, other._counts, strict=True)]

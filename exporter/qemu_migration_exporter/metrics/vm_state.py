@@ -76,9 +76,10 @@ class VmState:
         self.version += 1
 
     def resume(self, progress: Progress) -> None:
-        """Continue a migration of an earlier run, without its counts: the counters of this run begin at 0."""
+        """Continue a migration of an earlier run: the counters go on from `before`, which has its counts."""
+        totals, self.before = self.before, {}
         self.progress = progress
-        self.before = {counter: -self.total(counter) for counter in COUNTERS}
+        self.before = {counter: totals.get(counter, 0) - self.total(counter) for counter in COUNTERS}
         self.version += 1
 
     def update(self, progress: Progress) -> None:

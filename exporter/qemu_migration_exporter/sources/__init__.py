@@ -25,6 +25,11 @@ READ_BYTES: Final = 256 * 1024
 CHUNK_BYTES: Final = 64 * 1024
 
 
+#: Lag of a reader behind a writer, and of the clock of file times: a file that was last written this long before a time
+#: had been read then.
+READ_LAG_NS: Final = 5_000_000_000
+
+
 class Position(NamedTuple):
     """Place in a file, which is the same file under every name.
 
@@ -53,9 +58,13 @@ class Data(NamedTuple):
 
 
 class HistoryBegins(NamedTuple):
-    """Start of the data that was in the file before the source was opened; `CaughtUp` ends it."""
+    """Start of the data that was in the file before the source was opened; `CaughtUp` ends it.
+
+    `modified_ns` is the time of the file's last write, in nanoseconds since the epoch.
+    """
 
     stream: str
+    modified_ns: int
 
 
 class CaughtUp(NamedTuple):

@@ -41,6 +41,7 @@ class Endpoints:
 
     Attributes:
         is_ready: Called on the event loop, so it must not wait.
+        has_metrics: False while counters are behind those of a previous run; called on the event loop, too.
         telemetry_path: The path of the metrics.
         page: Returns the landing page's data; without it the page only has links.
         migrations: Returns the report's documents of running and recent migrations.
@@ -51,6 +52,7 @@ class Endpoints:
 
     registry: CollectorRegistry
     is_ready: Callable[[], bool]
+    has_metrics: Callable[[], bool] = lambda: True
     telemetry_path: str = "/metrics"
     page: Callable[[], Page] | None = None
     migrations: Callable[[], Sequence[Mapping[str, Any]]] | None = None
@@ -151,6 +153,8 @@ class Application:
             return await asyncio.get_running_loop().run_in_executor(self._executor, make)
 
     async def _telemetry(self, request: Request) -> Answer:
+        if not self._endpoints.has_metrics():
+            return _text(503, "not ready yet: counters continue those of the previous run once its data is read again")
         accept = request.headers.get(b"accept", b"").decode("latin-1")
         encoding = request.headers.get(b"accept-encoding", b"").decode("latin-1")
         write = self._exposition.write

@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 from qemu_migration_exporter.sources import (
     CHUNK_BYTES,
     READ_BYTES,
+    READ_LAG_NS,
     CaughtUp,
     Data,
     DataLost,
@@ -80,12 +81,15 @@ class Follow:
     Args:
         pattern: Path, or the text of a `Pattern`.
         resume: Positions at which streams continue, by path. Other streams begin at their first byte.
+        since_ns: Time since which files were not followed, in nanoseconds since the epoch. Backups that were written
+            after it belong to logs without a position. None if the pattern was never followed.
 
     Raises:
         SourceError: The pattern has a wildcard in a directory's name, or names no file; or inotify is exhausted.
     """
 
-    def __init__(self, pattern: str, resume: Mapping[str, Position] | None = None) -> None:
+    def __init__(self, pattern: str, resume: Mapping[str, Position] | None = None, since_ns: int | None = None) -> None:
+        self._since_ns = since_ns
         self._pattern = Pattern(pattern)
         self._resume = {path: position for path, position in (resume or {}).items() if self._pattern.has(path)}
         self._watches = Watches()
@@ -294,7 +298,7 @@ class Follow:
         paths = [self._pattern.path(name) for name in names if self._is_stream(name)]
         if not self._has_listed:
             self._has_listed = True
-            self._existing = {path for path in paths if os.path.lexists(path)}
+            self._existing = {path for path in (*paths, *self._resume) if os.path.lexists(path)} | self._resume.keys()
         paths, omitted = self._most_recent(paths)
         for path in [path for path in self._retries if path not in paths]:
             self._forget(path)
@@ -344,8 +348,10 @@ class Follow:
         self._waiting.pop(path, None)
         self._resume.pop(path, None)
         log = RotatedLog(path, partial(self._open_files.hold, path), self._open_files.release)
+        if path in self._existing and resume is None and self._since_ns is not None:
+            rotated = rotation.count_backups(path, self._since_ns - READ_LAG_NS)
         try:
-            items = log.start(resume, rotated)
+            items = log.start(resume, rotated, self._since_ns)
         except FileExistsError:  # it is read under another name
             self._retries.pop(path, None)
             return
@@ -367,7 +373,7 @@ class Follow:
             self._existing.discard(path)
             self._history_bytes[path] = log.files[-1].size
             if resume is None:
-                self._items.append(HistoryBegins(path))
+                self._items.append(HistoryBegins(path, os.fstat(log.files[-1].fd).st_mtime_ns))
         self._set_status(path, _reason(log.error) if log.error else "")
         self._items += items
         self._ready[path] = None

@@ -62,8 +62,11 @@ class RotatedLog:
         self._hold = hold
         self._release = release
 
-    def start(self, resume: Position | None, rotated: int = 0) -> list[Item]:
+    def start(self, resume: Position | None, rotated: int = 0, since_ns: int | None = None) -> list[Item]:
         """Open the file at the path and its newest `rotated`, or resume in whichever backup that is now.
+
+        If nothing continues the position, its content was truncated away: files written after `since_ns`, the time of
+        the position, are unread.
 
         Raises:
             FileExistsError: The file is read under another name.
@@ -71,6 +74,8 @@ class RotatedLog:
         """
         if resume is not None and self._resume(resume):
             return []
+        if resume is not None and since_ns is not None:
+            rotated = rotation.count_backups(self.path, since_ns)
         found = rotation.newest_files(self.path, rotated)
         if not found.newer:
             raise found.error or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
@@ -78,11 +83,11 @@ class RotatedLog:
         if resume is None:
             self._limit_history(self.files[-1])
             return []
-        return [
-            DataLost(
-                self.path, f"nothing continues byte {resume.offset} of inode {resume.inode}: read from the beginning"
-            )
-        ]
+        detail = f"nothing continues byte {resume.offset} of inode {resume.inode}: read from the beginning"
+        lost: list[Item] = [DataLost(self.path, detail)]
+        # Without backups the log was deleted, not rotated: another one has its name now.
+        is_another = not found.older and self.files[-1].key != (resume.device, resume.inode)
+        return [*lost, StreamClosed(self.path), StatusChanged(self.path, up=True, reason="")] if is_another else lost
 
     def refresh(self) -> list[Item]:
         """Open the files that came after the newest known one."""
@@ -187,12 +192,14 @@ class RotatedLog:
                 self._begin(found)
                 return True
             oldest.seek(0)
-        copy = rotation.copy_of(self.path, key, position.offset, position.check) if position.check else None
-        if copy is not None and found.known:
-            found.newer.append(copy)
-            self._begin(found)
-            return True
-        rotation.close([*found.newer, *([copy] if copy is not None else [])])
+        if found.known and position.check:
+            copies = rotation.copies_from(self.path, key, position.offset, position.check)
+            if copies:
+                rotation.close(file for file in found.newer if file.path != self.path)
+                current = [file for file in found.newer if file.path == self.path]
+                self._begin(found._replace(newer=[*current, *copies]))
+                return True
+        rotation.close(found.newer)
         return False
 
     def _restart(self, size: int) -> list[Item]:
@@ -200,12 +207,14 @@ class RotatedLog:
         file = self.files[0]
         offset, check = file.offset, file.position.check
         file.seek(0)
-        copy = rotation.copy_of(self.path, file.key, offset, check)
-        if copy is not None:
+        copies = rotation.copies_from(self.path, file.key, offset, check)
+        for copy in copies:
             if self._hold(copy):
                 self.files.appendleft(copy)
-                return []
-            rotation.close([copy])
+            else:
+                rotation.close([copy])
+        if copies:
+            return []
         return [DataLost(self.path, f"truncated from {offset} bytes to {size}")]
 
     def _limit_history(self, file: File) -> None:

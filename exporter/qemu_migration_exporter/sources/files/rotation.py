@@ -144,19 +144,36 @@ def newest_files(path: str, backups: int) -> Found:
     return _Scan(path, None, backups=backups).run()
 
 
-def copy_of(path: str, key: Key, offset: int, check: int) -> File | None:
-    """Open the newest backup that continues at a position of a file with another key: copytruncate made it."""
+def copies_from(path: str, key: Key, offset: int, check: int) -> list[File]:
+    """Open the backup that continues at a position of a truncated file, and newer ones, newest first.
+
+    Copytruncate made them: the file at the path keeps its key. Empty if no backup continues at the position.
+    """
+    copies: list[File] = []
     for name in _backup_names(path):
         try:
             file = _open(name)
         except OSError:  # no such backup, or none that can be read
             continue
+        copies.append(file)
         if file.key != key and file.size >= offset > 0:
             file.seek(offset)
             if zlib.crc32(file.tail) == check:
-                return file
-        os.close(file.fd)
-    return None
+                return copies
+            file.seek(0)
+    close(copies)
+    return []
+
+
+def count_backups(path: str, since_ns: int) -> int:
+    """Return the number of backups that were written after a time."""
+    count = 0
+    for name in _backup_names(path):
+        try:
+            count += Path(name).stat().st_mtime_ns > since_ns
+        except OSError:  # there is no such backup
+            continue
+    return count
 
 
 def is_present(path: str, position: Position) -> bool:
