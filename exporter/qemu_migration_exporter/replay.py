@@ -31,6 +31,7 @@ from qemu_migration_exporter.sources.errors import DamagedError, SourceError
 from qemu_migration_exporter.sources.naming import deduplicate, vm_name
 from qemu_migration_exporter.sources.procfs import read_guest
 from qemu_migration_exporter.sources.recording import Recording
+from qemu_migration_exporter.sources.rotated_recording import RotatedRecording, group_by_log, with_backups
 from qemu_migration_exporter.tracing.export.endpoint import OtlpError
 from qemu_migration_exporter.tracing.export.outcomes import SpanOutcome
 
@@ -52,6 +53,7 @@ class Options:
     start_ns: int | None = None
     speed: float | None = None
     strict: bool = False
+    backups: bool = True
     config: Config = field(default_factory=Config)
 
 
@@ -86,8 +88,9 @@ class Replay:
             except OSError as error:
                 _complain(f"{error.filename or options.listen_address}: {error.strerror or error}")
                 return 1
-            for name in options.files:
-                self._replay(name)
+            for names in group_by_log(options.files):
+                alone = len(names) == 1 and options.backups
+                self._replay(with_backups(names[0], self._begins_in_the_middle) if alone else names)
             if self._sinks.spans is not None:
                 self._sinks.spans.close()
             self._done = True
@@ -108,10 +111,11 @@ class Replay:
         """Return no problems of streams: a recording that was read to its end is none."""
         return {}
 
-    def _replay(self, name: str) -> None:
-        options = self._options
+    def _replay(self, names: Sequence[str]) -> None:
+        """Replay the files of one log, oldest first."""
+        options, name = self._options, names[-1]
         try:
-            recording = Recording(name)
+            recording = RotatedRecording(names)
         except SourceError as error:
             self._problem(str(error))
             return
@@ -148,6 +152,28 @@ class Replay:
         self._apply_end(stream.close())
         for message in _remarks(stream):
             _complain(f"{stream.name}: {message}")
+
+    def _begins_in_the_middle(self, name: str) -> bool:
+        """Return whether the first migration of a file began before it."""
+        if not Path(name).is_file():
+            return False
+        stream = Stream(name, vm="", format_name=self._options.format_name, parser=self._parser_options())
+        try:
+            recording = Recording(name)
+        except SourceError:  # reported when it is replayed
+            return False
+        try:
+            for chunk in recording.chunks():
+                changes = stream.feed(chunk)
+                ended = next((change.migration for change in changes if isinstance(change, MigrationEnded)), None)
+                first = ended or next(iter(stream.running()), None)
+                if first is not None:
+                    return first.partial and first.setup_ns is None
+        except SourceError:  # reported when it is replayed
+            return False
+        finally:
+            recording.close()
+        return False
 
     def _parser_options(self) -> ParserOptions:
         config = self._options.config

@@ -13,7 +13,12 @@ from qemu_migration_exporter.present.reports import REPORTS
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's flags and arguments."""
     add = parser.add_argument
-    add("files", nargs="+", metavar="FILE", help="a recording, plain or .gz; - for standard input")
+    add(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="a recording, plain or .gz; - for standard input; rotated files are one",
+    )
     add("--report", choices=REPORTS, default="text", help="format of the report (default: %(default)s)")
     add("--metrics.out", dest="metrics_out", metavar="FILE", help="write the metrics in Prometheus text format")
     add("--spans.out", dest="spans_out", metavar="FILE", help="write the spans as OTLP JSON, one request a line")
@@ -41,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--speed", type=positive, metavar="N", help="replay N times as fast as recorded (default: as fast as it goes)")
     add("--config.file", dest="config_file", metavar="FILE", help="a configuration file, see config/exporter.yml")
+    add(
+        "--no-backups",
+        dest="backups",
+        action="store_false",
+        help="read VM.log alone, also if it begins in the middle of a migration (default: with VM.log.0, .1 and so on)",
+    )
     add("--qemu", metavar="BINARY", help="the QEMU that SystemTap traced, to name marks printed by their address")
     add("--strict", action="store_true", help="exit with 1 if a line was malformed or surprising")
 
@@ -62,6 +73,7 @@ def execute(arguments: argparse.Namespace) -> int:
         start_ns=arguments.start_ns,
         speed=arguments.speed,
         strict=arguments.strict,
+        backups=arguments.backups,
         config=schema.with_endpoint(read, arguments.otlp_endpoint).model_copy(
             update={"qemu": arguments.qemu or read.qemu}
         ),
