@@ -13,8 +13,8 @@ from typing import Any
 from qemu_migration_exporter.core.changes import Change, MigrationEnded, Resumed, StallCleared, Stalled, Started
 from qemu_migration_exporter.core.model import Identity, Kind, Migration, Result, Stall
 from qemu_migration_exporter.present.advice import advice_for
-from qemu_migration_exporter.present.sentences import headline_text
 from qemu_migration_exporter.present.view_builder import migration_view
+from qemu_migration_exporter.present.wording.sentences import headline_text
 
 logger = logging.getLogger(__name__)
 

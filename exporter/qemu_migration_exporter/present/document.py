@@ -14,8 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from qemu_migration_exporter.present.advice import Advice
-from qemu_migration_exporter.present.sentences import headline_text
 from qemu_migration_exporter.present.view import MigrationView, Report, StreamView
+from qemu_migration_exporter.present.wording.sentences import headline_text
 
 Document = Mapping[str, Any]
 

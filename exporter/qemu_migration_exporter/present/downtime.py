@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from qemu_migration_exporter.core.model import DowntimePartName, Side
-from qemu_migration_exporter.present.styled import literal
 from qemu_migration_exporter.present.units import UNKNOWN, duration
 from qemu_migration_exporter.present.view import DowntimePartView, MigrationView
+from qemu_migration_exporter.present.wording.styled import literal
 
 _MAX_DEVICES: Final = 5
 _MAX_DEVICE_CELLS: Final = 36

@@ -1,4 +1,7 @@
-"""Numbers as a person reads them: binary units for bytes, seconds or milliseconds, and a dash for what is not known."""
+"""Quantities as text: binary units for bytes, three digits for durations, and a dash for unknown values.
+
+The core counts nanoseconds; `seconds_of` and `moment_of` turn them into the seconds and dates of the views.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,15 @@ TIB: Final = 1 << 40
 
 _MAX_DECIMALS: Final = 3
 
-#: 9999-12-31T23:59:59.999999Z, the last moment that RFC 3339 can write.
+#: 9999-12-31T23:59:59.999999Z, the last moment of RFC 3339.
 _MAX_NS: Final = 253_402_300_799_999_999_999
 
-#: Below these, one decimal would read as none at all.
+#: Smaller values would be rounded to 0.
 _LEAST_CELL: Final = 0.05
 _LEAST_MS: Final = 0.05
 _LEAST_PERCENT: Final = 0.5
 
-#: From here on a duration is written without a decimal, in seconds, in minutes, in hours.
+#: Durations from which on there is no decimal, and the unit is seconds, minutes, hours.
 _WHOLE_MS: Final = 10
 _SECOND_MS: Final = 1_000
 _MINUTES_S: Final = 120
@@ -30,7 +33,7 @@ _HOURS_MIN: Final = 120
 
 
 def size(count: float | None, decimals: int = 1) -> str:
-    """Write bytes in MiB, in a smaller or larger unit only where MiB would be hard to read."""
+    """Return bytes in MiB, or in another unit if MiB would be hard to read."""
     if count is None:
         return UNKNOWN
     if count >= 10 * TIB:
@@ -43,7 +46,7 @@ def size(count: float | None, decimals: int = 1) -> str:
 
 
 def sizes_apart(left: int, right: int) -> tuple[str, str]:
-    """Write two sizes with as many decimals as it takes to tell them apart."""
+    """Return two sizes with enough decimals to differ."""
     for decimals in range(1, _MAX_DECIMALS + 1):
         texts = size(left, decimals), size(right, decimals)
         if left == right or texts[0] != texts[1]:
@@ -52,12 +55,12 @@ def sizes_apart(left: int, right: int) -> tuple[str, str]:
 
 
 def rate(bytes_per_second: float | None) -> str:
-    """Write a bandwidth."""
+    """Return a bandwidth."""
     return UNKNOWN if bytes_per_second is None else f"{size(bytes_per_second)}/s"
 
 
 def cell(count: float | None, unit: int) -> str:
-    """Write bytes as a table's cell, in the unit its caption names."""
+    """Return bytes for a table's cell, in the unit of its caption."""
     if count is None:
         return UNKNOWN
     scaled = count / unit
@@ -65,7 +68,7 @@ def cell(count: float | None, unit: int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Write a duration to about three digits."""
+    """Return a duration with about three digits."""
     if seconds is None:
         return UNKNOWN
     if seconds == 0:
@@ -86,7 +89,7 @@ def duration(seconds: float | None) -> str:
 
 
 def duration_cell(seconds: float | None) -> str:
-    """Write a duration as a table's cell, short where it has two units."""
+    """Return a duration for a table's cell, short if it has two units."""
     text = duration(seconds)
     if " min" in text:  # 2 min 5 s, 1 h 4 min
         return text.replace(" h", "h").replace(" min", "m").replace(" s", "s")
@@ -95,7 +98,7 @@ def duration_cell(seconds: float | None) -> str:
 
 
 def limit(seconds: float | None, beside: float | None = None) -> str:
-    """Write a limit as it was set, in the unit of the duration it stands beside."""
+    """Return a limit in the unit of the duration beside it."""
     if seconds is None:
         return UNKNOWN
     if seconds < 1 and (beside is None or not duration(beside).endswith((" s", "min"))):
@@ -104,7 +107,7 @@ def limit(seconds: float | None, beside: float | None = None) -> str:
 
 
 def share(part: float, whole: float | None) -> str:
-    """Write a part in per cent of the whole."""
+    """Return a part in per cent of the whole."""
     if not whole:
         return UNKNOWN
     percent = 100 * part / whole
@@ -112,17 +115,17 @@ def share(part: float, whole: float | None) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Write a count and its noun."""
+    """Return a count and its noun."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def seconds_of(nanoseconds: int | None) -> float | None:
-    """Turn the core's nanoseconds into seconds."""
+    """Return the core's nanoseconds as seconds."""
     return None if nanoseconds is None else nanoseconds / 1e9
 
 
 def moment_of(at_ns: int) -> datetime:
-    """Return nanoseconds since 1970 as a date; a stream may claim any time, also one that no calendar has."""
+    """Return nanoseconds since 1970 as a date; impossible times of a stream are clamped."""
     seconds, rest_ns = divmod(min(max(at_ns, 0), _MAX_NS), 1_000_000_000)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ns // 1_000)
 

@@ -10,8 +10,8 @@ import html5lib
 import pytest
 from qemu_migration_exporter.core.model import DowntimePartName, PauseCause
 from qemu_migration_exporter.present.html.report import html_report, migration_page
-from qemu_migration_exporter.present.sentences import headline_text, notes
 from qemu_migration_exporter.present.view import DowntimePartView, MigrationView, PauseView, Report
+from qemu_migration_exporter.present.wording.sentences import headline_text, notes
 
 from tests.support.recordings import RECORDINGS
 from tests.support.web_helpers import migration, view

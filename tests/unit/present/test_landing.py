@@ -14,8 +14,8 @@ import pytest
 from qemu_migration_exporter.core.model import ClockKind, Kind, PhaseName, Result, Side, StallReason
 from qemu_migration_exporter.present.html.card import card
 from qemu_migration_exporter.present.html.chart import CARD, FULL, pending_chart, share_of
-from qemu_migration_exporter.present.states import ago
 from qemu_migration_exporter.present.view import MigrationView, Page, PhaseView, RoundView, StreamView
+from qemu_migration_exporter.present.wording.states import ago
 
 from tests.support.recordings import START_NS
 from tests.support.web_helpers import get, migration, serving, view

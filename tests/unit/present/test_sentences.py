@@ -15,7 +15,6 @@ from qemu_migration_exporter.core.model import (
     StallReason,
 )
 from qemu_migration_exporter.present.downtime import downtime_rows, part_time
-from qemu_migration_exporter.present.sentences import headline_text, notes
 from qemu_migration_exporter.present.view import (
     DowntimePartView,
     MigrationView,
@@ -23,6 +22,7 @@ from qemu_migration_exporter.present.view import (
     PhaseView,
     WaitView,
 )
+from qemu_migration_exporter.present.wording.sentences import headline_text, notes
 
 from tests.support.web_helpers import migration, view
 

@@ -20,7 +20,6 @@ from qemu_migration_exporter.core.model import (
     StallReason,
 )
 from qemu_migration_exporter.core.tracking.stream import Stream
-from qemu_migration_exporter.present.styled import literal
 from qemu_migration_exporter.present.text.layout import command
 from qemu_migration_exporter.present.text.report import print_report
 from qemu_migration_exporter.present.units import (
@@ -36,6 +35,7 @@ from qemu_migration_exporter.present.units import (
 )
 from qemu_migration_exporter.present.view import Report, StreamView
 from qemu_migration_exporter.present.view_builder import migration_view, stream_view
+from qemu_migration_exporter.present.wording.styled import literal
 from rich.cells import cell_len
 from rich.console import Console
 

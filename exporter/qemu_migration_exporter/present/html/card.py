@@ -9,11 +9,11 @@ from typing import Final
 from qemu_migration_exporter.config.addresses import trace_url
 from qemu_migration_exporter.core.model import Mode, PhaseName, Result, Side
 from qemu_migration_exporter.present.html.chart import CARD, PendingChart, Share, pending_chart, rounds_count, share_of
-from qemu_migration_exporter.present.sentences import KIND_WORDS, PHASE_WORDS, headline_text, notes
-from qemu_migration_exporter.present.states import ago, state_of
-from qemu_migration_exporter.present.styled import literal
 from qemu_migration_exporter.present.units import duration, limit, rate, size
 from qemu_migration_exporter.present.view import MigrationView
+from qemu_migration_exporter.present.wording.sentences import KIND_WORDS, PHASE_WORDS, headline_text, notes
+from qemu_migration_exporter.present.wording.states import ago, state_of
+from qemu_migration_exporter.present.wording.styled import literal
 
 MAX_NAME: Final = 64
 

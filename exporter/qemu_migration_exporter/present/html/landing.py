@@ -10,10 +10,10 @@ from typing import Final
 from qemu_migration_exporter import __version__
 from qemu_migration_exporter.present.html.card import MAX_NAME, Card, card
 from qemu_migration_exporter.present.html.environment import ENVIRONMENT
-from qemu_migration_exporter.present.states import ago, state_of
-from qemu_migration_exporter.present.styled import literal
 from qemu_migration_exporter.present.units import plural
 from qemu_migration_exporter.present.view import MigrationView, Page, StreamView
+from qemu_migration_exporter.present.wording.states import ago, state_of
+from qemu_migration_exporter.present.wording.styled import literal
 
 REFRESH_SECONDS: Final = 5
 

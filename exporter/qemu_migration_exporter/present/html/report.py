@@ -16,11 +16,11 @@ from qemu_migration_exporter.present.html.chart import FULL, PendingChart, pendi
 from qemu_migration_exporter.present.html.environment import ENVIRONMENT
 from qemu_migration_exporter.present.html.landing import REFRESH_SECONDS
 from qemu_migration_exporter.present.rounds import best_round, byte_unit, shown_rounds
-from qemu_migration_exporter.present.sentences import headline_text, notes, stream_text
-from qemu_migration_exporter.present.states import state_of
-from qemu_migration_exporter.present.styled import literal
 from qemu_migration_exporter.present.units import UNKNOWN, cell, duration, share
 from qemu_migration_exporter.present.view import MigrationView, PhaseView, Report, RoundView
+from qemu_migration_exporter.present.wording.sentences import headline_text, notes, stream_text
+from qemu_migration_exporter.present.wording.states import state_of
+from qemu_migration_exporter.present.wording.styled import literal
 
 #: More rounds than this are not all listed; the chart has them.
 _MAX_ROUNDS: Final = 200

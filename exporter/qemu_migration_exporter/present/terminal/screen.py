@@ -22,9 +22,6 @@ from rich.text import Text
 
 from qemu_migration_exporter.core.model import PhaseName
 from qemu_migration_exporter.present.rounds import boundaries, sparkline
-from qemu_migration_exporter.present.sentences import KIND_WORDS, PHASE_WORDS, headline, notes
-from qemu_migration_exporter.present.states import ago, state_of
-from qemu_migration_exporter.present.styled import Part, literal
 from qemu_migration_exporter.present.text.layout import (
     ACCENT,
     BOLD,
@@ -37,6 +34,9 @@ from qemu_migration_exporter.present.text.layout import (
 from qemu_migration_exporter.present.text.report import migration_lines
 from qemu_migration_exporter.present.units import duration, duration_cell, size
 from qemu_migration_exporter.present.view import MigrationView
+from qemu_migration_exporter.present.wording.sentences import KIND_WORDS, PHASE_WORDS, headline, notes
+from qemu_migration_exporter.present.wording.states import ago, state_of
+from qemu_migration_exporter.present.wording.styled import Part, literal
 
 _TONES: Final = {"good": "green", "bad": "bold red", "busy": "cyan", "plain": ""}
 _KEYS: Final = "↑↓ select   enter full report   q quit"

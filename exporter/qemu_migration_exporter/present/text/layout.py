@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from qemu_migration_exporter.present.styled import Part, Role, literal
+from qemu_migration_exporter.present.wording.styled import Part, Role, literal
 
 BOLD: Final = "bold"
 DIM: Final = "dim"

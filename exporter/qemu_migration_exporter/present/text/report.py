@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.text import Text
 
 from qemu_migration_exporter.core.model import ClockKind
-from qemu_migration_exporter.present.sentences import headline, notes, stream_parts
-from qemu_migration_exporter.present.styled import Role
 from qemu_migration_exporter.present.text.advice import advice_lines
 from qemu_migration_exporter.present.text.layout import DIM, MAX_WIDTH, paragraph
 from qemu_migration_exporter.present.text.tables import downtime_table, rounds_table
 from qemu_migration_exporter.present.text.waterfall import waterfall
 from qemu_migration_exporter.present.view import MigrationView, Report
+from qemu_migration_exporter.present.wording.sentences import headline, notes, stream_parts
+from qemu_migration_exporter.present.wording.styled import Role
 
 
 def print_report(report: Report, console: Console) -> None:

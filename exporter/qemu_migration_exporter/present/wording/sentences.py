@@ -10,11 +10,19 @@ from __future__ import annotations
 from typing import Final
 
 from qemu_migration_exporter.core.model import ClockKind, Kind, Mode, PhaseName, Result, Side
-from qemu_migration_exporter.present.stall_sentences import evidence, past_stalls, waiting
-from qemu_migration_exporter.present.standstill import standstill, standstill_note
-from qemu_migration_exporter.present.styled import MAX_ERROR_CELLS, MAX_NAME_CELLS, Part, Role, joined, literal, plain
 from qemu_migration_exporter.present.units import duration, limit, plural, rate, size, sizes_apart
 from qemu_migration_exporter.present.view import MigrationView, StreamView
+from qemu_migration_exporter.present.wording.stalls import evidence, past_stalls, waiting
+from qemu_migration_exporter.present.wording.standstill import standstill, standstill_note
+from qemu_migration_exporter.present.wording.styled import (
+    MAX_ERROR_CELLS,
+    MAX_NAME_CELLS,
+    Part,
+    Role,
+    joined,
+    literal,
+    plain,
+)
 
 PHASE_WORDS: Final = {
     PhaseName.SETUP: "setup",

@@ -11,9 +11,9 @@ from typing import Final
 
 from qemu_migration_exporter.core.model import Kind, PauseCause, Result, Side
 from qemu_migration_exporter.present.downtime import longest_part
-from qemu_migration_exporter.present.styled import Part, Role
 from qemu_migration_exporter.present.units import duration, limit
 from qemu_migration_exporter.present.view import MigrationView
+from qemu_migration_exporter.present.wording.styled import Part, Role
 
 #: Blackout and downtime are measured by different marks: a smaller difference is no pause.
 _SAME_SECONDS: Final = 0.005

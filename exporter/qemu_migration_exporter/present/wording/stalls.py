@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from qemu_migration_exporter.core.model import PauseCause, StallReason
-from qemu_migration_exporter.present.styled import Part, Role
 from qemu_migration_exporter.present.units import duration, limit, rate, size
 from qemu_migration_exporter.present.view import MigrationView, StallView
+from qemu_migration_exporter.present.wording.styled import Part, Role
 
 #: A later bandwidth or limit is worth a word if it is this many times the earlier one.
 _ROSE: Final = 1.5
