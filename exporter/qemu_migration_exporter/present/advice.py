@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from qemu_migration_exporter.core.model import Capabilities, Identity, Kind, Stall, StallReason, Verdict
+from qemu_migration_exporter.core.model import Capabilities, Identity, Kind, Mode, Stall, StallReason, Verdict
 from qemu_migration_exporter.core.qmp_parameters import MAX_LIMIT_MS
 from qemu_migration_exporter.core.stalls.reasons import ROUND_REASONS
 
@@ -61,22 +61,34 @@ def advise(
     required_downtime_seconds: float | None,
     required_bandwidth_bytes_per_second: float | None,
     capabilities: Capabilities,
-    bandwidth_bytes_per_second: float | None = None,
+    pending_bytes: int | None = None,
     kind: Kind = Kind.LIVE,
+    mode: Mode | None = None,
 ) -> tuple[Advice, ...]:
-    """Return the commands that would end a stall of this reason, the cheapest for the guest first."""
+    """Return the commands that would end a stall of this reason, the cheapest for the guest first.
+
+    Args:
+        vm: The guest's name.
+        reason: The stall's reason.
+        required_downtime_seconds: As in `core.model.Verdict`.
+        required_bandwidth_bytes_per_second: As there.
+        capabilities: As there.
+        pending_bytes: The least that was pending at a boundary.
+        kind: Another job than a live migration can only be given up.
+        mode: In post-copy, the guest would be lost; None if it is not known, where only safe commands are returned.
+    """
     word = _quoted(vm)
     if kind is not Kind.LIVE:  # libvirt refuses to change the parameters of such a job, and a migration is no cure
         return (_give_up(word, "gives up; the guest goes on here"),)
     if reason is StallReason.DEVICE_STATE:
-        return tuple(_device_state(word, required_downtime_seconds, bandwidth_bytes_per_second))
+        return tuple(_device_state(word, required_downtime_seconds, pending_bytes))
     if reason in ROUND_REASONS:
         bandwidth = required_bandwidth_bytes_per_second if reason is StallReason.BANDWIDTH_CAP else None
         return tuple(_let_it_end(word, bandwidth, required_downtime_seconds, capabilities))
-    return tuple(_end_the_wait(word, reason))
+    return tuple(_end_the_wait(word, reason, mode))
 
 
-def advice_for(identity: Identity, evidence: Stall | Verdict) -> tuple[Advice, ...]:
+def advice_for(identity: Identity, evidence: Stall | Verdict, mode: Mode | None = None) -> tuple[Advice, ...]:
     """Return the commands for a stall, or for the reason that a verdict gives; none without a reason."""
     if evidence.reason is None:
         return ()
@@ -86,18 +98,27 @@ def advice_for(identity: Identity, evidence: Stall | Verdict) -> tuple[Advice, .
         required_downtime_seconds=evidence.required_downtime_seconds,
         required_bandwidth_bytes_per_second=evidence.required_bandwidth_bytes_per_second,
         capabilities=evidence.capabilities,
-        bandwidth_bytes_per_second=evidence.bandwidth_bytes_per_second,
+        pending_bytes=evidence.best_pending_bytes,
         kind=identity.kind,
+        mode=mode,
     )
 
 
-def _end_the_wait(vm: str, reason: StallReason) -> Iterator[Advice]:
+def _end_the_wait(vm: str, reason: StallReason, mode: Mode | None) -> Iterator[Advice]:
     match reason:
         case StallReason.POSTCOPY_PAUSED:
             yield _advice(
                 f"virsh migrate --live --postcopy --postcopy-resume {vm} DESTINATION_URI",
                 "connects again, once the network is back; to give up now would lose the guest",
                 _command("migrate", uri="DESTINATION_URI", resume=True),
+            )
+        case StallReason.NO_THROUGHPUT if mode is None:
+            return
+        case _ if mode is Mode.POSTCOPY:  # the guest's memory is on both hosts: to give up would lose it
+            yield _advice(
+                f"virsh domjobabort --postcopy {vm}",
+                "pauses post-copy, to connect again over a working network; the guest waits for its memory meanwhile",
+                _command("migrate-pause"),
             )
         case StallReason.BLOCKED_PRE_SWITCHOVER:
             yield _advice(
@@ -141,16 +162,29 @@ def _let_it_end(
         yield from _raise_limit(vm, limit_ms)
 
 
-def _device_state(vm: str, downtime_seconds: float | None, bandwidth: float | None) -> Iterator[Advice]:
-    """Advise for device state, which rounds do not shrink: limit and bandwidth estimate have to fit it together."""
-    yield from _raise_limit(vm, _limit_ms(downtime_seconds))
-    if bandwidth:
-        qmp = _command("migrate-set-parameters", avail_switchover_bandwidth=int(bandwidth))
-        yield _advice(
-            f"virsh qemu-monitor-command {vm} {shlex.quote(qmp)}",
-            f"needed too: QEMU counts on {math.floor(bandwidth / _MIB)} MiB/s, as were seen, not on its own estimate",
-            qmp,
-        )
+def _device_state(vm: str, downtime_seconds: float | None, pending: int | None) -> Iterator[Advice]:
+    """Advise for device state, which rounds do not shrink.
+
+    QEMU estimates the bandwidth of the switchover from the little memory that the rounds send, so a limit alone would
+    not be enough: the bandwidth that the required downtime is reckoned with is given beside it.
+    """
+    limit_ms = _limit_ms(downtime_seconds)
+    if not downtime_seconds or not pending or limit_ms > MAX_LIMIT_MS:
+        return
+    bandwidth = int(pending / downtime_seconds)
+    qmp = _command("migrate-set-parameters", downtime_limit=limit_ms, avail_switchover_bandwidth=bandwidth)
+    yield _advice(
+        f"virsh qemu-monitor-command {vm} {shlex.quote(qmp)}",
+        f"{_standstill(limit_ms)}; QEMU counts on the {bandwidth // _MIB} MiB/s that were seen, not on its estimate",
+        qmp,
+    )
+
+
+def _standstill(limit_ms: int) -> str:
+    price = f"the guest stands still for up to {limit_ms / 1_000:g} s"
+    if limit_ms > _LONG_STANDSTILL_MS:
+        return f"WARNING: {price}, which breaks connections and cluster heartbeats"
+    return price
 
 
 def _limit_ms(downtime_seconds: float | None) -> int:
@@ -160,12 +194,9 @@ def _limit_ms(downtime_seconds: float | None) -> int:
 def _raise_limit(vm: str, limit_ms: int) -> Iterator[Advice]:
     if not 0 < limit_ms <= MAX_LIMIT_MS:
         return
-    price = f"the guest stands still for up to {limit_ms / 1_000:g} s"
-    if limit_ms > _LONG_STANDSTILL_MS:
-        price = f"WARNING: {price}, which breaks connections and cluster heartbeats"
     yield _advice(
         f"virsh migrate-setmaxdowntime {vm} {limit_ms}",
-        price,
+        _standstill(limit_ms),
         _command("migrate-set-parameters", downtime_limit=limit_ms),
     )
 

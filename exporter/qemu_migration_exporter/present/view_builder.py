@@ -187,7 +187,7 @@ def _wait(wait: OpenWait | None, start_ns: int) -> WaitView | None:
 
 def _verdict(migration: Migration, *, running: bool) -> VerdictView:
     verdict, identity = migration.progress.verdict, migration.identity
-    advice = advice_for(identity, verdict)
+    advice = advice_for(identity, verdict, migration.progress.mode)
     is_over = migration.outcome_ns is not None and not running
     # A wait that is over needs no command: giving up would have ended it too.
     past_advice = advice if is_over and verdict.reason in ROUND_REASONS else ()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from qemu_migration_exporter.core.model import Capabilities, StallReason
+from qemu_migration_exporter.core.model import Capabilities, Kind, Mode, StallReason
 from qemu_migration_exporter.present.advice import advise
 
 MIB = 1 << 20
@@ -56,7 +56,22 @@ def advised(reason: StallReason, vm: str = "web-42", /, **evidence: object) -> l
             {"required_bandwidth_bytes_per_second": None, "required_downtime_seconds": 0.0},
             [],
         ),
-        (StallReason.NO_THROUGHPUT, {}, ["virsh domjobabort web-42"]),
+        (StallReason.NO_THROUGHPUT, {"mode": Mode.PRECOPY}, ["virsh domjobabort web-42"]),
+        (StallReason.NO_THROUGHPUT, {"mode": Mode.POSTCOPY}, ["virsh domjobabort --postcopy web-42"]),
+        (StallReason.NO_THROUGHPUT, {"mode": None}, []),
+        (StallReason.NO_THROUGHPUT, {"kind": Kind.DUMP}, ["virsh domjobabort web-42"]),
+        (
+            StallReason.DEVICE_STATE,
+            {"required_downtime_seconds": 10.0, "pending_bytes": 6_400 * MIB},
+            [
+                (
+                    "virsh qemu-monitor-command web-42 "
+                    """'{"execute":"migrate-set-parameters", """
+                    """"arguments":{"downtime-limit":11000, "avail-switchover-bandwidth":671088640}}'"""
+                )
+            ],
+        ),
+        (StallReason.DEVICE_STATE, {}, []),
         (StallReason.BLOCKED_SETUP, {}, ["virsh domjobabort web-42"]),
         (StallReason.BLOCKED_WAIT_UNPLUG, {}, ["virsh domjobabort web-42"]),
         (StallReason.BLOCKED_PRE_SWITCHOVER, {}, ["virsh domjobinfo web-42", "virsh domjobabort web-42"]),
@@ -102,4 +117,4 @@ def test_name_is_one_word_of_a_shell(vm: str) -> None:
 
 def test_name_like_an_option_is_none() -> None:
     """It is given as the value of one."""
-    assert advised(StallReason.NO_THROUGHPUT, "--help") == ["virsh domjobabort --domain --help"]
+    assert advised(StallReason.BLOCKED_SETUP, "--help") == ["virsh domjobabort --domain --help"]

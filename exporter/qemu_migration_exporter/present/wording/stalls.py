@@ -69,15 +69,16 @@ def evidence(stall: StallView, view: MigrationView) -> list[Part]:
     words = _WAITS.get(stall.reason)
     if words is not None:
         return [f"{words.lasting} for {_long(view.elapsed_seconds - stall.since_seconds)}; {words.ends}"]
-    kind = " of device state, not memory," if stall.reason is StallReason.DEVICE_STATE else ""
+    is_device = stall.reason is StallReason.DEVICE_STATE
+    kind = ", device state and not memory" if is_device else ""
     rounds = _rounds(stall, view, view.elapsed_seconds)
-    parts: list[Part] = [f"{rounds} began with {size(stall.best_pending_bytes)} or more{kind} pending"]
+    parts: list[Part] = [f"{rounds} began with {size(stall.best_pending_bytes)} or more pending{kind}"]
     needed, against = view.verdict.required_downtime_seconds, view.downtime_limit_seconds
     if needed is not None:
         parts += ["; sending that takes ", (f"{duration(needed)} of downtime", Role.KEY)]
         parts += [f" and the limit is {limit(against, needed)}"] if against is not None else []
     dirtied, sent = view.dirty_bytes_per_second, view.bandwidth_bytes_per_second
-    if dirtied is not None and sent is not None:
+    if dirtied is not None and sent is not None and not is_device:
         parts.append(f"; the guest dirties {rate(dirtied)} and {rate(sent)} are sent")
     return parts
 
