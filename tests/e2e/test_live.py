@@ -1,4 +1,4 @@
-"""The whole of it: a real QEMU migrates, the daemon follows its log, a real Prometheus scrapes, a receiver gets spans."""
+"""The daemon with a real QEMU, a real Prometheus and a receiver of spans."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WITH_EXEMPLARS = (
 
 
 def _exemplars(prometheus: Prometheus, name: str) -> set[tuple[str, str]]:
-    """Ask for the spans that a metric's exemplars name."""
+    """Return the spans that a metric's exemplars lead to."""
     found = prometheus.ask("query_exemplars", query=name, start="2026-01-01T00:00:00Z", end="2100-01-01T00:00:00Z")
     return {
         (exemplar["labels"]["trace_id"], exemplar["labels"]["span_id"])
@@ -42,7 +42,7 @@ def _exemplars(prometheus: Prometheus, name: str) -> set[tuple[str, str]]:
 
 
 def _by_id(spans: list[Span]) -> dict[tuple[bytes, bytes], Span]:
-    """Say what each span is, without the markers of interruptions; one that came twice was the same twice."""
+    """Return the content of every span but `exporter.stopped`; a span received twice must be the same twice."""
     told: dict[tuple[bytes, bytes], Span] = {}
     for span in spans:
         if span.name != "exporter.stopped":
@@ -51,8 +51,8 @@ def _by_id(spans: list[Span]) -> dict[tuple[bytes, bytes], Span]:
 
 
 @pytest.mark.timeout(120)
-def test_a_trace_is_alive_while_its_migration_is_stuck_and_goes_on_after_a_restart(tmp_path: Path) -> None:
-    """The receiver has what is finished; stopped, a marker; restarted, the rest: in the end what a replay makes."""
+def test_trace_of_a_stuck_migration_survives_a_restart(tmp_path: Path) -> None:
+    """Finished spans arrive at once, a marker at the stop, the rest after it: in the end the spans of a replay."""
     need("qemu-system-x86_64")
     destination = Qemu("destination", tmp_path, working_set_mib=47, incoming=True)
     source = Qemu("source", tmp_path, working_set_mib=47)
@@ -90,8 +90,8 @@ def test_a_trace_is_alive_while_its_migration_is_stuck_and_goes_on_after_a_resta
 
 
 @pytest.mark.timeout(120)
-def test_a_stuck_migration_is_seen_by_prometheus_and_its_trace_grows(tmp_path: Path) -> None:
-    """While it is stuck its rounds are there; in the end the numbers are QEMU's."""
+def test_prometheus_sees_a_stuck_migration(tmp_path: Path) -> None:
+    """Its trace grows while it is stuck; in the end the numbers are QEMU's."""
     need("qemu-system-x86_64", "prometheus")
     destination = Qemu("destination", tmp_path, working_set_mib=47, incoming=True)
     source = Qemu("source", tmp_path, working_set_mib=47)

@@ -1,4 +1,4 @@
-"""A collector of another make between this program and the receiver: stopped, started, spoken to over HTTP and gRPC."""
+"""Span delivery through a collector of another vendor, over HTTP and gRPC, with outages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.rotel import Rotel
 
 
 def _attempts(number: int) -> bytes:
-    """Make a log of so many migrations, two seconds apart, the last one just now."""
+    """Return a log of this many migrations, two seconds apart, the last one just now."""
     recording = as_of_now((DATA / "qemu-7.2-log-idle.log").read_bytes())
 
     def shifted(seconds: int) -> bytes:
@@ -35,16 +35,16 @@ def _attempts(number: int) -> bytes:
 
 
 def _by_id(spans: list[Span]) -> dict[tuple[bytes, bytes], bytes]:
-    """Say what each span is; one that came twice was the same twice."""
-    told: dict[tuple[bytes, bytes], bytes] = {}
-    for each in spans:
-        content = each.SerializeToString(deterministic=True)
-        assert told.setdefault((each.trace_id, each.span_id), content) == content
-    return told
+    """Return the content of every span; a span that was received twice must be the same twice."""
+    found: dict[tuple[bytes, bytes], bytes] = {}
+    for span in spans:
+        content = span.SerializeToString(deterministic=True)
+        assert found.setdefault((span.trace_id, span.span_id), content) == content
+    return found
 
 
 def _replayed(path: Path, *arguments: str) -> dict[tuple[bytes, bytes], bytes]:
-    """Say what spans a replay makes that nothing disturbs."""
+    """Return the spans of a replay without outages."""
     with receiving(Receiver()) as receiver:
         assert main(["replay", str(path), f"--otlp.endpoint={receiver.url}", "--report=none", *arguments]) == 0
         return _by_id(receiver.spans)
@@ -56,7 +56,7 @@ def _count(daemon: Daemon, outcome: SpanOutcome) -> float:
 
 
 def _finished(daemon: Daemon, number: int) -> None:
-    """Wait until so many migrations have ended."""
+    """Wait until this many migrations have ended."""
     daemon.wait_until(
         lambda: (
             daemon.metric("qemu_migrations_finished_total", kind="live", result="completed", side="source") == number
@@ -77,8 +77,8 @@ def _config(directory: Path, **spans: object) -> Path:
 
 
 @pytest.mark.timeout(120)
-def test_a_collector_that_is_stopped_and_started_gets_everything(tmp_path: Path) -> None:
-    """Over a restart of this program too: what it has in the end is what a replay makes."""
+def test_collector_that_restarts_gets_everything(tmp_path: Path) -> None:
+    """This program restarts too; in the end the collector has the spans of a replay."""
     log = tmp_path / "web-42.log"
     attempts = _attempts(6).splitlines(keepends=True)
     third = len(attempts) // 3
@@ -116,14 +116,14 @@ def test_a_collector_that_is_stopped_and_started_gets_everything(tmp_path: Path)
 
 
 @pytest.mark.timeout(120)
-def test_an_outage_beyond_the_spools_bound_is_counted_to_the_span(tmp_path: Path) -> None:
-    """What the collector got and what was counted as dropped are all that was made; the oldest are missing."""
+def test_outage_beyond_the_spool_is_counted_to_the_span(tmp_path: Path) -> None:
+    """Received and dropped spans add up to those that were made."""
     log = tmp_path / "web-42.log"
     log.touch()
     with receiving(Receiver()) as receiver:
         rotel = Rotel(tmp_path, receiver.url)
         arguments = (
-            f"--config.file={_config(tmp_path, spool_max_bytes=1 << 20, queue=8192)}", f"--source={log}",
+            f"--config.file={_config(tmp_path, spool_max_bytes=1 << 20, queue_size=8192)}", f"--source={log}",
             f"--otlp.endpoint={rotel.http_url}",
         )  # fmt: skip
         with running(tmp_path, *arguments, OTEL_EXPORTER_OTLP_TIMEOUT="1") as daemon:
@@ -142,8 +142,8 @@ def test_an_outage_beyond_the_spools_bound_is_counted_to_the_span(tmp_path: Path
             assert exported + _count(daemon, SpanOutcome.SPOOL_FULL) == made
 
 
-def test_grpc_is_spoken_to_a_collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The extra `grpc`, by OpenTelemetry's variable: the same spans."""
+def test_grpc_delivers_the_same_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra `grpc`, selected by OpenTelemetry's variable."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")
     recording = DATA / "qemu-7.2-log-nonconverging.log"
     with receiving(Receiver()) as receiver:

@@ -1,4 +1,4 @@
-"""The installed program as a process: standard input, a scrape, signals, a closed pipe, the pace of time."""
+"""The program as a process: standard input, a scrape, signals, a closed pipe, replay speed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NONCONVERGING = DATA / "qemu-7.2-log-nonconverging.log"
 
 @contextmanager
 def _serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run a replay that serves, and give its URL as soon as it says that it waits."""
+    """Run a replay that serves metrics; yield it with its URL."""
     process = subprocess.Popen(
         [*PROGRAM, "replay", *arguments, "--web.listen-address=127.0.0.1:0"],
         stdout=subprocess.PIPE,
@@ -37,7 +37,7 @@ def _serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.communicate()
 
 
-def test_standard_input_is_a_recording_too() -> None:
+def test_standard_input_is_a_recording() -> None:
     """`zcat … | qemu-migration-exporter replay -`, plain or compressed."""
     for data in (NONCONVERGING.read_bytes(), (DATA / "qemu-10.0-log-nonconverging.log.gz").read_bytes()):
         done = subprocess.run([*PROGRAM, "replay", "-", "--report=json"], input=data, capture_output=True, check=True)
@@ -60,7 +60,7 @@ def test_metrics_are_served_until_interrupted(stop: signal.Signals) -> None:
     assert process.returncode == 0
 
 
-def test_a_reader_that_goes_away_is_no_traceback() -> None:
+def test_closed_pipe_is_no_traceback() -> None:
     """`… | head -1` ends the program quietly."""
     process = subprocess.Popen(
         [*PROGRAM, "replay", *[str(NONCONVERGING)] * 40, "--report=json"],
@@ -78,8 +78,8 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     assert b"Traceback" not in complaints
 
 
-def test_speed_replays_in_the_time_it_took() -> None:
-    """At 20 times the speed, 12.3 s take 0.6 s at least."""
+def test_speed_replays_in_proportional_time() -> None:
+    """At 20 times the speed, 12.3 s take at least 0.6 s."""
     began = time.monotonic()
 
     subprocess.run([*PROGRAM, "replay", str(NONCONVERGING), "--speed=20", "--report=none"], check=True)

@@ -1,4 +1,4 @@
-"""Real migrations of a real QEMU (its log backend), against what QEMU itself answers."""
+"""Real migrations of a real QEMU with its log backend, compared with QEMU's own answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Pair = Callable[[int], tuple[Qemu, Qemu]]
 
 @pytest.fixture(name="pair")
 def _pair(tmp_path: Path) -> Iterator[Pair]:
-    """Make a source with a guest of some working set, and a destination that waits for it."""
+    """Yield a source whose guest has a working set, and a destination that waits for it."""
     if shutil.which("qemu-system-x86_64") is None and not os.environ.get("CI"):
         pytest.skip("qemu-system-x86_64 is not installed")
     running: list[Qemu] = []
@@ -43,17 +43,17 @@ def _report(qemu: Qemu, capsys: pytest.CaptureFixture[str]) -> list[dict[str, An
 
 
 def _agrees(migration: dict[str, Any], truth: dict[str, Any]) -> None:
-    """QEMU cuts to whole ms; live, a thread may be held up between taking a time and printing it."""
+    """Compare with a tolerance: QEMU truncates to ms, and may be delayed between reading a clock and printing."""
     for key, said in (("duration", "total-time"), ("setup", "setup-time"), ("downtime", "downtime")):
         seconds = truth[said] / 1_000
         assert migration[f"{key}_seconds"] == pytest.approx(seconds, abs=max(0.005, 0.02 * seconds)), key
     assert migration["bitmap_syncs"] == truth["ram"]["dirty-sync-count"]
 
 
-def test_a_migration_that_is_stuck_until_its_bandwidth_is_lifted(
+def test_stuck_migration_ends_with_more_bandwidth(
     pair: Pair, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """47 MiB dirtied for ever at 32 MiB/s: rounds that all begin alike, then an end; the destination saw it come in."""
+    """47 MiB are dirtied again and again at 32 MiB/s; all rounds begin alike."""
     source, destination = pair(47)
     source.migrate()
     source.wait_until_synced(4)
@@ -71,8 +71,8 @@ def test_a_migration_that_is_stuck_until_its_bandwidth_is_lifted(
 
 
 @pytest.mark.parametrize("option", ["max-bandwidth", "downtime-limit"])
-def test_what_is_advised_ends_it(pair: Pair, option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A stuck migration's own log says what to set; QEMU is given exactly that, and ends by itself."""
+def test_advice_ends_the_stall(pair: Pair, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """QEMU is given exactly the command from the report of its own log."""
     source, _ = pair(47)
     source.migrate()
 
@@ -99,7 +99,7 @@ def test_what_is_advised_ends_it(pair: Pair, option: str, capsys: pytest.Capture
 
 
 def test_post_copy(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
-    """The guest moves before its memory has; every page the destination asked for is counted."""
+    """Every page that the destination requested is counted."""
     source, destination = pair(47)
     for qemu in (source, destination):
         qemu.command("migrate-set-capabilities", capabilities=[{"capability": "postcopy-ram", "state": True}])
@@ -116,8 +116,8 @@ def test_post_copy(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     _agrees(outgoing, truth)
 
 
-def test_an_attempt_that_is_cancelled_and_another_that_fails(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two attempts in one log, each with its own end, and QEMU's own words for the failure."""
+def test_cancelled_and_failed_attempts(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two attempts in one log, with QEMU's own text for the failure."""
     source, destination = pair(47)
     source.migrate()
     source.wait_until_synced(1)

@@ -1,4 +1,4 @@
-"""The shipped bpftrace probe on a real QEMU that has USDT. Needs root, bpftrace and such a QEMU: `make usdt QEMU=…`."""
+"""Test of the shipped bpftrace probe on a QEMU with USDT: `make usdt QEMU=…`, as root."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MIB = 1 << 20
 
 
 @pytest.mark.timeout(120)
-def test_a_migration_between_two_processes_of_one_host(tmp_path: Path) -> None:
-    """One outgoing and one incoming migration, each with its guest's name and uuid, and QEMU's own totals."""
+def test_migration_between_processes_of_one_host(tmp_path: Path) -> None:
+    """One outgoing and one incoming migration, with the guests' names and uuids and QEMU's totals."""
     binary = os.environ["QEMU"]
     script, capture = tmp_path / "probe.bt", tmp_path / "capture"
     script.write_text(bpftrace_script(Path(binary)))
