@@ -50,9 +50,7 @@ def _agrees(migration: dict[str, Any], truth: dict[str, Any]) -> None:
     assert migration["bitmap_syncs"] == truth["ram"]["dirty-sync-count"]
 
 
-def test_stuck_migration_ends_with_more_bandwidth(
-    pair: Pair, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_stuck_migration_ends_with_more_bandwidth(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     """47 MiB are dirtied again and again at 32 MiB/s; all rounds begin alike."""
     source, destination = pair(47)
     source.migrate()

@@ -391,3 +391,16 @@ def test_failed_batch_is_rejected_by_a_final_answer() -> None:
     with delivering(gate) as processor:
         end_spans(processor, range(1, 11))
         wait_for(lambda: processor.counts()[SpanOutcome.REFUSED] == 10, 20, "it is counted")
+
+
+def test_committed_batch_is_stored_once(tmp_path: Path) -> None:
+    """Though it was being sent when the program stopped."""
+    gate = Gate()
+    with delivering(gate, spool=spool_of(tmp_path)) as processor:
+        end_spans(processor, range(1, 101))
+        gate.asked.acquire(timeout=20)
+        processor.commit()
+        processor.stop(0.05)
+        gate.open()
+
+        assert len(list(tmp_path.glob("spool/*.otlp"))) == 1

@@ -286,7 +286,7 @@ class QueuedSpanProcessor(CountingProcessor):
             self._sending.file = spool.put(self._sending.batch)
         for _ in range(len(self._batches)):
             item = self._batches.popleft()
-            if item.held_until <= held_until:
+            if item.file is None and item.held_until <= held_until:
                 item.file = spool.put(item.batch)
             if item.file is None:
                 self._batches.append(item)
