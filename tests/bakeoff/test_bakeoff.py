@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from statistics import median
 from typing import Final
@@ -11,7 +10,7 @@ import pytest
 
 from tests.bakeoff.peers import PEERS
 from tests.bakeoff.precopy import Guest, Precopy
-from tests.bakeoff.scenarios import Outcome, modelled, outcome, recorded
+from tests.bakeoff.scenarios import Outcome, Part, modelled, outcome, recorded
 from tests.support.paths import ROOT
 
 _DOCUMENT: Final = ROOT / "docs" / "convergence.md"
@@ -27,59 +26,73 @@ pytestmark = pytest.mark.timeout(300)
 CASES: Final = (*recorded(), *modelled())
 
 
+#: A verdict that came with the boundary before a change is reported with the window after it.
+_GRACE_S: Final = 0.5
+
+
 @cache
 def outcomes() -> tuple[Outcome, ...]:
     """Play everything, once for all tests."""
     return tuple(outcome(case) for case in CASES)
 
 
-def said(rule: str, of: Outcome) -> float | None:
-    """Return when a rule would have said that a migration is stalled, in s; None if not before something changed."""
-    at_s = of.ours() if rule == _OURS else PEERS[rule](of.observed)
-    return at_s if at_s is not None and at_s <= of.observed.until_s else None
+def verdict_s(rule: str, of: Outcome) -> float | None:
+    """Return when a rule calls a migration stalled, in s."""
+    return of.ours() if rule == _OURS else PEERS[rule](of.observed)
 
 
-def those(label: str, *, real: bool | None = None) -> list[Outcome]:
-    """Return the cases of a label."""
-    return [each for each in outcomes() if each.case.label == label and real in {None, each.case.is_real}]
+def is_false(rule: str, of: Outcome) -> bool:
+    """Return whether a rule calls a fine migration stalled, or one whose guest has calmed down."""
+    if of.case.label == "calms" and rule == _OURS:
+        return any(at_s > of.observed.until_s + _GRACE_S for at_s in of.all_ours())
+    return of.case.label == "fine" and verdict_s(rule, of) is not None
 
 
-def row(rule: str) -> str:
+def found_s(rule: str, of: Outcome) -> float | None:
+    """Return how long after the first boundary a rule found a stuck migration, in s; None if not before a change."""
+    at_s = verdict_s(rule, of)
+    return None if at_s is None or at_s > of.observed.until_s else at_s - of.first_boundary_s
+
+
+def counted(part: Part, *labels: str) -> list[Outcome]:
+    """Return the cases of a set that count."""
+    return [of for of in outcomes() if of.case.part is part and of.case.label in labels and not of.case.is_starved]
+
+
+def row(rule: str, part: Part) -> str:
     """Write a rule's row."""
-    false = [each for each in those("converges") if said(rule, each) is not None]
-    stuck = those("stuck")
-    found = [(each, at_s) for each in stuck if (at_s := said(rule, each)) is not None]
-    took = _median([at_s - each.first_boundary_s for each, at_s in found])
+    fine, stuck = counted(part, "fine", "calms"), counted(part, "stuck")
+    false = sum(is_false(rule, of) for of in fine)
+    times = [at_s for of in stuck if (at_s := found_s(rule, of)) is not None]
     name = f"**{rule}**" if rule == _OURS else rule
-    return (
-        f"| {name} | {len(false)} of {len(those('converges'))} | {len(stuck) - len(found)} of {len(stuck)} | {took} |"
-    )
+    timing = f"{median(times):.1f} s | {max(times):.0f} s" if times else f"{_NONE} | {_NONE}"
+    return f"| {name} | {len(stuck) - len(times)} of {len(stuck)} | {false} of {len(fine)} | {timing} |"
 
 
 def table() -> str:
-    """Write the table, and below it what everyone says of what cannot be decided."""
-    rules = [_OURS, *PEERS]
-    lines = [
-        "| rule | false alarms | stuck and not found | median time to the verdict |",
-        "|---|---|---|---|",
-        *map(row, rules),
-        "",
-        "| undecided | " + " | ".join(rules) + " |",
-        "|---|" + "---|" * len(rules),
-    ]
-    for each in those("undecided"):
-        times = [said(rule, each) for rule in rules]
-        lines.append(
-            f"| {each.case.what} | " + " | ".join(_NONE if at_s is None else f"{at_s:.0f} s" for at_s in times) + " |"
-        )
+    """Write a table for each set, and one of what cannot be foreseen."""
+    lines = []
+    for part in Part:
+        lines += [
+            f"**{part.capitalize()}**",
+            "",
+            "| rule | missed | false alarms | median time to the verdict | longest |",
+            "|---|---|---|---|---|",
+            *(row(rule, part) for rule in [_OURS, *PEERS]),
+            "",
+        ]
+    lines += ["| ambiguous, not counted | this program | KubeVirt VEP 248 |", "|---|---|---|"]
+    for of in outcomes():
+        if of.case.label == "ambiguous":
+            cells = [
+                _NONE if at_s is None else f"{at_s:.0f} s"
+                for at_s in (of.ours(), PEERS["KubeVirt VEP 248"](of.observed))
+            ]
+            lines.append(f"| {of.case.what} | {cells[0]} | {cells[1]} |")
     return "".join(f"{line}\n" for line in lines)
 
 
-def _median(times: Sequence[float]) -> str:
-    return f"{median(times):.1f} s" if times else _NONE
-
-
-def test_the_table_in_the_documentation_is_what_comes_out(request: pytest.FixtureRequest) -> None:
+def test_document_has_the_table_that_comes_out(request: pytest.FixtureRequest) -> None:
     """Renewed by the flag that renews the golden files."""
     before, _, rest = _DOCUMENT.read_text(encoding="utf-8").partition(_BEGIN)
     after = rest.partition(_END)[2]
@@ -90,42 +103,51 @@ def test_the_table_in_the_documentation_is_what_comes_out(request: pytest.Fixtur
     assert _DOCUMENT.read_text(encoding="utf-8") == renewed
 
 
-@pytest.mark.parametrize("each", [case.name for case in CASES if case.label == "converges"])
-def test_what_converges_is_never_called_stalled(each: str) -> None:
-    """Shrinking, hovering, saw-toothed, throttled, dipping, fast, idle: no false alarm in the whole set."""
-    (of,) = [outcome for outcome in outcomes() if outcome.case.name == each]
-    assert of.ours() is None
+def outcome_named(name: str) -> Outcome:
+    """Return the result of one case."""
+    (of,) = [of for of in outcomes() if of.case.name == name]
+    return of
 
 
-@pytest.mark.parametrize("each", [case.name for case in CASES if case.label == "stuck"])
-def test_what_is_stuck_is_found(each: str) -> None:
-    """Before somebody changed anything."""
-    (of,) = [outcome for outcome in outcomes() if outcome.case.name == each]
-    assert said(_OURS, of) is not None
+@pytest.mark.parametrize(
+    "name", [case.name for case in CASES if case.label in {"fine", "calms"} and not case.is_starved]
+)
+def test_converging_migration_is_not_called_stalled(name: str) -> None:
+    assert not is_false(_OURS, outcome_named(name))
 
 
-@pytest.mark.parametrize("real", [True, None])
-def test_the_verdict_comes_within_ten_seconds_of_the_first_boundary(*, real: bool | None) -> None:
-    """In the median, over the recordings and over everything; VEP 248 needs 40 s."""
+@pytest.mark.parametrize("name", [case.name for case in CASES if case.label == "stuck"])
+def test_stuck_migration_is_found_before_the_change(name: str) -> None:
+    assert found_s(_OURS, outcome_named(name)) is not None
+
+
+@pytest.mark.parametrize("part", [Part.REPORTING, Part.CHOOSING, Part.MODEL])
+def test_verdict_of_the_median_comes_early(part: Part) -> None:
+    """VEP 248 needs 40 s. Auto-converge, whose steps are waited for, and large guests are not in the reporting half."""
     ours, theirs = (
-        median(
-            at_s - each.first_boundary_s for each in those("stuck", real=real) if (at_s := said(rule, each)) is not None
-        )
+        median(at_s for of in counted(part, "stuck") if (at_s := found_s(rule, of)) is not None)
         for rule in (_OURS, "KubeVirt VEP 248")
     )
-    assert ours <= 10
+    assert ours <= (5.1 if part is Part.REPORTING else 8)
     assert theirs >= 40
 
 
-def test_an_eta_is_kept_nine_times_of_ten() -> None:
-    """What was promised of the migrations that converged, guests that changed their mind on the way included."""
-    kept = [
-        low - 0.3 <= each.duration_s - at_s <= high + 0.3
-        for each in those("converges")
-        for at_s, low, high in each.etas
-    ]
-    assert len(kept) > 1_000
-    assert sum(kept) / len(kept) > 0.85
+def test_latest_verdict_takes_20_s_or_three_rounds() -> None:
+    """Measured in the rounds after the first boundary."""
+    for of in counted(Part.REPORTING, "stuck"):
+        at_s, boundaries = found_s(_OURS, of), of.observed.boundaries
+        assert at_s is not None
+        three_rounds = boundaries[min(3, len(boundaries) - 1)].at_s - of.first_boundary_s
+        assert at_s <= max(20, three_rounds + _GRACE_S), of.case.name
+
+
+def test_eta_is_given_and_kept() -> None:
+    """Of all moments after the third boundary; saw-teeth, dips and hovering guests are among them."""
+    fine = [*counted(Part.REPORTING, "fine"), *counted(Part.CHOOSING, "fine")]
+    moments = [(of.duration_s - at_s, eta) for of in fine for at_s, eta in of.moments]
+    kept = [eta[0] - 0.3 <= left <= eta[1] + 0.3 for left, eta in moments if eta is not None]
+    assert len(kept) >= 0.45 * len(moments)
+    assert sum(kept) >= 0.85 * len(kept)
 
 
 # The model itself
@@ -148,8 +170,8 @@ def test_the_model_is_what_the_arithmetic_says() -> None:
 
 def test_the_model_stays_where_real_qemu_stays() -> None:
     """47 MiB at 32 MiB/s: the same boundaries as in the recording, about as far apart."""
-    (real,) = [each for each in outcomes() if each.case.name == "qemu-7.2-log-nonconverging"]
-    (made,) = [each for each in outcomes() if each.case.name == "model: 47 MiB written without a pause, at 32 MiB/s"]
+    (real,) = [of for of in outcomes() if of.case.name == "qemu-7.2-log-nonconverging"]
+    (made,) = [of for of in outcomes() if of.case.name == "model: 47 MiB written without a pause, at 32 MiB/s"]
     real_gaps, made_gaps = (
         [
             after.at_s - before.at_s

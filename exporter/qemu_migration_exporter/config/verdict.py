@@ -8,60 +8,57 @@ from pydantic import Field
 
 from qemu_migration_exporter.config.durations import Duration, PositiveDuration, seconds
 from qemu_migration_exporter.config.section import Section
+from qemu_migration_exporter.core.model import StallReason
 from qemu_migration_exporter.core.stalls.convergence import Rules
 from qemu_migration_exporter.core.stalls.detector import StallPolicy
+from qemu_migration_exporter.core.stalls.reasons import DEFAULT_TIMEOUTS, REASONS
 from qemu_migration_exporter.core.stalls.wait_timer import WaitTimeouts
 
 _Ratio = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _timeout(reason: StallReason) -> str:
+    return f"{DEFAULT_TIMEOUTS[reason]:g}s"
 
 
 class VerdictConfig(Section):
     """Conditions under which a migration counts as stalled.
 
     Attributes:
-        progress_ratio, window, boundaries: Stalled if pending did not fall by this ratio over the window and at least
-            so many boundaries.
-        level_ratio, fall_ratio, level_time_at_2x, min_level_time: Stalled sooner if it stays level, far above the
-            threshold.
-        near_ratio, near_time, threshold_decay: Stalled later if it is near the threshold.
-        no_throughput, setup, wait_unplug, pre_switchover, postcopy_paused: Longest wait of each kind.
+        horizon, horizon_rounds: Stalled if the threshold is at best further away than both.
+        look_back, window, boundaries: Shortest and longest look-back, and its fewest boundaries.
+        progress_ratio: Relative fall below the boundaries of the window that ends a stall.
+        wander_ratio: Relative change within the horizon that level boundaries cannot exclude.
+        dip_ratio: Share of the best bandwidth below which boundaries are about the network.
+        no_throughput, switchover_ack, setup, wait_unplug, pre_switchover, postcopy_paused: Longest wait of each kind.
     """
 
+    horizon: PositiveDuration = "100s"
+    horizon_rounds: Annotated[float, Field(ge=1)] = 20.0
+    look_back: Duration = "3.8s"
+    window: PositiveDuration = "40s"
+    boundaries: Annotated[int, Field(ge=3)] = 3
     progress_ratio: _Ratio = 0.04
-    window: Duration = "40s"
-    boundaries: Annotated[int, Field(ge=2)] = 3
-    level_ratio: _Ratio = 0.02
-    fall_ratio: _Ratio = 0.005
-    level_time_at_2x: Duration = "21s"
-    min_level_time: Duration = "4s"
-    near_ratio: Annotated[float, Field(ge=1)] = 1.2
-    near_time: Duration = "60s"
-    threshold_decay: PositiveDuration = "60s"
-    no_throughput: Duration = "30s"
-    setup: Duration = "60s"
-    wait_unplug: Duration = "60s"
-    pre_switchover: Duration = "10s"
-    postcopy_paused: Duration = "0s"
+    wander_ratio: _Ratio = 0.06
+    dip_ratio: _Ratio = 0.5
+    no_throughput: Duration = _timeout(StallReason.NO_THROUGHPUT)
+    switchover_ack: Duration = _timeout(StallReason.SWITCHOVER_ACK)
+    setup: Duration = _timeout(StallReason.BLOCKED_SETUP)
+    wait_unplug: Duration = _timeout(StallReason.BLOCKED_WAIT_UNPLUG)
+    pre_switchover: Duration = _timeout(StallReason.BLOCKED_PRE_SWITCHOVER)
+    postcopy_paused: Duration = _timeout(StallReason.POSTCOPY_PAUSED)
 
     def policy(self) -> StallPolicy:
         """Convert into the core's policy."""
         rules = Rules(
-            progress_ratio=self.progress_ratio,
+            horizon_seconds=seconds(self.horizon),
+            horizon_rounds=self.horizon_rounds,
+            look_back_seconds=seconds(self.look_back),
             window_seconds=seconds(self.window),
             boundaries=self.boundaries,
-            level_ratio=self.level_ratio,
-            fall_ratio=self.fall_ratio,
-            twice_seconds=seconds(self.level_time_at_2x),
-            least_seconds=seconds(self.min_level_time),
-            near_ratio=self.near_ratio,
-            near_seconds=seconds(self.near_time),
-            memory_seconds=seconds(self.threshold_decay),
+            progress_ratio=self.progress_ratio,
+            wander_ratio=self.wander_ratio,
+            dip_ratio=self.dip_ratio,
         )
-        limits = WaitTimeouts(
-            no_throughput=seconds(self.no_throughput),
-            setup=seconds(self.setup),
-            wait_unplug=seconds(self.wait_unplug),
-            pre_switchover=seconds(self.pre_switchover),
-            postcopy_paused=seconds(self.postcopy_paused),
-        )
-        return StallPolicy(rules=rules, limits=limits)
+        timeouts = {reason: seconds(getattr(self, row.config_key)) for reason, row in REASONS.items() if row.config_key}
+        return StallPolicy(rules=rules, limits=WaitTimeouts(timeouts))

@@ -215,19 +215,20 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stall:
-    """A time in which the migration did not get nearer to its end, with what was known when it turned out.
+    """A time in which the migration got no nearer to its end, with the numbers of its last judgement.
 
     Attributes:
         number: 1 for the first of the migration.
-        start_ns: When that turned out.
-        end_ns: When it was over; None where it holds, or held until the migration ended.
-        since_ns: When it really began: the best boundary, or what it waits for.
-        round: The round that ran.
-        pending_bytes: At the last boundary.
-        best_pending_bytes, best_round: As in `Verdict`.
+        start_ns: When the evidence was complete.
+        end_ns: When it ended; None for the stall in force, or in force until the migration ended.
+        since_ns: When it really began: the best boundary, or the beginning of the wait.
+        reason: The cause by the numbers of its last judgement.
+        round: The round in which the evidence was complete.
+        pending_bytes: At the last boundary that was judged.
+        best_pending_bytes, best_round, best_case_seconds: As in `Verdict`.
         bandwidth_bytes_per_second: Smoothed over some seconds.
         dirty_bytes_per_second: Of the last round that ended.
-        downtime_limit_seconds: The limit that was in force.
+        downtime_limit_seconds: The limit in force.
         required_downtime_seconds, required_bandwidth_bytes_per_second, capabilities: As in `Verdict`.
     """
 
@@ -237,14 +238,15 @@ class Stall:
     since_ns: int
     reason: StallReason
     round: int
-    pending_bytes: int | None
-    best_pending_bytes: int | None
-    best_round: int | None
-    bandwidth_bytes_per_second: float | None
-    dirty_bytes_per_second: float | None
-    downtime_limit_seconds: float | None
-    required_downtime_seconds: float | None
-    required_bandwidth_bytes_per_second: float | None
+    pending_bytes: int | None = None
+    best_pending_bytes: int | None = None
+    best_round: int | None = None
+    best_case_seconds: float | None = None
+    bandwidth_bytes_per_second: float | None = None
+    dirty_bytes_per_second: float | None = None
+    downtime_limit_seconds: float | None = None
+    required_downtime_seconds: float | None = None
+    required_bandwidth_bytes_per_second: float | None = None
     capabilities: Capabilities = Capabilities()
 
 
@@ -258,7 +260,10 @@ class Verdict:
         reason: Of the stall that holds; once the migration is over, of its last one.
         best_pending_bytes: The least memory pending just after a sync, the bulk round left out.
         best_round: The round that boundary began.
-        eta_seconds: At least and at most this long to the end; None for never or unknown.
+        eta_seconds: At least and at most this long to the end; None for never or unknown. In the bulk round it is the
+            time at the present rate, and no evidence of convergence.
+        best_case_seconds: Of a stall of the rounds, the time to the threshold at the most favourable rate that the
+            boundaries allow; None for other stalls and where it is not known.
         required_downtime_seconds: What the last boundary's memory takes at the present bandwidth; once the migration is
             over, what it took in the last stall.
         required_bandwidth_bytes_per_second: What would send it within the downtime limit.
@@ -272,6 +277,7 @@ class Verdict:
     best_pending_bytes: int | None = None
     best_round: int | None = None
     eta_seconds: tuple[float, float] | None = None
+    best_case_seconds: float | None = None
     required_downtime_seconds: float | None = None
     required_bandwidth_bytes_per_second: float | None = None
     bandwidth_bytes_per_second: float | None = None

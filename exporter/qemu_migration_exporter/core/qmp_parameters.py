@@ -14,7 +14,7 @@ MAX_LIMIT_MS: Final = 2_000_000
 _OTHER_USES: Final = frozenset({"background-snapshot", "x-colo"})
 _CLOSING: Final = {"{": "}", "[": "]"}
 _MAX_DEPTH: Final = 16
-_KNOWN: Final = _OTHER_USES | {"postcopy-ram", "auto-converge"}
+_KNOWN: Final = _OTHER_USES | {"postcopy-ram", "auto-converge", "dirty-limit", "multifd", "switchover-ack"}
 
 
 @dataclass(slots=True)

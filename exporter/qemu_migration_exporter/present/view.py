@@ -114,6 +114,7 @@ class VerdictView:
     """The verdict on convergence as of now, or as of the end.
 
     Attributes:
+        best_case_seconds: Least time that a stalled migration would still take, at the most favourable rate.
         advice: Commands that would end the stall in force; empty once the migration is over.
         past_advice: Commands that would have ended the last stall; empty until the migration is over.
     """
@@ -124,6 +125,7 @@ class VerdictView:
     best_pending_bytes: int | None
     best_round: int | None
     eta_seconds: tuple[float, float] | None
+    best_case_seconds: float | None
     required_downtime_seconds: float | None
     required_bandwidth_bytes_per_second: float | None
     advice: tuple[Advice, ...]

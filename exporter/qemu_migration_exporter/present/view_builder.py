@@ -198,6 +198,7 @@ def _verdict(migration: Migration, *, running: bool) -> VerdictView:
         best_pending_bytes=verdict.best_pending_bytes,
         best_round=verdict.best_round,
         eta_seconds=verdict.eta_seconds,
+        best_case_seconds=verdict.best_case_seconds,
         required_downtime_seconds=verdict.required_downtime_seconds,
         required_bandwidth_bytes_per_second=verdict.required_bandwidth_bytes_per_second,
         advice=() if is_over else advice,

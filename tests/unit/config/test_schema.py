@@ -81,7 +81,7 @@ def test_additions_to_the_vocabulary_are_tried_first(tmp_path: Path) -> None:
         ("metrics: {retention: 15}", ["1: metrics.retention: expected a duration with a unit such as 15s, got 15"]),
         ("verdict: {window: 40}", ["1: verdict.window: expected a duration with a unit such as 40s, got 40"]),
         ("verdict: {window: true}", ["1: verdict.window: expected a text, got True"]),
-        ("verdict: {threshold_decay: 0m}", ["1: verdict.threshold_decay: expected a duration greater than 0, got '0m'"]),
+        ("verdict: {horizon: 0m}", ["1: verdict.horizon: expected a duration greater than 0, got '0m'"]),
         ("state-file: x", ["1: state-file: unknown key, did you mean state_file?"]),
         ("web: {listen_adress: ':1'}", ["1: web.listen_adress: unknown key, did you mean listen_address?"]),
         ("sources:\n  - {files: a}", ["2: sources.0.files: unknown key, did you mean file?"]),

@@ -231,7 +231,7 @@ SENTENCES = [
         "qemu-7.2-log-nonconverging.log",
         (
             "web-42 completed in 12.3 s: 31 ms of downtime within its limit of 300 ms, 659.7 MiB sent in 16 rounds. "
-            f"It was stalled from 6.3 s to 12.3 s: rounds 2{DASH}16 began with 47.0 MiB or more pending: at 31.3 MiB/s "
+            f"It was stalled from 6.3 s to 12.3 s: rounds 2{DASH}16 began with 47.0 MiB or more pending: at 31.7 MiB/s "
             "that needed 1.5 s of downtime and the limit was 0.3 s; then the bandwidth rose to 2394.0 MiB/s."
         ),
     ),

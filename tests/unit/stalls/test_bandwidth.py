@@ -8,15 +8,15 @@ from qemu_migration_exporter.core.stalls.bandwidth import Bandwidth
 CAP = 32 << 20
 
 
-def followed(*windows: int) -> Bandwidth:
-    """Note windows of 100 ms."""
+def followed(*windows: int, max_bandwidth: int | None = None) -> Bandwidth:
+    """Add windows of 100 ms."""
     bandwidth = Bandwidth()
     for transferred in windows:
-        bandwidth.window(transferred, 0.1)
+        bandwidth.window(transferred, 0.1, max_bandwidth=max_bandwidth)
     return bandwidth
 
 
-def test_it_is_smoothed_over_seconds() -> None:
+def test_bandwidth_is_smoothed_over_seconds() -> None:
     """One window that is printed late, or a burst, means little; a change that lasts is followed."""
     assert followed().bytes_per_second is None
     assert followed(1_000).bytes_per_second == pytest.approx(10_000)
@@ -24,7 +24,7 @@ def test_it_is_smoothed_over_seconds() -> None:
     assert followed(*[1_000] * 50, *[2_000] * 60).bytes_per_second == pytest.approx(20_000, rel=0.06)
 
 
-def test_a_window_of_no_time_says_nothing() -> None:
+def test_window_of_no_time_is_ignored() -> None:
     """QEMU's clock may have been set."""
     bandwidth = followed(1_000)
     bandwidth.window(9_999, 0)
@@ -44,8 +44,28 @@ def test_a_window_of_no_time_says_nothing() -> None:
         ([3_357_090] * 30, 2 * CAP, False),
     ],
 )
-def test_a_cap_is_known_by_its_setting_or_by_its_regularity(
-    windows: list[int], max_bandwidth: int | None, *, is_capped: bool
-) -> None:
-    """A setting that was seen decides; without one, nothing but QEMU's limiter sends the same in every window."""
-    assert followed(*windows).is_capped(max_bandwidth) is is_capped
+def test_cap_is_recognised(windows: list[int], max_bandwidth: int | None, *, is_capped: bool) -> None:
+    """By its setting if that is known, else by windows that only QEMU's limiter makes so regular."""
+    assert followed(*windows, max_bandwidth=max_bandwidth).is_capped(max_bandwidth) is is_capped
+
+
+def test_cap_shows_on_a_busy_host() -> None:
+    """Only every third window reaches it, and the average is half of it."""
+    windows = [3_357_090, 900_000, 1_400_000] * 20
+    assert followed(*windows, max_bandwidth=CAP).is_capped(CAP)
+    assert not followed(*windows).is_capped(None)
+
+
+def test_cap_that_was_lifted_is_forgotten() -> None:
+    bandwidth = followed(*[3_357_090] * 50, max_bandwidth=CAP)
+    for _ in range(100):
+        bandwidth.window(20_000_000, 0.1, max_bandwidth=936 << 20)
+    assert not bandwidth.is_capped(936 << 20)
+    assert bandwidth.bytes_per_second == pytest.approx(200_000_000, rel=0.02)
+
+
+def test_best_bandwidth_is_kept() -> None:
+    """What a device's state will be sent with, when next to nothing is sent before."""
+    bandwidth = followed(*[64_000_000] * 50, *[600_000] * 200)
+    assert bandwidth.best == pytest.approx(640_000_000)
+    assert bandwidth.bytes_per_second == pytest.approx(6_000_000, rel=0.05)

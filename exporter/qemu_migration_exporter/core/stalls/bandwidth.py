@@ -1,51 +1,66 @@
-"""The bandwidth of a migration, smoothed, and whether it is a cap of QEMU's own that holds it."""
+"""Smoothed bandwidth of a migration, and whether a cap of QEMU limits it.
+
+QEMU's limiter lets the same number of bytes through in every window of 100 ms (migration_rate_exceeded() in
+migration/migration.c), and nothing else is so regular. On a busy host only some windows reach the cap, so that the
+cap is recognised by windows that repeat the greatest one rather than by the average.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-#: Some twenty windows: long enough to be steady, short enough to follow a change while a person looks.
+from qemu_migration_exporter.core.stalls.ewma import Ewma
+
+#: Some twenty windows: steady, and quick enough to follow a change while a person looks.
 _SMOOTHING_SECONDS: Final = 2.0
 
-#: As near to `max-bandwidth` as this it is the cap that holds it, and not the network.
-_AT_THE_CAP: Final = 0.85
+#: Over this time windows at the cap are counted.
+_COUNTING_SECONDS: Final = 5.0
 
-#: QEMU's limiter sends the same number of bytes in every window of 100 ms (migration_rate_exceeded() in
-#: migration/migration.c); nothing else is so regular.
+#: Share of max-bandwidth from which a window counts as at the cap; QEMU may stop a page short of it.
+_AT_THE_CAP: Final = 0.95
+
+#: Windows that differ by less are the same.
 _SAME: Final = 0.005
-_REGULAR: Final = 0.6
+
+#: Share of windows at a known cap, and of windows that repeat the one before where no cap is known.
+_ENOUGH_AT_CAP: Final = 0.2
+_ENOUGH_REGULAR: Final = 0.6
 
 
 @dataclass(slots=True)
 class Bandwidth:
-    """Follow the windows of one migration.
+    """Bandwidth windows of one migration.
 
     Attributes:
-        bytes_per_second: Smoothed; None before the first window.
+        best: Greatest smoothed bandwidth so far, in bytes per second; None before the first window.
     """
 
-    bytes_per_second: float | None = None
-    regularity: float = 0.0
+    best: float | None = None
+    smoothed: Ewma = field(default_factory=lambda: Ewma(_SMOOTHING_SECONDS))
+    at_cap: Ewma = field(default_factory=lambda: Ewma(_COUNTING_SECONDS, 0.0))
+    regularity: Ewma = field(default_factory=lambda: Ewma(_SMOOTHING_SECONDS, 0.0))
     last_bytes: int = 0
 
-    def window(self, transferred: int, seconds: float) -> None:
-        """Note a window that ended."""
+    @property
+    def bytes_per_second(self) -> float | None:
+        """Smoothed bandwidth; None before the first window."""
+        return self.smoothed.value
+
+    def window(self, transferred: int, seconds: float, *, max_bandwidth: int | None = None) -> None:
+        """Add a window that ended under this cap, in bytes per second."""
         if seconds <= 0:
             return
-        share = 1 - math.exp(-seconds / _SMOOTHING_SECONDS)
-        present = transferred / seconds
-        before = present if self.bytes_per_second is None else self.bytes_per_second
-        self.bytes_per_second = before + (present - before) * share
-        is_same = abs(transferred - self.last_bytes) <= _SAME * self.last_bytes
-        self.regularity += ((1.0 if is_same and transferred else 0.0) - self.regularity) * share
+        rate = transferred / seconds
+        self.best = max(self.best or 0.0, self.smoothed.update(rate, seconds))
+        is_same = transferred > 0 and abs(transferred - self.last_bytes) <= _SAME * self.last_bytes
+        self.regularity.update(float(is_same), seconds)
+        self.at_cap.update(float(max_bandwidth is not None and rate >= _AT_THE_CAP * max_bandwidth), seconds)
         self.last_bytes = transferred
 
     def is_capped(self, max_bandwidth: int | None) -> bool:
-        """Say whether QEMU's cap holds it: by `max_bandwidth` (bytes per second) if known, else by the windows."""
-        if self.bytes_per_second is None:
-            return False
+        """Return whether a cap limits the bandwidth: `max_bandwidth` if that is known, else one that shows."""
         if max_bandwidth is not None:
-            return self.bytes_per_second >= _AT_THE_CAP * max_bandwidth
-        return self.regularity >= _REGULAR
+            return (self.at_cap.value or 0.0) >= _ENOUGH_AT_CAP
+        return (self.regularity.value or 0.0) >= _ENOUGH_REGULAR

@@ -1,192 +1,278 @@
-"""Whether the rounds lead anywhere: the rule of the verdict, on what is pending at the boundaries between them.
+"""The rule of the verdict: how far the threshold is away at best, judged at the boundaries between rounds.
 
-Pending bytes are comparable only just after a bitmap sync: inside a round they always fall. The bulk round begins with
-all memory, so its own boundary says nothing.
+Pending bytes are comparable only just after a bitmap sync. Inside a round they always fall, and the bulk round begins
+with all memory, so its own boundary proves nothing.
 
-The rule, as a person can follow it:
+The rule:
 
-1. A boundary is *progress* when less is pending than at the last progress, by 4 % or more.
-2. A migration is stalled when no boundary was progress for 40 s, and three boundaries or more say so.
-3. It is stalled sooner when its boundaries are *level*: all within 2 % of one another, the last no more than 0.5 %
-   below the first, and none before was better by 4 %, as the low points of a saw-tooth are. The further they are above
-   the threshold, the less time it takes to be certain: 21 s at twice the threshold, 9 s at two and a half times, 5 s at
-   three times, and never less than 4 s. That is 21 s over (times - 1)².
-4. It is given more time when it is nearly there: 60 s where the least pending is within 1.2 times the threshold.
-5. A boundary is judged when a bandwidth window ended after it: the threshold printed before it is a stale one. And the
-   threshold it is held against is the best of late, half forgotten after 42 s, so that a network that dips for some
-   seconds does not make of a migration that would fit one that is far above.
-6. Every step of auto-converge starts the clock again, up to the last; as long as there are steps left nothing is judged
-   by rule 3.
-7. A stall is over when there is progress, or as soon as the threshold rises above what is pending.
+1. A *look-back* is the last three boundaries, the last four, and so on through 40 s or eight boundaries, whichever is
+   longer. A straight line is fitted to each.
+   Its *best case* is the time to the threshold along the steepest fall that the boundaries allow, one-sided 95 %.
+   Boundaries that lie dead level allow none; they may still wander unseen, by 6 % in 100 s, and by the square root of
+   time for longer or shorter: at 1.25 times the threshold 7 s of look-back exclude that, at twice 4 s do.
+2. A migration is *stalled* when the best case of some look-back of 4 s or more is over 100 s and over 20 rounds.
+3. Five kinds of evidence are about something other than the guest, or contradict a verdict. No verdict is given
 
-Rules 1 and 2 are KubeVirt's VEP 248 (remaining at least 0.96 of the best that is older than 40 s), with the best of the
-last 40 s in place of the present boundary, so that the high points of a saw-tooth raise nothing as long as its low
-points get lower. Rules 3 to 6 are ours; convergence.md beside this file compares them with what others do.
+   - while the shortest look-back that could prove a stall falls fast enough by itself, because the migration is
+     on its way again;
+   - while the last progress is more recent than the longest pause before an earlier progress: a guest that writes
+     in bursts got nearer after such a pause before;
+   - when a boundary of the last 40 s was within half of the usual distance (in log) of the threshold, as the low
+     points of a saw-tooth are: it may get there by chance;
+   - on boundaries of a network dip: the look-back's bandwidth is under half of the best of the last 40 s;
+   - before auto-converge made its last step, and one round longer.
+4. The threshold is the best of the last 40 s, smoothed over 2 s, so that a dip does not make a migration that would
+   fit one that is far above, and a spike of one window does not hide a stall.
+5. A stall is over with *progress*, a boundary 4 % below all boundaries of the last 40 s, or when the threshold rises
+   above what is pending. Boundaries from before a new high are no low points: the guest has become busier since.
+
+A boundary is judged when a bandwidth window ended after it, because the threshold printed before it is stale.
+docs/convergence.md has a picture, the reason for each number, and what the rules of others say.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from statistics import median
 from typing import Final
+
+from qemu_migration_exporter.core.stalls.ewma import Ewma
+from qemu_migration_exporter.core.stalls.trend import Line, Point, lines
 
 _NS: Final = 1e9
 
-#: The threshold is smoothed over this time: some twenty windows, so that one that was printed late means little.
+#: Some twenty bandwidth windows, so that one odd window means little.
 _SMOOTHING_SECONDS: Final = 2.0
+
+#: Share of the usual distance to the threshold, in log, at which a low point counts as near.
+_NEAR_SHARE: Final = 0.5
+
+#: Share of the longest pause in progress that must pass again. Rounds shrink a little while a guest gets nearer.
+_PAUSE_SHARE: Final = 0.9
+
+#: Bytes per second and seconds that stand for a fall that will never arrive.
+_SLOWEST: Final = 1e-3
+_AGES: Final = 1e9
+
+#: Boundaries that are kept: 40 s of ten a second, which is as often as any is judged, and some more.
+_MAX_BOUNDARIES: Final = 512
+
+#: Boundaries that are kept however old they are: of rounds of ten seconds and more, three are little evidence.
+_LEAST_BOUNDARIES: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The numbers of the rule; each can be configured.
+    """Numbers of the rule, each configurable.
 
     Attributes:
-        progress_ratio: A boundary this much lower is progress. VEP 248's, above what a working set varies by.
-        window_seconds: Without progress for so long a migration is stalled. VEP 248's.
-        boundaries: So many must agree, whatever the time: of long rounds two can be chance.
-        level_ratio: Boundaries that differ by no more are level.
-        fall_ratio: Level boundaries may fall by no more from first to last: slower than that takes a quarter of an hour
-            and more.
-        twice_seconds: How long they must be level at twice the threshold: guests are busy for ten or twenty seconds.
-        least_seconds: How long they must be level however far above.
-        near_ratio, near_seconds: Where so near, so much time is given: a small change of the guest or of the network
-            is enough there.
-        memory_seconds: How long a better threshold is remembered (by an exponential decay): longer than a dip.
+        progress_ratio: Relative fall below all boundaries of the window that counts as progress. KubeVirt's VEP 248
+            has the same; working sets vary by less.
+        window_seconds: Longest look-back, and memory for thresholds and low points. VEP 248's, longer than most dips.
+        boundaries: Fewest boundaries of a look-back; two can agree by chance.
+        look_back_seconds: Shortest look-back. Guests write in bursts of seconds.
+        horizon_seconds, horizon_rounds: A threshold further away than both at best is out of reach. Guests that
+            shrink by 5 % a round, the slowest that operators wait for, need less.
+        wander_ratio: Relative change within `horizon_seconds` that level boundaries cannot exclude unless the
+            look-back is as long.
+        dip_ratio: Share of the best bandwidth below which a look-back is about the network.
     """
 
     progress_ratio: float = 0.04
     window_seconds: float = 40.0
     boundaries: int = 3
-    level_ratio: float = 0.02
-    fall_ratio: float = 0.005
-    twice_seconds: float = 21.0
-    least_seconds: float = 4.0
-    near_ratio: float = 1.2
-    near_seconds: float = 60.0
-    memory_seconds: float = 60.0
+    look_back_seconds: float = 3.8
+    horizon_seconds: float = 100.0
+    horizon_rounds: float = 20.0
+    wander_ratio: float = 0.06
+    dip_ratio: float = 0.5
 
 
-@dataclass(slots=True)
-class LevelRun:
-    """Consecutive boundaries that are level."""
+@dataclass(frozen=True, slots=True)
+class Boundary(Point):
+    """Point with the integral of the threshold over time up to it."""
 
-    first: int
-    first_ns: int
-    low: int
-    high: int
-    boundaries: int = 1
-
-    def extend(self, pending: int, rules: Rules) -> bool:
-        """Take one more boundary; say whether they are still level."""
-        low, high = min(self.low, pending), max(self.high, pending)
-        if high > low * (1 + rules.level_ratio) or pending < self.first * (1 - rules.fall_ratio):
-            return False
-        self.low, self.high = low, high
-        self.boundaries += 1
-        return True
+    area: float
+    covered: float
 
 
 @dataclass(slots=True)
 class Convergence:
-    """The boundaries of one migration, as plain data.
+    """Boundaries of one migration, and the verdict on them.
 
     Attributes:
         best_pending, best_round, best_ns: The boundary with the least pending, None before the first.
-        last_pending: The last boundary's.
-        progress_ns: When a boundary was last progress, or the clock was started again.
+        last_pending: Pending at the last boundary.
+        progress_ns: Time of the last progress.
+        is_stalled: The verdict in force.
+        best_case_seconds: Time to the threshold at best, from the last judged boundary; None where it fits, or where
+            too little is known.
     """
 
-    rules: Rules
+    rules: Rules = field(default_factory=Rules)
     best_pending: int | None = None
     best_round: int | None = None
     best_ns: int | None = None
     last_pending: int | None = None
     progress_ns: int | None = None
-    last_ns: int = 0
-    reference: int = 0
-    least: int = 0
-    boundaries: int = 0
-    run: LevelRun | None = None
+    is_stalled: bool = False
+    best_case_seconds: float | None = None
+    origin_ns: int | None = None
+    boundaries: list[Boundary] = field(default_factory=list)
     is_judged: bool = True
-    is_easing: bool = False
-    threshold: int | None = None
-    smoothed: float | None = None
-    peak: float = 0.0
+    high: float = 0.0
+    high_seconds: float = 0.0
+    progress_seconds: float = 0.0
+    reference: float = 0.0
+    longest_pause: float = 0.0
+    steps_left: bool = False
+    rounds_to_wait: int = 0
+    smoothed: Ewma = field(default_factory=lambda: Ewma(_SMOOTHING_SECONDS))
     window_ns: int | None = None
+    area: float = 0.0
+    covered: float = 0.0
+    peaks: list[tuple[float, float]] = field(default_factory=list)
 
     def boundary(self, at_ns: int, number: int, pending: int) -> bool:
-        """Note what is pending as round `number` begins; say whether that is progress."""
+        """Add the boundary that begins round `number`; return whether it is progress."""
         if self.best_pending is None or pending < self.best_pending:
             self.best_pending, self.best_round, self.best_ns = pending, number, at_ns
-        self.last_pending, self.last_ns = pending, at_ns
+        self.last_pending, size = pending, float(pending)
+        seconds = self._seconds(at_ns)
+        if not self.is_stalled and size > self.high * (1 + self.rules.progress_ratio):
+            self.high_seconds, self.progress_seconds, self.longest_pause = seconds, seconds, 0.0
+            self.reference = size
+        self.high = max(self.high, size)
+        if seconds - self.progress_seconds > self.rules.window_seconds and self.boundaries:
+            self.reference = min(point.pending for point in self.boundaries)
+        self._append(Boundary(seconds, size, self.area, self.covered))
         self.is_judged = False
-        self.boundaries += 1
-        if self.run is None or not self.run.extend(pending, self.rules):
-            self.run = LevelRun(pending, at_ns, pending, pending)
-        if self.progress_ns is None or pending < self.reference * (1 - self.rules.progress_ratio):
-            self._begin(pending, at_ns)
-            return True
-        self.least = min(self.least, pending)
-        return False
+        self.rounds_to_wait = max(0, self.rounds_to_wait - 1)
+        if self.progress_ns is not None and pending >= self.reference * (1 - self.rules.progress_ratio):
+            return False
+        self.longest_pause = max(self.longest_pause, seconds - self.progress_seconds)
+        self.progress_ns, self.progress_seconds, self.reference = at_ns, seconds, size
+        self.is_stalled = False
+        return True
 
     def window(self, at_ns: int, threshold: int) -> None:
-        """Note the threshold of a bandwidth window that ended."""
-        elapsed = 0.0 if self.window_ns is None else (at_ns - self.window_ns) / _NS
-        self.window_ns, self.threshold = at_ns, threshold
-        if self.smoothed is None:
-            self.smoothed = float(threshold)
-        else:
-            self.smoothed += (threshold - self.smoothed) * (1 - math.exp(-elapsed / _SMOOTHING_SECONDS))
-        self.peak = max(self.smoothed, self.peak * math.exp(-elapsed / self.rules.memory_seconds))
+        """Add the threshold of a bandwidth window that ended."""
+        elapsed = 0.0 if self.window_ns is None else max(0.0, (at_ns - self.window_ns) / _NS)
+        self.window_ns = at_ns
+        self.area += threshold * elapsed
+        self.covered += elapsed
+        smoothed = self.smoothed.update(threshold, elapsed)
+        seconds = self._seconds(at_ns)
+        # Kept falling, so that the first is the greatest of the window.
+        while self.peaks and self.peaks[-1][1] <= smoothed:
+            self.peaks.pop()
+        self.peaks.append((seconds, smoothed))
+        while self.peaks[0][0] < seconds - self.rules.window_seconds:
+            self.peaks.pop(0)
+        if self.fits:
+            self.is_stalled = False
 
     def eased(self, at_ns: int, *, is_last: bool) -> None:
-        """Note that QEMU slowed the guest down, as far as it will if `is_last`."""
-        self.restart(at_ns)
-        self.is_easing = not is_last
+        """Add a step of auto-converge, after which the guest may write slower; `is_last` if QEMU makes no more."""
+        self.steps_left, self.rounds_to_wait, self.is_stalled = not is_last, 2, False
+        self.high, self.high_seconds = 0.0, self._seconds(at_ns)
+        self.progress_seconds, self.longest_pause, self.reference = self.high_seconds, 0.0, 0.0
+        self.progress_ns = at_ns if self.last_pending is not None else self.progress_ns
+
+    def restart(self) -> None:
+        """Forget the boundaries: the guest was stopped, which says nothing about its dirty rate."""
+        self.boundaries.clear()
+        self.is_stalled, self.best_case_seconds, self.is_judged = False, None, True
+        self.high, self.high_seconds, self.longest_pause, self.reference = 0.0, 0.0, 0.0, 0.0
 
     @property
     def fits(self) -> bool:
-        """Whether the last boundary is below the threshold as it is now: QEMU will stop the guest."""
-        return self.last_pending is not None and self.last_pending < (self.threshold or 0)
+        """True if the last boundary is below the threshold in force: QEMU will stop the guest."""
+        return self.last_pending is not None and self.last_pending < (self.smoothed.value or 0)
+
+    def seconds_since_boundary(self, now_ns: int) -> float:
+        """Return how long ago the last boundary was; 0 without one."""
+        return max(0.0, self._seconds(now_ns) - self.boundaries[-1].seconds) if self.boundaries else 0.0
 
     def judge(self) -> bool | None:
-        """Say whether it is stalled by the last boundary; None if that was judged before.
-
-        To be asked when a window has ended.
-        """
-        if self.is_judged or self.last_pending is None or self.progress_ns is None:
+        """Return whether the migration is stalled by the last boundary; None if that was judged before."""
+        if self.is_judged or not self.boundaries:
             return None
         self.is_judged = True
-        if self.fits:
-            return False
-        return self._is_level() or self._is_without_progress(self.progress_ns)
+        threshold = self.peaks[0][1] if self.peaks else 0.0
+        self.best_case_seconds, is_out_of_reach = (None, False) if self.fits else self._best_case(threshold)
+        self.is_stalled |= is_out_of_reach and self._is_conclusive(threshold)
+        return self.is_stalled
 
-    def restart(self, at_ns: int) -> None:
-        """Start the clock again: something changed that may bring it on."""
-        if self.last_pending is not None:
-            self._begin(self.last_pending, at_ns)
-            self.run = LevelRun(self.last_pending, at_ns, self.last_pending, self.last_pending)
+    def _seconds(self, at_ns: int) -> float:
+        if self.origin_ns is None:
+            self.origin_ns = at_ns
+        return (at_ns - self.origin_ns) / _NS
 
-    def _begin(self, pending: int, at_ns: int) -> None:
-        self.reference = self.least = pending
-        self.progress_ns, self.boundaries = at_ns, 1
+    def _append(self, boundary: Boundary) -> None:
+        """Keep a window of boundaries, and of those between two judgements the last."""
+        kept = self.boundaries
+        if not self.is_judged and len(kept) > self.rules.boundaries and self.window_ns is not None:
+            kept.pop()
+        kept.append(boundary)
+        oldest = boundary.seconds - self.rules.window_seconds
+        while len(kept) > _LEAST_BOUNDARIES and (kept[0].seconds < oldest or len(kept) > _MAX_BOUNDARIES):
+            kept.pop(0)
 
-    def _is_level(self) -> bool:
-        run, rules = self.run, self.rules
-        if run is None or run.boundaries < rules.boundaries or self.is_easing or not self.peak:
-            return False
-        if self.least < run.low * (1 - rules.progress_ratio):
-            return False
-        times = run.low / self.peak
-        if times <= rules.near_ratio:
-            return False
-        patience = max(rules.least_seconds, rules.twice_seconds / (times - 1) ** 2)
-        return (self.last_ns - run.first_ns) / _NS >= patience
+    def _lows(self, seconds: float) -> Iterator[Boundary]:
+        """Yield the boundaries of the window since the last new high."""
+        since = max(self.high_seconds, seconds - self.rules.window_seconds)
+        return (point for point in self.boundaries if point.seconds >= since)
 
-    def _is_without_progress(self, progress_ns: int) -> bool:
-        rules = self.rules
-        if self.boundaries < rules.boundaries:
+    def _best_case(self, threshold: float) -> tuple[float | None, bool]:
+        """Return the best case by the most telling look-back, and whether a look-back proves a stall."""
+        # A single high boundary, as after a freeze, is no evidence of its own.
+        pending = min(point.pending for point in self.boundaries[-self.rules.boundaries :])
+        distance = pending - threshold
+        if distance <= 0:
+            return None, False
+        longest, is_out_of_reach, is_under_way = 0.0, False, None
+        for line in lines(self.boundaries):
+            if line.points < self.rules.boundaries or line.span < self.rules.look_back_seconds:
+                continue
+            horizon = max(self.rules.horizon_seconds, self.rules.horizon_rounds * line.round_seconds)
+            wander = self._wander_seconds(line, pending, threshold)
+            best = min(wander, distance / max(line.steepest_fall, _SLOWEST))
+            longest = max(longest, best)
+            if wander > horizon:
+                if is_under_way is None:
+                    is_under_way = line.fall * horizon > distance
+                is_out_of_reach |= best > horizon and not self._is_dip(line)
+        return longest or None, is_out_of_reach and not is_under_way
+
+    def _wander_seconds(self, line: Line, pending: float, threshold: float) -> float:
+        """Return the time in which pending might wander to the threshold without the look-back showing it.
+
+        A random walk covers a distance in a time that grows with its square.
+        """
+        if not threshold:
+            # A threshold that is not known may be near, so a whole window of boundaries is needed.
+            return _AGES if line.span >= self.rules.window_seconds * _PAUSE_SHARE else 0.0
+        return line.span * (math.log(pending / threshold) / self.rules.wander_ratio) ** 2
+
+    def _is_dip(self, line: Line) -> bool:
+        first = self.boundaries[-line.points]
+        covered = self.covered - first.covered
+        if covered <= 0 or not self.peaks:
             return False
-        # Where no threshold is known, it may be near.
-        is_near = not self.peak or self.least <= self.peak * rules.near_ratio
-        return (self.last_ns - progress_ns) / _NS >= (rules.near_seconds if is_near else rules.window_seconds)
+        return (self.area - first.area) / covered < self.rules.dip_ratio * self.peaks[0][1]
+
+    def _is_conclusive(self, threshold: float) -> bool:
+        """Return whether nothing of rule 3 contradicts a verdict."""
+        if self.steps_left or self.rounds_to_wait:
+            return False
+        seconds = self.boundaries[-1].seconds
+        if seconds - self.progress_seconds < _PAUSE_SHARE * self.longest_pause:
+            return False
+        if not threshold:
+            return True
+        lows = [point.pending for point in self._lows(seconds)]
+        low, usual = min(lows), median(lows)
+        return low > threshold and math.log(low / threshold) >= _NEAR_SHARE * math.log(usual / threshold)

@@ -1,4 +1,20 @@
-"""The verdict on one migration: whether it is stalled, since when, why, and what would end that."""
+"""The verdict on one migration: whether it is stalled, since when, why, and the numbers of what would end that.
+
+    boundary, window ──> Convergence ──> stall of the rounds ─┐
+                                                              ├─> at most one stall in force ──> changes
+    state, phase, time ──> WaitTimer ──> stall of a wait ─────┘
+
+Two kinds of evidence make a stall (`reasons` has the table). Rounds are judged when a bandwidth window ends. A wait
+becomes a stall at its deadline, and replaces a stall of the rounds, because then nothing moves at all.
+
+Time is checked lazily. `next_check_ns` is the time of the next deadline: before it, `tick` changes nothing and need
+not be called. What moves only puts a deadline off, so it is computed afresh at a check and not at every event. It is
+NEVER_NS if there is nothing to wait for, and 0 while a wait is stalled, so that the next event can end the stall.
+
+Numbers are those of now: while a stall lasts, its reason, bandwidth and requirements follow every boundary that is
+judged, and they stay as they were last when the stall ends. While the guest is paused, by anything but the migration's
+own downtime, nothing is judged, because a guest that does not run cannot fail to converge.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +28,8 @@ from qemu_migration_exporter.core.model import Capabilities, Stall, StallReason,
 from qemu_migration_exporter.core.qmp_parameters import Parameters
 from qemu_migration_exporter.core.stalls.bandwidth import Bandwidth
 from qemu_migration_exporter.core.stalls.convergence import Convergence, Rules
-from qemu_migration_exporter.core.stalls.eta import EtaEstimator
+from qemu_migration_exporter.core.stalls.eta import Interval, eta_of_bulk, eta_of_rounds
+from qemu_migration_exporter.core.stalls.ewma import Ewma
 from qemu_migration_exporter.core.stalls.reasons import ROUND_REASONS
 from qemu_migration_exporter.core.stalls.wait_timer import WaitTimeouts, WaitTimer
 
@@ -21,13 +38,27 @@ NEVER_NS: Final = 2**80
 
 _MS_PER_SECOND: Final = 1_000
 
-#: A guest that stalls and goes on all day is told so often; the rest is counted in nothing but the metrics' present.
+_NS: Final = 1e9
+
+#: Stalls that are remembered of one migration; more are reported as they come, and left out of the summary.
 _MAX_STALLS: Final = 1_000
+
+#: Smoothing of the rate at which pending falls in the bulk round: longer than a run of zero pages.
+_BULK_SMOOTHING_SECONDS: Final = 5.0
+
+#: Boundaries that an estimate is made from, because it is made whenever the numbers are read.
+_ETA_BOUNDARIES: Final = 64
+
+#: Share of the pending bytes of a boundary. Where less was newly dirtied, the rest is no memory.
+_STATE_SHARE: Final = 0.1
+
+#: Rounds that a pause touched, the one that goes on when the guest resumes among them, prove nothing.
+_ROUNDS_AFTER_PAUSE: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StallPolicy:
-    """What counts as stalled."""
+    """Numbers that decide what counts as stalled."""
 
     rules: Rules = field(default_factory=Rules)
     limits: WaitTimeouts = field(default_factory=WaitTimeouts)
@@ -42,6 +73,10 @@ class PrecopyNumbers(Protocol):
     def threshold(self) -> int | None: ...
     @property
     def dirty_bytes_per_second(self) -> float | None: ...
+    @property
+    def last_transferred_bytes(self) -> int | None: ...
+    @property
+    def last_dirtied_bytes(self) -> int | None: ...
     @property
     def downtime_limit_seconds(self) -> float | None: ...
     @property
@@ -66,7 +101,6 @@ class StallDetector:
     last_reported_ns: int
     convergence: Convergence
     waits: WaitTimer
-    trend: EtaEstimator = field(default_factory=EtaEstimator)
     bandwidth: Bandwidth = field(default_factory=Bandwidth)
     next_check_ns: int = NEVER_NS
     stalls: list[Stall] = field(default_factory=list)
@@ -74,6 +108,11 @@ class StallDetector:
     is_throttled: bool = False
     is_throttled_max: bool = False
     rounds_are_over: bool = False
+    is_paused: bool = False
+    rounds_to_skip: int = 0
+    bulk_rate: Ewma = field(default_factory=lambda: Ewma(_BULK_SMOOTHING_SECONDS))
+    bulk_pending: int | None = None
+    bulk_ns: int = 0
     stall: Stall | None = None
     count: int = 0
 
@@ -101,37 +140,41 @@ class StallDetector:
         number = numbers.round
         if number <= 1:
             self.progress_ns = at_ns
+            self._follow_bulk(at_ns, pending)
             return ()
-        if not is_boundary:
+        if not is_boundary or self.is_paused:
             return ()
-        self.trend.boundary(at_ns, pending)
-        if not self.convergence.boundary(at_ns, number, pending):
+        self._check_threshold(at_ns, pending, numbers.threshold)
+        if self.rounds_to_skip:
+            self.rounds_to_skip -= 1
             return ()
-        self.progress_ns = at_ns
-        return self._clear_rounds(at_ns)
+        if self.convergence.boundary(at_ns, number, pending):
+            self.progress_ns = at_ns
+        return self._clear_if_converging(at_ns)
 
     def window_seen(
         self, at_ns: int, event: Transferred, numbers: PrecopyNumbers, parameters: Parameters
     ) -> Sequence[Change]:
         """Add a bandwidth window, and judge the boundary before it."""
         if event.transferred is not None and event.time_spent_ms:
-            self.bandwidth.window(event.transferred, event.time_spent_ms / _MS_PER_SECOND)
+            seconds = event.time_spent_ms / _MS_PER_SECOND
+            self.bandwidth.window(event.transferred, seconds, max_bandwidth=parameters.max_bandwidth)
         if event.switchover_bandwidth is not None:
-            self.switchover_bandwidth = float(event.switchover_bandwidth) * _MS_PER_SECOND
-        convergence = self.convergence
+            self.switchover_bandwidth = float(event.switchover_bandwidth) * _MS_PER_SECOND or None
         if event.threshold is not None and event.threshold > 0:
-            convergence.window(at_ns, event.threshold)
-        if self.stall is not None and self.stall.reason in ROUND_REASONS:
-            if not convergence.fits:
-                return ()
-            convergence.restart(at_ns)
-            return self._clear(at_ns)
-        if not convergence.judge() or convergence.progress_ns is None:
-            return ()
-        since_ns = convergence.best_ns or at_ns
-        cleared = self._clear(at_ns)
-        reason = self._reason_of_rounds(parameters)
-        return [*cleared, self._begin(reason, since_ns=since_ns, at_ns=at_ns, numbers=numbers, parameters=parameters)]
+            self.convergence.window(at_ns, event.threshold)
+        cleared = self._clear_if_converging(at_ns)
+        is_judged = not self.is_paused and self.convergence.judge() is not None
+        if not self.convergence.is_stalled:
+            return cleared
+        reason = self._reason_of_rounds(numbers, parameters)
+        if self.stall is None:
+            since_ns = self.convergence.best_ns or at_ns
+            begun = self._begin(reason, since_ns=since_ns, at_ns=at_ns, numbers=numbers, parameters=parameters)
+            return [*cleared, begun]
+        if is_judged and self.stall.reason in ROUND_REASONS:
+            self._renew(self.stall, reason, numbers, parameters)
+        return cleared
 
     def throttled(self, at_ns: int, *, steps: int, ratio: float | None, parameters: Parameters) -> None:
         """Add a step of auto-converge: their count, and how far the guest is slowed where QEMU prints that."""
@@ -149,12 +192,23 @@ class StallDetector:
         self.rounds_are_over = True
         return self._clear_rounds(at_ns)
 
+    # Pauses
+
+    def paused(self, at_ns: int) -> Sequence[StallCleared]:
+        """End a stall of the rounds: the guest was paused, and dirties nothing."""
+        self.is_paused = True
+        self.convergence.restart()
+        return self._clear_rounds(at_ns)
+
+    def resumed(self, _at_ns: int) -> None:
+        """Judge again from the next round that the guest runs through."""
+        self.is_paused, self.rounds_to_skip = False, _ROUNDS_AFTER_PAUSE
+
     # Waits
 
     def tick(self, now_ns: int, numbers: PrecopyNumbers, parameters: Parameters) -> Sequence[Change]:
         """Begin or end the stall that a wait makes by `now_ns`."""
         changes = self._check_wait(now_ns, numbers, parameters)
-        # Movement puts a deadline off and nothing brings it on, so none has to be looked at before it passes.
         wait = self.waits.present
         is_waiting = self.stall is not None and self.stall.reason not in ROUND_REASONS
         self.next_check_ns = 0 if is_waiting else NEVER_NS if wait is None else wait.deadline_ns
@@ -187,66 +241,124 @@ class StallDetector:
             parameters: Of QMP.
         """
         stall, convergence = self.stall, self.convergence
-        eta = None if stall is not None or self.rounds_are_over else self._eta(now_ns, numbers)
-        last = self.stalls[-1] if is_over and self.stalls else None
-        required_downtime, required_bandwidth = self._required(numbers)
+        last = self.stalls[-1] if is_over and self.stalls else stall
+        if is_over and last is not None:
+            required = last.required_downtime_seconds, last.required_bandwidth_bytes_per_second
+            bandwidth, capabilities = last.bandwidth_bytes_per_second, last.capabilities
+        else:
+            required = self._required(numbers, None if stall is None else stall.reason)
+            bandwidth, capabilities = self.bandwidth.bytes_per_second, self._capabilities(numbers, parameters)
+        eta = None if stall is not None or is_over or self.rounds_are_over else self._eta(now_ns, numbers)
+        shrinks = eta is not None and numbers.round > 1
         return Verdict(
-            converging=False if stall is not None else True if converged or eta is not None else None,
+            converging=False if stall is not None else True if converged or shrinks else None,
             stalled_since_ns=None if stall is None else stall.since_ns,
-            reason=stall.reason if stall is not None else last.reason if last is not None else None,
+            reason=None if last is None else last.reason,
             best_pending_bytes=convergence.best_pending,
             best_round=convergence.best_round,
-            eta_seconds=None if is_over else eta,
-            required_downtime_seconds=required_downtime if last is None else last.required_downtime_seconds,
-            required_bandwidth_bytes_per_second=(
-                required_bandwidth if last is None else last.required_bandwidth_bytes_per_second
-            ),
-            bandwidth_bytes_per_second=(
-                self.bandwidth.bytes_per_second if last is None else last.bandwidth_bytes_per_second
-            ),
-            capabilities=self._capabilities(numbers, parameters) if last is None else last.capabilities,
+            eta_seconds=eta,
+            best_case_seconds=None if stall is None else stall.best_case_seconds,
+            required_downtime_seconds=required[0],
+            required_bandwidth_bytes_per_second=required[1],
+            bandwidth_bytes_per_second=bandwidth,
+            capabilities=capabilities,
         )
 
-    def _reason_of_rounds(self, parameters: Parameters) -> StallReason:
+    def _follow_bulk(self, at_ns: int, pending: int) -> None:
+        """Follow how fast pending falls in the bulk round, in which zero pages cost next to nothing."""
+        if self.bulk_pending is not None and at_ns > self.bulk_ns:
+            elapsed = (at_ns - self.bulk_ns) / _NS
+            self.bulk_rate.update(max(0, self.bulk_pending - pending) / elapsed, elapsed)
+        self.bulk_pending, self.bulk_ns = pending, at_ns
+
+    def _check_threshold(self, at_ns: int, pending: int, threshold: int | None) -> None:
+        """Compare a boundary with the threshold: below it QEMU stops the guest, unless it waits for the destination."""
+        if threshold is None or pending >= threshold:
+            self.waits.above_threshold()
+            return
+        went_on = self.waits.goes_on_below
+        self.waits.below_threshold(at_ns)
+        if self.waits.goes_on_below and not went_on:
+            self.next_check_ns = 0
+
+    def _reason_of_rounds(self, numbers: PrecopyNumbers, parameters: Parameters) -> StallReason:
+        pending, dirtied = self.convergence.last_pending, numbers.last_dirtied_bytes
+        if pending is not None and dirtied is not None:
+            memory = max(dirtied, numbers.last_transferred_bytes or 0)
+            if memory < _STATE_SHARE * pending:
+                return StallReason.DEVICE_STATE
         if self.is_throttled_max:
             return StallReason.THROTTLED_MAX
         is_capped = self.bandwidth.is_capped(parameters.max_bandwidth)
         return StallReason.BANDWIDTH_CAP if is_capped else StallReason.DIRTY_RATE
 
-    def _required(self, numbers: PrecopyNumbers) -> tuple[float | None, float | None]:
-        """Return the downtime and the bandwidth that the last boundary's memory takes."""
+    def _required(self, numbers: PrecopyNumbers, reason: StallReason | None) -> tuple[float | None, float | None]:
+        """Return the downtime and the bandwidth that the pending bytes of the last boundary take.
+
+        QEMU computes with avail-switchover-bandwidth if that is set (8.2 and later). While next to nothing is sent
+        before the switchover, as with device state, the present bandwidth proves nothing and the best one serves.
+        """
         pending, limit = self.convergence.last_pending, numbers.downtime_limit_seconds
-        # QEMU reckons with the bandwidth it was told to expect in the switchover, if it was (8.2 and later).
-        bandwidth = self.switchover_bandwidth or self.bandwidth.bytes_per_second
+        seen = self.bandwidth.best if reason is StallReason.DEVICE_STATE else self.bandwidth.bytes_per_second
+        bandwidth = self.switchover_bandwidth or seen
         downtime = pending / bandwidth if pending is not None and bandwidth else None
         return downtime, pending / limit if pending is not None and limit else None
 
-    def _eta(self, now_ns: int, numbers: PrecopyNumbers) -> tuple[float, float] | None:
-        return self.trend.eta_seconds(now_ns, threshold=numbers.threshold, bandwidth=self.bandwidth.bytes_per_second)
+    def _eta(self, now_ns: int, numbers: PrecopyNumbers) -> Interval | None:
+        if self.is_paused:
+            return None
+        if numbers.round <= 1:
+            return None if self.bulk_pending is None else eta_of_bulk(self.bulk_pending, self.bulk_rate.value)
+        convergence = self.convergence
+        return eta_of_rounds(
+            convergence.boundaries[-_ETA_BOUNDARIES:],
+            threshold=convergence.smoothed.value or 0.0,
+            bandwidth=self.bandwidth.bytes_per_second or 0.0,
+            elapsed=convergence.seconds_since_boundary(now_ns),
+        )
 
     def _capabilities(self, numbers: PrecopyNumbers, parameters: Parameters) -> Capabilities:
+        switched = parameters.capabilities
         return Capabilities(
-            postcopy=parameters.capabilities.get("postcopy-ram", numbers.may_postcopy),
-            auto_converge=self.is_throttled or parameters.capabilities.get("auto-converge", False),
+            postcopy=switched.get("postcopy-ram", numbers.may_postcopy),
+            auto_converge=self.is_throttled or switched.get("auto-converge", False),
+            dirty_limit=switched.get("dirty-limit", False),
             max_bandwidth=parameters.max_bandwidth,
+            multifd=switched.get("multifd", False),
+            switchover_bandwidth=None if self.switchover_bandwidth is None else round(self.switchover_bandwidth),
         )
 
     def _begin(
         self, reason: StallReason, *, since_ns: int, at_ns: int, numbers: PrecopyNumbers, parameters: Parameters
     ) -> Stalled:
-        convergence = self.convergence
-        required_downtime, required_bandwidth = self._required(numbers)
         self.count += 1
-        self.stall = Stall(
-            number=self.count,
-            start_ns=at_ns,
-            end_ns=None,
-            since_ns=since_ns,
-            reason=reason,
-            round=numbers.round,
+        self.stall = self._with_numbers(
+            Stall(
+                number=self.count, start_ns=at_ns, end_ns=None, since_ns=since_ns, reason=reason, round=numbers.round
+            ),
+            numbers,
+            parameters,
+        )
+        if len(self.stalls) < _MAX_STALLS:
+            self.stalls.append(self.stall)
+        self.last_reported_ns = at_ns
+        return Stalled(self.trace_id, self.stall)
+
+    def _renew(self, stall: Stall, reason: StallReason, numbers: PrecopyNumbers, parameters: Parameters) -> None:
+        """Give the stall in force the reason and the numbers of now."""
+        self.stall = self._with_numbers(replace(stall, reason=reason), numbers, parameters)
+        if self.stalls and self.stalls[-1].number == stall.number:
+            self.stalls[-1] = self.stall
+
+    def _with_numbers(self, stall: Stall, numbers: PrecopyNumbers, parameters: Parameters) -> Stall:
+        convergence = self.convergence
+        required_downtime, required_bandwidth = self._required(numbers, stall.reason)
+        return replace(
+            stall,
             pending_bytes=convergence.last_pending,
             best_pending_bytes=convergence.best_pending,
             best_round=convergence.best_round,
+            best_case_seconds=convergence.best_case_seconds if stall.reason in ROUND_REASONS else None,
             bandwidth_bytes_per_second=self.bandwidth.bytes_per_second,
             dirty_bytes_per_second=numbers.dirty_bytes_per_second,
             downtime_limit_seconds=numbers.downtime_limit_seconds,
@@ -254,10 +366,9 @@ class StallDetector:
             required_bandwidth_bytes_per_second=required_bandwidth,
             capabilities=self._capabilities(numbers, parameters),
         )
-        if len(self.stalls) < _MAX_STALLS:
-            self.stalls.append(self.stall)
-        self.last_reported_ns = at_ns
-        return Stalled(self.trace_id, self.stall)
+
+    def _clear_if_converging(self, at_ns: int) -> Sequence[StallCleared]:
+        return () if self.convergence.is_stalled else self._clear_rounds(at_ns)
 
     def _clear_rounds(self, at_ns: int) -> Sequence[StallCleared]:
         return self._clear(at_ns) if self.stall is not None and self.stall.reason in ROUND_REASONS else ()

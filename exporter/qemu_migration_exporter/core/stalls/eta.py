@@ -1,63 +1,100 @@
-"""How long a migration will still take, if its rounds go on as the last ones did."""
+"""Estimate of the time to the end, from the same lines that the verdict rests on.
+
+Two kinds of evidence give an estimate. Lines of the last 10 s that all fall and agree are extrapolated, with a margin
+that grows with their disagreement. Else one line over 8 s or more serves if its shallowest fall, one-sided 95 %, still
+is one; its bounds are wide. Near the threshold chance decides, and nothing is estimated. In the bulk round the rate at
+which pending falls is known, and what the guest dirties meanwhile is not.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Final
 
-_NS: Final = 1e9
+from qemu_migration_exporter.core.stalls.trend import Line, Point, lines
 
-#: As many boundaries are looked at: the guest of a minute ago is another one.
-_BOUNDARIES: Final = 4
+#: Lines no longer than this have to agree.
+_RECENT_SECONDS: Final = 10.0
 
-#: Two steps can be told from chance; one cannot.
-_MIN_BOUNDARIES: Final = 3
+#: Margin of lines that agree, and the disagreement up to which they are believed.
+_MARGIN: Final = 1.5
+_DISAGREEMENT: Final = 6.0
 
-#: Where the worst step shrinks by less, nothing can be said of the end.
-_LEAST_SHRINKING: Final = 0.03
+#: A single line has to be this long and to have as many points; its bounds are widened by these factors.
+_LONG_SECONDS: Final = 8.0
+_LONG_POINTS: Final = 4
+_SOONER: Final = 4.0
+_LATER: Final = 2.5
 
-#: The shorter a round, the less of what the guest writes in it it writes twice: the ratio gets worse on the way.
-_WORSE: Final = 1.5
+#: A longer interval says nothing.
+_WIDEST: Final = 30.0
 
-#: Rounds near the end are short, and one more or less of them is usual; so is a bandwidth that varies by a tenth.
-_MARGIN_SECONDS: Final = 0.5
-_MARGIN: Final = 0.1
+#: Distance to the threshold, relative to it, below which chance decides.
+_NEAR: Final = 0.05
+
+#: Rounds near the end are short, and one more or less of them is usual.
+_LEAST_SECONDS: Final = 0.5
+
+#: Margin in the bulk round: zero pages make it faster, the rounds that follow make it longer.
+_BULK_SOONER: Final = 2.0
+_BULK_LATER: Final = 3.0
+
+Interval = tuple[float, float]
 
 
-@dataclass(slots=True)
-class EtaEstimator:
-    """Follow how the boundaries shrink."""
+def eta_of_rounds(
+    boundaries: Sequence[Point], *, threshold: float, bandwidth: float, elapsed: float
+) -> Interval | None:
+    """Return the least and the greatest time to the end; None if it cannot be estimated.
 
-    pending: tuple[int, ...] = ()
-    at_ns: int = 0
+    Args:
+        boundaries: The last ones.
+        threshold: Bytes below which QEMU stops the guest.
+        bandwidth: Bytes per second.
+        elapsed: Seconds since the last boundary.
+    """
+    if not boundaries or threshold <= 0 or bandwidth <= 0:
+        return None
+    pending = boundaries[-1].pending
+    if pending < threshold:
+        return 0.0, pending / bandwidth
+    distance = pending - threshold
+    if distance < _NEAR * threshold:
+        return None
+    known = list(lines(boundaries))
+    interval = _agreed(known, distance) or _single(known, distance)
+    if interval is None:
+        return None
+    least, most = interval
+    return max(0.0, least - elapsed), max(0.0, most + threshold / bandwidth - elapsed)
 
-    def boundary(self, at_ns: int, pending: int) -> None:
-        """Note what is pending at a boundary."""
-        self.pending = (*self.pending, pending)[-_BOUNDARIES:]
-        self.at_ns = at_ns
 
-    def eta_seconds(self, now_ns: int, *, threshold: int | None, bandwidth: float | None) -> tuple[float, float] | None:
-        """Say how long it will take from now to the end, at least and at most; None where that cannot be said.
+def eta_of_bulk(pending: int, rate: float | None) -> Interval | None:
+    """Return the least and the greatest time to the end if memory is sent at this rate, in bytes per second."""
+    if not rate or rate <= 0:
+        return None
+    seconds = pending / rate
+    return seconds / _BULK_SOONER, seconds * _BULK_LATER + _LEAST_SECONDS
 
-        QEMU sends what is pending down to `threshold` bytes and then looks again, so it is what is pending above the
-        threshold that shrinks, by about the same ratio each time, and each round takes as long as sending that at
-        `bandwidth` bytes per second. The sum of all rounds to come is a geometric series: at most with the worst ratio
-        of late. At least it takes the present round and the switchover; the best ratio tells whether that is the last.
-        """
-        if not self.pending or not threshold or not bandwidth:
-            return None
-        above = [pending - threshold for pending in self.pending]
-        switchover = min(self.pending[-1], threshold) / bandwidth
-        if above[-1] < 0:
-            return 0.0, self.pending[-1] / bandwidth
-        if len(above) < _MIN_BOUNDARIES or min(above) <= 0:
-            return None
-        ratios = [after / before for before, after in pairwise(above)]
-        if max(ratios) > 1 - _LEAST_SHRINKING:
-            return None
-        rest = above[-1] / bandwidth
-        elapsed = max(0.0, (now_ns - self.at_ns) / _NS)
-        low = rest / (1 - min(ratios) / 2)
-        high = rest / (1 - max(ratios)) * _WORSE + switchover + _MARGIN_SECONDS
-        return max(0.0, low * (1 - _MARGIN) - elapsed), max(0.0, high - elapsed)
+
+def _agreed(known: Sequence[Line], distance: float) -> Interval | None:
+    recent = [line for index, line in enumerate(known) if index == 0 or line.span <= _RECENT_SECONDS]
+    if not recent or min(line.fall for line in recent) <= 0:
+        return None
+    times = [distance / line.fall for line in recent]
+    disagreement = max(times) / max(min(times), _LEAST_SECONDS)
+    if disagreement > _DISAGREEMENT:
+        return None
+    margin = _MARGIN * max(1.0, disagreement)
+    return min(times) / margin, max(times) * margin + _LEAST_SECONDS
+
+
+def _single(known: Sequence[Line], distance: float) -> Interval | None:
+    long = [line for line in known if line.span >= _LONG_SECONDS and line.points >= _LONG_POINTS]
+    falling = [line for line in long if line.shallowest_fall > 0]
+    if not falling:
+        return None
+    line = min(falling, key=lambda line: line.margin / line.fall)
+    least = distance / (line.fall + line.margin) / _SOONER
+    most = distance / line.shallowest_fall * _LATER + _LEAST_SECONDS
+    return (least, most) if most <= _WIDEST * max(least, _LEAST_SECONDS) else None

@@ -169,7 +169,10 @@ def pending_is(machine: Machine, at_ns: int, size: int, postcopy: int | None = N
     if not precopy.sends:
         machine.recheck()
     is_boundary = precopy.pending_seen(size, postcopy=postcopy)
-    return detector.pending_seen(at_ns, size, is_boundary=is_boundary, numbers=precopy)
+    changes = detector.pending_seen(at_ns, size, is_boundary=is_boundary, numbers=precopy)
+    if detector.next_check_ns == 0:
+        machine.recheck()
+    return changes
 
 
 def postcopy_start(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequence[Change]:

@@ -74,6 +74,16 @@ class Precopy:
         """The round that is open, else the last one; 0 before the first."""
         return self.rounds.number
 
+    @property
+    def last_dirtied_bytes(self) -> int | None:
+        """Bytes newly dirtied in the last round that ended."""
+        return self.finished[-1].dirtied_bytes if self.finished else None
+
+    @property
+    def last_transferred_bytes(self) -> int | None:
+        """Bytes sent in the last round that ended."""
+        return self.finished[-1].transferred_bytes if self.finished else None
+
     def begin(self, at_ns: int) -> Sequence[Change]:
         """Begin the bulk round: setup is complete."""
         return self._rounds_ended(self.rounds.begin(at_ns, by_sync=False))

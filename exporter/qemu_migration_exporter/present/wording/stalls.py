@@ -15,6 +15,9 @@ _ROSE: Final = 1.5
 #: A stall ends at the boundary after a suspension, or at the window after it.
 _SOON_SECONDS: Final = 2.0
 
+#: A round that ended a bandwidth window before the stall is the one whose bandwidth ended it.
+_WINDOW_SECONDS: Final = 0.2
+
 
 class _Words(NamedTuple):
     """Wordings of a wait; the time it lasts or lasted follows the first two."""
@@ -144,7 +147,7 @@ def _change_that_ended(stall: StallView, view: MigrationView, end: float) -> str
     later = [
         round_.bandwidth_bytes_per_second
         for round_ in view.rounds
-        if round_.duration_seconds is None or round_.start_seconds + round_.duration_seconds >= end
+        if round_.duration_seconds is None or round_.start_seconds + round_.duration_seconds >= end - _WINDOW_SECONDS
     ]
     sent = stall.bandwidth_bytes_per_second
     if later and later[-1] is not None and sent is not None and later[-1] >= _ROSE * sent:
