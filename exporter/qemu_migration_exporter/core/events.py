@@ -27,14 +27,15 @@ class Signal(StrEnum):
     THROTTLE = "throttle"
     #: The next bitmap sync comes from the throttle's own timer, in the middle of a pass.
     THROTTLE_SYNC = "throttle_sync"
-    #: The five places that may begin the downtime, see `qemu_migration_exporter.core.tracking.switchover`.
+    #: The places that may begin the downtime, see `qemu_migration_exporter.core.tracking.switchover`.
     DOWNTIME_START = "downtime_start"
-    VM_STOPPING = "vm_stopping"
     POSTCOPY_SET_RUN = "postcopy_set_run"
     VM_STOPPED = "vm_stopped"
     COMPLETE = "complete"
     #: What could be sent while the guest ran, RAM above all, is sent to its end; the devices come next.
     ITERABLE_SAVED = "iterable_saved"
+    #: The devices are sent too: the source waits for the destination.
+    ALL_SAVED = "all_saved"
     DOWNTIME_END = "downtime_end"
     POSTCOPY_START = "postcopy_start"
     POSTCOPY_REQUEST = "postcopy_request"
@@ -42,15 +43,26 @@ class Signal(StrEnum):
     POSTCOPY_RESUMED = "postcopy_resumed"
     #: Something broke of which the migration fails; in post-copy it may pause instead, and go on.
     FAILING = "failing"
+    #: The return path from the destination ended badly.
+    BAD_END = "bad_end"
     AFTER_LOOP = "after_loop"
     CLEANUP = "cleanup"
     #: Asked for by somebody, but printed at every exit of QEMU too: never an outcome.
     CANCEL = "cancel"
     #: Says no more than that this QEMU sends a migration.
     OUTGOING = "outgoing"
+    #: The channel to the destination is set up, and the migration thread begins.
+    CONNECTED = "connected"
+    #: The migration goes to a file.
+    TO_FILE = "to_file"
     #: A migration comes in; the other one says no more than that one does.
     INCOMING = "incoming"
     DESTINATION = "destination"
+    #: The CPUs were stopped or started, by QMP's own events.
+    GUEST_STOPPED = "guest_stopped"
+    GUEST_RESUMED = "guest_resumed"
+    #: libvirt begins a live migration.
+    INITIATED = "initiated"
     #: Known, parsed, and of no consequence here.
     OTHER = "other"
 
@@ -74,6 +86,25 @@ class StateSet(NamedTuple):
     state: str | None
 
 
+class RunStateSet(NamedTuple):
+    """The guest's run state changed.
+
+    Source: runstate_set(), system/runstate.c (vl.c, softmmu/), 2.0 to 11.
+    """
+
+    at_ns: int | None
+    thread: int | None
+    state: str | None
+
+
+class RunStateNumbered(NamedTuple):
+    """The same, as QEMU printed it up to 3.1; the decoder turns it into a `RunStateSet`."""
+
+    at_ns: int | None
+    thread: int | None
+    number: int | None
+
+
 class StateNumbered(NamedTuple):
     """The same, as QEMU printed it up to 2.10; the decoder turns it into a `StateSet`."""
 
@@ -86,6 +117,7 @@ class Pending(NamedTuple):
     """Bytes still to send, and the threshold where QEMU prints it beside them.
 
     `postcopy` of them may be sent after the switchover, which is memory if post-copy is enabled (2.12 and later).
+    `final` is 1 in a query inside the switchover (11.1 and later, None before).
 
     Source: migrate_pending (2.0 to 7.2), migrate_pending_estimate and _exact (8.0 to 11.0),
     qemu_savevm_query_pending (11.1).
@@ -96,6 +128,7 @@ class Pending(NamedTuple):
     size: int | None
     threshold: int | None
     postcopy: int | None
+    final: int | None = None
 
 
 class Transferred(NamedTuple):
@@ -180,6 +213,20 @@ class DeviceDowntime(NamedTuple):
     downtime_us: int | None
 
 
+class DeviceLoaded(NamedTuple):
+    """What one device cost of the downtime at the destination, in microseconds.
+
+    Source: vmstate_downtime_load, migration/savevm.c, since 8.2.
+    """
+
+    at_ns: int | None
+    thread: int | None
+    kind: str | None
+    idstr: str | None
+    instance_id: int | None
+    downtime_us: int | None
+
+
 class Pinged(NamedTuple):
     """A ping went to the destination; number 4 ends the switch to post-copy."""
 
@@ -204,6 +251,14 @@ class ErrorSet(NamedTuple):
     text: str | None
 
 
+class ChannelFailed(NamedTuple):
+    """The connection to the destination failed, with its error."""
+
+    at_ns: int | None
+    thread: int | None
+    text: str | None
+
+
 class ErrorReported(NamedTuple):
     """A line of QEMU's error_report(), not a trace event."""
 
@@ -219,6 +274,31 @@ class QmpCommand(NamedTuple):
     thread: int | None
     arguments: str | None
     name: str
+
+
+class QemuStarted(NamedTuple):
+    """libvirt started a QEMU and begins its log."""
+
+    at_ns: int | None
+    thread: int | None
+
+
+class QemuEnded(NamedTuple):
+    """QEMU is about to end, or ended; `text` is the line's own."""
+
+    at_ns: int | None
+    thread: int | None
+    text: str
+
+
+class GuestDescribed(NamedTuple):
+    """A part of QEMU's command line that describes the guest, in libvirt's log."""
+
+    at_ns: int | None
+    thread: int | None
+    name: str | None
+    uuid: str | None
+    incoming: bool
 
 
 class FunctionCalled(NamedTuple):
@@ -264,6 +344,8 @@ class LinesLost(NamedTuple):
 Event = (
     SignalEvent
     | StateSet
+    | RunStateSet
+    | RunStateNumbered
     | StateNumbered
     | Pending
     | Transferred
@@ -273,11 +355,16 @@ Event = (
     | SectionEnded
     | DeviceSaved
     | DeviceDowntime
+    | DeviceLoaded
     | Pinged
     | ThrottleSet
     | ErrorSet
+    | ChannelFailed
     | ErrorReported
     | QmpCommand
+    | QemuStarted
+    | QemuEnded
+    | GuestDescribed
     | FunctionCalled
     | BacktraceFrame
     | PostcopyRequests

@@ -10,11 +10,17 @@ from typing import Any, Final
 #: MAX_MIGRATE_DOWNTIME of migration/options.c: QEMU refuses more.
 MAX_LIMIT_MS: Final = 2_000_000
 
+#: libvirt's max-bandwidth where nothing limits it is the largest number of whole MiB/s, so above any network's.
+UNBOUNDED: Final = 1 << 62
+
 #: Capabilities with which `migrate` does something else (6.0 and later, 2.8 and later).
-_OTHER_USES: Final = frozenset({"background-snapshot", "x-colo"})
+_OTHER_USES: Final = frozenset({"x-colo"})
 _CLOSING: Final = {"{": "}", "[": "]"}
 _MAX_DEPTH: Final = 16
-_KNOWN: Final = _OTHER_USES | {"postcopy-ram", "auto-converge", "dirty-limit", "multifd", "switchover-ack"}
+_KNOWN: Final = {
+    *_OTHER_USES, "background-snapshot", "postcopy-ram", "auto-converge", "dirty-limit", "multifd", "switchover-ack",
+    "return-path", "pause-before-switchover",
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -23,12 +29,16 @@ class Parameters:
 
     Attributes:
         downtime_limit_seconds, max_bandwidth: None where nothing was set. Bytes per second.
+        mode: Of the migration, where another than `normal` was set (8.2 and later).
+        switchover_bandwidth: avail-switchover-bandwidth, None where none was set (8.2 and later).
         throttle_initial, throttle_increment, throttle_max: Of auto-converge, in per cent.
         capabilities: Those that were switched, by name.
     """
 
     downtime_limit_seconds: float | None = None
     max_bandwidth: int | None = None
+    mode: str | None = None
+    switchover_bandwidth: int | None = None
     throttle_initial: int = 20
     throttle_increment: int = 10
     throttle_max: int = 99
@@ -43,6 +53,11 @@ class Parameters:
         bandwidth = _whole(given, "max-bandwidth", 1 << 64)
         if bandwidth is not None:
             self.max_bandwidth = bandwidth or None  # 0 is no limit
+        if isinstance(given.get("mode"), str):
+            self.mode = given["mode"]
+        switchover_bandwidth = _whole(given, "avail-switchover-bandwidth", 1 << 64)
+        if switchover_bandwidth is not None:
+            self.switchover_bandwidth = switchover_bandwidth or None
         self.throttle_initial = _whole(given, "cpu-throttle-initial", 99) or self.throttle_initial
         self.throttle_increment = _whole(given, "cpu-throttle-increment", 99) or self.throttle_increment
         self.throttle_max = _whole(given, "max-cpu-throttle", 99) or self.throttle_max
@@ -57,8 +72,24 @@ class Parameters:
 
     @property
     def is_other_use(self) -> bool:
-        """Whether what `migrate` begins now is no migration: a snapshot of a running guest, or COLO."""
+        """True if `migrate` now begins no migration and no job like one: COLO."""
         return any(self.capabilities.get(name) for name in _OTHER_USES)
+
+    @property
+    def is_background_snapshot(self) -> bool:
+        """True if `migrate` now begins a snapshot of a running guest."""
+        return bool(self.capabilities.get("background-snapshot"))
+
+    @property
+    def is_cpr(self) -> bool:
+        """True if `migrate` now begins a checkpoint for a restart of QEMU or of its host."""
+        return self.mode is not None and self.mode.startswith("cpr-")
+
+    @property
+    def is_unbounded_without_return_path(self) -> bool:
+        """True if the parameters are libvirt's for a save, a dump or a snapshot to a file."""
+        switched_off = (self.capabilities.get(name) is False for name in ("return-path", "pause-before-switchover"))
+        return (self.max_bandwidth or 0) >= UNBOUNDED and all(switched_off)
 
     def throttle_steps(self) -> int:
         """Return after how many steps auto-converge has slowed the guest down as far as it will."""

@@ -14,18 +14,25 @@ from typing import Final, NamedTuple
 from qemu_migration_exporter.core.events import (
     Anchored,
     BacktraceFrame,
+    ChannelFailed,
     DeviceDowntime,
+    DeviceLoaded,
     DeviceSaved,
     ErrorReported,
     ErrorSet,
     Event,
     FunctionCalled,
+    GuestDescribed,
     LinesLost,
     LowPending,
     Pending,
     Pinged,
     PostcopyRequests,
+    QemuEnded,
+    QemuStarted,
     QmpCommand,
+    RunStateNumbered,
+    RunStateSet,
     SectionEnded,
     SectionStarted,
     Signal,
@@ -61,6 +68,7 @@ class SignalFacts(NamedTuple):
         joins: If it comes first, the stream was joined in the middle of a migration.
         rank: Its quality as a mark of the downtime's start, 0 is best; None for no mark of it.
         aside: It is part of no migration and tells something about one.
+        guest: It changes whether the guest runs.
         probed: Which of its events a probe prints.
     """
 
@@ -71,6 +79,7 @@ class SignalFacts(NamedTuple):
     joins: bool = False
     rank: int | None = None
     aside: bool = False
+    guest: bool = False
     probed: Probed = Probed.ALL
 
 
@@ -88,6 +97,7 @@ _ROWS: Final = (
     SignalFacts(Signal.CLEANUP),
     SignalFacts(Signal.CANCEL),
     SignalFacts(Signal.FAILING, _SOURCE, probed=Probed.NAMED),
+    SignalFacts(Signal.BAD_END, _SOURCE, probed=Probed.NAMED),
     SignalFacts(ErrorSet),
     SignalFacts(ErrorReported),
     # Rounds
@@ -103,16 +113,17 @@ _ROWS: Final = (
     # The switchover: src-downtime-start (8.2 and later) is QEMU's own start of the downtime, and
     # migration_completion_vm_stop is printed after the guest stopped, its disks flushed.
     SignalFacts(Signal.DOWNTIME_START, _SOURCE, moves=True, joins=True, rank=0),
-    SignalFacts(Signal.VM_STOPPING, moves=True, rank=1),
     SignalFacts(Signal.POSTCOPY_SET_RUN, _SOURCE, moves=True, rank=2),
     SignalFacts(Signal.VM_STOPPED, _SOURCE, moves=True, rank=3),
     SignalFacts(Signal.COMPLETE, moves=True, rank=4),
-    SignalFacts(Signal.ITERABLE_SAVED, _SOURCE),
+    SignalFacts(Signal.ITERABLE_SAVED, _SOURCE, moves=True),
     SignalFacts(Signal.DOWNTIME_END, _SOURCE, moves=True),
-    SignalFacts(SectionStarted, moves=True),
+    SignalFacts(SectionStarted, moves=True, joins=True),
     SignalFacts(SectionEnded, moves=True),
-    SignalFacts(DeviceSaved, moves=True),
+    SignalFacts(DeviceSaved, moves=True, joins=True),
     SignalFacts(DeviceDowntime, moves=True),
+    SignalFacts(Signal.ALL_SAVED, _SOURCE, moves=True),
+    SignalFacts(DeviceLoaded, _DESTINATION),
     # Post-copy
     SignalFacts(Signal.POSTCOPY_START, _SOURCE, moves=True, joins=True),
     SignalFacts(Signal.POSTCOPY_REQUEST, _SOURCE, moves=True),
@@ -121,8 +132,20 @@ _ROWS: Final = (
     SignalFacts(Pinged, moves=True),
     # The end that speaks
     SignalFacts(Signal.OUTGOING, _SOURCE, probed=Probed.NAMED),
+    SignalFacts(Signal.CONNECTED, _SOURCE, probed=Probed.NAMED),
+    SignalFacts(Signal.TO_FILE, _SOURCE, probed=Probed.NAMED),
+    SignalFacts(ChannelFailed, _SOURCE),
     SignalFacts(Signal.INCOMING, _DESTINATION),
     SignalFacts(Signal.DESTINATION, _DESTINATION, probed=Probed.NAMED),
+    # The guest and QEMU itself
+    SignalFacts(RunStateSet, guest=True),
+    SignalFacts(RunStateNumbered),
+    SignalFacts(Signal.GUEST_STOPPED, guest=True),
+    SignalFacts(Signal.GUEST_RESUMED, guest=True),
+    SignalFacts(QemuStarted, aside=True),
+    SignalFacts(QemuEnded, aside=True),
+    SignalFacts(GuestDescribed, aside=True),
+    SignalFacts(Signal.INITIATED, aside=True),
     # Beside migrations
     SignalFacts(QmpCommand, aside=True),
     SignalFacts(FunctionCalled, aside=True),
@@ -138,6 +161,7 @@ MOVING: Final = frozenset(row.of for row in _ROWS if row.moves)
 BEGINNING: Final = frozenset(row.of for row in _ROWS if row.begins)
 JOINING: Final = frozenset(row.of for row in _ROWS if row.joins)
 ASIDE: Final = frozenset(row.of for row in _ROWS if row.aside)
+GUEST: Final = frozenset(row.of for row in _ROWS if row.guest)
 SIDES: Final[Mapping[Meaning, Side]] = {row.of: row.side for row in _ROWS if row.side is not None}
 RANKS: Final[Mapping[Meaning, int]] = {row.of: row.rank for row in _ROWS if row.rank is not None}
 

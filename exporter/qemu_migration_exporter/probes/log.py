@@ -44,7 +44,12 @@ PATTERNS: Final = (
     "loadvm_state_*",
     "process_incoming_migration_co_end*",
     "runstate_set",
+    "migration_return_path_end_before*",
+    "await_return_path_close_on_source_close*",
+    "migration_tls_outgoing_handshake_error*",
     "qmp_enter_migrate*",
+    "qmp_enter_stop",
+    "qmp_enter_cont",
 )
 
 _ADVICE: Final = """\

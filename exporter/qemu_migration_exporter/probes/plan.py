@@ -19,13 +19,7 @@ from qemu_migration_exporter.core.signals import Probed, probed
 from qemu_migration_exporter.probes.binary import Argument, Binary, ProbeError
 
 #: Rows that stand for one argument's values each are one layout to a probe, which prints the argument.
-_MERGED: Final = (
-    EventLayout(
-        "runstate_set", "4.0..", "current_run_state %d (%w) new_state %d (%w)", Signal.VM_STOPPING, "_ _ _ new_state"
-    ),
-    EventLayout("runstate_set", "2.0..3.1", "new state %d", Signal.VM_STOPPING, "new_state"),
-    EventLayout("vmstate_downtime_checkpoint", "8.2..", "%s", Signal.DOWNTIME_START, "checkpoint"),
-)
+_MERGED: Final = (EventLayout("vmstate_downtime_checkpoint", "8.2..", "%s", Signal.DOWNTIME_START, "checkpoint"),)
 #: Of the events that only tell which end this is or that it fails, those that the scripts print: beside the states
 #: the others tell nothing more, and each probe costs something to attach.
 EVIDENCE: Final = frozenset(

@@ -105,7 +105,7 @@ def test_every_mistake_is_named_with_its_place(tmp_path: Path, text: str | bytes
 
 def test_wrong_meaning_is_answered_with_the_valid_ones(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"events\.0\.meaning: expected one of after_loop, cancel, .*, got 'pendingg'"
+        ConfigError, match=r"events\.0\.meaning: expected one of after_loop, all_saved, .*, got 'pendingg'"
     ):
         _load(tmp_path, "events:\n  - {name: x, meaning: pendingg}")
 

@@ -7,6 +7,7 @@ from qemu_migration_exporter.core.events import (
     Event,
     Pending,
     QmpCommand,
+    RunStateSet,
     SectionStarted,
     Signal,
     SignalEvent,
@@ -181,7 +182,7 @@ def test_blank_after_a_name_may_be_gone() -> None:
         (b"migrate_set_state", {"number": 4}, StateSet(None, None, "active")),
         (b"cpu_throttle_set", {"percentage": 20}, ThrottleSet(None, None, 20)),
         (b"qmp_enter_migrate", {}, QmpCommand(None, None, None, "migrate")),
-        (b"runstate_set", {}, SignalEvent(None, None, Signal.OTHER)),
+        (b"runstate_set", {}, RunStateSet(None, None, None)),
         (b"vmstate_downtime_checkpoint", {}, SignalEvent(None, None, Signal.OTHER)),
     ],
 )

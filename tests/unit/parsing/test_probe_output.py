@@ -16,6 +16,7 @@ from qemu_migration_exporter.core.events import (
     Pinged,
     PostcopyRequests,
     QmpCommand,
+    RunStateSet,
     SectionEnded,
     SectionStarted,
     Signal,
@@ -93,12 +94,12 @@ SAID: list[tuple[bytes, Event]] = [
         b"migrate_handle_rp_req_pages in <null> at 0x5f4d000 len 0x1000",
         SignalEvent(None, None, Signal.POSTCOPY_REQUEST),
     ),
-    (b"migration_set_outgoing_channel ioc=- ioctype=- hostname=- err=-", SignalEvent(None, None, Signal.OUTGOING)),
+    (b"migration_set_outgoing_channel ioc=- ioctype=- hostname=- err=-", SignalEvent(None, None, Signal.CONNECTED)),
     (
         b"migration_set_outgoing_channel ioc=0x563e50a5fc00 ioctype=qio-channel-socket hostname=<null> err=0x0",
-        SignalEvent(None, None, Signal.OUTGOING),
+        SignalEvent(None, None, Signal.CONNECTED),
     ),
-    (b"runstate_set current_run_state 9 (-) new_state 7 (finish-migrate)", SignalEvent(None, None, Signal.VM_STOPPING)),
+    (b"runstate_set current_run_state 9 (-) new_state 7 (finish-migrate)", RunStateSet(None, None, "finish-migrate")),
 ]
 
 

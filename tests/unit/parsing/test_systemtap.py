@@ -16,6 +16,7 @@ from qemu_migration_exporter.core.events import (
     LowPending,
     Pending,
     Pinged,
+    RunStateSet,
     SectionEnded,
     SectionStarted,
     Signal,
@@ -47,7 +48,7 @@ def parse(line: bytes) -> Parsed:
         (b'process("/x").mark("migrate_pending")', Pending(None, None, None, None, None)),
         (b'process("/x").mark("migration_bitmap_sync_end")', SyncEnded(None, None, None)),
         (b'process("/x").mark("migrate_set_state")', StateSet(None, None, None)),
-        (b'process("/x").mark("runstate_set")', SignalEvent(None, None, Signal.OTHER)),
+        (b'process("/x").mark("runstate_set")', RunStateSet(None, None, None)),
         (b'process("/x").mark("migration_rate_limit_pre")', None),
     ],
 )

@@ -8,7 +8,9 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 from qemu_migration_exporter.core.events import (
+    ChannelFailed,
     DeviceDowntime,
+    DeviceLoaded,
     DeviceSaved,
     ErrorSet,
     Event,
@@ -17,6 +19,7 @@ from qemu_migration_exporter.core.events import (
     Pinged,
     PostcopyRequests,
     QmpCommand,
+    RunStateSet,
     SectionEnded,
     SectionStarted,
     Signal,
@@ -67,33 +70,33 @@ EXAMPLES: list[tuple[str, str, Event]] = [
     ("11.0..", "migration_call_notifiers type=2", mark(Signal.OTHER)),
     ("10.0..", "migration_block_activation inactive", mark(Signal.OTHER)),
     # Setup
-    ("2.7..10.2", "migration_socket_outgoing_connected hostname=(null)", mark(Signal.OUTGOING)),
-    ("11.0..", "migration_socket_outgoing_connected ", mark(Signal.OUTGOING)),
-    ("2.7..", "migration_socket_outgoing_error error=Connection refused", mark(Signal.OUTGOING)),
+    ("2.7..10.2", "migration_socket_outgoing_connected hostname=(null)", mark(Signal.CONNECTED)),
+    ("11.0..", "migration_socket_outgoing_connected ", mark(Signal.CONNECTED)),
+    ("2.7..", "migration_socket_outgoing_error error=Connection refused", ChannelFailed(NS, T, "Connection refused")),
     ("2.7..", "migration_fd_outgoing fd=27", mark(Signal.OUTGOING)),
     ("2.7..", "migration_exec_outgoing cmd=gzip -c > /tmp/vm.gz", mark(Signal.OUTGOING)),
-    ("8.2..", "migration_file_outgoing filename=/var/lib/libvirt/save/web 42", mark(Signal.OUTGOING)),
+    ("8.2..", "migration_file_outgoing filename=/var/lib/libvirt/save/web 42", mark(Signal.TO_FILE)),
     (
         "2.12..10.2",
         "migration_set_outgoing_channel ioc=0x563e50a5fc00 ioctype=qio-channel-socket hostname=(null) err=(nil)",
-        mark(Signal.OUTGOING),
+        mark(Signal.CONNECTED),
     ),
     (
         "2.7..2.11",
         "migration_set_outgoing_channel ioc=0x563e50a5fc00 ioctype=qio-channel-socket hostname=node2",
-        mark(Signal.OUTGOING),
+        mark(Signal.CONNECTED),
     ),
-    ("11.0..", "migration_set_outgoing_channel ioc=0x563e50a5fc00 ioctype=qio-channel-socket", mark(Signal.OUTGOING)),
+    ("11.0..", "migration_set_outgoing_channel ioc=0x563e50a5fc00 ioctype=qio-channel-socket", mark(Signal.CONNECTED)),
     ("2.7..10.2", "migration_tls_outgoing_handshake_start hostname=node2", mark(Signal.OUTGOING)),
     ("11.0..", "migration_tls_outgoing_handshake_start ", mark(Signal.OUTGOING)),
     ("2.7..", "migration_tls_outgoing_handshake_complete ", mark(Signal.OUTGOING)),
     (
         "2.7..",
         "migration_tls_outgoing_handshake_error err=TLS handshake failed: The certificate is expired",
-        mark(Signal.FAILING),
+        ChannelFailed(NS, T, "TLS handshake failed: The certificate is expired"),
     ),
-    ("2.5..", "open_return_path_on_source ", mark(Signal.OUTGOING)),
-    ("2.5..", "open_return_path_on_source_continue ", mark(Signal.OUTGOING)),
+    ("2.5..", "open_return_path_on_source ", mark(Signal.CONNECTED)),
+    ("2.5..", "open_return_path_on_source_continue ", mark(Signal.CONNECTED)),
     ("2.4..", "savevm_state_header ", mark(Signal.HEADER)),
     ("2.0..2.9", "savevm_state_begin ", mark(Signal.SETUP_BEGIN)),
     ("2.10..", "savevm_state_setup ", mark(Signal.SETUP_BEGIN)),
@@ -122,7 +125,7 @@ EXAMPLES: list[tuple[str, str, Event]] = [
             "qemu_savevm_query_pending exact=1, final=0, precopy=1, stopcopy=2, postcopy=3, total=6,"
             " collected switchover ack pending=0, total switchover ack pending=1"
         ),
-        Pending(NS, T, 6, None, 3),
+        Pending(NS, T, 6, None, 3, 0),
     ),
     (
         "2.0..8.1",
@@ -159,10 +162,19 @@ EXAMPLES: list[tuple[str, str, Event]] = [
     ("2.5..", "migration_thread_low_pending 819200", LowPending(NS, T, 819200)),
     ("6.1..", "migration_completion_vm_stop ret 0", mark(Signal.VM_STOPPED)),
     ("6.2..", "vm_stop_flush_all ret 0", mark(Signal.OTHER)),
-    ("4.0..", "runstate_set current_run_state 9 (running) new_state 7 (finish-migrate)", mark(Signal.VM_STOPPING)),
-    ("4.0..", "runstate_set current_run_state 7 (finish-migrate) new_state 6 (postmigrate)", mark(Signal.OTHER)),
-    ("2.0..3.1", "runstate_set new state 7", mark(Signal.VM_STOPPING)),
-    ("2.0..3.1", "runstate_set new state 10", mark(Signal.OTHER)),
+    (
+        "4.0..",
+        "runstate_set current_run_state 9 (running) new_state 7 (finish-migrate)",
+        RunStateSet(NS, T, "finish-migrate"),
+    ),
+    (
+        "4.0..",
+        "runstate_set current_run_state 7 (finish-migrate) new_state 6 (postmigrate)",
+        RunStateSet(NS, T, "postmigrate"),
+    ),
+    ("2.0..3.1", "runstate_set new state 7", RunStateSet(NS, T, "finish-migrate")),
+    ("2.0..3.1", "runstate_set new state 10", RunStateSet(NS, T, "save-vm")),
+    ("2.0..3.1", "runstate_set new state 77", RunStateSet(NS, T, None)),
     ("2.0..2.4", "savevm_state_complete ", mark(Signal.COMPLETE)),
     ("2.5..9.2", "savevm_state_complete_precopy ", mark(Signal.COMPLETE)),
     ("10.0..", "migration_precopy_complete ", mark(Signal.COMPLETE)),
@@ -171,7 +183,7 @@ EXAMPLES: list[tuple[str, str, Event]] = [
     ("8.2..", "vmstate_downtime_checkpoint src-downtime-start", mark(Signal.DOWNTIME_START)),
     ("8.2..", "vmstate_downtime_checkpoint src-vm-stopped", mark(Signal.VM_STOPPED)),
     ("8.2..", "vmstate_downtime_checkpoint src-iterable-saved", mark(Signal.ITERABLE_SAVED)),
-    ("8.2..", "vmstate_downtime_checkpoint src-non-iterable-saved", mark(Signal.OUTGOING)),
+    ("8.2..", "vmstate_downtime_checkpoint src-non-iterable-saved", mark(Signal.ALL_SAVED)),
     ("8.2..", "vmstate_downtime_checkpoint src-downtime-end", mark(Signal.DOWNTIME_END)),
     ("8.2..", "vmstate_downtime_checkpoint dst-precopy-bh-vm-started", mark(Signal.DESTINATION)),
     ("8.2..", "vmstate_downtime_checkpoint src-something-new", mark(Signal.OTHER)),
@@ -202,16 +214,16 @@ EXAMPLES: list[tuple[str, str, Event]] = [
     ("10.2..", "source_return_path_thread_postcopy_package_loaded ", mark(Signal.OUTGOING)),
     ("2.10..", "source_return_path_thread_shut 0x0", mark(Signal.OUTGOING)),
     ("2.5..2.9", "source_return_path_thread_shut 0", mark(Signal.OUTGOING)),
-    ("2.5..", "source_return_path_thread_bad_end ", mark(Signal.FAILING)),
+    ("2.5..", "source_return_path_thread_bad_end ", mark(Signal.BAD_END)),
     ("2.5..", "source_return_path_thread_end ", mark(Signal.OUTGOING)),
     ("2.5..", "migration_completion_postcopy_end ", mark(Signal.OUTGOING)),
     ("2.5..", "migration_completion_postcopy_end_after_complete ", mark(Signal.OUTGOING)),
     ("2.5..2.9", "migration_completion_postcopy_end_before_rp ", mark(Signal.OUTGOING)),
     ("2.5..2.9", "migration_completion_postcopy_end_after_rp 0", mark(Signal.OUTGOING)),
     ("2.5..2.9", "migration_completion_postcopy_end_after_rp 1", mark(Signal.FAILING)),
-    ("2.5..8.1", "await_return_path_close_on_source_close ", mark(Signal.OUTGOING)),
+    ("2.5..8.1", "await_return_path_close_on_source_close ", mark(Signal.ALL_SAVED)),
     ("2.5..8.1", "await_return_path_close_on_source_joining ", mark(Signal.OUTGOING)),
-    ("2.10..", "migration_return_path_end_before ", mark(Signal.OUTGOING)),
+    ("2.10..", "migration_return_path_end_before ", mark(Signal.ALL_SAVED)),
     ("2.10..8.1", "migration_return_path_end_after 0", mark(Signal.OUTGOING)),
     ("2.10..8.1", "migration_return_path_end_after 1", mark(Signal.FAILING)),
     ("8.2..", "migration_return_path_end_after ", mark(Signal.OUTGOING)),
@@ -270,7 +282,7 @@ EXAMPLES: list[tuple[str, str, Event]] = [
     (
         "8.2..",
         "vmstate_downtime_load type=non-iterable idstr=0000:00:02.0/vga instance_id=0 downtime=134",
-        mark(Signal.DESTINATION),
+        DeviceLoaded(NS, T, "non-iterable", "0000:00:02.0/vga", 0, 134),
     ),
     ("3.0..", "multifd_recv_thread_start 1", mark(Signal.DESTINATION)),
     ("9.2..", "multifd_recv_thread_end channel 0 packets 1204", mark(Signal.DESTINATION)),
@@ -295,6 +307,9 @@ EXAMPLES: list[tuple[str, str, Event]] = [
             "migrate_start_postcopy",
             "migrate_recover",
             "migrate_continue",
+            "migrate_incoming",
+            "stop",
+            "cont",
         )
     ),
 ]
@@ -328,7 +343,7 @@ def test_row_is_well_formed(row: tuple[str, ...]) -> None:
     assert len(fields.split()) == len(re.findall(r"%[a-z]", layout.replace("%%", "")))
     if not isinstance(meaning, Signal):
         assert callable(meaning)
-        assert {field for field in fields.split() if field != "_"} <= set(field_names(meaning))
+        assert {field for field in fields.split() if field != "_"} <= {*field_names(meaning), "final"}
 
 
 @pytest.mark.parametrize(
@@ -397,7 +412,15 @@ OURS: Final = "postcopy_requests"
 ARGUMENTS: Final[dict[type, dict[str, set[str]]]] = {
     StateSet: {"state": {"new_state"}},
     ErrorSet: {"text": {"error_desc"}},
-    Pending: {"size": {"size", "total"}, "threshold": {"max"}},
+    ChannelFailed: {"text": {"err"}},
+    RunStateSet: {"state": {"new_state_str", "new_state"}},
+    DeviceLoaded: {
+        "kind": {"type"},
+        "idstr": {"idstr"},
+        "instance_id": {"instance_id"},
+        "downtime_us": {"downtime"},
+    },
+    Pending: {"size": {"size", "total"}, "threshold": {"max"}, "final": {"final"}},
     Transferred: {
         "transferred": {"tranferred", "transferred"},
         "time_spent_ms": {"time_spent"},
@@ -483,13 +506,16 @@ def expected(meaning: type, variant: Variant, values: dict[str, Any]) -> dict[st
     fields: dict[str, Any] = {}
     for field, names in ARGUMENTS[meaning].items():
         given = names & set(variant.arguments)
-        assert len(given) <= 1
+        assert len(given) <= 1 or meaning is RunStateSet
         fields[field] = values[given.pop()] if given else None
     if meaning is Pending:  # up to 2.11 `post` is all memory, whether post-copy is enabled or not
         fields["postcopy"] = next(
             (values[name] for name in ("compat", "postcopy", "post") if name in values and "nonpost" not in values),
             None,
         )
+    if meaning is RunStateSet:
+        run_states = {7: "finish-migrate", 10: "save-vm"}
+        fields["state"] = values.get("new_state_str") or run_states[values["new_state"]]
     if fields.get("state") == 1:
         fields["state"] = "setup"  # a number, up to 2.10
     return fields

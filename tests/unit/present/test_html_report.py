@@ -58,7 +58,7 @@ def test_report_lists_phases_rounds_and_devices() -> None:
     assert "What would have ended it virsh migrate-setspeed web-42 173" in words
     assert 'QMP: {"execute":"migrate-set-parameters"' in words.replace("&#34;", '"')
     assert "complete_precopy 12.3 s 31 ms downtime 12.3 s 31 ms cleanup" in words
-    assert "0000:00:01.3/piix4_pm 0.274 ms 1 %" in words
+    assert "0000:00:01.3/piix4_pm 0.3 ms 1 %" in words
     assert "16 12.2 s 17 ms 40.7 47.0 2394.0 47.0" in words
     assert "stalled from 6.3 s to 12.3 s" in _report(view(migration(NONCONVERGING)))
 

@@ -184,8 +184,8 @@ def test_decoder_reads_the_values_passed(make: Callable[[Path], str], qemu: Qemu
     assert decoded(printf(old, "migrate_set_state").line(migrate_set_state=[6]), Decoder()) == StateSet(
         12, 11, "completed"
     )
-    line = printf(new, "qemu_savevm_query_pending").line(qemu_savevm_query_pending=[1024, 4096])
-    assert decoded(line, Decoder()) == Pending(12, 11, 4096, None, 1024)
+    line = printf(new, "qemu_savevm_query_pending").line(qemu_savevm_query_pending=[1, 1024, 4096])
+    assert decoded(line, Decoder()) == Pending(12, 11, 4096, None, 1024, 1)
     assert decoded(printf(make(qemu("11.0")), "cpu_throttle_set").line(), Decoder()) == ThrottleSet(12, 11, 20)
 
 

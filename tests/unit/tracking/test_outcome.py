@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from qemu_migration_exporter.core.model import Result
-from qemu_migration_exporter.core.tracking.outcome import Outcome
+from qemu_migration_exporter.core.tracking.outcome import REFUSED, Outcome
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_what_breaks_after_the_end_is_being_closed() -> None:
 def test_what_broke_before_post_copy_went_on_is_forgotten() -> None:
     """Also why; what breaks later counts again."""
     outcome = Outcome(completing=True)
-    outcome.error_reported("Detected IO failure for postcopy. Migration paused.")
+    outcome.error_reported(1, "Detected IO failure for postcopy. Migration paused.")
     outcome.error_set("Broken pipe")
     outcome.resumed()
     assert (Result.COMPLETED, True) == replace(outcome, at_ns=5).result()
@@ -110,20 +111,79 @@ def test_what_broke_before_post_copy_went_on_is_forgotten() -> None:
     assert ((Result.FAILED, True), "Channel error") == (outcome.result(), outcome.error())
 
 
-def test_error_reports_stand_in_for_an_error() -> None:
-    """The first after the end, which 7.2 prints when all is over; else the last before it."""
+SECOND_NS = 1_000_000_000
+GENERIC = "load of migration failed: Invalid argument"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "error"),
+    [
+        ([], [], None),
+        ([(99, "Broken pipe")], [], "Broken pipe"),
+        ([(99, "early"), (99, "late")], [], "early; late"),
+        ([(94, "of long before")], [], None),
+        ([(95, "of just before")], [], "of just before"),
+        ([(99, "before")], ["after", "later"], "after"),
+        ([(99, "the device"), (99, "its section")], [GENERIC], "the device; its section"),
+        ([], [GENERIC], GENERIC),
+        ([(99, "1"), (99, "2"), (99, "3"), (99, "4")], [], "1; 2; 3"),
+        ([(99, "warning: TSC frequency mismatch"), (99, "info: x")], [], None),
+    ],
+)
+def test_error_is_the_report_nearest_to_the_fault(
+    before: list[tuple[int, str]], after: list[str], error: str | None
+) -> None:
     outcome = Outcome(state="failed")
-    outcome.error_reported("a warning")
-    outcome.error_reported("Broken pipe, before")
-    assert "Broken pipe, before" == Outcome(state="failed", at_ns=5, report_before_text="Broken pipe, before").error()
-    outcome.at_ns = 5
-    outcome.error_reported("Broken pipe")
-    outcome.error_reported("something else")
-    assert "Broken pipe" == outcome.error()
+    for at_s, text in before:
+        outcome.error_reported(at_s * SECOND_NS, text)
+    outcome.at_ns = 100 * SECOND_NS
+    for text in after:
+        outcome.error_reported(outcome.at_ns + 1, text)
+    assert error == outcome.error()
+
+
+def test_reports_are_the_last_before_the_end_and_the_first_after() -> None:
+    outcome = Outcome(state="failed")
+    for number in range(20):
+        outcome.error_reported(number, str(number))
+    assert [str(number) for number in range(12, 20)] == [report.text for report in outcome.reports]
+    outcome.at_ns = 20
+    outcome.error_reported(21, "too late")
+    assert "too late" not in {report.text for report in outcome.reports}
+
+
+@pytest.mark.parametrize(
+    ("texts", "error"),
+    [
+        ({"error_text": "a", "channel_text": "b", "refused": True}, "a"),
+        ({"channel_text": "b", "refused": True}, "b"),
+        ({"refused": True}, REFUSED),
+        ({}, None),
+        (
+            {"error_text": "a", "qemu_ended": "shutting down, reason=crashed"},
+            "QEMU ended: shutting down, reason=crashed",
+        ),
+    ],
+)
+def test_error_is_the_most_specific_cause(texts: dict[str, Any], error: str | None) -> None:
+    assert error == Outcome(state="failed", at_ns=5, **texts).error()
+
+
+def test_channel_error_makes_it_fail_until_the_end() -> None:
+    outcome = Outcome()
+    outcome.channel_failed("refused")
+    assert outcome.failing
+    ended = Outcome(at_ns=5)
+    ended.channel_failed(None)
+    assert not ended.failing
+
+
+def test_qemus_end_is_a_failure_whatever_the_state() -> None:
+    assert (Result.FAILED, True) == Outcome(state="cancelling", at_ns=5, qemu_ended="gone").result()
 
 
 def test_only_a_failure_has_an_error() -> None:
     """A cancelled migration often prints one on its way out."""
     outcome = Outcome(state="cancelled", at_ns=5)
-    outcome.error_reported("Unable to write to socket: Broken pipe")
+    outcome.error_reported(5, "Unable to write to socket: Broken pipe")
     assert None is outcome.error()

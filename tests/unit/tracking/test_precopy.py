@@ -95,9 +95,9 @@ def test_a_window_tells_the_downtime_limit(event: Transferred, limit: float | No
 
 
 def test_windows_add_up() -> None:
-    """Each counts itself alone; one without its bytes counts nothing, one without its bandwidth keeps the last."""
+    """The bandwidth is that of the last window with a length; its printed field has other units from 11.1 on."""
     follower = Follower()
-    for event in (window(1_000, 100, 10, 3_000), window(None, 100, 99, 99), window(500, 100, None, None)):
+    for event in (window(1_000, 100, 10, 3_000), window(None, 100, 99, 99), window(500, None, 7, None)):
         follower.iteration.window_seen(100 * MS, event)
     totals: tuple[int | None, float | None, int | None] = (
         follower.iteration.transferred,

@@ -124,10 +124,11 @@ def test_without_sections_qemus_measure_is_a_device() -> None:
 def test_a_wait_ends_once() -> None:
     """And only if it began."""
     switchover = Switchover()
-    assert None is switchover.wait_ends()
+    assert None is switchover.wait_ends(9)
     switchover.wait_begins(5)
-    assert 5 == switchover.wait_ends()
-    assert None is switchover.wait_ends()
+    assert 5 == switchover.wait_ends(9)
+    assert [DowntimePart(name=DowntimePartName.PRE_SWITCHOVER, start_ns=5, end_ns=9)] == switchover.parts
+    assert None is switchover.wait_ends(9)
 
 
 def test_the_stop_goes_from_the_start_of_the_downtime_to_the_first_mark_of_a_guest_that_stands_still() -> None:

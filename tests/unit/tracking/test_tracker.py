@@ -16,7 +16,7 @@ from qemu_migration_exporter.core.events import (
     SignalEvent,
     StateSet,
 )
-from qemu_migration_exporter.core.model import ClockKind, Migration, Result, Side, SurpriseKind
+from qemu_migration_exporter.core.model import ClockKind, Kind, Migration, Result, Side, SurpriseKind
 from qemu_migration_exporter.core.tracking.tracker import LINGER_NS, LOST_OUTCOME_NS, Tracker
 
 from tests.support.core_helpers import EPOCH_NS, NS_PER_MS, Reading, log_lines, made, read
@@ -104,19 +104,25 @@ def test_nothing_begins_with_what_others_print_too(event: str) -> None:
     assert [] == follow(event).changes
 
 
-@pytest.mark.parametrize("name", ["7.2-snapshot", "snapshot-without-states", "snapshot-lone-completed"])
-def test_a_snapshot_is_no_migration(name: str) -> None:
+@pytest.mark.parametrize("name", ["7.2-snapshot", "snapshot-lone-completed"])
+def test_savevm_is_of_kind_snapshot(name: str) -> None:
     """Saving a snapshot writes the same header, sections and devices, and never is active."""
-    assert [] == read(made(name)).changes
+    (snapshot,) = read(made(name)).migrations
+    assert (Kind.SNAPSHOT, Side.SOURCE) == (snapshot.identity.kind, snapshot.identity.side)
+
+
+def test_savevm_without_states_is_not_reported() -> None:
+    assert [] == read(made("snapshot-without-states")).changes
 
 
 def test_a_migration_after_a_snapshot_is_its_own() -> None:
     """With its own start."""
     snapshot = made("7.2-snapshot").decode()
     later = log_lines("+402200 " + RUNNING + "migrate_set_state new state completed")
-    reading = read(snapshot.rpartition("4000@1700000060")[0] + later)
-    assert EPOCH_NS + 402_200 * NS_PER_MS == reading.migration.identity.start_ns
-    assert Result.COMPLETED == reading.migration.result
+    saved, migrated = read(snapshot.rpartition("4000@1700000060")[0] + later).migrations
+    assert EPOCH_NS + 402_200 * NS_PER_MS == migrated.identity.start_ns
+    assert (Kind.SNAPSHOT, Kind.LIVE) == (saved.identity.kind, migrated.identity.kind)
+    assert Result.COMPLETED == migrated.result
 
 
 def test_setup_twice_is_one_attempt_while_nothing_else_has_happened() -> None:
@@ -167,10 +173,9 @@ def test_a_setup_that_is_all_there_is_has_no_side() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "side"), [("migrate", Side.SOURCE), ("migrate_incoming", None), ("migrate_cancel", None)]
+    ("command", "side"), [("migrate", Side.SOURCE), ("migrate_incoming", Side.DESTINATION), ("migrate_cancel", None)]
 )
 def test_a_qmp_command_tells_the_side(command: str, side: Side | None) -> None:
-    """Before QEMU does anything; a destination may be told long before anybody comes, and may be a source by then."""
     reading = follow(f"M qmp_enter_{command} {{}}\nM migrate_set_state new state setup")
     assert side == reading.migration.identity.side
 
@@ -425,10 +430,9 @@ def capabilities(*each: tuple[str, bool]) -> str:
     return f'M qmp_enter_migrate_set_capabilities {{"capabilities": [{pairs}]}}\n'
 
 
-@pytest.mark.parametrize("name", ["background-snapshot", "x-colo"])
-def test_what_migrates_nothing_is_no_migration(name: str) -> None:
-    """A snapshot of a running guest, or COLO: the same command with a capability. Without it, a migration again."""
-    on, off = capabilities((name, True)), capabilities((name, False))
+def test_colo_is_no_migration() -> None:
+    """The same command with a capability; without it, a migration again."""
+    on, off = capabilities(("x-colo", True)), capabilities(("x-colo", False))
     assert [] == follow(on + COMPLETED).changes
     assert [] == follow(on + RUNNING).changes
     assert [] == follow(on + COMPLETED + COMPLETED).of(MigrationEnded)
@@ -439,10 +443,10 @@ def test_what_migrates_nothing_is_no_migration(name: str) -> None:
 def test_capabilities_are_set_one_by_one() -> None:
     """A command sets those it names, and leaves the others."""
     both = capabilities(("x-colo", True), ("auto-converge", True), ("background-snapshot", True))
-    assert [] == follow(both + capabilities(("x-colo", False)) + COMPLETED).migrations
+    off = capabilities(("x-colo", False))
+    assert Kind.SNAPSHOT is follow(both + off + COMPLETED).migration.identity.kind
     off = capabilities(("background-snapshot", False), ("x-colo", False))
-    assert 1 == len(follow(both + off + COMPLETED).migrations)
-    assert 1 == len(follow(capabilities(("postcopy-ram", True)) + COMPLETED).migrations)
+    assert Kind.LIVE is follow(both + off + COMPLETED).migration.identity.kind
 
 
 def test_a_capability_is_of_what_begins_after_it() -> None:

@@ -24,6 +24,8 @@ from qemu_migration_exporter.core.events import (
     LowPending,
     Pending,
     QmpCommand,
+    RunStateNumbered,
+    RunStateSet,
     StateNumbered,
     StateSet,
     SyncEnded,
@@ -58,6 +60,11 @@ _STATES_TO_2_10: Final = (*_STATES_TO_2_4[:5], "postcopy-active", *_STATES_TO_2_
 #: Since this release `dirty_pages` of a sync counts since the last reset of the period.
 _CUMULATIVE_SINCE: Final = (2, 9)
 
+#: RunState of qapi-schema.json (qapi/run-state.json), 2.0 to 3.1.
+_RUN_STATES_TO_3_1: Final = (
+    "debug", "inmigrate", "internal-error", "io-error", "paused", "postmigrate", "prelaunch", "finish-migrate",
+    "restore-vm", "running", "save-vm", "shutdown", "suspended", "watchdog", "guest-panicked", "colo", "preconfig",
+)  # fmt: skip
 #: Texts kept in the cache: a switchover prints three for each of some 80 devices.
 _MAX_CACHED: Final = 256
 _MAX_DIGITS: Final = 20
@@ -196,6 +203,8 @@ class Decoder:
                 self._cache.clear()
         if isinstance(event, StateNumbered):
             return StateSet(event.at_ns, event.thread, self._state_name(event.number))
+        if isinstance(event, RunStateNumbered):
+            return RunStateSet(event.at_ns, event.thread, _run_state_name(event.number))
         if isinstance(event, SyncEnded) and self._until <= _CUMULATIVE_SINCE:
             return event._replace(cumulative=False)
         return event
@@ -207,6 +216,10 @@ class Decoder:
         if number == -1:
             return "failed"
         return names[number] if 0 <= number < len(names) else f"number-{number}"
+
+
+def _run_state_name(number: int | None) -> str | None:
+    return _RUN_STATES_TO_3_1[number] if number is not None and 0 <= number < len(_RUN_STATES_TO_3_1) else None
 
 
 def _format(text: str, values: Sequence[bytes]) -> bytes:

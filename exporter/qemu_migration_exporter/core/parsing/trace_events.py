@@ -15,7 +15,9 @@ from functools import partial
 from typing import NamedTuple
 
 from qemu_migration_exporter.core.events import (
+    ChannelFailed,
     DeviceDowntime,
+    DeviceLoaded,
     DeviceSaved,
     ErrorSet,
     Event,
@@ -24,6 +26,8 @@ from qemu_migration_exporter.core.events import (
     Pinged,
     PostcopyRequests,
     QmpCommand,
+    RunStateNumbered,
+    RunStateSet,
     SectionEnded,
     SectionStarted,
     Signal,
@@ -73,22 +77,22 @@ LAYOUTS: tuple[EventLayout, ...] = (
     EventLayout("migration_block_activation", "10.0..", "%s", Signal.OTHER, "_"),
 
     # Setup
-    EventLayout("migration_socket_outgoing_connected", "2.7..10.2", "hostname=%s", Signal.OUTGOING, "_"),
-    EventLayout("migration_socket_outgoing_connected", "11.0..", "", Signal.OUTGOING),
-    EventLayout("migration_socket_outgoing_error", "2.7..", "error=%s", Signal.OUTGOING, "_"),
+    EventLayout("migration_socket_outgoing_connected", "2.7..10.2", "hostname=%s", Signal.CONNECTED, "_"),
+    EventLayout("migration_socket_outgoing_connected", "11.0..", "", Signal.CONNECTED),
+    EventLayout("migration_socket_outgoing_error", "2.7..", "error=%s", ChannelFailed, "text"),
     EventLayout("migration_fd_outgoing", "2.7..", "fd=%d", Signal.OUTGOING, "_"),
     EventLayout("migration_exec_outgoing", "2.7..", "cmd=%s", Signal.OUTGOING, "_"),
-    EventLayout("migration_file_outgoing", "8.2..", "filename=%s", Signal.OUTGOING, "_"),
-    EventLayout("migration_set_outgoing_channel", "2.12..10.2", "ioc=%s ioctype=%s hostname=%s err=%s", Signal.OUTGOING,
+    EventLayout("migration_file_outgoing", "8.2..", "filename=%s", Signal.TO_FILE, "_"),
+    EventLayout("migration_set_outgoing_channel", "2.12..10.2", "ioc=%s ioctype=%s hostname=%s err=%s", Signal.CONNECTED,
         "_ _ _ _"),
-    EventLayout("migration_set_outgoing_channel", "2.7..2.11", "ioc=%s ioctype=%s hostname=%s", Signal.OUTGOING, "_ _ _"),
-    EventLayout("migration_set_outgoing_channel", "11.0..", "ioc=%s ioctype=%s", Signal.OUTGOING, "_ _"),
+    EventLayout("migration_set_outgoing_channel", "2.7..2.11", "ioc=%s ioctype=%s hostname=%s", Signal.CONNECTED, "_ _ _"),
+    EventLayout("migration_set_outgoing_channel", "11.0..", "ioc=%s ioctype=%s", Signal.CONNECTED, "_ _"),
     EventLayout("migration_tls_outgoing_handshake_start", "2.7..10.2", "hostname=%s", Signal.OUTGOING, "_"),
     EventLayout("migration_tls_outgoing_handshake_start", "11.0..", "", Signal.OUTGOING),
     EventLayout("migration_tls_outgoing_handshake_complete", "2.7..", "", Signal.OUTGOING),
-    EventLayout("migration_tls_outgoing_handshake_error", "2.7..", "err=%s", Signal.FAILING, "_"),
-    EventLayout("open_return_path_on_source", "2.5..", "", Signal.OUTGOING),
-    EventLayout("open_return_path_on_source_continue", "2.5..", "", Signal.OUTGOING),
+    EventLayout("migration_tls_outgoing_handshake_error", "2.7..", "err=%s", ChannelFailed, "text"),
+    EventLayout("open_return_path_on_source", "2.5..", "", Signal.CONNECTED),
+    EventLayout("open_return_path_on_source_continue", "2.5..", "", Signal.CONNECTED),
     EventLayout("savevm_state_header", "2.4..", "", Signal.HEADER),
     EventLayout("savevm_state_begin", "2.0..2.9", "", Signal.SETUP_BEGIN),
     EventLayout("savevm_state_setup", "2.10..", "", Signal.SETUP_BEGIN),
@@ -105,7 +109,7 @@ LAYOUTS: tuple[EventLayout, ...] = (
     EventLayout("qemu_savevm_query_pending", "11.1..",
         "exact=%d, final=%d, precopy=%u, stopcopy=%u, postcopy=%u, total=%u,"
         " collected switchover ack pending=%u, total switchover ack pending=%u",
-        Pending, "_ _ _ _ postcopy size _ _"),
+        Pending, "_ final _ _ postcopy size _ _"),
     EventLayout("migrate_transferred", "8.2..", _TRANSFERRED, Transferred,
         "transferred time_spent_ms bandwidth switchover_bandwidth threshold"),
     # The bandwidth is a double to 2.12, and %g prints a whole one like the integer it is since.
@@ -128,10 +132,8 @@ LAYOUTS: tuple[EventLayout, ...] = (
     EventLayout("migration_thread_low_pending", "2.5..", "%u", LowPending, "pending"),
     EventLayout("migration_completion_vm_stop", "6.1..", "ret %d", Signal.VM_STOPPED, "_"),
     EventLayout("vm_stop_flush_all", "6.2..", "ret %d", Signal.OTHER, "_"),
-    EventLayout("runstate_set", "4.0..", "current_run_state %d (%w) new_state %d (finish-migrate)", Signal.VM_STOPPING, "_ _ _"),
-    EventLayout("runstate_set", "4.0..", "current_run_state %d (%w) new_state %d (%w)", Signal.OTHER, "_ _ _ _"),
-    EventLayout("runstate_set", "2.0..3.1", "new state 7", Signal.VM_STOPPING),  # RUN_STATE_FINISH_MIGRATE
-    EventLayout("runstate_set", "2.0..3.1", "new state %d", Signal.OTHER, "_"),
+    EventLayout("runstate_set", "4.0..", "current_run_state %d (%w) new_state %d (%w)", RunStateSet, "_ _ _ state"),
+    EventLayout("runstate_set", "2.0..3.1", "new state %d", RunStateNumbered, "number"),
     EventLayout("savevm_state_complete", "2.0..2.4", "", Signal.COMPLETE),
     EventLayout("savevm_state_complete_precopy", "2.5..9.2", "", Signal.COMPLETE),
     EventLayout("migration_precopy_complete", "10.0..", "", Signal.COMPLETE),
@@ -140,7 +142,7 @@ LAYOUTS: tuple[EventLayout, ...] = (
     EventLayout("vmstate_downtime_checkpoint", "8.2..", "src-downtime-start", Signal.DOWNTIME_START),
     EventLayout("vmstate_downtime_checkpoint", "8.2..", "src-vm-stopped", Signal.VM_STOPPED),
     EventLayout("vmstate_downtime_checkpoint", "8.2..", "src-iterable-saved", Signal.ITERABLE_SAVED),
-    EventLayout("vmstate_downtime_checkpoint", "8.2..", "src-non-iterable-saved", Signal.OUTGOING),
+    EventLayout("vmstate_downtime_checkpoint", "8.2..", "src-non-iterable-saved", Signal.ALL_SAVED),
     EventLayout("vmstate_downtime_checkpoint", "8.2..", "src-downtime-end", Signal.DOWNTIME_END),
     EventLayout("vmstate_downtime_checkpoint", "8.2..", "dst-%s", Signal.DESTINATION, "_"),
     EventLayout("vmstate_downtime_checkpoint", "8.2..", "%w", Signal.OTHER, "_"),  # of a later release
@@ -171,16 +173,16 @@ LAYOUTS: tuple[EventLayout, ...] = (
     EventLayout("source_return_path_thread_postcopy_package_loaded", "10.2..", "", Signal.OUTGOING),
     EventLayout("source_return_path_thread_shut", "2.10..", "0x%x", Signal.OUTGOING, "_"),
     EventLayout("source_return_path_thread_shut", "2.5..2.9", "%x", Signal.OUTGOING, "_"),
-    EventLayout("source_return_path_thread_bad_end", "2.5..", "", Signal.FAILING),
+    EventLayout("source_return_path_thread_bad_end", "2.5..", "", Signal.BAD_END),
     EventLayout("source_return_path_thread_end", "2.5..", "", Signal.OUTGOING),
     EventLayout("migration_completion_postcopy_end", "2.5..", "", Signal.OUTGOING),
     EventLayout("migration_completion_postcopy_end_after_complete", "2.5..", "", Signal.OUTGOING),
     EventLayout("migration_completion_postcopy_end_before_rp", "2.5..2.9", "", Signal.OUTGOING),
     EventLayout("migration_completion_postcopy_end_after_rp", "2.5..2.9", "0", Signal.OUTGOING),
     EventLayout("migration_completion_postcopy_end_after_rp", "2.5..2.9", "%d", Signal.FAILING, "_"),
-    EventLayout("await_return_path_close_on_source_close", "2.5..8.1", "", Signal.OUTGOING),
+    EventLayout("await_return_path_close_on_source_close", "2.5..8.1", "", Signal.ALL_SAVED),
     EventLayout("await_return_path_close_on_source_joining", "2.5..8.1", "", Signal.OUTGOING),
-    EventLayout("migration_return_path_end_before", "2.10..", "", Signal.OUTGOING),
+    EventLayout("migration_return_path_end_before", "2.10..", "", Signal.ALL_SAVED),
     EventLayout("migration_return_path_end_after", "2.10..8.1", "0", Signal.OUTGOING),
     EventLayout("migration_return_path_end_after", "2.10..8.1", "%d", Signal.FAILING, "_"),
     EventLayout("migration_return_path_end_after", "8.2..", "", Signal.OUTGOING),
@@ -234,7 +236,8 @@ LAYOUTS: tuple[EventLayout, ...] = (
     EventLayout("postcopy_ram_listen_thread_exit", "2.5..", "", Signal.DESTINATION),
     EventLayout("postcopy_pause_incoming", "3.0..", "", Signal.DESTINATION),
     EventLayout("postcopy_pause_incoming_continued", "3.0..", "", Signal.DESTINATION),
-    EventLayout("vmstate_downtime_load", "8.2..", "type=%s idstr=%s instance_id=%d downtime=%d", Signal.DESTINATION, "_ _ _ _"),
+    EventLayout("vmstate_downtime_load", "8.2..", "type=%s idstr=%s instance_id=%d downtime=%d", DeviceLoaded,
+        "kind idstr instance_id downtime_us"),
     EventLayout("multifd_recv_thread_start", "3.0..", "%u", Signal.DESTINATION, "_"),
     EventLayout("multifd_recv_thread_end", "9.2..", "channel %u packets %u", Signal.DESTINATION, "_ _"),
     EventLayout("multifd_recv_thread_end", "9.0..9.1", "channel %u packets %u normal pages %u zero pages %u", Signal.DESTINATION,
@@ -245,7 +248,7 @@ LAYOUTS: tuple[EventLayout, ...] = (
     *(
         EventLayout(f"qmp_enter_{command}", "7.0..", "%s", partial(QmpCommand, name=command), "arguments")
         for command in ("migrate", "migrate_cancel", "migrate_set_parameters", "migrate_set_capabilities",
-                        "migrate_start_postcopy", "migrate_recover", "migrate_continue")
+                        "migrate_start_postcopy", "migrate_recover", "migrate_continue", "migrate_incoming", "stop", "cont")
     ),
 )
 # fmt: on

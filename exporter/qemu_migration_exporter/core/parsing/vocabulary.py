@@ -44,6 +44,8 @@ class CompiledLayout:
         if isinstance(row.meaning, Signal):
             return
         names = field_names(row.meaning)
+        # A field with a default comes last, and is filled only by a row that names it.
+        names = (*names, *(name for name in row.fields.split() if name != "_" and name not in names))
         self._blank = [None] * len(names)
         self._fills = tuple(
             (names.index(name), group, convert)

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from qemu_migration_exporter.core.changes import Change, MigrationEnded, Progressed
 from qemu_migration_exporter.core.events import (
+    ChannelFailed,
     DeviceDowntime,
+    DeviceLoaded,
     DeviceSaved,
     ErrorReported,
     ErrorSet,
@@ -16,6 +18,7 @@ from qemu_migration_exporter.core.events import (
     Pending,
     Pinged,
     PostcopyRequests,
+    RunStateSet,
     SectionEnded,
     SectionStarted,
     Signal,
@@ -29,6 +32,9 @@ from qemu_migration_exporter.core.signals import MOVING, RANKS, SIDES, Meaning
 from qemu_migration_exporter.core.tracking import lifecycle, measures, summary
 from qemu_migration_exporter.core.tracking.machine import Machine
 from qemu_migration_exporter.core.tracking.states import SOURCE_ONLY
+
+#: migration_thread_setup_complete follows the state `active` at once; a second later its event is not enabled.
+_SETUP_MARK_NS: Final = 1_000_000_000
 
 
 def apply(machine: Machine, event: Event, meaning: Meaning, at_ns: int) -> Sequence[Change]:
@@ -53,7 +59,10 @@ def tick(machine: Machine, now_ns: int) -> Sequence[Change]:
     """Let time pass without an event; return what it changes."""
     if machine.side is not Side.SOURCE or machine.outcome.at_ns is not None:
         return ()
-    changes = machine.detector.tick(now_ns, machine.precopy, machine.parameters)
+    changes: Sequence[Change] = ()
+    if machine.active_ns is not None and now_ns - machine.active_ns > _SETUP_MARK_NS:
+        changes = lifecycle.active_ended_setup(machine, now_ns)
+    changes = [*changes, *machine.detector.tick(now_ns, machine.precopy, machine.parameters)]
     machine.is_touched |= bool(changes)
     _set_next_check(machine)
     return changes
@@ -115,6 +124,15 @@ _HANDLERS: Final[Mapping[Meaning, _Handler]] = {
     Signal.AFTER_LOOP: lifecycle.after_loop,
     Signal.CLEANUP: lifecycle.cleanup,
     Signal.CANCEL: lifecycle.cancel_seen,
+    Signal.BAD_END: lifecycle.bad_end,
+    Signal.ALL_SAVED: lifecycle.all_saved,
+    Signal.OUTGOING: lifecycle.outgoing,
+    Signal.CONNECTED: lifecycle.outgoing,
+    Signal.TO_FILE: lifecycle.outgoing,
+    Signal.GUEST_STOPPED: lifecycle.guest_stopped,
+    Signal.GUEST_RESUMED: lifecycle.guest_resumed,
+    ChannelFailed: lifecycle.channel_failed,
+    RunStateSet: lifecycle.run_state_set,
     Pending: measures.pending_seen,
     Transferred: measures.transferred_seen,
     SyncEnded: measures.sync_ended,
@@ -122,6 +140,7 @@ _HANDLERS: Final[Mapping[Meaning, _Handler]] = {
     SectionEnded: measures.section_ended,
     DeviceSaved: measures.device_saved,
     DeviceDowntime: measures.device_downtime,
+    DeviceLoaded: measures.device_loaded,
     PostcopyRequests: measures.postcopy_requests_counted,
     ThrottleSet: measures.throttle_set,
     ErrorSet: measures.error_set,

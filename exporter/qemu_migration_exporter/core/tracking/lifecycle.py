@@ -6,15 +6,40 @@ from collections.abc import Sequence
 from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, PreSwitchoverEnded, Surprised
-from qemu_migration_exporter.core.events import Event, LowPending, Pinged, Signal, SignalEvent, StateSet
-from qemu_migration_exporter.core.model import Mode, PhaseName, Side, SurpriseKind
+from qemu_migration_exporter.core.events import (
+    ChannelFailed,
+    Event,
+    LowPending,
+    Pinged,
+    RunStateSet,
+    Signal,
+    SignalEvent,
+    StateSet,
+)
+from qemu_migration_exporter.core.model import Kind, Mode, PauseCause, PhaseName, Result, Side, SurpriseKind
 from qemu_migration_exporter.core.signals import RANKS
 from qemu_migration_exporter.core.tracking import states
 from qemu_migration_exporter.core.tracking.machine import Machine
-from qemu_migration_exporter.core.tracking.switchover import LOW_PENDING_RANK, WORST_RANK
+from qemu_migration_exporter.core.tracking.switchover import (
+    BEST_RANK,
+    COMPLETE_RANK,
+    LOW_PENDING_RANK,
+    VM_STOPPING_RANK,
+    WORST_RANK,
+)
 
 #: savevm_send_ping's number that ends the switch to post-copy, postcopy_start() in migration/migration.c.
 _POSTCOPY_PING: Final = 4
+
+#: vmstate_downtime_checkpoint came with 8.2.
+_LAST_WITHOUT_CHECKPOINTS: Final = (8, 1)
+#: Up to 2.10 QEMU computes its times when the thread has left its loop.
+_LAST_COMPUTING_AFTER_LOOP: Final = (2, 10)
+#: Since 9.0 the migration thread computes the times before it sets the state `completed`.
+_SINCE_THREAD_COMPUTES: Final = (9, 0)
+
+#: libvirt's reasons to shut a QEMU down after a migration or save that went well.
+_WELL_ENDED: Final = ("reason=migrated", "reason=saved")
 
 
 def learn_side(machine: Machine, side: Side, at_ns: int) -> None:
@@ -32,27 +57,31 @@ def learn_side(machine: Machine, side: Side, at_ns: int) -> None:
 
 def state_set(machine: Machine, at_ns: int, event: StateSet) -> Sequence[Change]:
     """Follow QEMU's own word for the status."""
-    state, before = event.state, machine.outcome.state
-    if state is None:
+    state, outcome = event.state, machine.outcome
+    if state is None or outcome.qemu_ended is not None:
         return ()
+    before = outcome.state
     changes = _surprises(before, state)
     machine.recheck()
-    machine.outcome.state = state
-    machine.was_active |= state == "active"
+    outcome.state, machine.state_since_ns = state, at_ns
+    if state == "active":
+        machine.was_active = True
+        _is_live(machine)
     if before == "pre-switchover":
         changes += _wait_ended(machine, at_ns)
     if state in states.RESULTS:
+        outcome.stated_ns = at_ns
         changes += end(machine, at_ns)
     elif state == "setup" and machine.phase is None and machine.side is not Side.DESTINATION:
         changes += machine.enter(PhaseName.SETUP, at_ns)
     elif state == "active" and machine.phase is PhaseName.SETUP:
         machine.active_ns = at_ns
     elif state == "pre-switchover":
-        changes += _complete(machine, at_ns, WORST_RANK)
+        changes += _complete(machine, at_ns, COMPLETE_RANK)  # QEMU has stopped the guest before
         changes += machine.parts_ended(machine.switchover.stopped(at_ns))
         machine.switchover.wait_begins(at_ns)
     elif state == "device":
-        changes += _complete(machine, at_ns, RANKS[Signal.COMPLETE])
+        changes += _complete(machine, at_ns, COMPLETE_RANK)
         changes += machine.parts_ended(machine.switchover.stopped(at_ns))
         machine.outcome.completing = True
     elif state == "postcopy-active":
@@ -72,7 +101,7 @@ def _surprises(before: str | None, state: str) -> list[Change]:
 
 def end(machine: Machine, at_ns: int) -> Sequence[Change]:
     """Set the outcome's time; the last one counts."""
-    changes = [*_wait_ended(machine, at_ns)]
+    changes = [*_wait_ended(machine, at_ns), *active_ended_setup(machine, at_ns)]
     machine.outcome.at_ns = machine.end_ns = at_ns
     if machine.phase is not PhaseName.CLEANUP:
         changes += machine.precopy.end(at_ns)
@@ -98,7 +127,12 @@ def header(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Change]
 
 def setup_complete(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Change]:
     """End setup and begin the bulk round."""
-    machine.thread = event.thread
+    _is_live(machine)
+    return _begin_rounds(machine, at_ns, event.thread)
+
+
+def _begin_rounds(machine: Machine, at_ns: int, thread: int | None) -> Sequence[Change]:
+    machine.thread = thread
     if machine.outcome.at_ns is None and (machine.phase is None or machine.phase is PhaseName.SETUP):
         if machine.phase is PhaseName.SETUP:
             machine.setup_ns = at_ns - machine.phase_ns
@@ -113,14 +147,26 @@ def iterating(machine: Machine, at_ns: int, event: Event) -> Sequence[Change]:
     if machine.phase is None or machine.phase is PhaseName.SETUP:
         # The state `active` ends setup if the mark is missing; without it, the length of setup is not known.
         known_ns = None if machine.active_ns is None else max(machine.active_ns, machine.phase_ns)
-        mark = SignalEvent(at_ns, event.thread, Signal.SETUP_COMPLETE)
-        changes = setup_complete(machine, known_ns or at_ns, mark)
+        changes = _begin_rounds(machine, known_ns or at_ns, event.thread)
         if known_ns is None:
             machine.setup_ns = None
         return changes
     if machine.mode is Mode.POSTCOPY and machine.phase in {PhaseName.ITERATE, PhaseName.COMPLETE_PRECOPY}:
         return [*_rounds_ended(machine, at_ns), *machine.enter(PhaseName.POSTCOPY, at_ns)]
     return ()
+
+
+def active_ended_setup(machine: Machine, at_ns: int) -> Sequence[Change]:
+    """Begin the iterate phase with the state `active`, where no other mark of setup's end is enabled."""
+    if machine.phase is PhaseName.SETUP and machine.active_ns is not None:
+        return iterating(machine, at_ns, SignalEvent(at_ns, machine.thread, Signal.OTHER))
+    return ()
+
+
+def _is_live(machine: Machine) -> None:
+    """Take back that this is a snapshot: a mark of the migration thread was printed, and savevm has none."""
+    if machine.kind is Kind.SNAPSHOT and not machine.parameters.is_background_snapshot:
+        machine.kind = Kind.LIVE
 
 
 def _rounds_ended(machine: Machine, at_ns: int) -> Sequence[Change]:
@@ -132,9 +178,15 @@ def _rounds_ended(machine: Machine, at_ns: int) -> Sequence[Change]:
 
 def _complete(machine: Machine, at_ns: int, rank: int) -> Sequence[Change]:
     """Enter the switchover; `rank` is the quality of this mark of the downtime's start."""
-    changes: Sequence[Change] = ()
+    changes = [*active_ended_setup(machine, at_ns)]
     if machine.phase is PhaseName.ITERATE:
-        changes = [*_rounds_ended(machine, at_ns), *machine.enter(PhaseName.COMPLETE_PRECOPY, at_ns)]
+        changes += _rounds_ended(machine, at_ns)
+        changes += machine.enter(PhaseName.COMPLETE_PRECOPY, at_ns)
+    elif machine.phase is None and machine.outcome.at_ns is None and machine.side is not Side.DESTINATION:
+        changes += machine.enter(PhaseName.COMPLETE_PRECOPY, at_ns)  # the stream was joined in the middle
+    elif machine.phase is PhaseName.SETUP and rank < COMPLETE_RANK:
+        machine.kind = Kind.CPR  # these modes stop the guest before setup, and no other job does
+        machine.switchover.may_begin(at_ns, rank)
     if machine.phase is PhaseName.COMPLETE_PRECOPY:
         machine.switchover.may_begin(at_ns, rank)
     return changes
@@ -154,6 +206,7 @@ def low_pending(machine: Machine, at_ns: int, event: LowPending) -> Sequence[Cha
     """End the iterate phase: pending is below the threshold."""
     if machine.mode is Mode.POSTCOPY:
         return ()
+    _is_live(machine)
     changes = [*iterating(machine, at_ns, event)]
     if event.pending is not None:
         changes += pending_is(machine, at_ns, event.pending)
@@ -176,17 +229,44 @@ def pending_is(machine: Machine, at_ns: int, size: int, postcopy: int | None = N
 
 
 def postcopy_start(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequence[Change]:
-    """Begin the switch to post-copy."""
+    """Begin the switch to post-copy; up to 8.1 QEMU's downtime begins before it waits for its lock."""
     machine.mode = Mode.POSTCOPY
-    return _complete(machine, at_ns, WORST_RANK)
+    return _complete(machine, at_ns, BEST_RANK if machine.releases[1] <= _LAST_WITHOUT_CHECKPOINTS else WORST_RANK)
 
 
 def downtime_end(machine: Machine, at_ns: int, _event: Event) -> Sequence[Change]:
-    """End the downtime; in post-copy the migration goes on after it."""
-    if machine.phase is not PhaseName.COMPLETE_PRECOPY:
-        return ()
-    machine.switchover.end_ns = at_ns
-    return machine.enter(PhaseName.POSTCOPY, at_ns) if machine.mode is Mode.POSTCOPY else ()
+    """End the downtime as QEMU does; in post-copy the migration goes on after it.
+
+    QEMU 8.2 does so after the state `completed`, which it sets without the lock it has to wait for.
+    """
+    switchover, outcome = machine.switchover, machine.outcome
+    if machine.phase is PhaseName.COMPLETE_PRECOPY and machine.kind is not Kind.SNAPSHOT:
+        switchover.end_ns = at_ns
+        if machine.mode is Mode.POSTCOPY:
+            return machine.enter(PhaseName.POSTCOPY, at_ns)
+        if outcome.state is None and outcome.at_ns is None:  # states are not enabled, and this is the last mark
+            outcome.completing |= switchover.ram_told
+            return end(machine, at_ns)
+    elif machine.mode is Mode.PRECOPY and outcome.at_ns is not None:
+        _extend_outcome(machine, at_ns)
+        if machine.kind is not Kind.SNAPSHOT:  # whose guest runs again since long before
+            switchover.end_ns = outcome.at_ns
+    return ()
+
+
+def _extend_outcome(machine: Machine, at_ns: int) -> None:
+    """Move the outcome of a completed migration to the moment at which QEMU computed its times."""
+    outcome = machine.outcome
+    if outcome.at_ns is not None and outcome.result()[0] is Result.COMPLETED:
+        outcome.at_ns = max(at_ns, outcome.at_ns)
+        machine.end_ns = max(at_ns, machine.end_ns)
+
+
+def all_saved(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequence[Change]:
+    """Note that all is sent: the source waits for the destination."""
+    if machine.phase is PhaseName.COMPLETE_PRECOPY and machine.switchover.all_saved_ns is None:
+        machine.switchover.all_saved_ns = at_ns
+    return ()
 
 
 def pinged(machine: Machine, at_ns: int, event: Pinged) -> Sequence[Change]:
@@ -196,7 +276,7 @@ def pinged(machine: Machine, at_ns: int, event: Pinged) -> Sequence[Change]:
 
 
 def _wait_ended(machine: Machine, at_ns: int) -> Sequence[Change]:
-    began_ns = machine.switchover.wait_ends()
+    began_ns = machine.switchover.wait_ends(at_ns)
     return () if began_ns is None else [PreSwitchoverEnded(machine.trace_id, began_ns, at_ns)]
 
 
@@ -207,8 +287,11 @@ def after_loop(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequence[Ch
     """Follow the migration thread out of its loop."""
     if machine.phase is PhaseName.CLEANUP:
         return ()
+    _is_live(machine)
     changes: list[Change] = []
     machine.outcome.left_loop_ns = machine.end_ns = at_ns
+    if machine.releases[1] <= _LAST_COMPUTING_AFTER_LOOP:
+        _extend_outcome(machine, at_ns)
     if machine.outcome.at_ns is None:
         changes += machine.precopy.end(at_ns)
     changes += machine.precopy.close()
@@ -234,6 +317,33 @@ def cancel_seen(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[
     return ()
 
 
+def bad_end(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[Change]:
+    """Note that the return path from the destination ended badly."""
+    if machine.outcome.at_ns is None:
+        machine.outcome.refused = True
+    machine.outcome.broke()
+    return ()
+
+
+def channel_failed(machine: Machine, _at_ns: int, event: ChannelFailed) -> Sequence[Change]:
+    """Keep the error of the connection."""
+    machine.outcome.channel_failed(event.text)
+    return ()
+
+
+def outgoing(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Change]:
+    """Keep when the source first showed, and when its channel was set up: QEMU's setup begins there since 9.0."""
+    if machine.header_seen:
+        return ()
+    if machine.outgoing_ns is None:
+        machine.outgoing_ns = at_ns
+    if event.mark is Signal.CONNECTED:
+        machine.connected_ns = at_ns
+    elif event.mark is Signal.TO_FILE and machine.kind is Kind.LIVE:
+        machine.kind = Kind.FILE
+    return ()
+
+
 def failing(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[Change]:
     """Note that something broke."""
     machine.outcome.broke()
@@ -244,3 +354,92 @@ def resumed(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[Chan
     """Go on in post-copy over a new connection."""
     machine.outcome.resumed()
     return ()
+
+
+# The guest and QEMU itself
+
+
+def run_state_set(machine: Machine, at_ns: int, event: RunStateSet) -> Sequence[Change]:
+    """Follow the guest's run state: a pause, the stop for the switchover, and the end of it."""
+    state = event.state
+    if state is None:
+        return ()
+    was_suspended = machine.guest.is_suspended
+    machine.guest.set_run_state(at_ns, state)
+    _end_downtime_with_resume(machine, at_ns)
+    changes = _suspension_changed(machine, at_ns, was_suspended=was_suspended)
+    if state == "finish-migrate":
+        machine.detector.waits.moved_ns = at_ns
+        return [*changes, *_complete(machine, at_ns, VM_STOPPING_RANK)]
+    if state == "postmigrate" and machine.switchover.end_ns is None and machine.releases[0] < _SINCE_THREAD_COMPUTES:
+        # From 2.12 to 8.2 QEMU computes its times between the state `completed` and this, once it has its lock.
+        _extend_outcome(machine, at_ns)
+    elif (
+        state == "running"
+        and machine.outcome.at_ns is not None
+        and machine.kind is Kind.SAVE
+        and machine.side is Side.SOURCE
+    ):
+        machine.kind = Kind.DUMP  # the guest of a save does not run again
+    return changes
+
+
+def _is_no_save(machine: Machine) -> None:
+    """Take back that this is a save: the guest of a save does not run again on this host."""
+    if machine.kind is Kind.SAVE and machine.side is Side.SOURCE:
+        machine.kind = Kind.DUMP
+
+
+def guest_stopped(machine: Machine, at_ns: int, _event: Event) -> Sequence[Change]:
+    """Follow QMP's own event: the stop for the switchover has its marks before it."""
+    was_suspended = machine.guest.is_suspended
+    if machine.guest.by is None and machine.outcome.at_ns is None:
+        is_switchover = machine.phase is PhaseName.COMPLETE_PRECOPY or machine.switchover.start_ns is not None
+        machine.guest.stopped(at_ns, PauseCause.DOWNTIME if is_switchover else PauseCause.SUSPENDED)
+    return _suspension_changed(machine, at_ns, was_suspended=was_suspended)
+
+
+def guest_resumed(machine: Machine, at_ns: int, _event: Event) -> Sequence[Change]:
+    """Follow QMP's own event."""
+    was_suspended = machine.guest.is_suspended
+    machine.guest.resumed(at_ns)
+    _end_downtime_with_resume(machine, at_ns)
+    return _suspension_changed(machine, at_ns, was_suspended=was_suspended)
+
+
+def _end_downtime_with_resume(machine: Machine, at_ns: int) -> None:
+    """End the downtime of a migration that failed, or of a background snapshot, where the guest runs again."""
+    switchover = machine.switchover
+    is_stopped = switchover.start_ns is not None and switchover.end_ns is None
+    if is_stopped and machine.guest.by is None and machine.outcome.at_ns is None:
+        switchover.end_ns = at_ns
+
+
+def _suspension_changed(machine: Machine, at_ns: int, *, was_suspended: bool) -> Sequence[Change]:
+    """Judge no rounds of a guest that does not run, and none against those before."""
+    is_suspended = machine.guest.is_suspended
+    if is_suspended and not was_suspended:
+        return machine.detector.paused(at_ns)
+    if was_suspended and not is_suspended:
+        machine.detector.resumed(at_ns)
+    return ()
+
+
+def qemu_ended(machine: Machine, at_ns: int, text: str) -> Sequence[Change]:
+    """End the migration with its QEMU, unless it has ended."""
+    outcome = machine.outcome
+    machine.last_ns = max(at_ns, machine.last_ns)
+    if outcome.qemu_ended is not None:
+        outcome.qemu_ended = f"{outcome.qemu_ended}; {text}"
+        return ()
+    if text.endswith("reason=saved") and machine.kind is Kind.DUMP:
+        machine.kind = Kind.SAVE
+    if outcome.at_ns is not None:
+        return ()
+    if outcome.left_loop_ns is not None or text.endswith(_WELL_ENDED):
+        outcome.completing |= text.endswith(_WELL_ENDED)
+        outcome.left_loop_ns = outcome.left_loop_ns or at_ns
+        outcome.assume_end()
+        return end(machine, at_ns)
+    outcome.qemu_ended = text
+    return end(machine, at_ns)

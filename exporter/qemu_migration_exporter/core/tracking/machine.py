@@ -28,6 +28,7 @@ from qemu_migration_exporter.core.model import (
     Device,
     DowntimePart,
     Identity,
+    Kind,
     Mode,
     Phase,
     PhaseName,
@@ -35,6 +36,7 @@ from qemu_migration_exporter.core.model import (
 )
 from qemu_migration_exporter.core.qmp_parameters import Parameters
 from qemu_migration_exporter.core.stalls.detector import StallDetector, StallPolicy
+from qemu_migration_exporter.core.tracking.guest import GuestRun
 from qemu_migration_exporter.core.tracking.outcome import Outcome
 from qemu_migration_exporter.core.tracking.precopy import Precopy
 from qemu_migration_exporter.core.tracking.switchover import Switchover
@@ -48,6 +50,7 @@ class Machine:
 
     Attributes:
         side: None as long as no event told.
+        releases: The first and last release this QEMU may be.
         retry_of: The trace id of the attempt before, if that did not complete.
         outcome: The end, after which more events may still belong to the migration.
         parameters: QMP's, shared with the tracker, which updates them.
@@ -57,6 +60,10 @@ class Machine:
         is_touched: An event came since the progress was last asked for.
         thread: The migration thread's id.
         active_ns: When the state `active` ended setup.
+        connected_ns: When the channel to the destination was set up.
+        outgoing_ns: When the first event came that only a source prints.
+        guest: The guest's run state since the migration began.
+        loads: The loads of devices, on a destination.
         sync_stacktrace: The backtrace printed for the next bitmap sync.
         throttle_sync: The next bitmap sync is the throttle's own, in the middle of a round.
     """
@@ -73,6 +80,8 @@ class Machine:
     parameters: Parameters = field(default_factory=Parameters)
     stacktrace: tuple[str, ...] = ()
     side: Side | None = None
+    kind: Kind = Kind.LIVE
+    releases: tuple[tuple[int, int], tuple[int, int]] = ((2, 0), (99, 0))
     retry_of: str | None = None
     outcome: Outcome = field(default_factory=Outcome)
     switchover: Switchover = field(default_factory=Switchover)
@@ -85,15 +94,20 @@ class Machine:
     phase: PhaseName | None = None
     phase_ns: int
     phases: list[Phase] = field(default_factory=list)
+    state_since_ns: int = 0
     header_seen: bool = False
     was_active: bool = False
     active_ns: int | None = None
+    connected_ns: int | None = None
+    outgoing_ns: int | None = None
     thread: int | None = None
     setup_ns: int | None = None
     cleanup_ns: int | None = None
 
     sync_stacktrace: tuple[str, ...] = ()
     throttle_sync: bool = False
+    guest: GuestRun = field(default_factory=GuestRun)
+    loads: list[DowntimePart] = field(default_factory=list)
     throttle_ratio: float | None = None
     throttles: int = 0
     postcopy_requests: int = 0
@@ -130,6 +144,7 @@ class Machine:
             last_ns=start_ns,
             end_ns=start_ns,
             phase_ns=start_ns,
+            state_since_ns=start_ns,
         )
 
     @property
@@ -146,6 +161,7 @@ class Machine:
             partial=self.partial,
             stacktrace=self.stacktrace,
             retry_of=self.retry_of,
+            kind=self.kind,
         )
 
     @property
@@ -161,7 +177,7 @@ class Machine:
     @property
     def is_snapshot(self) -> bool:
         """True if it wrote its header or completed, and never was active, which only `savevm` does."""
-        ran = self.side is not None or self.was_active
+        ran = self.side is not None or self.was_active or self.partial
         return not ran and (self.header_seen or self.outcome.state == "completed")
 
     def recheck(self) -> None:

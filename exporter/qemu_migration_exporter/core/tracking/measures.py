@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from qemu_migration_exporter.core.changes import Change
 from qemu_migration_exporter.core.events import (
     DeviceDowntime,
+    DeviceLoaded,
     DeviceSaved,
     ErrorReported,
     ErrorSet,
@@ -19,15 +21,22 @@ from qemu_migration_exporter.core.events import (
     ThrottleSet,
     Transferred,
 )
-from qemu_migration_exporter.core.model import Mode, PhaseName
+from qemu_migration_exporter.core.model import DowntimePart, DowntimePartName, Kind, Mode, PhaseName
 from qemu_migration_exporter.core.tracking.lifecycle import iterating, pending_is
 from qemu_migration_exporter.core.tracking.machine import Machine
+
+#: As in `qemu_migration_exporter.core.tracking.switchover`.
+_MAX_LOADS: Final = 4_096
+_MAX_NAME: Final = 256
 
 # Rounds, syncs, bandwidth
 
 
 def pending_seen(machine: Machine, at_ns: int, event: Pending) -> Sequence[Change]:
     """Follow the bytes still to send."""
+    if event.final:  # asked inside the switchover
+        return ()
+    _find_savevm(machine)
     changes = iterating(machine, at_ns, event)
     machine.precopy.threshold_seen(event)
     if event.size is None:
@@ -36,11 +45,20 @@ def pending_seen(machine: Machine, at_ns: int, event: Pending) -> Sequence[Chang
     return [*changes, *stalls] if changes or stalls else ()
 
 
+def _find_savevm(machine: Machine) -> None:
+    """Recognise savevm, which sends in the state `setup`; a mark of the migration thread takes it back."""
+    if machine.outcome.state == "setup":
+        machine.kind = Kind.SNAPSHOT
+
+
 def iterated(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Change]:
     """Count a slice."""
+    _find_savevm(machine)
     changes: Sequence[Change] = ()
     if machine.phase is PhaseName.ITERATE or machine.mode is Mode.POSTCOPY:
         changes = iterating(machine, at_ns, event)
+    elif machine.phase is PhaseName.COMPLETE_PRECOPY and machine.outcome.state == "active":
+        machine.kind = Kind.SNAPSHOT  # only a background snapshot stops the guest first and sends memory then
     if not machine.precopy.sends:
         machine.recheck()
     finished = machine.precopy.slice_seen()
@@ -69,7 +87,9 @@ def sync_started(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[C
 
 
 def sync_ended(machine: Machine, at_ns: int, event: SyncEnded) -> Sequence[Change]:
-    """End a bitmap sync."""
+    """End a bitmap sync; with the guest stopped it is a part of the downtime."""
+    if machine.phase is PhaseName.COMPLETE_PRECOPY and machine.precopy.open_sync is not None:
+        machine.switchover.add(DowntimePartName.BITMAP_SYNC, machine.precopy.open_sync.start_ns, at_ns)
     return machine.precopy.sync_ended(at_ns, event, phase=machine.phase)
 
 
@@ -78,13 +98,19 @@ def sync_ended(machine: Machine, at_ns: int, event: SyncEnded) -> Sequence[Chang
 
 def section_started(machine: Machine, at_ns: int, event: SectionStarted) -> Sequence[Change]:
     """Begin a device's section of the stream."""
-    if machine.phase is not PhaseName.COMPLETE_PRECOPY:
+    is_joined = machine.phase is None and machine.partial  # the next line shows whether this is the switchover
+    if machine.phase is not PhaseName.COMPLETE_PRECOPY and not is_joined:
         return ()
     return machine.devices_finished(machine.switchover.section_started(at_ns, event))
 
 
 def device_saved(machine: Machine, at_ns: int, event: DeviceSaved) -> Sequence[Change]:
-    """Follow the device whose state the open section carries."""
+    """Follow the device whose state the open section carries; devices are saved in the switchover only."""
+    if machine.phase is None and machine.partial and machine.outcome.at_ns is None:
+        return [
+            *machine.enter(PhaseName.COMPLETE_PRECOPY, at_ns),
+            *machine.devices_finished(machine.switchover.device_saved(at_ns, event)),
+        ]
     if machine.phase is not PhaseName.COMPLETE_PRECOPY:
         return ()
     return machine.devices_finished(machine.switchover.device_saved(at_ns, event))
@@ -110,6 +136,19 @@ def iterable_saved(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequenc
     if machine.phase is not PhaseName.COMPLETE_PRECOPY:
         return ()
     return machine.parts_ended(machine.switchover.iterable_saved(at_ns))
+
+
+def device_loaded(machine: Machine, at_ns: int, event: DeviceLoaded) -> Sequence[Change]:
+    """Add the load of a device at the destination."""
+    if not machine.is_timed or not event.downtime_us or len(machine.loads) >= _MAX_LOADS:
+        return ()
+    name = DowntimePartName.RAM if event.idstr == "ram" else DowntimePartName.DEVICE
+    start_ns = max(at_ns - event.downtime_us * 1_000, machine.start_ns)
+    device = None if event.idstr is None else event.idstr[:_MAX_NAME]
+    machine.loads.append(
+        DowntimePart(name=name, start_ns=start_ns, end_ns=at_ns, device=device if name == "device" else None)
+    )
+    return ()
 
 
 # Throttle, page requests, errors
@@ -160,7 +199,7 @@ def error_set(machine: Machine, _at_ns: int, event: ErrorSet) -> Sequence[Change
     return ()
 
 
-def error_reported(machine: Machine, _at_ns: int, event: ErrorReported) -> Sequence[Change]:
+def error_reported(machine: Machine, at_ns: int, event: ErrorReported) -> Sequence[Change]:
     """Keep a line of error_report()."""
-    machine.outcome.error_reported(event.text)
+    machine.outcome.error_reported(at_ns, event.text)
     return ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite
 from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, RoundEnded, Surprised, SyncFinished
@@ -59,6 +58,7 @@ class Precopy:
     transferred: int | None = None
     downtime_limit_seconds: float | None = None
     syncs: int = 0
+    round_syncs: int = 0
     slices: int = 0
     dirty_bytes_per_second: float | None = None
     may_postcopy: bool = False
@@ -119,8 +119,9 @@ class Precopy:
             return ()
         self.sends = True
         self.transferred = (self.transferred or 0) + event.transferred
-        if event.bandwidth is not None and isfinite(event.bandwidth):
-            self.bandwidth = float(event.bandwidth) * 1_000
+        if event.time_spent_ms:
+            # The printed bandwidth is in bytes a millisecond up to 11.0, and in Mbit/s from 11.1 on.
+            self.bandwidth = event.transferred * 1_000 / event.time_spent_ms
         self.threshold_seen(event)
         self._learn_limit(event)
         spent_ns = (event.time_spent_ms or 0) * _NS_PER_MS
@@ -156,6 +157,7 @@ class Precopy:
             self.dirty.begin(sync.start_ns)
         self.open_sync = sync
         if sync.begins_round:
+            self.round_syncs += 1
             changes += self._release_opening_sync()
             changes += self._rounds_ended(self.rounds.begin(sync.start_ns, by_sync=True))
         return changes

@@ -41,9 +41,11 @@ _FINAL: Final = frozenset[str]()
 
 STATES: Final[Mapping[str, StateFacts]] = {
     "none": StateFacts(frozenset({"setup", "active"})),
-    "setup": StateFacts(_to("active", "wait-unplug")),
+    "setup": StateFacts(_to("active", "wait-unplug", "completed")),  # completed by savevm, which is never active
     "wait-unplug": StateFacts(_to("active"), source_only=True, joins=True),
-    "active": StateFacts(_to("pre-switchover", "device", "completed", "postcopy-active", "colo"), joins=True),
+    "active": StateFacts(
+        _to("pre-switchover", "device", "completed", "postcopy-device", "postcopy-active", "colo"), joins=True
+    ),
     "pre-switchover": StateFacts(_to("device", "completed", "postcopy-active"), source_only=True, joins=True),
     "device": StateFacts(_to("completed", "postcopy-device", "postcopy-active", "colo"), source_only=True, joins=True),
     "postcopy-device": StateFacts(_to("postcopy-active", "postcopy-paused")),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, Surprised
-from qemu_migration_exporter.core.events import ErrorReported, Event, Line, LinesLost
+from qemu_migration_exporter.core.events import ErrorReported, Event, GuestDescribed, Line, LinesLost
 from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
 from qemu_migration_exporter.core.parsing.decoder import Malformed
 from qemu_migration_exporter.core.parsing.hints import Hint
@@ -77,6 +77,7 @@ class Stream:
         parser: The vocabulary and other settings of the parser.
         policy: What counts as stalled.
         room: What this stream shares with others, None if it is alone.
+        is_named: `vm` was configured, so a name in the log does not replace it.
     """
 
     def __init__(
@@ -92,8 +93,10 @@ class Stream:
         parser: ParserOptions | None = None,
         policy: StallPolicy | None = None,
         room: ProcessBudget | None = None,
+        is_named: bool = False,
     ) -> None:
         self.name = name
+        self._is_named = is_named
         self.vm = vm
         self.counts = Counts()
         self.last_event_ns: int | None = None
@@ -106,6 +109,8 @@ class Stream:
         self._parser = LineParser(parser, format_name)
         self._lines = LineSplitter()
         self._clock: Clock | None = None
+        #: What the log's header told before any event showed how the stream tells time.
+        self._described: list[GuestDescribed] = []
         self._trackers: dict[int | None, Tracker] = {}
         self._jumps_back = 0
         self._last_line: bytes | None = None
@@ -302,6 +307,8 @@ class Stream:
         for event, _, _ in events:
             if isinstance(event, LinesLost):
                 changes += self._lines_lost(event)
+            elif isinstance(event, GuestDescribed) and self._clock is None:
+                self._described.append(event)
             elif parser.format is not None and not (parser.timed and _is_undated_report(event)):
                 self._clock = self._make_clock()
             # else an error report before anything else: when it came is not when it happened
@@ -323,6 +330,7 @@ class Stream:
             else:
                 tracker = self._tracker(None)
                 assert tracker is not None  # noqa: S101 - the machine that a log is of is always followed
+                tracker.releases = self._parser.decoder.releases
                 changes += tracker.apply(lines)
         if self._clock is not None:
             older, self._jumps_back = self._clock.jumps_back - self._jumps_back, self._clock.jumps_back
@@ -341,6 +349,7 @@ class Stream:
         tracker = self._tracker(process)
         if tracker is None:
             return [*changes, Surprised(SurpriseKind.TOO_MANY_PROCESSES, f"process {process}")]
+        tracker.releases = self._parser.decoder.releases
         return changes + tracker.apply([line])
 
     def _tick(self, now_ns: int) -> list[Change]:
@@ -364,6 +373,9 @@ class Stream:
             named, uuid = self._name_process(process) if self._name_process and process is not None else (None, None)
             vm = named or (self.vm if process is None else f"{self.vm}/{process}")
             tracker = self._trackers[process] = self._make_tracker(vm, uuid)
+            described, self._described = self._described if process is None else [], []
+            for event in described:
+                tracker.describe(event)
         return tracker
 
     def _make_tracker(self, vm: str, uuid: str | None, state: TrackerState | None = None) -> Tracker:
@@ -375,6 +387,7 @@ class Stream:
             page_size=self._page_size,
             policy=self._policy,
             state=state,
+            is_named=self._is_named,
         )
 
     def _has_room(self) -> bool:

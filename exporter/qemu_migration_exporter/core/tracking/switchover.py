@@ -13,7 +13,10 @@ from qemu_migration_exporter.core.events import DeviceDowntime, DeviceSaved, Sec
 from qemu_migration_exporter.core.model import Device, DowntimePart, DowntimePartName
 
 #: Beside the ranks of signals, see `qemu_migration_exporter.core.signals`.
+BEST_RANK: Final = 0
+VM_STOPPING_RANK: Final = 1
 LOW_PENDING_RANK: Final = 2
+COMPLETE_RANK: Final = 4
 WORST_RANK: Final = 5
 
 #: A machine has some hundreds of devices, and QEMU keeps their names in 256 bytes (SaveStateEntry.idstr). What is
@@ -42,6 +45,9 @@ class Switchover:
 
     start_ns: int | None = None
     end_ns: int | None = None
+    stopped_ns: int | None = None
+    all_saved_ns: int | None = None
+    parts: list[DowntimePart] = field(default_factory=list)
     devices: list[Device] = field(default_factory=list)
     rank: int = WORST_RANK + 1
     section: OpenSection | None = None
@@ -64,6 +70,8 @@ class Switchover:
         QEMU says so since 6.1 (migration_completion_vm_stop); before, the next mark is savevm_state_complete.
         """
         is_first, self.saving_ns = self.saving_ns is None, at_ns
+        if is_first:
+            self.stopped_ns = at_ns
         if not is_first or self.start_ns is None or self.start_ns >= at_ns:
             return []
         return [DowntimePart(name=DowntimePartName.STOP, start_ns=self.start_ns, end_ns=at_ns)]
@@ -78,10 +86,17 @@ class Switchover:
         """Note that QEMU waits for `migrate-continue` (state pre-switchover)."""
         self.pre_switchover_ns = at_ns
 
-    def wait_ends(self) -> int | None:
+    def wait_ends(self, at_ns: int) -> int | None:
         """Return when the wait that ends now began, if there was one."""
         began, self.pre_switchover_ns = self.pre_switchover_ns, None
+        if began is not None:
+            self.add(DowntimePartName.PRE_SWITCHOVER, began, at_ns)
         return began
+
+    def add(self, name: DowntimePartName, start_ns: int, end_ns: int) -> None:
+        """Add a part of the downtime."""
+        if len(self.parts) < _MAX_DEVICES:
+            self.parts.append(DowntimePart(name=name, start_ns=start_ns, end_ns=end_ns))
 
     def section_started(self, at_ns: int, event: SectionStarted) -> list[Device]:
         """Note the start of a section; return the device before it, which nothing can be added to any more."""
@@ -142,8 +157,12 @@ class Switchover:
         return finished
 
     def _ram(self, start_ns: int, end_ns: int) -> list[DowntimePart]:
-        was_told, self.ram_told = self.ram_told, True
-        return [] if was_told else [DowntimePart(name=DowntimePartName.RAM, start_ns=start_ns, end_ns=end_ns)]
+        if self.ram_told:
+            return []
+        self.ram_told = True
+        part = DowntimePart(name=DowntimePartName.RAM, start_ns=start_ns, end_ns=end_ns)
+        self.parts.append(part)
+        return [part]
 
     def _add(
         self,

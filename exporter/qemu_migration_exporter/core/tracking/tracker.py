@@ -9,21 +9,27 @@ from typing import Final
 from qemu_migration_exporter.core.changes import Change, Resumed, Started, Surprised
 from qemu_migration_exporter.core.events import (
     BacktraceFrame,
+    ErrorReported,
     Event,
     FunctionCalled,
+    GuestDescribed,
     Line,
     LinesLost,
+    QemuEnded,
+    QemuStarted,
     QmpCommand,
     Signal,
+    SignalEvent,
     StateSet,
 )
-from qemu_migration_exporter.core.model import ClockKind, Migration, Result, Side, SurpriseKind
+from qemu_migration_exporter.core.model import ClockKind, Kind, Migration, Result, Side, SurpriseKind
 from qemu_migration_exporter.core.qmp_parameters import Parameters, read_object
-from qemu_migration_exporter.core.signals import ASIDE, BEGINNING, JOINING, Meaning, meaning_of
+from qemu_migration_exporter.core.signals import ASIDE, BEGINNING, GUEST, JOINING, Meaning, meaning_of
 from qemu_migration_exporter.core.stalls.detector import StallPolicy
-from qemu_migration_exporter.core.tracking import states, summary, trace_ids
+from qemu_migration_exporter.core.tracking import lifecycle, states, summary, trace_ids
 from qemu_migration_exporter.core.tracking.apply import apply, finish, progressed
 from qemu_migration_exporter.core.tracking.apply import tick as tick_machine
+from qemu_migration_exporter.core.tracking.guest import GuestRun, follow_guest
 from qemu_migration_exporter.core.tracking.machine import DEFAULT_PAGE_SIZE_BYTES, Machine
 
 #: after_loop, cleanup and error_report lines this soon after the outcome still belong to it.
@@ -36,6 +42,12 @@ LOST_OUTCOME_NS: Final = 30_000_000_000
 #: A migration that runs prints something every 100 ms; one that waits for its operator (in pre-switchover, or in a
 #: post-copy that lost its network) prints nothing. After a day of silence its QEMU is gone.
 SILENCE_NS: Final = 24 * 3600 * 1_000_000_000
+
+#: libvirt's own line about the end comes soon after QEMU's.
+ENDING_NS: Final = 5_000_000_000
+
+#: QEMU's line at a signal has the form of an error report: os_kill_reported of os-posix.c.
+_TERMINATING: Final = "terminating on signal "
 
 _MAX_FRAMES: Final = 64
 
@@ -69,7 +81,10 @@ class TrackerState:
         ordinal: Migrations so far.
         states_enabled: A state was printed.
         announced: The side of the migration that a command has asked for.
-        is_other_use: The open machine is no migration: a background snapshot, or COLO.
+        is_other_use: The open machine is no migration but COLO.
+        guest: The guest's run state.
+        uri: The destination in the command that asked for the next migration.
+        initiated: libvirt printed that it begins a live migration.
         function, frames: The last function probe, and the backtraces by function.
     """
 
@@ -84,6 +99,9 @@ class TrackerState:
     announced: Side | None = None
     parameters: Parameters = field(default_factory=Parameters)
     is_other_use: bool = False
+    guest: GuestRun = field(default_factory=GuestRun)
+    uri: str = ""
+    initiated: bool = False
     function: str | None = None
     frames: dict[str, list[str]] = field(default_factory=dict)
 
@@ -101,9 +119,12 @@ class Tracker:
         page_size: int = DEFAULT_PAGE_SIZE_BYTES,
         policy: StallPolicy | None = None,
         state: TrackerState | None = None,
+        is_named: bool = False,
     ) -> None:
+        self.is_named = is_named
         self.vm = vm
         self.uuid = uuid
+        self.releases: tuple[tuple[int, int], tuple[int, int]] = ((2, 0), (99, 0))
         self.state = state or TrackerState()
         self._stream = stream
         self._clock = clock
@@ -119,11 +140,17 @@ class Tracker:
         changes: list[Change] = []
         state = self.state
         machine = state.machine
+        if machine is not None:
+            machine.releases = self.releases
         for (event, line, _), at_ns in lines:
             meaning = meaning_of(event)
             if meaning in ASIDE:
-                changes += self._apply_aside(event)
+                changes += self._apply_aside(event, at_ns)
+                state = self.state
+                machine = state.machine
                 continue
+            if meaning in GUEST:
+                follow_guest(state.guest, event, at_ns)
             if machine is not None and (machine.next_check_ns <= at_ns or at_ns - machine.last_ns > SILENCE_NS):
                 changes += self.tick(at_ns)
                 machine = state.machine
@@ -136,6 +163,9 @@ class Tracker:
                 machine = state.machine
                 if machine is None:
                     continue
+            if type(event) is ErrorReported and event.text.startswith(_TERMINATING):
+                changes += self.qemu_ended(at_ns, event.text)
+                continue
             if meaning is Signal.SYNC_START:
                 machine.sync_stacktrace = self._take_frames("migration_bitmap_sync")
             changed = apply(machine, event, meaning, at_ns)
@@ -151,7 +181,7 @@ class Tracker:
         outcome_ns, left_loop_ns = machine.outcome.at_ns, machine.outcome.left_loop_ns
         changed: Sequence[Change] = ()
         if outcome_ns is not None:
-            is_over = now_ns - outcome_ns > LINGER_NS
+            is_over = now_ns - outcome_ns > (LINGER_NS if machine.outcome.qemu_ended is None else ENDING_NS)
         elif left_loop_ns is not None:
             is_over = now_ns - left_loop_ns > LOST_OUTCOME_NS
         else:
@@ -197,32 +227,90 @@ class Tracker:
         self.state.machine.outcome.assume_end()
         return self._finish(self.state.machine)
 
-    def _apply_aside(self, event: Event) -> Sequence[Change]:
-        state = self.state
+    def qemu_ended(self, at_ns: int, text: str) -> list[Change]:
+        """End the open migration with its QEMU; `text` is the evidence."""
+        machine = self.state.machine
+        if machine is None:
+            return []
+        return [*self._released(machine, lifecycle.qemu_ended(machine, at_ns, text))]
+
+    def _qemu_started(self, at_ns: int) -> list[Change]:
+        """Forget what was set in the QEMU before this one."""
+        changes = self.qemu_ended(at_ns, "another one was started")
+        if self.state.machine is not None:
+            changes += self._finish(self.state.machine)
+        self.state = TrackerState(ordinal=self.state.ordinal)
+        return changes
+
+    def describe(self, event: GuestDescribed) -> None:
+        """Name the guest by QEMU's command line."""
+        if event.incoming:
+            self.state.announced = Side.DESTINATION
+        if not self.is_named:
+            self.vm, self.uuid = event.name or self.vm, event.uuid or self.uuid
+
+    def _apply_aside(self, event: Event, at_ns: int) -> Sequence[Change]:
+        """Apply an event that is part of no migration."""
         match event:
+            case QmpCommand():
+                return self._apply_command(event, at_ns)
+            case QemuStarted():
+                return self._qemu_started(at_ns)
+            case QemuEnded(text=text):
+                changes = self.qemu_ended(at_ns, text)
+                machine = self.state.machine
+                is_last = machine is not None and machine.outcome.qemu_ended is not None
+                return [*changes, *self._finish(machine)] if machine is not None and is_last else changes
+            case GuestDescribed():
+                self.describe(event)
+            case SignalEvent():  # initiated
+                self.state.initiated, self.state.announced = True, Side.SOURCE
             case LinesLost():
                 self.lines_lost()
                 return [lost(event)]
-            case FunctionCalled(function=function):
-                state.function = function
-                state.frames[function] = []
-                if function == "qmp_migrate":
-                    state.announced = Side.SOURCE
-            case BacktraceFrame(frame=frame):
-                frames = state.frames.get(state.function or "")
-                if frames is not None and len(frames) < _MAX_FRAMES:
-                    frames.append(frame)
-            case QmpCommand(name="migrate_set_parameters", arguments=arguments):
+            case _:
+                self._apply_backtrace(event)
+        return ()
+
+    def _apply_backtrace(self, event: Event) -> None:
+        state = self.state
+        if isinstance(event, FunctionCalled):
+            state.function = event.function
+            state.frames[event.function] = []
+            if event.function == "qmp_migrate":
+                state.announced = Side.SOURCE
+        elif isinstance(event, BacktraceFrame):
+            frames = state.frames.get(state.function or "")
+            if frames is not None and len(frames) < _MAX_FRAMES:
+                frames.append(event.frame)
+
+    def _apply_command(self, command: QmpCommand, at_ns: int) -> Sequence[Change]:
+        state, arguments = self.state, command.arguments or ""
+        machine = state.machine
+        match command.name:
+            case "migrate_set_parameters":
                 before = state.parameters.downtime_limit_seconds
-                state.parameters.note_parameters(arguments or "")
+                state.parameters.note_parameters(arguments)
                 limit_seconds = state.parameters.downtime_limit_seconds
-                if state.machine is not None and limit_seconds is not None and limit_seconds != before:
-                    state.machine.precopy.downtime_limit_seconds = limit_seconds
-            case QmpCommand(name="migrate_set_capabilities", arguments=arguments):
-                state.parameters.note_capabilities(arguments or "")
-            case QmpCommand(name="migrate", arguments=arguments):
-                if read_object(arguments or "").get("resume") is not True:  # else post-copy goes on, and none begins
+                if machine is not None and limit_seconds is not None and limit_seconds != before:
+                    machine.precopy.downtime_limit_seconds = limit_seconds
+            case "migrate_set_capabilities":
+                state.parameters.note_capabilities(arguments)
+            case "migrate":
+                given = read_object(arguments)
+                if given.get("resume") is not True:  # else post-copy goes on, and none begins
                     state.announced = Side.SOURCE
+                    state.uri = given["uri"] if isinstance(given.get("uri"), str) else ""
+            case "migrate_incoming":
+                given = read_object(arguments)
+                state.announced = Side.DESTINATION
+                state.uri = given["uri"] if isinstance(given.get("uri"), str) else ""
+            case "stop" | "cont":
+                mark = Signal.GUEST_STOPPED if command.name == "stop" else Signal.GUEST_RESUMED
+                signal = SignalEvent(at_ns, None, mark)
+                follow_guest(state.guest, signal, at_ns)
+                if machine is not None and machine.outcome.at_ns is None:
+                    return self._released(machine, apply(machine, signal, mark, at_ns))
             case _:
                 pass
         return ()
@@ -251,7 +339,7 @@ class Tracker:
         state = self.state
         changes: list[Change] = []
         if state.machine is not None:
-            if state.machine.outcome.at_ns is None:
+            if state.machine.outcome.at_ns is None and state.is_started:
                 changes.append(Surprised(SurpriseKind.RESTARTED, "a migration began while another was open"))
             changes += self._finish(state.machine)
         state.ordinal += 1
@@ -272,12 +360,33 @@ class Tracker:
             parameters=state.parameters,
             policy=self._policy,
         )
-        machine.side, state.announced = state.announced, None
         machine.precopy.downtime_limit_seconds = state.parameters.downtime_limit_seconds
+        machine.guest = state.guest.continued(at_ns)
+        machine.kind = self._kind()
+        machine.side, state.announced, state.uri, state.initiated = state.announced, None, "", False
+        machine.releases = self.releases
         state.is_other_use = state.parameters.is_other_use
         state.is_started = False
         state.withheld = Withheld()
         return changes
+
+    def _kind(self) -> Kind:
+        """Return the kind of the job that begins, by the commands before it; without evidence it is live."""
+        state = self.state
+        parameters = state.parameters
+        if parameters.is_background_snapshot:
+            return Kind.SNAPSHOT
+        if parameters.is_cpr:
+            return Kind.CPR
+        if state.initiated:
+            return Kind.LIVE
+        if state.uri.startswith("file:") or (state.uri.startswith("exec:") and ">" in state.uri):
+            return Kind.FILE
+        if state.announced is Side.DESTINATION:
+            return Kind.SAVE if state.uri.startswith("fd:") else Kind.LIVE  # libvirt restores what it saved
+        if state.uri.startswith("fd:") and parameters.is_unbounded_without_return_path:
+            return Kind.SAVE if state.guest.is_suspended else Kind.DUMP
+        return Kind.LIVE
 
     def _released(self, machine: Machine, changed: Sequence[Change]) -> Sequence[Change]:
         """Return the machine's changes once it is certain that this is a migration; withhold them before."""
@@ -306,12 +415,17 @@ class Tracker:
         state.machine = None
         changes = [*self._released(machine, changed)]
         if not state.is_started:
-            if machine.outcome.state is None or machine.is_snapshot or state.is_other_use:
+            if machine.outcome.state is None or state.is_other_use:
                 return []
-            if state.began_by_active:
-                machine.side = Side.DESTINATION  # a source would have said `setup` first
+            if machine.is_snapshot or machine.kind is Kind.SNAPSHOT:
+                machine.side, machine.kind = Side.SOURCE, Kind.SNAPSHOT
+            elif state.began_by_active:
+                machine.side = Side.DESTINATION  # a source begins with `setup`
+            elif machine.outcome.state == "failed" and machine.outcome.qemu_ended is None:
+                machine.side = Side.SOURCE  # a destination is `active` when it fails
             changes += self._start(machine)
         state.is_started = False
+        machine.releases = self.releases
         completed = machine.outcome.result()[0] is Result.COMPLETED
         state.failed_side = None if completed else machine.side
         state.failed_trace_id = None if completed else machine.trace_id

@@ -7,6 +7,7 @@ from typing import Final
 
 from qemu_migration_exporter.core.events import ErrorReported, LinesLost
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Parsed
+from qemu_migration_exporter.core.parsing.formats import lifecycle
 from qemu_migration_exporter.core.parsing.vocabulary import Vocabulary
 
 #: error_report() of util/error-report.c: `[ISO-8601 UTC ][guest name ]program: text`. Proxmox starts QEMU as `kvm`.
@@ -23,9 +24,9 @@ COLON: Final = rb":(?= )"
 
 
 def torn_end(vocabulary: Vocabulary) -> bytes:
-    """Return a pattern that matches behind the newline of a line that may be a torn name, or report lost events."""
+    """Return a pattern for what follows a newline: the end of a torn name or of lost events, or QEMU's command line."""
     letters = {bytes([letter]) for name in (*vocabulary.names, b"events\r") for letter in name}
-    return rb"(?<=[" + b"".join(map(re.escape, sorted(letters))) + rb"]\n)"
+    return rb"(?<=[" + b"".join(map(re.escape, sorted(letters))) + rb"]\n)|" + lifecycle.BEGINNING
 
 
 def parse(line: bytes, decoder: Decoder) -> Parsed:
@@ -36,4 +37,7 @@ def parse(line: bytes, decoder: Decoder) -> Parsed:
     lost = _LOST.fullmatch(line)
     if lost is not None:
         return LinesLost(None, None, int(lost[lost.lastindex or 1]))
+    event = lifecycle.parse(line)
+    if event is not None:
+        return event
     return MALFORMED if decoder.vocabulary.is_torn_name(line) else None

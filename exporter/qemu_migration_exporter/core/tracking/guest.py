@@ -1,0 +1,109 @@
+"""The guest's run state, and the pauses it makes.
+
+QEMU prints each change of the run state (runstate_set); QMP's `stop` and `cont` and the events STOP and RESUME show the
+same without a cause. A pause lasts until the guest runs again, whatever the migration does. The stop for the
+switchover, run state `finish-migrate`, is a pause of the cause `downtime` and ends any pause before it, so that pauses
+never overlap and their sum is the blackout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from qemu_migration_exporter.core.events import Event, RunStateSet, Signal, SignalEvent
+from qemu_migration_exporter.core.model import Pause, PauseCause
+
+#: Run states in which the guest runs, or was never started on this host.
+_NO_PAUSE: Final = frozenset({"running", "inmigrate"})
+
+#: The run state `postmigrate` continues the stop of `finish-migrate`.
+_CAUSES: Final[Mapping[str, PauseCause]] = {
+    "paused": PauseCause.SUSPENDED,
+    "suspended": PauseCause.GUEST_SLEEPS,
+    "finish-migrate": PauseCause.DOWNTIME,
+    "postmigrate": PauseCause.DOWNTIME,
+    **{
+        cause.value: cause
+        for cause in (
+            PauseCause.IO_ERROR, PauseCause.INTERNAL_ERROR, PauseCause.DEBUG, PauseCause.WATCHDOG,
+            PauseCause.GUEST_PANICKED, PauseCause.SHUTDOWN, PauseCause.SAVE_VM, PauseCause.RESTORE_VM,
+            PauseCause.COLO, PauseCause.PRELAUNCH,
+        )
+    },
+}  # fmt: skip
+
+#: A guest that is stopped and started all day has its first pauses listed; all of them count.
+_MAX_PAUSES: Final = 1_000
+
+
+def cause_of(run_state: str) -> PauseCause | None:
+    """Return the cause of the pause that a run state is, None if the guest runs in it."""
+    return None if run_state in _NO_PAUSE else _CAUSES.get(run_state, PauseCause.OTHER)
+
+
+@dataclass(slots=True)
+class GuestRun:
+    """The pauses of one guest, as plain data.
+
+    Attributes:
+        is_known: The run state was printed.
+        by, since_ns: Of the pause that lasts; None while the guest runs.
+        pauses: Those that are over.
+        more_ns: The length of those that are not listed.
+    """
+
+    is_known: bool = False
+    by: PauseCause | None = None
+    since_ns: int = 0
+    pauses: list[Pause] = field(default_factory=list)
+    more_ns: int = 0
+
+    @property
+    def is_suspended(self) -> bool:
+        """True while the guest is stopped for another reason than the switchover."""
+        return self.by is not None and self.by is not PauseCause.DOWNTIME
+
+    def set_run_state(self, at_ns: int, run_state: str) -> None:
+        """Follow a change of the run state."""
+        self.is_known = True
+        cause = cause_of(run_state)
+        if cause is None:
+            self.resumed(at_ns)
+        else:
+            self.stopped(at_ns, cause)
+
+    def stopped(self, at_ns: int, by: PauseCause) -> None:
+        """Begin a pause, or another one right after the one that lasts."""
+        if self.by is by:
+            return
+        self.resumed(at_ns)
+        self.by, self.since_ns = by, at_ns
+
+    def resumed(self, at_ns: int) -> None:
+        """End the pause."""
+        by, self.by = self.by, None
+        if by is None:
+            return
+        if len(self.pauses) < _MAX_PAUSES:
+            self.pauses.append(Pause(start_ns=self.since_ns, end_ns=at_ns, by=by))
+        else:
+            self.more_ns += at_ns - self.since_ns
+
+    def continued(self, at_ns: int) -> GuestRun:
+        """Return the run state of a migration that begins at `at_ns`, with the pause that lasts."""
+        return GuestRun(is_known=self.is_known, by=self.by, since_ns=at_ns)
+
+
+def follow_guest(guest: GuestRun, event: Event, at_ns: int) -> None:
+    """Follow an event that changes whether a guest runs, beside any migration."""
+    if type(event) is RunStateSet:
+        if event.state is not None:
+            guest.set_run_state(at_ns, event.state)
+    elif type(event) is SignalEvent and event.mark is Signal.GUEST_STOPPED:
+        if guest.by is None:
+            guest.stopped(at_ns, PauseCause.SUSPENDED)
+    else:
+        guest.resumed(at_ns)
+    guest.pauses.clear()  # those of a migration are its machine's
