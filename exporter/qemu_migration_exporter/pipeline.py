@@ -372,6 +372,8 @@ class Pipeline:
             parser=self._parser_options(),
             policy=self.config.verdict.policy(),
             room=self._room,
+            # A name that was given, or changed to tell two files apart, is not replaced by that in the log.
+            is_named=source.vm is not None or vm != vm_name(name),
         )
 
     def _parser_options(self) -> ParserOptions:

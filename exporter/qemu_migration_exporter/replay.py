@@ -130,6 +130,7 @@ class Replay:
             page_size=options.config.page_size_bytes,
             parser=self._parser_options(),
             policy=options.config.verdict.policy(),
+            is_named=options.vm is not None or is_taken,
             # The processes of a file may be long gone and their numbers given to others.
             name_process=read_guest if recording.is_live else None,
         )
