@@ -33,7 +33,13 @@ class DowntimeRow:
 
     name: str
     seconds: float
+    is_device: bool = False
     is_rest: bool = False
+
+    @property
+    def activity(self) -> str:
+        """The part as something that was done."""
+        return f"saving the state of {self.name}" if self.is_device else self.name
 
 
 def downtime_rows(view: MigrationView) -> list[DowntimeRow]:
@@ -43,7 +49,9 @@ def downtime_rows(view: MigrationView) -> list[DowntimeRow]:
     """
     if not view.downtime_parts:
         timed = [
-            DowntimeRow(device_name(device.name or device.vmsd_name, device.instance), device.duration_seconds)
+            DowntimeRow(
+                device_name(device.name or device.vmsd_name, device.instance), device.duration_seconds, is_device=True
+            )
             for device in view.devices
             if device.duration_seconds is not None
         ]
@@ -64,7 +72,8 @@ def downtime_title(view: MigrationView) -> tuple[str, str]:
 
 def longest_part(view: MigrationView) -> DowntimeRow | None:
     """Return the part that took at least half of the downtime, without the unexplained rest."""
-    rows = [row for row in downtime_rows(view) if row.name != _NAMES[DowntimePartName.UNACCOUNTED]]
+    unexplained = _NAMES[DowntimePartName.UNACCOUNTED]
+    rows = [row for row in downtime_rows(view) if row.name != unexplained and not row.is_rest]
     longest = max(rows, key=lambda row: row.seconds, default=None)
     if longest is None or not view.downtime_parts or longest.seconds < (view.downtime_seconds or 0) / 2:
         return None
@@ -95,7 +104,7 @@ def _order(part: DowntimePartView) -> int:
 
 def _row(part: DowntimePartView, view: MigrationView) -> DowntimeRow:
     if part.name is DowntimePartName.DEVICE:
-        return DowntimeRow(device_name(part.device), part.duration_seconds)
+        return DowntimeRow(device_name(part.device), part.duration_seconds, is_device=True)
     names = {**_NAMES, **_DESTINATION_NAMES} if view.side is Side.DESTINATION else _NAMES
     return DowntimeRow(names[part.name], part.duration_seconds)
 

@@ -213,6 +213,9 @@ def test_longest_part_of_a_long_downtime_is_named() -> None:
 
     assert "Most of the downtime, 18.4 s, was stopping the CPUs, flushing disks." in notes(of)
     assert notes(replace(of, downtime_limit_seconds=20.0)) == []
+    device = _part(DowntimePartName.DEVICE, 18.4, "0000:00:04.0/vfio")
+    slow = replace(of, downtime_parts=(device, parts[1]))
+    assert "Most of the downtime, 18.4 s, was saving the state of 0000:00:04.0/vfio." in notes(slow)
 
 
 @pytest.mark.parametrize(

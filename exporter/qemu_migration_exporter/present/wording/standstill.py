@@ -53,7 +53,7 @@ def standstill_note(view: MigrationView) -> list[str]:
     limit_seconds = view.downtime_limit_seconds
     if part is not None and view.result is Result.COMPLETED and limit_seconds is not None:
         is_over = (view.downtime_seconds or 0) > limit_seconds
-        return [f"Most of the downtime, {duration(part.seconds)}, was {part.name}."] if is_over else []
+        return [f"Most of the downtime, {duration(part.seconds)}, was {part.activity}."] if is_over else []
     is_unsuccessful = view.is_over and view.result is not Result.COMPLETED
     if not is_unsuccessful or not view.blackout_seconds:
         return []
