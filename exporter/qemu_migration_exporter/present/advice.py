@@ -174,7 +174,8 @@ def _device_state(vm: str, downtime_seconds: float | None, pending: int | None) 
     bandwidth = int(pending / downtime_seconds)
     qmp = _command("migrate-set-parameters", downtime_limit=limit_ms, avail_switchover_bandwidth=bandwidth)
     yield _advice(
-        f"virsh qemu-monitor-command {vm} {shlex.quote(qmp)}",
+        f"virsh qemu-monitor-command --hmp {vm} migrate_set_parameter avail-switchover-bandwidth {bandwidth}B"
+        f" && virsh migrate-setmaxdowntime {vm} {limit_ms}",
         f"{_standstill(limit_ms)}; QEMU counts on the {bandwidth // _MIB} MiB/s that were seen, not on its estimate",
         qmp,
     )

@@ -65,9 +65,8 @@ def advised(reason: StallReason, vm: str = "web-42", /, **evidence: object) -> l
             {"required_downtime_seconds": 10.0, "pending_bytes": 6_400 * MIB},
             [
                 (
-                    "virsh qemu-monitor-command web-42 "
-                    """'{"execute":"migrate-set-parameters", """
-                    """"arguments":{"downtime-limit":11000, "avail-switchover-bandwidth":671088640}}'"""
+                    "virsh qemu-monitor-command --hmp web-42 migrate_set_parameter avail-switchover-bandwidth 671088640B"
+                    " && virsh migrate-setmaxdowntime web-42 11000"
                 )
             ],
         ),
