@@ -342,7 +342,7 @@ def test_stalled_sentence_has_its_needs() -> None:
     assert paragraph(report).startswith(
         f"web-42 is stalled where the recording ends, 8.5 s into it, in round 7: rounds 2{DASH}7 began with 47.0 MiB or "
         "more pending; sending that takes 1.5 s of downtime and the limit is 0.3 s; the guest dirties 31.5 MiB/s and "
-        "31.6 MiB/s are sent."
+        "31.6 MiB/s are sent; at best it would take another 69 min 12 s."
     )
     assert "  What would end it\n  virsh migrate-setspeed web-42 173\n" in report
     assert "  virsh migrate-setmaxdowntime web-42 1700\n    the guest stands still for up to 1.7 s\n" in report
@@ -408,7 +408,7 @@ def test_longest_of_many_stalls_is_told() -> None:
 def test_stall_with_unknown_numbers_is_told() -> None:
     """The rounds are evidence enough."""
     stuck = one(STUCK, last=0.6)
-    verdict = replace(stuck.progress.verdict, required_downtime_seconds=None)
+    verdict = replace(stuck.progress.verdict, required_downtime_seconds=None, best_case_seconds=None)
     blind = replace(stuck, progress=replace(stuck.progress, verdict=verdict, dirty_bytes_per_second=None))
     unlimited = replace(stuck, progress=replace(stuck.progress, downtime_limit_seconds=None))
     whole = one(STUCK)

@@ -83,6 +83,9 @@ def evidence(stall: StallView, view: MigrationView) -> list[Part]:
     dirtied, sent = view.dirty_bytes_per_second, view.bandwidth_bytes_per_second
     if dirtied is not None and sent is not None and not is_device:
         parts.append(f"; the guest dirties {rate(dirtied)} and {rate(sent)} are sent")
+    at_best = view.verdict.best_case_seconds
+    if at_best is not None and not is_device:
+        parts.append(f"; at best it would take another {duration(at_best)}")
     return parts
 
 
