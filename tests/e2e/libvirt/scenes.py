@@ -97,10 +97,12 @@ class Bed:
         """Keep the logs of a guest, if a folder for them is named."""
         if directory := os.environ.get("LIBVIRT_LOGS"):
             for host, suffix in ((self.alpha, ""), (self.beta, ".dst")):
-                path = host.logs / f"{vm}.log"
-                if path.exists():
+                # virtlogd rotates: the highest number is the oldest.
+                parts = sorted(host.logs.glob(f"{vm}.log.*"), reverse=True)
+                log = b"".join(part.read_bytes() for part in (*parts, host.logs / f"{vm}.log") if part.exists())
+                if log:
                     target = Path(directory) / f"{name}{suffix}.log.gz"
-                    target.write_bytes(gzip.compress(self._public(path.read_bytes()), mtime=0))
+                    target.write_bytes(gzip.compress(self._public(log), mtime=0))
                 info = host.virsh("domjobinfo", "--completed", vm, check=False)
                 (Path(directory) / f"{name}{suffix}.domjobinfo.txt").write_text(info)
 
