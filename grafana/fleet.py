@@ -378,6 +378,7 @@ FLEET: Final = Dashboard(
     title="QEMU migration / Fleet",
     description="Running migrations with the stalled ones first, what to do, who competes on a host, and how migrations end.",
     rows=[_NOW, _HOSTS, _OUTCOMES, _DISTRIBUTIONS],
+    since="now-30m",
     marks=[
         mark(
             "Starts", "qemu_migration_start_timestamp_seconds * 1000", BLUE, "migration starts", "{{vm}}", enabled=False
