@@ -44,7 +44,8 @@ _INTRODUCTION: Final = """\
 
 Units are bytes, seconds and ratios. Samples have no timestamps.
 Series with `vm` describe the newest outgoing migration of a virtual machine and continue over its attempts.
-They are dropped `metrics.retention` after the migration ended, or at once if the guest is gone, and their number is limited by `metrics.max_vms`.
+They are dropped `metrics.retention` after the migration ended, or at once if the guest is gone.
+Their number is limited by `metrics.max_vms`.
 Every finite label set without `vm` exists at 0 from the start.
 Histograms cover outgoing live migrations and are filled when a migration ends; other kinds of jobs are in
 `qemu_migrations_finished_total` by `kind`.

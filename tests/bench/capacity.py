@@ -1,4 +1,4 @@
-"""What a fleet costs Prometheus: 1,000 simulated hosts, scraped by a real one with the shipped rules; by hand.
+"""Cost of a fleet for Prometheus: 1,000 simulated hosts, scraped by a real one with the shipped rules; by hand.
 
     python -m tests.bench.capacity --hosts 1000 --seconds 120
 

@@ -1,4 +1,4 @@
-"""What the alerts do when a libvirt guest is destroyed, killed, suspended, saved, dumped, sped up or cut off.
+"""Alerts while a libvirt guest is destroyed, killed, suspended, saved, dumped, sped up or cut off.
 
     alpha ── virsh migrate --p2p ──> beta          two libvirt hosts in namespaces, a veth pair between them
       │ VM.log                        │ VM.log
