@@ -122,6 +122,13 @@ class MigrationEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestGone:
+    """QEMU has ended, and with it the guest of a migration that did not complete."""
+
+    trace_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Surprised:
     """An event parsed and was not expected."""
 
@@ -142,5 +149,6 @@ Change = (
     | Stalled
     | StallCleared
     | MigrationEnded
+    | GuestGone
     | Surprised
 )

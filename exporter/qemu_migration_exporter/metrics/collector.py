@@ -17,6 +17,7 @@ from prometheus_client.samples import Exemplar
 
 from qemu_migration_exporter.core.changes import (
     Change,
+    GuestGone,
     MigrationEnded,
     Progressed,
     Resumed,
@@ -123,14 +124,16 @@ class MetricsSink(Collector):
     def expire(self, now_ns: int, retention_ns: int) -> None:
         """Drop the series of migrations that were first seen as ended this long ago; the totals keep their counts.
 
-        A log may be read long after its migration ended, so the time of the end itself does not count.
+        The series of a guest that is gone go at once. A log may be read long after its migration ended, so the time of
+        the end itself does not count.
         """
         with self._lock:
             vms = {Side.SOURCE: self._outgoing, Side.DESTINATION: self._incoming}
             ended = {(side, name) for side, states in vms.items() for name, vm in states.items() if vm.end_ns}
             self._end_seen_ns = {key: self._end_seen_ns.get(key, now_ns) for key in ended}
-            for side, name in [key for key, seen in self._end_seen_ns.items() if now_ns - seen > retention_ns]:
-                del vms[side][name]
+            for (side, name), seen_ns in self._end_seen_ns.items():
+                if now_ns - seen_ns > retention_ns or vms[side][name].is_gone:
+                    del vms[side][name]
 
     # Changes
 
@@ -202,6 +205,12 @@ class MetricsSink(Collector):
             if syncs is not None:
                 self._histograms[_SYNC_HISTOGRAM,].merge(syncs)
             self._observe(migration)
+
+    def _on_guest_gone(self, change: GuestGone) -> None:
+        """Mark a guest that exists no more; no alert must outlive it."""
+        for states in (self._outgoing, self._incoming):
+            for vm in states.values():
+                vm.is_gone = vm.is_gone or vm.identity.trace_id == change.trace_id
 
     def _observe(self, migration: Migration) -> None:
         """Fill the histograms; on a reconstructed clock only rounds and the iterate phase have a duration."""
@@ -285,4 +294,5 @@ _HANDLERS: Final[Mapping[type, Callable[[MetricsSink, Any], None]]] = {
     Progressed: MetricsSink._on_progressed,
     SyncFinished: MetricsSink._on_sync,
     MigrationEnded: MetricsSink._on_ended,
+    GuestGone: MetricsSink._on_guest_gone,
 }

@@ -48,6 +48,7 @@ class VmState:
     """The newest outgoing migration of a virtual machine, and what the attempts before leave.
 
     Attributes:
+        is_gone: Its QEMU has ended, and the migration did not complete.
         before: Counts of earlier attempts.
         version: Grows with every change.
         exemplar: The trace of the newest migration, for its counters.
@@ -57,6 +58,7 @@ class VmState:
     progress: Progress | None = None
     end_ns: int | None = None
     last: LastMigration | None = None
+    is_gone: bool = False
     before: dict[str, int] = field(default_factory=dict)
     version: int = 0
     exemplar: Exemplar = field(init=False)
@@ -71,7 +73,7 @@ class VmState:
     def next_attempt(self, identity: Identity) -> None:
         """Begin another migration."""
         self.before = {counter: self.total(counter) for counter in COUNTERS}
-        self.identity, self.progress, self.end_ns = identity, None, None
+        self.identity, self.progress, self.end_ns, self.is_gone = identity, None, None, False
         self.exemplar = trace_exemplar(identity.trace_id, 1)
         self.version += 1
 

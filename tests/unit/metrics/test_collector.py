@@ -376,3 +376,26 @@ def test_series_expire_after_their_retention() -> None:
     assert _value(registry, "qemu_migration_active", vm="web-42") is None
     assert _family(registry, "qemu_migration_info") == []
     assert _finished(registry, "completed") == 1
+
+
+@pytest.mark.parametrize(
+    ("recording", "share", "reason", "remains"),
+    [
+        ("qemu-7.2-log-nonconverging.log", 0.5, "destroyed", False),
+        ("qemu-7.2-log-nonconverging.log", 0.5, "crashed", False),
+        ("qemu-7.2-log-destination-killed.log", 1, "shutdown", False),
+        ("qemu-7.2-log-idle.log", 1, "migrated", True),
+    ],
+)
+def test_guest_that_is_gone_loses_its_series_at_once(
+    recording: str, share: float, reason: str, *, remains: bool
+) -> None:
+    """No alert may outlive a guest, be it that its QEMU ends the migration or ends after it failed."""
+    lines = (DATA / recording).read_bytes().splitlines(keepends=True)
+    end = f"2026-11-22 22:45:13.610+0000: shutting down, reason={reason}\n".encode()
+    registry, sink = _registry(_replay(b"".join([*lines[: round(len(lines) * share)], end])))
+
+    sink.expire(1_000, 900)
+
+    assert (_value(registry, "qemu_migration_active", vm="web-42") is not None) == remains
+    assert _finished(registry, "completed" if remains else "failed") == 1

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from qemu_migration_exporter.core.changes import Change, Resumed, Started, Surprised
+from qemu_migration_exporter.core.changes import Change, GuestGone, Resumed, Started, Surprised
 from qemu_migration_exporter.core.events import (
     BacktraceFrame,
     ErrorReported,
@@ -234,6 +234,14 @@ class Tracker:
             return []
         return [*self._released(machine, lifecycle.qemu_ended(machine, at_ns, text))]
 
+    def _gone(self) -> Sequence[GuestGone]:
+        """Return that a guest is gone whose last migration ended before its QEMU, without completing."""
+        machine, trace_id = self.state.machine, self.state.failed_trace_id
+        if machine is not None:
+            has_failed = machine.outcome.at_ns is not None and machine.outcome.result()[0] is not Result.COMPLETED
+            trace_id = machine.trace_id if has_failed else None
+        return [] if trace_id is None else [GuestGone(trace_id)]
+
     def _qemu_started(self, at_ns: int) -> list[Change]:
         """Forget what was set in the QEMU before this one."""
         changes = self.qemu_ended(at_ns, "another one was started")
@@ -260,7 +268,9 @@ class Tracker:
                 changes = self.qemu_ended(at_ns, text)
                 machine = self.state.machine
                 is_last = machine is not None and machine.outcome.qemu_ended is not None
-                return [*changes, *self._finish(machine)] if machine is not None and is_last else changes
+                if machine is not None and is_last:
+                    return [*changes, *self._finish(machine)]
+                return [*changes, *self._gone()]
             case GuestDescribed():
                 self.describe(event)
             case SignalEvent():  # initiated
@@ -429,7 +439,10 @@ class Tracker:
         completed = machine.outcome.result()[0] is Result.COMPLETED
         state.failed_side = None if completed else machine.side
         state.failed_trace_id = None if completed else machine.trace_id
-        return [*changes, *finish(machine)]
+        changes += finish(machine)
+        if machine.outcome.qemu_ended is not None and not completed:
+            changes.append(GuestGone(machine.trace_id))
+        return changes
 
 
 def lost(event: LinesLost) -> Surprised:
