@@ -27,8 +27,6 @@ _NONE_ENDED: Final = "No migration ended up to the last full five minutes."
 
 _ENDED: Final = f"and {ON} qemu_migration_active == 0"
 
-#: An ended migration sends nothing; with this its legend shows 0 and not its last figure.
-_NONE: Final = "(qemu_migration_active == 0)"
 
 #: 0 where exporters answer and no virtual machine has series; without an answer there is no number.
 _NO_MIGRATION: Final = "0 * count(qemu_migration_exporter_build_info)"
@@ -46,6 +44,14 @@ def _running(metric: str, also: str = "") -> str:
 def _ended(metric: str) -> str:
     """Return a gauge of the migrations that are over, -1 where the stream does not give it."""
     return f"max by ({PER_VM}) ({metric} {_ENDED} or {ON} (0 * qemu_migration_active - 1 {_ENDED}))"
+
+
+def _going_on(expr: str) -> str:
+    """Return an expression that goes on at 0 where a migration has ended: its legend shows 0, not its last figure.
+
+    The aggregation drops the names of the metrics, else both halves would be series of their own.
+    """
+    return f"max by ({PER_VM}) ({expr} or {ON} (qemu_migration_active == 0))"
 
 
 _NOW: Final = Row(
@@ -176,7 +182,7 @@ _HOSTS: Final = Row(
         graph(
             "Sent by each migration",
             "Stacked: the height is the sum of all. QEMU's own figure for its last window.",
-            [Query(f"qemu_migration_bandwidth_bytes_per_second {WHILE_ACTIVE} or {ON} {_NONE}", "{{vm}} {{instance}}")],
+            [Query(_going_on(f"qemu_migration_bandwidth_bytes_per_second {WHILE_ACTIVE}"), "{{vm}} {{instance}}")],
             "binBps",
             stacked=True,
             empty=_NONE_RAN,
@@ -187,9 +193,10 @@ _HOSTS: Final = Row(
             " downtime.",
             [
                 Query(
-                    f"(qemu_migration_bandwidth_bytes_per_second {WHILE_ACTIVE}) / on (job, instance) group_left ()"
-                    f" (sum by (job, instance) (qemu_migration_bandwidth_bytes_per_second {WHILE_ACTIVE}) > 0)"
-                    f" or {ON} {_NONE}",
+                    _going_on(
+                        f"(qemu_migration_bandwidth_bytes_per_second {WHILE_ACTIVE}) / on (job, instance) group_left ()"
+                        f" (sum by (job, instance) (qemu_migration_bandwidth_bytes_per_second {WHILE_ACTIVE}) > 0)"
+                    ),
                     "{{vm}} {{instance}}",
                 )
             ],

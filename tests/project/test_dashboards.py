@@ -262,7 +262,10 @@ def test_legend_shows_no_value_of_an_ended_migration(panel: Panel) -> None:
     """Grafana's `last` stays at the last value of a series that ends, unless the query goes on at 0."""
     for target in panel.targets:
         ends = re.search(r"qemu_migration_active\{[^}]*\} == 1", target["expr"])
-        goes_on = re.search(r"or on \(job, instance, vm\) \(qemu_migration_active\{[^}]*\} == 0\)$", target["expr"])
+        goes_on = re.search(
+            r"^max by \(job, instance, vm\) .* or on \(job, instance, vm\) \(qemu_migration_active\{[^}]*\} == 0\)\)$",
+            target["expr"],
+        )
         assert panel.json["options"]["legend"]["calcs"] == ([] if ends and not goes_on else ["last"])
 
 

@@ -130,7 +130,7 @@ def _playing(player: Player) -> Iterator[None]:
         thread.join()
 
 
-def photograph(url: str, path: Path, width: int, height: int, *, seconds: int = 15) -> None:
+def photograph(url: str, path: Path, width: int, height: int, *, seconds: int = 40) -> None:
     """Let Chromium draw a page; the seconds are virtual ones, that pass while nothing is loaded."""
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(
