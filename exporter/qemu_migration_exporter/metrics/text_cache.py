@@ -77,7 +77,8 @@ class CollectorText:
         self._collector.collect_shared(families)
         shared = [len(family.samples) for family in families.all]
         changed = self._update(families)
-        lines = iter(encoder(_Rendered(families.all)).splitlines(keepends=True))
+        # Not splitlines(): a label's value may have a carriage return, which the formats do not escape.
+        lines = (line + b"\n" for line in encoder(_Rendered(families.all)).removesuffix(b"\n").split(b"\n"))
         page: list[bytes] = []
         index = 0
         for metric, samples in zip(self._collector.metrics, shared, strict=True):

@@ -24,7 +24,7 @@ FORMATS = [
 ]
 LOGS = ["9.2-auto-converge", "7.2-two-attempts", "8.2-destination"]
 #: A name that needs every escape, and one that is a prefix of it.
-VMS = ['a\\b"c\nd é', "a", "b"]
+VMS = ['a\\b"c\nd\re é', "a", "b"]
 
 
 class Host:
