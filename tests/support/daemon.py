@@ -99,10 +99,15 @@ def running(directory: Path, *arguments: str, under: Sequence[str] = (), **envir
         )
     daemon = Daemon(process, log)
     try:
-        daemon.wait_until(lambda: "msg=listening" in daemon.log, "listening")
-        daemon.url = re.findall(r"msg=listening url=(\S+)", daemon.log)[0]
-        daemon.wait_until(lambda: "msg=ready" in daemon.log, "ready")
+        daemon.wait_until(lambda: _event("listening").search(daemon.log) is not None, "listening")
+        daemon.url = re.findall(r"\burl\W+(http[^\s\"]+)", daemon.log)[0]
+        daemon.wait_until(lambda: _event("ready").search(daemon.log) is not None, "ready")
         yield daemon
     finally:
         process.kill()
         process.wait()
+
+
+def _event(name: str) -> re.Pattern[str]:
+    """Return the pattern of a log line, in logfmt or in JSON."""
+    return re.compile(rf'msg"?[:=] ?"?{name}\b')

@@ -8,9 +8,9 @@ the beginning.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from qemu_migration_exporter.sources.recording import Recording
@@ -92,7 +92,7 @@ def _age(name: str) -> int:
 def _backups(log: str) -> Iterator[str]:
     """Yield the backups of a log, newest first, up to the first gap; virtlogd counts from 0, logrotate from 1."""
     for number in range(_BACKUPS):
-        found = next((path for path in (f"{log}.{number}", f"{log}.{number}.gz") if Path(path).is_file()), None)
+        found = next((path for path in (f"{log}.{number}", f"{log}.{number}.gz") if os.path.isfile(path)), None)  # noqa: PTH113 - a name that is too long is no file either
         if found is not None:
             yield found
         elif number > 0:
