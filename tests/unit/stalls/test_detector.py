@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 from qemu_migration_exporter.core.changes import Change, StallCleared, Stalled
 from qemu_migration_exporter.core.model import Migration, StallReason, Verdict
+from qemu_migration_exporter.core.stalls.detector import StallDetector, StallPolicy
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.present.advice import advice_for
 
@@ -284,3 +285,86 @@ def test_every_stall_is_told_with_its_number() -> None:
     reading = read(log_lines(BEGIN + windows(12) + once + END))
     assert [change.stall.number for change in reading.of(Stalled)] == [1, 2, 3]
     assert [change.stall for change in reading.of(StallCleared)] == list(reading.migration.stalls)
+
+
+# Causes other than dirty memory
+
+
+def below(count: int, pending: float = 2) -> str:
+    """Go through rounds that begin below the threshold, and that QEMU does not end."""
+    return rounds(count, pending=pending, each=12)
+
+
+def test_boundaries_below_the_threshold_wait_for_the_ack() -> None:
+    """Since 8.1 QEMU goes on until the destination has acknowledged the switchover."""
+    assert verdict(BEGIN + windows(12) + below(12)).reason is StallReason.SWITCHOVER_ACK
+    assert verdict(BEGIN + windows(12) + below(5)).reason is None
+    assert verdict(BEGIN + windows(12) + below(12) + rounds(1, pending=30)).reason is None
+
+
+def test_state_of_a_device_is_no_dirty_memory() -> None:
+    """9 GiB are pending at every boundary, next to nothing is dirtied, and next to nothing is sent."""
+    boundary = (
+        "migration_bitmap_sync_start\nmigration_bitmap_sync_end dirty_pages 60\n"
+        f"migrate_pending pending size {9 << 30} max {2 * MIB} (pre = 0 compat=0 post=0)\n"
+    )
+    now = verdict(BEGIN + windows(30, mib=64, pending=900) + (boundary + windows(10, mib=0.6, pending=1)) * 60)
+    assert now.reason is StallReason.DEVICE_STATE
+    assert now.required_downtime_seconds == pytest.approx(9 * 1024 / 640, rel=0.05)
+
+
+def test_reason_follows_the_cap_that_was_lifted() -> None:
+    """Still stuck, by the guest now: the same command is not advised again."""
+    setspeed = 'M qmp_enter_migrate_set_parameters {"max-bandwidth": 981467136}\n'
+    stuck = rounds(9, pending=300, mib=3.2)
+    before, after = (
+        verdict(BEGIN + windows(12) + stuck),
+        verdict(BEGIN + windows(12) + stuck + setspeed + rounds(20, pending=300, mib=20)),
+    )
+    assert before.reason is StallReason.BANDWIDTH_CAP
+    assert after.reason is StallReason.DIRTY_RATE
+    assert after.bandwidth_bytes_per_second == pytest.approx(200 * MIB, rel=0.05)
+
+
+def test_numbers_follow_a_network_that_drops() -> None:
+    now = verdict(BEGIN + windows(12) + rounds(9, pending=90, mib=10) + rounds(9, pending=90, mib=2))
+    assert now.bandwidth_bytes_per_second == pytest.approx(20 * MIB, rel=0.05)
+    assert now.required_downtime_seconds == pytest.approx(90 / 20, rel=0.05)
+
+
+def test_eta_of_the_bulk_round_is_no_evidence() -> None:
+    """At this rate so long, and nothing is known about convergence."""
+    falling = "".join(windows(1, pending=900 - 3.2 * n) for n in range(60))
+    now = verdict(BEGIN + falling)
+    assert now.converging is None
+    assert now.eta_seconds is not None
+    assert now.eta_seconds[0] < 710 / 32 < now.eta_seconds[1]
+
+
+def test_best_case_of_a_stall_is_beyond_the_horizon() -> None:
+    now = verdict(STUCK)
+    assert now.best_case_seconds is not None
+    assert now.best_case_seconds > 100
+    assert verdict(BEGIN + windows(12) + rounds(2)).best_case_seconds is None
+
+
+def test_dirty_limit_and_multifd_are_known() -> None:
+    """Auto-converge is refused beside the dirty limit."""
+    switched = '{"capability": "dirty-limit", "state": true}, {"capability": "multifd", "state": true}'
+    now = verdict(f'M qmp_enter_migrate_set_capabilities {{"capabilities": [{switched}]}}\n' + STUCK)
+    assert (now.capabilities.dirty_limit, now.capabilities.multifd) == (True, True)
+
+
+def test_paused_guest_is_not_judged() -> None:
+    """A pause ends a stall of the rounds, and boundaries count again after a whole round."""
+    detector = StallDetector.begin("0" * 32, 0, StallPolicy())
+    for second in range(8):
+        detector.convergence.window(second * SECOND, 10 * MIB)
+        detector.convergence.boundary(second * SECOND + 1, second + 2, 47 * MIB)
+        detector.convergence.window(second * SECOND + 2, 10 * MIB)
+        detector.convergence.judge()
+    assert detector.convergence.is_stalled
+    detector.paused(9 * SECOND)
+    assert (detector.convergence.is_stalled, detector.is_paused) == (False, True)
+    detector.resumed(10 * SECOND)
+    assert (detector.is_paused, detector.rounds_to_skip) == (False, 1)
