@@ -1,4 +1,4 @@
-"""State file: what a daemon keeps over a restart, as versioned data.
+"""State file: the daemon's memory over a restart, as versioned data.
 
 JSON lines. The first line is the header, then one line per stream and per batch of spans:
 
@@ -11,7 +11,7 @@ replaces the old one whole: whenever the program is killed, they are of one mome
 
 The core's states are dataclasses of plain values, which msgspec turns into JSON and back, checking every type. Fields
 that this release does not know are ignored, and those that are missing get their defaults: releases of one schema
-version read one another's files. What defaults cannot do is a change of the version with a step in `MIGRATIONS`.
+version read one another's files. Other changes raise the version and add a step to `MIGRATIONS`.
 A file is as untrusted as a log: its size is bounded, a line that is damaged costs its stream and no other, and each
 loss is counted and logged.
 """
@@ -65,7 +65,7 @@ class Checkpoint:
 
     Attributes:
         saved_ns: Wall time of the save, None without a usable file.
-        sources: The files and patterns that were followed: what matches them and is no stream appeared later.
+        sources: The files and patterns that were followed: a matching file without a stream appeared later.
         streams: By the name of the file.
         reading: Files that were being read for the first time: nothing of them was reported.
         counters: Counters of the metrics, see `MetricsSink.snapshot`.
@@ -101,7 +101,7 @@ class _StreamLine(msgspec.Struct, omit_defaults=True):
     surprises: dict[str, int] = {}
 
 
-#: Changes that a tracker may withhold, by the name that stands beside them in the file.
+#: Changes that a tracker may withhold, by the name written beside them in the file.
 _CHANGES: Final = {kind.__name__: kind for kind in changes.Change.__args__}
 
 
@@ -182,7 +182,7 @@ def save(path: Path, content: bytes) -> None:
 
 
 def load(path: Path, failures: ErrorCounter) -> Checkpoint:
-    """Read a state file; one that is not there is empty, and what cannot be used is counted and logged."""
+    """Read a state file; a missing one is empty, and unusable contents are counted and logged."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -1,4 +1,4 @@
-"""Main loop of the daemon: one thread that reads every source in turns, none of them for long.
+"""Main loop of the daemon: one thread that reads every source in turns, each only briefly.
 
     run → _run_once: select → read ready sources → reload, if requested → tick once a second
 
@@ -59,13 +59,13 @@ _NS_PER_SECOND: Final = 1_000_000_000
 
 
 class Daemon:
-    """Read streams until told to stop.
+    """Reader of all streams, until it is stopped.
 
     Args:
-        config: What to read, and for how long to remember.
-        parts: Where changes go.
+        config: The sources, and how long series stay.
+        parts: The sinks of changes.
         reload: Reads the configuration again; it may raise ConfigError.
-        notifier: The service manager.
+        notifier: The connection to the service manager.
 
     Raises:
         OSError: There are no file descriptors even for a start.
@@ -97,15 +97,13 @@ class Daemon:
         self._last_tick = 0.0
         self.config_loaded = True
 
-    # What others ask
-
     @property
     def is_ready(self) -> bool:
         """True once everything that was there at the start has been read, or `_START_SECONDS` have passed."""
         return self._is_ready
 
     def stop(self) -> None:
-        """Stop soon."""
+        """Stop after the present turn."""
         self._stopping = True
 
     def request_reload(self) -> Future[str | None]:
@@ -123,8 +121,6 @@ class Daemon:
         if self._stopping:
             self._answer_reloads("the exporter is stopping")
         return result
-
-    # Life
 
     def run(self) -> None:
         """Read until stopped, then close everything in order.
@@ -148,7 +144,7 @@ class Daemon:
             except SourceError:
                 signal.set_wakeup_fd(-1)
                 raise
-            self._tick()  # sources open what they read in their first tick
+            self._tick()  # sources open their files in their first tick
             try:
                 while not self._stopping:
                     self._run_once(woken)
@@ -167,13 +163,13 @@ class Daemon:
         self._reload_requested = True
 
     def _run_once(self, woken: socket.socket) -> None:
-        """Read what there is to read, for no longer than a second."""
+        """Read all sources that have data, for a second at most."""
         busy = any(source.pending for source in self._sources.values())
         due = self._last_tick + _TICK_SECONDS - time.monotonic()
         ready = self._selector.select(0 if busy or self._starts_until is not None else max(0.0, due))
         sources = [key.data for key, _ in ready if key.data is not None]
         if len(sources) < len(ready):
-            with suppress(BlockingIOError):  # a signal's byte was taken with another's
+            with suppress(BlockingIOError):  # a signal's byte was read with another's
                 woken.recv(4096)
         sources += [source for source in self._sources.values() if source.pending and source not in sources]
         for source in sources:
@@ -216,7 +212,7 @@ class Daemon:
         self._warn_of_missing()
 
     def _close(self) -> None:
-        """Close in the reverse order of opening: what goes on after a restart is kept, what cannot go on is ended."""
+        """Close in the reverse order of opening: streams that a restart can resume are saved, the others ended."""
         self._stopping = True
         self._notifier.tell(STOPPING="1")
         self._answer_reloads("the exporter is stopping")
@@ -233,13 +229,11 @@ class Daemon:
         self._selector.close()
         self._notifier.close()
 
-    # Sources
-
     def _open(self, config: SourceConfig) -> None:
-        """Begin a source, unless it is read already.
+        """Open a source, unless it is open already.
 
         Raises:
-            SourceError: It can never be read, or there is nothing left to read it with.
+            SourceError: The source can never be read, or there is no file descriptor for it.
         """
         if config in self._sources:
             return
@@ -251,7 +245,7 @@ class Daemon:
         self._selector.register(source.fileno(), selectors.EVENT_READ, source)
 
     def _close_source(self, config: SourceConfig, source: Source) -> None:
-        with self._failures.attempt(Component.SOURCE, "a source was not closed: %s", _describe(config)):
+        with self._failures.attempt(Component.SOURCE, "source not closed: %s", _describe(config)):
             source.close()
 
     def _answer_reloads(self, mistakes: str | None) -> None:
@@ -293,7 +287,7 @@ class Daemon:
                 except SourceError as error:
                     self.config_loaded = False
                     unreadable.append(str(error))
-                    self._failures.note(Component.SOURCE, "a source cannot be read: %s", error)
+                    self._failures.note(Component.SOURCE, "source cannot be read: %s", error)
             self._tick()
             logger.info("config reloaded", extra={"sources": len(self._sources)})
             return "\n".join(unreadable) or None
@@ -305,7 +299,7 @@ class Daemon:
             logger.warning("config change needs a restart", extra={"keys": ", ".join(keys)})
 
     def _warn_of_missing(self) -> None:
-        """Log what keeps this daemon from being of use: sources without a file, and no place for the state."""
+        """Log the reasons for which this daemon may be of no use: sources without a file, and no state file."""
         if not self._sources:
             logger.warning("nothing to read", extra={"hint": "name a source in the configuration or by --source"})
         for config in self._sources:
@@ -316,14 +310,14 @@ class Daemon:
             logger.warning("no state file", extra={"hint": hint})
 
     def _take(self, source: Source, read: Callable[[], list[Item]]) -> None:
-        """Take what a source has to give; one that fails must not stop the others."""
+        """Read one source; its failure stops no other."""
         config = next(config for config, each in self._sources.items() if each is source)
-        with self._failures.attempt(Component.SOURCE, "a source failed: %s", _describe(config)):
+        with self._failures.attempt(Component.SOURCE, "source failed: %s", _describe(config)):
             self.streams.take(config, read())
 
 
 def _allow_many_files() -> None:
-    """Raise the soft limit on open files to the hard one: a file that is followed stays open; select() is not used."""
+    """Raise the soft limit on open files to the hard one: followed files stay open, and select() is not used."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -2,9 +2,9 @@
 
     put(stream) … put(stream) → commit(spans) ─content→ writer thread: write, fsync, rename
 
-The reading thread pays for encoding what changed since the last commit, some 20 µs a stream; lines of the others are
-kept as they are. A disk that is slow or full delays the writer thread alone. A content that waits there is replaced by
-a newer one. A write that failed is tried again at the next commit.
+The reading thread pays for encoding the streams that changed since the last commit, some 20 µs each; lines of the
+others are kept as they are. A disk that is slow or full delays the writer thread alone. A content that waits there is
+replaced by a newer one. A write that failed is tried again at the next commit.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class StateStore:
             self._is_failing = True
 
     def close(self) -> None:
-        """Write what was committed last, and end the thread."""
+        """Write the last commit, and end the thread."""
         with self._wake:
             self._is_closing = True
             self._wake.notify()
