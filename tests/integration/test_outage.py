@@ -1,4 +1,4 @@
-"""Span delivery of the daemon while its receiver is away, slow, or rejects: what waits, is sent later, or is lost."""
+"""Span delivery of the daemon while its receiver is away, slow, or rejects: waiting, later and lost spans."""
 
 from __future__ import annotations
 

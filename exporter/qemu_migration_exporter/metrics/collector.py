@@ -284,7 +284,7 @@ class MetricsSink(Collector):
 
 
 def _side(identity: Identity) -> Side:
-    """Return the side; without evidence a migration counts as outgoing, because those are what operators start."""
+    """Return the side; without evidence a migration counts as outgoing, because operators start those."""
     return identity.side or Side.SOURCE
 
 

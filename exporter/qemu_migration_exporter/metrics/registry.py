@@ -29,7 +29,7 @@ class ExporterRegistry(CollectorRegistry):
             self.register(collector)
 
     def render(self, encoder: Encoder, content_type: str) -> bytes:
-        """Return what the encoder would make of this registry."""
+        """Return the exposition of this registry by the encoder."""
         with self._render_lock:
             self._forget_unused(content_type)
             pages = [text.render(encoder) for text in self._texts[content_type]]

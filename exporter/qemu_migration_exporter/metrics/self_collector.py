@@ -78,7 +78,7 @@ class ExporterCollector(Collector):
         return found
 
     def collect_shared(self, families: Families) -> None:
-        """Add what belongs to no stream."""
+        """Add the samples that belong to no stream."""
         families.gauge(f"{_PREFIX}build_info", [qemu_migration_exporter.__version__, platform.python_version()], 1)
         families.gauge(f"{_PREFIX}config_last_reload_successful", [], int(self._config_loaded()))
         families.counter(f"{_PREFIX}series_limited_total", [], self._limited())

@@ -17,7 +17,7 @@ from qemu_migration_exporter.metrics.vm_state import NS, LastMigration, VmState,
 
 #: Total time: buckets at most double where most migrations are, 5 s to 5 min.
 _DURATIONS: Final = (0.1, 0.5, 1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 300, 600, 1200, 1800, 3600, 7200)
-#: Downtime: at most double around QEMU's default limit of 0.3 s, and up to what breaks TCP and cluster heartbeats.
+#: Downtime: at most double around QEMU's default limit of 0.3 s, and up to the timeouts of cluster heartbeats.
 _DOWNTIMES: Final = (
     0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30,
 )  # fmt: skip

@@ -6,7 +6,7 @@ give their readings, only readings that differ from the kept ones become samples
 small registry, and its lines are filed under their objects. The page is the headers and the kept lines in the order of
 the table:
 
-    # HELP qemu_migration_pending_bytes …      rendered anew, as are totals and histograms
+    # HELP qemu_migration_pending_bytes …      rendered at every scrape, as are totals and histograms
     # TYPE qemu_migration_pending_bytes gauge
     qemu_migration_pending_bytes{vm="a"} 1.0   kept for a
     qemu_migration_pending_bytes{vm="b"} 2.0   kept for b
@@ -93,7 +93,7 @@ class CollectorText:
         return b"".join(page), b"".join(lines)
 
     def _update(self, families: Families) -> list[list[tuple[_Kept, int]]]:
-        """Add samples for what changed; return, by metric, the objects they belong to and their number."""
+        """Add samples of changed readings; return, by metric, their objects and their number."""
         changed: list[list[tuple[_Kept, int]]] = [[] for _ in self._object_metrics]
         known = {key: kept.version for key, kept in self._kept.items()}
         found = self._collector.read_objects(known)

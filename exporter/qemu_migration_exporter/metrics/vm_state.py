@@ -45,7 +45,7 @@ class LastMigration:
 
 @dataclass(slots=True)
 class VmState:
-    """The newest outgoing migration of a virtual machine, and what the attempts before leave.
+    """The newest outgoing migration of a virtual machine, and the counts of earlier attempts.
 
     Attributes:
         is_gone: Its QEMU has ended, and the migration did not complete.

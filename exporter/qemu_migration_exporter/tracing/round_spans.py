@@ -39,7 +39,7 @@ class RoundSpans:
         self._next_minute = 0
 
     def resume(self, rounds: Sequence[Round]) -> None:
-        """Restore what waited when an earlier run stopped; a killed run may not have sent the newest round."""
+        """Restore the rounds that waited when an earlier run stopped; a killed run may not have sent the newest."""
         identity = self._identity
         beyond = [round_ for round_ in rounds if round_.number > self._limits.max_rounds]
         if beyond:
@@ -63,7 +63,7 @@ class RoundSpans:
         self._batch.add(round_)
 
     def tick(self, now_ns: int) -> None:
-        """Send what nothing will be added to."""
+        """Send the rounds that are complete."""
         self._ticks += 1
         if self._ticks >= _TICKS:
             self.send_newest()

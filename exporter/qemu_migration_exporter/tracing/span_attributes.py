@@ -122,7 +122,7 @@ def device_attributes(devices: Sequence[Device]) -> Attributes:
 
 
 def stall_attributes(identity: Identity, stall: Stall, at_ns: int) -> Attributes:
-    """Return the evidence of a stall, and as long as it holds, what would end it."""
+    """Return the evidence of a stall, and as long as it holds, the commands that would end it."""
     advice = advice_for(identity, stall) if stall.end_ns is None else ()
     return {
         attributes.VM_NAME: identity.vm,
@@ -149,7 +149,7 @@ def _downtime_attributes(parts: Sequence[DowntimePart]) -> Attributes:
 
 
 def _sum(values: Iterable[int | None]) -> int | None:
-    """Add up what is known; None if nothing is."""
+    """Add up the known values; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 

@@ -1,4 +1,4 @@
-"""Kept exposition text: always what the library would render anew."""
+"""Kept exposition text always equals fresh text of the library."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_text_of_an_unused_format_is_forgotten(monkeypatch: pytest.MonkeyPatch) 
     host.check(FORMATS[0])
     now[0] += 200
     host.check(FORMATS[1])
-    assert len(host.registry._texts) == 2  # noqa: SLF001 - the memory is what this is about
+    assert len(host.registry._texts) == 2  # noqa: SLF001 - the test is about memory
 
     now[0] += 200
     host.check(FORMATS[1])

@@ -100,7 +100,7 @@ def _padded(spans: int, size: int) -> SpanBatch:
 
 @pytest.mark.parametrize(("size", "blocks"), [(BLOCK_BYTES - 1, 1), (BLOCK_BYTES, 1), (BLOCK_BYTES + 1, 2)])
 def test_batch_counts_as_whole_blocks(tmp_path: Path, size: int, blocks: int) -> None:
-    """The limit holds for what the directory takes of the disk."""
+    """The limit is on the disk space of the directory."""
     spool = _open(tmp_path, max_bytes=2 * BLOCK_BYTES)
     assert spool.put(_padded(1, size))
     assert spool.put(_padded(1, BLOCK_BYTES))

@@ -1,4 +1,4 @@
-"""Limits on the size of a trace, and what it has of the rest."""
+"""Limits on the size of a trace, and the spans beyond them."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_batch_leaves_when_its_minute_is_over() -> None:
     sent = Sent(max_rounds=0)
     sent.apply(Started(IDENTITY), ended(1), ended(2))
     sent.sink.tick(SECOND + 61 * SECOND)
-    assert sent.names == ["migrate.start"]  # a round that ended at 0:59 may still be told
+    assert sent.names == ["migrate.start"]  # a round that ended at 0:59 may still arrive
 
     sent.sink.tick(SECOND + 62 * SECOND)
     sent.sink.tick(SECOND + 63 * SECOND)

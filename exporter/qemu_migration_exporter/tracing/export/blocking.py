@@ -49,7 +49,7 @@ class BlockingSpanProcessor(CountingProcessor):
         self._sender.close()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - the SDK's signature
-        """Send what is left, however long it takes; return whether every batch so far could be delivered."""
+        """Send waiting spans, however long it takes; return whether every batch so far could be delivered."""
         self._send()
         return self._counts[SpanOutcome.UNREACHABLE] == 0
 

@@ -158,7 +158,7 @@ class QueuedSpanProcessor(CountingProcessor):
             self._wake.notify()
 
     def stop(self, seconds: float) -> None:
-        """Send what is left for at most this long; the rest goes to the spool, or waits for a last `commit`."""
+        """Send waiting spans for at most this long; the rest goes to the spool, or waits for a last `commit`."""
         with self._wake:
             self._stopping = True
             self._backoff.resume()  # one last attempt, whatever the receiver asked for
@@ -177,7 +177,7 @@ class QueuedSpanProcessor(CountingProcessor):
                 self._store_batches(self._spool)
 
     def shutdown(self) -> None:
-        """Stop without waiting, and count what nobody saved as dropped."""
+        """Stop without waiting, and count spans that were not saved as dropped."""
         self.stop(0)
         with self._batch_lock:
             lost = self._forget_batches()
@@ -294,7 +294,7 @@ class QueuedSpanProcessor(CountingProcessor):
                 self._release(item.batch.spans)
 
     def _next_stored(self) -> StoredBatch | None:
-        if self._spool is None or self._stopping:  # at the end, first what is only in memory
+        if self._spool is None or self._stopping:  # at the end, batches in memory come first
             return None
         try:
             return self._spool.first()
