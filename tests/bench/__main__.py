@@ -53,6 +53,8 @@ def main(lines: int) -> int:
 
 def _on_one_core(lines: int, directory: Path, times: int) -> Iterable[Iterable[Row]]:
     yield throughput.rates(lines, directory, times=times)
+    yield throughput.probe(lines // 2, directory, times=times)
+    yield throughput.new_stream()
     yield throughput.growth(lines, directory, times=times)
     yield throughput.spans(lines // 4, directory, times=times)
     yield stuck.per_line(times=times)

@@ -8,11 +8,16 @@ import re
 import statistics
 import sys
 import threading
+import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
+
+from qemu_migration_exporter.config.schema import Config
+from qemu_migration_exporter.core.tracking.stream import Stream
 
 from tests.bench import measure
 from tests.bench.table import Row
@@ -21,6 +26,7 @@ from tests.support.paths import DATA
 DENSE: Final = DATA / "qemu-kvm-2.6-systemtap.log"
 NOISE: Final = DATA / "qemu-10.0-log-nonconverging.log.gz"
 LOG: Final = DATA / "qemu-7.2-log-nonconverging.log"
+PROBE: Final = DATA / "qemu-10.0-bpftrace-nonconverging.log"
 
 #: Of noise it takes more lines, or starting up is most of the time; mtail, which is slower, gets a part of them.
 _NOISE_TIMES: Final = 10
@@ -83,6 +89,53 @@ def rates(lines: int, directory: Path, *, times: int) -> Iterator[Row]:
                 wanted if recording is recording_wanted else "",
             )
         log.unlink()
+
+
+def probe(lines: int, directory: Path, *, times: int) -> Iterator[Row]:
+    """Read the output of bpftrace, which mtail cannot: its process, its clock and its order are part of the work."""
+    empty, log = directory / "empty.log", directory / "repeated.log"
+    empty.write_bytes(b"begin\n")
+    count = _repeated_probe(lines, log)
+    costs = measure.in_turn(
+        {"read": measure.replay(log), "alone": measure.replay(empty), "for line": measure.for_line(log)}, times=times
+    )
+    log.unlink()
+    seconds = max(costs["read"].cpu_seconds - costs["alone"].cpu_seconds, 1e-4)
+    yield Row("bpftrace: of a line", f"{seconds / count * 1e6:.2f} µs ± {costs['read'].spread / 2:.0%}", "<= 6 µs")
+    yield Row("bpftrace: exporter / for line", f"{costs['for line'].cpu_seconds / seconds:.2f}")
+
+
+def _repeated_probe(lines: int, path: Path) -> int:
+    """Write bpftrace's output over and over, each time later behind the one anchor; return the number of lines."""
+    anchor, _, data = PROBE.read_bytes().partition(b"\n")
+    times = [int(at) for at in re.findall(rb"^\d+/\d+@(\d+) ", data, re.MULTILINE)]
+    period = max(times) - min(times) + 60 * 10**9
+    count = max(1, round(lines / data.count(b"\n")))
+    with path.open("wb") as out:
+        out.write(anchor + b"\n")
+        for number in range(count):
+            out.write(_later_probe(data, number * period))
+    return count * data.count(b"\n") + 1
+
+
+def _later_probe(data: bytes, ns: int) -> bytes:
+    times = re.compile(rb"^(\d+/\d+@)(\d+) ", re.MULTILINE)
+    return times.sub(lambda each: b"%s%d " % (each[1], int(each[2]) + ns), data)
+
+
+def new_stream() -> Iterator[Row]:
+    """Make streams, as a directory of many logs or a socket of many writers does."""
+    options, count = Config().parser_options(), 500
+    Stream("first", vm="first", parser=options)  # which compiles the vocabulary for all
+    began = time.process_time()
+    for _ in range(count):
+        Stream("web.log", vm="web", parser=options)
+    milliseconds = (time.process_time() - began) / count * 1_000
+    tracemalloc.start()
+    kept = [Stream("web.log", vm="web", parser=options) for _ in range(count)]
+    kibibytes = tracemalloc.get_traced_memory()[0] / len(kept) / 1_024
+    tracemalloc.stop()
+    yield Row("a new stream", f"{milliseconds:.3f} ms, {kibibytes:.1f} KiB", "<= 0.3 ms, 8 KiB")
 
 
 def growth(lines: int, directory: Path, *, times: int) -> Iterator[Row]:

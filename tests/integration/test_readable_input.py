@@ -146,6 +146,29 @@ def test_systemtap_names_and_printfs_are_one_event(capsys: Capture) -> None:
         assert migration[key] == expected[key], key
 
 
+def test_refused_connection_is_a_failed_migration(capsys: Capture) -> None:
+    """By `qmp_migrate` and the mark of the error alone: pn() prints no state and no text."""
+    report, messages = replay(capsys, SYSTEMTAP / "refused-hand-pn.log.gz")
+    (migration,) = report["migrations"]
+    assert (migration["result"], migration["side"], messages) == ("failed", "source", "")
+
+
+@pytest.mark.parametrize("wrap", ["{}", 'process("/usr/libexec/qemu-kvm").mark("{}")'])
+def test_postcopy_is_known_by_its_commands(capsys: Capture, tmp_path: Path, wrap: str) -> None:
+    """A script whose marks have no state and no ping's value: the switchover ends where the guest is told to run."""
+    log = tmp_path / "web.log"
+    names = [
+        "savevm_state_header", "savevm_state_setup", "migration_thread_setup_complete", "savevm_state_iterate",
+        "savevm_send_postcopy_listen", "savevm_send_postcopy_run", "savevm_state_iterate", "migration_thread_after_loop",
+    ]  # fmt: skip
+    first = "1790001200000000 qemu-kvm(382) migrate_transferred transferred=12 time_spent=100"
+    lines = [first, *(f"17900012{at:02}000000 qemu-kvm(382) {wrap.format(name)}" for at, name in enumerate(names))]
+    log.write_text("\n".join(lines) + "\n")
+    report, _ = replay(capsys, log)
+    assert [migration["mode"] for migration in report["migrations"]][-1] == "postcopy"
+    assert [migration["downtime_seconds"] for migration in report["migrations"]][-1] == 1.0
+
+
 @pytest.mark.parametrize("kind", ["hand-pp", "hand-clock-vars"])
 def test_addresses_without_the_binary_are_explained(capsys: Capture, kind: str) -> None:
     _, messages = replay(capsys, SYSTEMTAP / f"stuckb-{kind}.log.gz")

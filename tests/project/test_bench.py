@@ -26,6 +26,8 @@ def test_bench_prints_every_figure() -> None:
         "systemtap, dense: exporter / mtail",
         "QEMU 10 log, 99 % noise: exporter / for line",
         "7.2 log, dense: exporter / mtail",
+        "bpftrace: of a line",
+        "a new stream",
         "systemtap, 20,010 lines: peak memory",
         "with spans / (metrics + SDK)",
         "--help: start",

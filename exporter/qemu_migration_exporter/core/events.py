@@ -38,6 +38,9 @@ class Signal(StrEnum):
     ALL_SAVED = "all_saved"
     DOWNTIME_END = "downtime_end"
     POSTCOPY_START = "postcopy_start"
+    #: Commands in the stream that only post-copy sends, inside its switchover.
+    POSTCOPY_LISTEN = "postcopy_listen"
+    POSTCOPY_RUN = "postcopy_run"
     POSTCOPY_REQUEST = "postcopy_request"
     #: After a pause, over a new connection: the same migration.
     POSTCOPY_RESUMED = "postcopy_resumed"

@@ -126,6 +126,8 @@ _ROWS: Final = (
     SignalFacts(DeviceLoaded, _DESTINATION),
     # Post-copy
     SignalFacts(Signal.POSTCOPY_START, _SOURCE, moves=True, joins=True),
+    SignalFacts(Signal.POSTCOPY_LISTEN, _SOURCE, moves=True, probed=Probed.NAMED),
+    SignalFacts(Signal.POSTCOPY_RUN, _SOURCE, moves=True, probed=Probed.NAMED),
     SignalFacts(Signal.POSTCOPY_REQUEST, _SOURCE, moves=True),
     SignalFacts(Signal.POSTCOPY_RESUMED, _SOURCE, probed=Probed.NAMED),
     SignalFacts(PostcopyRequests, _SOURCE, moves=True, probed=Probed.NONE),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 
 import pytest
@@ -159,3 +160,15 @@ def test_noise_in_an_envelope_is_noise(name: str) -> None:
     for part in (PLAIN[:20], noise, noise, PLAIN[20:]):
         stream.feed(b"".join(wrap(0, line) + b"\n" for line in part))
     assert (stream.counts.events, stream.counts.noise) == (len(PLAIN), len(noise) * 2)
+
+
+def test_hostile_lines_teach_at_bounded_cost() -> None:
+    """Each line has thousands of parts that are no event, each in an envelope of its own."""
+    began = time.process_time()
+    lines = [
+        b",".join(b'"k%d_%d":"migrate_set_state new stat %d"' % (line, part, part) for part in range(1_500))
+        for line in range(60)
+    ]
+    stream, (migration,) = read([PLAIN[0], *lines, *PLAIN[1:]])
+    assert (stream.counts.events, migration.result) == (len(PLAIN), "completed")
+    assert time.process_time() - began < 2.0

@@ -20,6 +20,7 @@ from qemu_migration_exporter.core.events import (
 )
 from qemu_migration_exporter.core.parsing.decoder import Decoder, Malformed, timed
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS
+from qemu_migration_exporter.core.signals import Probed, probed
 from qemu_migration_exporter.probes import ProbeError, bpftrace_script, systemtap_script
 from qemu_migration_exporter.probes.plan import EVIDENCE
 
@@ -128,10 +129,7 @@ def test_script_attaches_to_notes_of_the_binary(release: str, make: Callable[[Pa
         for row in LAYOUTS
         if row.name in had
         and row.meaning is not Signal.OTHER
-        and (
-            row.name in EVIDENCE
-            or row.meaning not in {Signal.OUTGOING, Signal.DESTINATION, Signal.FAILING, Signal.POSTCOPY_RESUMED}
-        )
+        and (row.name in EVIDENCE or probed(row.meaning) is Probed.ALL)
         and not re.search(r"enter_\w+_(cancel|con|inc|rec|start)", row.name)
     }
     assert set(absent.split(", ")) & had == set()

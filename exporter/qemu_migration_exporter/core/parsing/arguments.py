@@ -27,6 +27,9 @@ _PENDING: Final[Mapping[str, str]] = {
 #: Event → key → field; "" for an argument without use.
 _FIELDS: Final[Mapping[bytes, Mapping[str, str]]] = {
     b"migrate_set_state": {"new_state": "state", "state": "state"},
+    b"runstate_set": {"new_state": "state", "current_state": "", "current_state_str": "", "new_state_str": "state"},
+    b"migration_socket_outgoing_error": {"err": "text", "error": "text"},
+    b"migration_tls_outgoing_handshake_error": {"err": "text"},
     b"migrate_pending": _PENDING,
     b"migrate_pending_estimate": _PENDING,
     b"migrate_pending_exact": _PENDING,

@@ -24,12 +24,16 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cache
+from itertools import islice
 from typing import Final, NamedTuple
 
 from qemu_migration_exporter.core.parsing.prefilter import alternation
 from qemu_migration_exporter.core.parsing.vocabulary import FUNCTIONS, Vocabulary
 
 _MAX_SHAPES: Final = 16
+#: Bounds the time that hostile lines cost: parts of a line, and shapes of a stream that turned out to be none.
+_MAX_PARTS: Final = 4
+_MAX_FAILED_SHAPES: Final = 1_000
 _MAX_PREFIX_BYTES: Final = 512
 
 #: The beginning of an event, or of a name that is one, in the text before a part.
@@ -123,6 +127,7 @@ class Envelopes:
     def __init__(self, vocabulary: Vocabulary, samples: tuple[bytes, ...] = ()) -> None:
         self._vocabulary = vocabulary
         self._shapes = [_shape(sample) for sample in samples]
+        self._failed_shapes = 0
 
     @property
     def samples(self) -> tuple[bytes, ...]:
@@ -151,9 +156,9 @@ class Envelopes:
             line: The line.
             is_event: Returns whether the stream's format reads a part as an event.
         """
-        if len(self._shapes) >= _MAX_SHAPES:
+        if len(self._shapes) >= _MAX_SHAPES or self._failed_shapes >= _MAX_FAILED_SHAPES:
             return False
-        for part in _part_pattern(self._vocabulary).finditer(line):
+        for part in islice(_part_pattern(self._vocabulary).finditer(line), _MAX_PARTS):
             prefix = line[: part.start()]
             if not prefix:
                 continue
@@ -166,6 +171,7 @@ class Envelopes:
             if opened is not None and _is_strong(opened[0]) and is_event(opened[0]):
                 self._shapes.append(shape)
                 return True
+            self._failed_shapes += 1
         return False
 
     def _is_prefix(self, prefix: bytes) -> bool:

@@ -103,7 +103,7 @@ class LineParser:
     def functions(self) -> tuple[Callable[[bytes], Parsed], Callable[[bytes, Parsed], Parsed]]:
         """Return the function that parses the next lines, and the one for those in which it finds no event."""
         if self.format is None:
-            return self._guess.parse, self._look_for_hint
+            return self._parse_undetected, _keep
         if self._envelopes:
             return self._parse_opened, _keep
         return self.format.parse, self._parse_again
@@ -150,13 +150,14 @@ class LineParser:
         self.format = None
         return False
 
-    def _look_for_hint(self, line: bytes, parsed: Parsed) -> Parsed:
+    def _parse_undetected(self, line: bytes) -> Parsed:
+        """Parse a line of a stream without a known format; it may be evidence of the reason."""
         if self._hinted_lines < _MAX_HINTED_LINES:
             self._hinted_lines += 1
             hint = recognise(line, self.decoder.vocabulary)
             if hint is not None:
                 self.decoder.hint(hint)
-        return parsed
+        return self._guess.parse(line)
 
 
 def _keep(_line: bytes, parsed: Parsed) -> Parsed:

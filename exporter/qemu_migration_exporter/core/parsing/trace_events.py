@@ -161,8 +161,8 @@ LAYOUTS: tuple[EventLayout, ...] = (
     EventLayout("migrate_handle_rp_req_pages", "2.10..", "in %s at 0x%x len 0x%x", Signal.POSTCOPY_REQUEST, "_ _ _"),
     EventLayout("migrate_handle_rp_req_pages", "2.5..2.9", "in %s at %x len %x", Signal.POSTCOPY_REQUEST, "_ _ _"),
     EventLayout("postcopy_requests", "2.5..", "%u", PostcopyRequests, "requests"),  # not QEMU's: the probes shipped here count
-    EventLayout("savevm_send_postcopy_listen", "2.5..", "", Signal.OUTGOING),
-    EventLayout("savevm_send_postcopy_run", "2.5..", "", Signal.OUTGOING),
+    EventLayout("savevm_send_postcopy_listen", "2.5..", "", Signal.POSTCOPY_LISTEN),
+    EventLayout("savevm_send_postcopy_run", "2.5..", "", Signal.POSTCOPY_RUN),
 
     # The return path; a zero at its end says that all is well
     EventLayout("source_return_path_thread_entry", "2.5..", "", Signal.OUTGOING),

@@ -119,6 +119,8 @@ _HANDLERS: Final[Mapping[Meaning, _Handler]] = {
     **dict.fromkeys(RANKS, lifecycle.stopping),
     Signal.DOWNTIME_END: lifecycle.downtime_end,
     Signal.POSTCOPY_START: lifecycle.postcopy_start,
+    Signal.POSTCOPY_LISTEN: lifecycle.postcopy_sent,
+    Signal.POSTCOPY_RUN: lifecycle.postcopy_sent,
     Signal.FAILING: lifecycle.failing,
     Signal.POSTCOPY_RESUMED: lifecycle.resumed,
     Signal.AFTER_LOOP: lifecycle.after_loop,

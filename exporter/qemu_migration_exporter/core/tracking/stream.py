@@ -174,6 +174,7 @@ class Stream:
         self._place(self._clock.tick(now_ns), changes)
         if self.is_idle:
             self._clock.settle(now_ns)
+            self._parser.decoder.forget()
             self._ticked_ns = min(self._ticked_ns, now_ns)
         changes += self._tick(now_ns)
         for tracker in self._trackers.values():
@@ -275,14 +276,14 @@ class Stream:
             parsed = parse(line)
             if parsed is None or isinstance(parsed, Malformed):
                 parsed = parse_again(line, parsed)
-            if parsed is None:
-                noise += 1
-                continue
-            if isinstance(parsed, Malformed):
-                malformed += 1
-                if parsed.salvaged is None:
+                if parsed is None:
+                    noise += 1
                     continue
-                parsed = parsed.salvaged
+                if isinstance(parsed, Malformed):
+                    malformed += 1
+                    if parsed.salvaged is None:
+                        continue
+                    parsed = parsed.salvaged
             event = parsed
             if event.at_ns is not None and line == last_line:
                 duplicates += 1
@@ -325,8 +326,9 @@ class Stream:
         if lines:
             self.last_event_ns = lines[-1][1]
             if isinstance(self._clock, ReorderingClock):
-                for line in lines:
-                    changes += self._of_many(line)
+                start = 0
+                while start < len(lines):
+                    start = self._apply_run(lines, start, changes)
             else:
                 tracker = self._tracker(None)
                 assert tracker is not None  # noqa: S101 - the machine that a log is of is always followed
@@ -336,21 +338,28 @@ class Stream:
             older, self._jumps_back = self._clock.jumps_back - self._jumps_back, self._clock.jumps_back
             changes += [Surprised(SurpriseKind.CLOCK_BACKWARD, "a line is older than the one before it")] * older
 
-    def _of_many(self, line: tuple[Line, int]) -> Sequence[Change]:
-        """Say what a line means where many processes may speak: it makes it later for the others too."""
-        (event, _, process), at_ns = line
-        changes: list[Change] = []
+    def _apply_run(self, lines: Sequence[tuple[Line, int]], start: int, changes: list[Change]) -> int:
+        """Apply the lines from `start` on that one process wrote before the next tick; return where they end."""
+        (event, _, process), at_ns = lines[start]
         if at_ns - self._ticked_ns >= _TICK_NS:
             self._overdue += _TICKED_A_LINE
             if self._overdue >= len(self._trackers):
-                changes = self._tick(at_ns)
+                changes += self._tick(at_ns)
         if type(event) is LinesLost:
-            return changes + self._lines_lost(event)
+            changes += self._lines_lost(event)
+            return start + 1
+        end, tick_ns = start + 1, self._ticked_ns + _TICK_NS
+        while end < len(lines) and lines[end][0][2] == process and lines[end][1] < tick_ns:
+            if type(lines[end][0][0]) is LinesLost:
+                break
+            end += 1
         tracker = self._tracker(process)
         if tracker is None:
-            return [*changes, Surprised(SurpriseKind.TOO_MANY_PROCESSES, f"process {process}")]
-        tracker.releases = self._parser.decoder.releases
-        return changes + tracker.apply([line])
+            changes += [Surprised(SurpriseKind.TOO_MANY_PROCESSES, f"process {process}")] * (end - start)
+        else:
+            tracker.releases = self._parser.decoder.releases
+            changes += tracker.apply(lines[start:end])
+        return end
 
     def _tick(self, now_ns: int) -> list[Change]:
         """End what time alone ends, of processes that say nothing more too; however the lines came in chunks."""

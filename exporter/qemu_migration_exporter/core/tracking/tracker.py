@@ -9,6 +9,7 @@ from typing import Final
 from qemu_migration_exporter.core.changes import Change, GuestGone, Resumed, Started, Surprised
 from qemu_migration_exporter.core.events import (
     BacktraceFrame,
+    ChannelFailed,
     ErrorReported,
     Event,
     FunctionCalled,
@@ -343,6 +344,8 @@ class Tracker:
             return not self.state.states_enabled  # where states are printed, one of them comes first
         if machine is not None:
             return False
+        if meaning is ChannelFailed:  # the first mark of an attempt that nobody answered
+            return not self.state.states_enabled
         return meaning is Signal.INCOMING or meaning in JOINING or state in states.JOINING
 
     def _begin(self, event: Event, meaning: Meaning, at_ns: int, line: bytes) -> list[Change]:
@@ -354,7 +357,7 @@ class Tracker:
             changes += self._finish(state.machine)
         state.ordinal += 1
         word = event.state if type(event) is StateSet else None
-        at_beginning = word == "setup" or meaning is Signal.HEADER or meaning is Signal.INCOMING
+        at_beginning = word == "setup" or meaning in {Signal.HEADER, Signal.INCOMING, ChannelFailed}
         state.began_by_active = word == "active"
         arrival_ns = at_ns if self._clock is ClockKind.ARRIVAL else None
         machine = state.machine = Machine.begin(
