@@ -448,7 +448,6 @@ def qemu_ended(machine: Machine, at_ns: int, text: str) -> Sequence[Change]:
     if outcome.left_loop_ns is not None or text.endswith(_WELL_ENDED):
         outcome.completing |= text.endswith(_WELL_ENDED)
         outcome.left_loop_ns = outcome.left_loop_ns or at_ns
-        outcome.assume_end()
-        return end(machine, at_ns)
+        return end(machine, outcome.left_loop_ns)
     outcome.qemu_ended = text
     return end(machine, at_ns)

@@ -1,0 +1,129 @@
+"""The guest's run state, and the end of QEMU, beside the marks of a migration."""
+
+from __future__ import annotations
+
+import pytest
+from qemu_migration_exporter.core.model import Kind, Pause, PauseCause, Result
+from qemu_migration_exporter.core.tracking import guest as guest_module
+from qemu_migration_exporter.core.tracking.guest import GuestRun, cause_of
+
+from tests.support.core_helpers import EPOCH_NS, NS_PER_MS, Reading, log_lines, read
+
+RUNNING = """
+    M migrate_set_state new state setup
+    M migration_socket_outgoing_connected hostname=
+    migrate_set_state new state active
+    migration_thread_setup_complete
+"""
+LIBVIRT = "2023-11-14 22:13:21.000+0000: "
+
+
+def follow(events: str, *lines: str) -> Reading:
+    """Read events a millisecond apart, and lines of libvirt's behind them."""
+    return read(log_lines(events) + "".join(f"{line}\n" for line in lines))
+
+
+def pauses(reading: Reading) -> list[tuple[float, float | None, str]]:
+    """Return start, end and cause of each pause, in ms after the first event."""
+    return [
+        (
+            (pause.start_ns - EPOCH_NS) / NS_PER_MS,
+            None if pause.end_ns is None else (pause.end_ns - EPOCH_NS) / NS_PER_MS,
+            pause.by.value,
+        )
+        for pause in reading.migration.pauses
+    ]
+
+
+@pytest.mark.parametrize(
+    ("run_state", "cause"),
+    [
+        ("running", None),
+        ("inmigrate", None),
+        ("paused", PauseCause.SUSPENDED),
+        ("suspended", PauseCause.GUEST_SLEEPS),
+        ("io-error", PauseCause.IO_ERROR),
+        ("finish-migrate", PauseCause.DOWNTIME),
+        ("of-a-later-release", PauseCause.OTHER),
+    ],
+)
+def test_run_state_is_the_cause_of_a_pause(run_state: str, cause: PauseCause | None) -> None:
+    assert cause is cause_of(run_state)
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ("M qmp_enter_stop {}\nM qmp_enter_cont {}", [(4, 5, "suspended")]),
+        ("M runstate_set current_run_state 9 (running) new_state 4 (paused)", [(4, None, "suspended")]),
+        (
+            """M runstate_set current_run_state 9 (running) new_state 3 (io-error)
+            M qmp_enter_stop {}
+            M runstate_set current_run_state 3 (io-error) new_state 9 (running)""",
+            [(4, 6, "io-error")],
+        ),
+        ("migration_thread_low_pending 1\nM qmp_enter_stop {}\nM qmp_enter_cont {}", [(4, 6, "downtime")]),
+        ("M runstate_set", []),
+    ],
+)
+def test_pauses_follow_the_run_state(events: str, expected: list[tuple[float, float | None, str]]) -> None:
+    assert expected == pauses(follow(RUNNING + events))
+
+
+def test_guest_that_was_stopped_before_is_paused_from_the_start() -> None:
+    reading = follow("M qmp_enter_stop {}\n" + RUNNING + "migrate_set_state new state cancelled")
+    assert [(2, 6, "suspended")] == pauses(reading)
+    assert 4 * NS_PER_MS == reading.migration.blackout_ns
+
+
+def test_pauses_over_the_limit_still_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest_module, "_MAX_PAUSES", 1)
+    run = GuestRun()
+    for start_ns in (0, 10):
+        run.stopped(start_ns, PauseCause.SUSPENDED)
+        run.resumed(start_ns + 4)
+    assert ([Pause(start_ns=0, end_ns=4, by=PauseCause.SUSPENDED)], 4) == (run.pauses, run.more_ns)
+
+
+@pytest.mark.parametrize(
+    ("line", "result", "error"),
+    [
+        ("shutting down, reason=crashed", Result.FAILED, "QEMU ended: shutting down, reason=crashed"),
+        ("shutting down, reason=migrated", Result.COMPLETED, None),
+        ("starting up libvirt version: 9.0.0", Result.FAILED, "QEMU ended: another one was started"),
+    ],
+)
+def test_qemus_end_ends_its_migration(line: str, result: Result, error: str | None) -> None:
+    reading = follow(RUNNING, LIBVIRT + line)
+    assert (result, error) == (reading.migration.result, reading.migration.error)
+    assert reading.stream.is_idle
+
+
+def test_qemus_end_after_the_loop_is_that_of_the_loop() -> None:
+    reading = follow(RUNNING + "migration_thread_after_loop", LIBVIRT + "shutting down, reason=destroyed")
+    assert None is reading.migration.error
+    assert EPOCH_NS + 4 * NS_PER_MS == reading.migration.outcome_ns
+
+
+def test_qemus_end_without_a_migration_is_nothing() -> None:
+    assert [] == follow("M qmp_enter_stop {}", LIBVIRT + "shutting down, reason=destroyed").changes
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [
+        ("", Kind.SAVE),
+        ("M runstate_set current_run_state 5 (postmigrate) new_state 9 (running)", Kind.DUMP),
+    ],
+)
+def test_guest_that_runs_again_was_dumped_and_not_saved(last: str, kind: Kind) -> None:
+    off = ", ".join(
+        f'{{"state": false, "capability": "{name}"}}' for name in ("return-path", "pause-before-switchover")
+    )
+    before = (
+        "M runstate_set current_run_state 9 (running) new_state 4 (paused)\n"
+        f'M qmp_enter_migrate_set_capabilities {{"capabilities": [{off}]}}\n'
+        'M qmp_enter_migrate_set_parameters {"max-bandwidth": 9223372036853727232}\n'
+        'M qmp_enter_migrate {"uri": "fd:migrate"}\n'
+    )
+    assert kind is follow(before + RUNNING + "migrate_set_state new state completed\n" + last).migration.identity.kind
