@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qemu_migration_exporter.core.changes import MigrationEnded
-from qemu_migration_exporter.core.model import Migration, SurpriseKind
+from qemu_migration_exporter.core.model import Migration, Result, SurpriseKind
 from qemu_migration_exporter.core.tracking.stream import Stream
 
 from tests.support.daemon import Daemon, running
@@ -147,6 +147,20 @@ def test_a_migration_after_the_clock_was_set_back_has_the_time_of_its_lines() ->
     assert _length(first) == _length(second)
     assert -HOUR_S - 2 < (second.identity.start_ns - first.identity.start_ns) / 10**9 < -HOUR_S + 2
     assert stream.counts.surprises[SurpriseKind.CLOCK_BACKWARD] == 0
+
+
+def test_clock_set_forth_by_a_day_ends_no_migration() -> None:
+    """The line after it is a day later, and no day of silence: its migration is longer by a day, and completes."""
+    log = as_of_now(_LOG)
+    cut = log.index(b"\n", len(log) // 2) + 1
+    stream, now_ns = Stream("db-7.log", vm="db-7"), time.time_ns()
+    changes = stream.feed(log[:cut], now_ns)
+    changes += stream.feed(_shifted(log[cut:], 25 * HOUR_S), now_ns + 10**9)
+    changes += stream.tick(now_ns + 26 * HOUR_S * 10**9)
+
+    (migration,) = [change.migration for change in changes if isinstance(change, MigrationEnded)]
+    assert (migration.result, migration.result_inferred, migration.partial) == (Result.COMPLETED, False, False)
+    assert (migration.duration_ns or 0) > 25 * HOUR_S * 10**9
 
 
 def _length(migration: Migration) -> tuple[int | None, int | None, int]:

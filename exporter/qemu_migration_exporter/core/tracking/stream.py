@@ -114,6 +114,7 @@ class Stream:
         self._trackers: dict[int | None, Tracker] = {}
         self._jumps_back = 0
         self._last_line: bytes | None = None
+        self._now_ns: int | None = None
         self._ticked_ns = 0
         self._crowded_ns = -1
         self._overdue = 0
@@ -136,6 +137,7 @@ class Stream:
 
     def feed(self, chunk: bytes, now_ns: int = 0) -> list[Change]:
         """Take bytes, which came at `now_ns`; return what they mean."""
+        self._now_ns = now_ns or None
         first, block = self._lines.take(chunk)
         return self._counted(self._take(first + self._kept(block), now_ns))
 
@@ -333,7 +335,7 @@ class Stream:
                 tracker = self._tracker(None)
                 assert tracker is not None  # noqa: S101 - the machine that a log is of is always followed
                 tracker.releases = self._parser.decoder.releases
-                changes += tracker.apply(lines)
+                changes += tracker.apply(lines, self._now_ns)
         if self._clock is not None:
             older, self._jumps_back = self._clock.jumps_back - self._jumps_back, self._clock.jumps_back
             changes += [Surprised(SurpriseKind.CLOCK_BACKWARD, "a line is older than the one before it")] * older
@@ -358,7 +360,7 @@ class Stream:
             changes += [Surprised(SurpriseKind.TOO_MANY_PROCESSES, f"process {process}")] * (end - start)
         else:
             tracker.releases = self._parser.decoder.releases
-            changes += tracker.apply(lines[start:end])
+            changes += tracker.apply(lines[start:end], self._now_ns)
         return end
 
     def _tick(self, now_ns: int) -> list[Change]:

@@ -136,8 +136,12 @@ class Tracker:
             machine.parameters = self.state.parameters
             machine.detector.use(self._policy)
 
-    def apply(self, lines: Iterable[tuple[Line, int]]) -> list[Change]:
-        """Apply events, each with its time and with its line, which names the migration it may begin."""
+    def apply(self, lines: Iterable[tuple[Line, int]], now_ns: int | None = None) -> list[Change]:
+        """Apply events, each with its time and with its line, which names the migration it may begin.
+
+        `now_ns` is the time in a live stream. A line that is later has the time of a clock that was set forth, and is
+        no proof of silence.
+        """
         changes: list[Change] = []
         state = self.state
         machine = state.machine
@@ -153,7 +157,7 @@ class Tracker:
             if meaning in GUEST:
                 follow_guest(state.guest, event, at_ns)
             if machine is not None and (machine.next_check_ns <= at_ns or at_ns - machine.last_ns > SILENCE_NS):
-                changes += self.tick(at_ns)
+                changes += self.tick(at_ns, now_ns)
                 machine = state.machine
             # In the middle of a migration, where nearly all events are, only few can begin another.
             if machine is None or machine.outcome.at_ns is not None or meaning in BEGINNING:
@@ -174,7 +178,7 @@ class Tracker:
                 changes += self._released(machine, changed)
         return changes
 
-    def tick(self, now_ns: int) -> list[Change]:
+    def tick(self, now_ns: int, live_ns: int | None = None) -> list[Change]:
         """Let time pass: it shows what does not move, and ends for good what no event ends."""
         machine = self.state.machine
         if machine is None:
@@ -188,7 +192,8 @@ class Tracker:
         else:
             is_over = False
             changed = tick_machine(machine, now_ns)
-        if is_over or now_ns - machine.last_ns > SILENCE_NS:
+        silent_ns = (now_ns if live_ns is None else min(now_ns, live_ns)) - machine.last_ns
+        if is_over or silent_ns > SILENCE_NS:
             if outcome_ns is None and left_loop_ns is not None:
                 machine.outcome.assume_end()
             return self._finish(machine, changed)
