@@ -18,6 +18,8 @@ from typing import Any
 
 from qemu_migration_exporter.ops.errors import Component
 
+from tests.support.patience import patience
+
 
 class Daemon:
     """A running daemon: its log, its address, its end."""
@@ -62,10 +64,11 @@ class Daemon:
 
     def wait_until(self, condition: Callable[[], bool], what: str, seconds: float = 15) -> None:
         """Poll until something is so."""
+        seconds = patience(seconds)
         deadline = time.monotonic() + seconds
         while not condition():
             assert self.process.poll() is None, f"ended before {what}: {self.log}"
-            assert time.monotonic() < deadline, f"not within {seconds} s: {what}: {self.log}"
+            assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}: {self.log}"
             time.sleep(0.02)
 
     def failures(self, part: Component) -> float:
@@ -75,7 +78,7 @@ class Daemon:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Stop it and return its status."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=patience(20))
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from typing import Self
 
 from qemu_migration_exporter.sources import Data, DataLost, Item, Source, StatusChanged, StreamClosed
 
+from tests.support.patience import patience
+
 _DEADLINE_S = 10.0
 
 
@@ -58,7 +60,7 @@ class Reader:
 
     def until(self, done: Callable[[], bool], *, ticking: bool = False) -> None:
         """Read until something is so; with ticks every tenth of a second if `ticking`."""
-        deadline = time.monotonic() + _DEADLINE_S
+        deadline = time.monotonic() + patience(_DEADLINE_S)
         while not done():
             left = deadline - time.monotonic()
             assert left > 0, f"not in time; the last items: {[str(item)[:200] for item in self.items[-8:]]}"
