@@ -11,6 +11,7 @@ LINES = 1000000
 SECONDS = 600
 SEED = 1
 MINUTES = 30
+COUNT = 10
 FINDS = .
 RECORDING = tests/data/qemu-7.2-log-nonconverging.log
 
@@ -71,6 +72,10 @@ bench: $(VENV)/.test ## measure speed, memory and lateness beside mtail; a quart
 fuzz: $(VENV)/.test ## fuzz formats and state machine, SECONDS each; what is found is written to FINDS
 	$(BIN)/python -m tests.fuzz formats --seconds=$(SECONDS) --keep=$(FINDS)
 	$(BIN)/python -m tests.fuzz machine --seconds=$(SECONDS) --keep=$(FINDS)
+
+.PHONY: mutants
+mutants: $(VENV)/.test ## put COUNT small faults into each module of a list, and print those that no test finds
+	$(BIN)/python -m tests.mutation $(COUNT) $(SEED)
 
 .PHONY: chaos
 chaos: $(VENV)/.test ## kill, rotate, truncate and refuse at random for MINUTES: make chaos SEED=7 MINUTES=30

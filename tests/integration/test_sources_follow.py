@@ -270,6 +270,21 @@ def test_new_log_is_read_with_its_new_backups(log: Path) -> None:
     assert reader.data() == b"0\n1\n2\n"
 
 
+def test_smaller_size_alone_is_no_truncation(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On FUSE an open file can show the size of a newer file of its name; nothing is read twice for that."""
+    append(log, b"one\n")
+    with Reader(Follow(str(log))) as reader:
+        reader.settle()
+        with monkeypatch.context() as shown:
+            shown.setattr("qemu_migration_exporter.sources.files.rotation.File.size", property(lambda _: 0))
+            append(log, b"two\n")
+            reader.settle()
+        append(log, b"three\n")
+        reader.settle()
+    assert reader.data() == b"one\ntwo\nthree\n"
+    assert not reader.lost()
+
+
 def test_hole_of_a_sparse_file_is_skipped(log: Path) -> None:
     """A writer that does not append leaves one after a truncation, as large as it likes."""
     append(log, b"one\n")

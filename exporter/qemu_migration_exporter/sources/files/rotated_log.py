@@ -158,9 +158,8 @@ class RotatedLog:
             file = self.files[0]
             size = file.size
             data: bytes | None = b""
-            if size < file.offset:
-                data = None
-            elif size > file.offset:
+            # A smaller size alone is no proof of a truncation: on FUSE it can be the size of a newer file of the name.
+            if size != file.offset:
                 if size - file.offset > READ_BYTES and (hole := file.skip_hole()):
                     logger.info("%s: skipped %d bytes that were never written", self.path, hole)
                 data = file.read(limit_bytes)
