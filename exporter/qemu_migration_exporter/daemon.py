@@ -205,6 +205,7 @@ class Daemon:
     def _settle(self) -> None:
         """Finish the start: everything that was there has been read, or takes too long."""
         self._starts_until = None
+        self._tick()  # what time has ended meanwhile is counted before the first scrape
         self.streams.settle(self._sources)
         self._is_ready = True
         self._notifier.tell(READY="1")
