@@ -142,12 +142,14 @@ def test_latest_verdict_takes_20_s_or_three_rounds() -> None:
 
 
 def test_eta_is_given_and_kept() -> None:
-    """Of all moments after the third boundary; saw-teeth, dips and hovering guests are among them."""
+    """Of all moments after the third boundary. Chance alone decides when a guest that hovers at the threshold fits."""
     fine = [*counted(Part.REPORTING, "fine"), *counted(Part.CHOOSING, "fine")]
-    moments = [(of.duration_s - at_s, eta) for of in fine for at_s, eta in of.moments]
-    kept = [eta[0] - 0.3 <= left <= eta[1] + 0.3 for left, eta in moments if eta is not None]
-    assert len(kept) >= 0.45 * len(moments)
-    assert sum(kept) >= 0.85 * len(kept)
+    moments = [(of, of.duration_s - at_s, eta) for of in fine for at_s, eta in of.moments]
+    kept = [eta[0] - 0.3 <= left <= eta[1] + 0.3 for _, left, eta in moments if eta is not None]
+    foreseeable = [eta is not None for of, _, eta in moments if not of.case.name.startswith("hovers-")]
+
+    assert sum(foreseeable) >= 0.6 * len(foreseeable)
+    assert sum(kept) >= 0.9 * len(kept)
 
 
 # The model itself

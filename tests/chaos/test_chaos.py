@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.driver import Chaos
 from tests.chaos.receiver import moody
 
 
+@pytest.mark.timeout(400)
 def test_two_minutes_of_chaos_lose_nothing(tmp_path: Path) -> None:
     """See `tests.chaos.driver` for the invariants."""
     with moody() as receiver:

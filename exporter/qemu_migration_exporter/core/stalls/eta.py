@@ -17,7 +17,7 @@ from qemu_migration_exporter.core.stalls.trend import Line, Point, lines
 _RECENT_SECONDS: Final = 10.0
 
 #: Margin of lines that agree, and the disagreement up to which they are believed.
-_MARGIN: Final = 1.5
+_MARGIN: Final = 2.0
 _DISAGREEMENT: Final = 6.0
 
 #: A single line has to be this long and to have as many points; its bounds are widened by these factors.
