@@ -22,9 +22,7 @@ DEFAULT = "/var/log/libvirt/qemu/*.log"
         ("sources: [{file: b.log}]", ["--source=a.log"], ["b.log", "a.log"]),
     ],
 )
-def test_default_source_stands_in_for_none(
-    tmp_path: Path, text: str | None, flags: list[str], files: list[str]
-) -> None:
+def test_no_source_means_default_source(tmp_path: Path, text: str | None, flags: list[str], files: list[str]) -> None:
     if text is not None:
         (tmp_path / "c.yml").write_text(text)
         flags = [f"--config.file={tmp_path}/c.yml", *flags]

@@ -75,7 +75,7 @@ sys.stderr.write(json.dumps([0, sorted({name.partition(".")[0] for name in sys.m
 """
 
 
-def test_daemon_without_a_receiver_loads_no_telemetry(tmp_path: Path) -> None:
+def test_no_receiver_loads_no_telemetry(tmp_path: Path) -> None:
     """Spans, reports, pages and logins are loaded where they are used; on 100,000 hosts each MiB is 100 GiB."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     result = subprocess.run(

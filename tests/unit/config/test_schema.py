@@ -21,19 +21,19 @@ def _load(tmp_path: Path, text: str | bytes) -> Config:
     return load(str(path))
 
 
-def test_shipped_file_has_every_key_with_its_default() -> None:
+def test_shipped_file_has_every_default() -> None:
     """The documentation is complete, and the file changes nothing."""
     assert load(str(SHIPPED)) == Config()
     assert yaml.safe_load(SHIPPED.read_text()) == yaml.safe_load(dump(Config()))
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "{}", "page_size_bytes: 4096"])
-def test_missing_key_has_its_default(tmp_path: Path, text: str) -> None:
+def test_missing_key_has_default(tmp_path: Path, text: str) -> None:
     """An empty file is the program without one."""
     assert _load(tmp_path, text) == Config()
 
 
-def test_additions_to_the_vocabulary_are_tried_first(tmp_path: Path) -> None:
+def test_added_events_are_tried_first(tmp_path: Path) -> None:
     """A vendor's layout of a known name wins over QEMU's."""
     config = _load(
         tmp_path,
@@ -94,7 +94,7 @@ def test_additions_to_the_vocabulary_are_tried_first(tmp_path: Path) -> None:
          ["1: colour: unknown key", "2: page_size_bytes: input should be greater than or equal to 1024, got 1", "3: size: unknown key"]),
     ],
 )  # fmt: skip
-def test_every_mistake_is_named_with_its_place(tmp_path: Path, text: str | bytes, mistakes: list[str]) -> None:
+def test_every_mistake_has_its_place(tmp_path: Path, text: str | bytes, mistakes: list[str]) -> None:
     """All at once: file, line, key, expected and found value."""
     with pytest.raises(ConfigError) as raised:
         _load(tmp_path, text)
@@ -103,14 +103,14 @@ def test_every_mistake_is_named_with_its_place(tmp_path: Path, text: str | bytes
     assert [mistake.removeprefix(path) for mistake in raised.value.mistakes] == [m.removeprefix(":") for m in mistakes]
 
 
-def test_wrong_meaning_is_answered_with_the_valid_ones(tmp_path: Path) -> None:
+def test_wrong_meaning_lists_valid_ones(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"events\.0\.meaning: expected one of after_loop, all_saved, .*, got 'pendingg'"
     ):
         _load(tmp_path, "events:\n  - {name: x, meaning: pendingg}")
 
 
-def test_check_prints_the_effective_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_prints_effective_config(capsys: pytest.CaptureFixture[str]) -> None:
     """Defaults included."""
     assert main(["check", str(SHIPPED)]) == 0
     assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(dump(Config()))

@@ -61,7 +61,7 @@ def _family(registry: CollectorRegistry, name: str) -> list[Sample]:
     return [sample for family in registry.collect() if family.name == name for sample in family.samples]
 
 
-def test_finite_series_exist_at_zero_from_the_start() -> None:
+def test_finite_series_start_at_zero() -> None:
     """A rate over the first failure is right only if the counter was 0 before it."""
     registry, _ = _registry()
 
@@ -79,7 +79,7 @@ def test_finite_series_exist_at_zero_from_the_start() -> None:
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda each: each.name)
-def test_promtool_accepts_the_exposition(recording: Recording) -> None:
+def test_promtool_accepts_exposition(recording: Recording) -> None:
     if shutil.which("promtool") is None and not os.environ.get("CI"):
         pytest.skip("promtool is not installed")
     metrics = run([recording.data], vm=recording.name).metrics
@@ -91,7 +91,7 @@ def test_promtool_accepts_the_exposition(recording: Recording) -> None:
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
-def test_running_migration_has_its_numbers() -> None:
+def test_running_migration_has_numbers() -> None:
     registry, _ = _registry(_half("qemu-7.2-log-nonconverging.log"))
 
     shown = {
@@ -131,7 +131,7 @@ def test_counters_continue_over_attempts() -> None:
     assert _finished(registry, "cancelled") == 1
 
 
-def test_last_result_stays_while_a_retry_runs() -> None:
+def test_last_result_stays_during_retry() -> None:
     """It is the failure that the retry is for."""
     registry, _ = _registry(_recording("qemu-7.2-log-destination-killed.log"), _half("qemu-7.2-log-nonconverging.log"))
 
@@ -140,7 +140,7 @@ def test_last_result_stays_while_a_retry_runs() -> None:
     assert _value(registry, "qemu_migration_end_timestamp_seconds", vm="web-42") is None
 
 
-def test_reconstructed_clock_fills_only_known_histograms() -> None:
+def test_untimed_log_fills_known_histograms() -> None:
     """Rounds and the iterate phase have a length there, syncs and the switchover have none."""
     registry, _ = _registry(_recording("qemu-kvm-2.6-systemtap.log"))
 
@@ -151,7 +151,7 @@ def test_reconstructed_clock_fills_only_known_histograms() -> None:
     assert _value(registry, "qemu_migration_downtime_seconds_count") == 0
 
 
-def test_vms_over_the_cap_are_counted() -> None:
+def test_vms_over_cap_are_counted() -> None:
     """Their migrations are in the totals all the same."""
     registry, sink = _registry(*(_recording("qemu-7.2-log-idle.log", f"vm-{number}") for number in range(4)), max_vms=3)
 
@@ -167,7 +167,7 @@ _INCOMING = (
 )
 
 
-def test_incoming_migration_has_info_and_totals_only() -> None:
+def test_incoming_has_info_and_totals_only() -> None:
     stream = Stream("x", vm="web-42")
     registry, _ = _registry([*stream.feed(_INCOMING), *stream.close()])
 
@@ -177,7 +177,7 @@ def test_incoming_migration_has_info_and_totals_only() -> None:
     assert [(labels["vm"], labels["side"]) for labels in infos] == [("web-42", "destination")]
 
 
-def test_exemplars_lead_to_spans_that_exist() -> None:
+def test_exemplars_name_existing_spans() -> None:
     recording = DATA / "qemu-10.0-log-nonconverging.log.gz"
     output = run([Recording(recording).data], vm="web-42")
     registry, _ = _registry(_replay(Recording(recording).data))
@@ -191,7 +191,7 @@ def test_exemplars_lead_to_spans_that_exist() -> None:
     assert any(line.startswith("qemu_migration_bitmap_syncs_total{") and " # " in line for line in text.splitlines())
 
 
-def test_buckets_are_cumulative_and_end_in_the_count() -> None:
+def test_buckets_are_cumulative() -> None:
     registry, _ = _registry(_recording("qemu-7.2-log-nonconverging.log"))
 
     buckets = [
@@ -204,7 +204,7 @@ def test_buckets_are_cumulative_and_end_in_the_count() -> None:
     assert buckets[-1] == _value(registry, "qemu_migration_round_duration_seconds_count") == 16
 
 
-def test_second_collector_of_the_names_is_refused() -> None:
+def test_second_collector_is_refused() -> None:
     """A clash shows when the program starts, not in a scrape."""
     registry, _ = _registry()
 
@@ -231,7 +231,7 @@ def test_health_counts_lines_and_surprises() -> None:
     assert _value(registry, f"{prefix}series_limited_total") == 7
 
 
-def test_no_metric_uses_a_label_of_prometheus() -> None:
+def test_no_metric_uses_reserved_label() -> None:
     """`job` and `instance` are the scrape's, `host` is the target's."""
     metrics = [*MIGRATION, *EXPORTER]
 
@@ -267,7 +267,7 @@ def test_other_kinds_fill_no_histogram(kind: Kind) -> None:
     assert infos == [kind]
 
 
-def test_live_migration_fills_every_histogram() -> None:
+def test_live_fills_every_histogram() -> None:
     registry, _ = _registry(_of_kind(Kind.LIVE))
 
     counted = {
@@ -279,7 +279,7 @@ def test_live_migration_fills_every_histogram() -> None:
     assert counted >= set(HISTOGRAMS) - {"qemu_migration_blackout_seconds"}
 
 
-def test_incoming_migration_fills_no_histogram() -> None:
+def test_incoming_fills_no_histogram() -> None:
     registry, _ = _registry(
         [
             replace(change, identity=replace(change.identity, side=Side.DESTINATION))
@@ -298,7 +298,7 @@ def test_incoming_migration_fills_no_histogram() -> None:
     assert {sample.value for sample in counts} == {0}
 
 
-def test_blackout_of_the_last_migration() -> None:
+def test_blackout_of_last_migration() -> None:
     *before, ended = _recording("qemu-7.2-log-idle.log")
     assert isinstance(ended, MigrationEnded)
     migration = replace(ended.migration, blackout_ns=12_500_000_000)
@@ -350,7 +350,7 @@ def _stalled(changes: Iterable[Change]) -> Iterator[Change]:
 
 
 @pytest.mark.parametrize("state", ["completed", "failed", "cancelled"])
-def test_stall_is_zero_at_the_outcome(state: str) -> None:
+def test_stall_is_zero_at_outcome(state: str) -> None:
     """Also in the second in which trailing lines still belong to the migration."""
     changes = list(_stalled(_half("qemu-7.2-log-nonconverging.log")))
     registry, sink = _registry(changes)
@@ -364,7 +364,7 @@ def test_stall_is_zero_at_the_outcome(state: str) -> None:
     assert {sample.value for sample in _family(registry, "qemu_migration_stall_reason")} == {0}
 
 
-def test_series_expire_after_their_retention() -> None:
+def test_series_expire_after_retention() -> None:
     registry, sink = _registry(_recording("qemu-7.2-log-idle.log"), _replay(made("8.2-destination"), "db-7"))
     for now_ns in (1_000, 1_900):
         sink.expire(now_ns, 900)
@@ -387,9 +387,7 @@ def test_series_expire_after_their_retention() -> None:
         ("qemu-7.2-log-idle.log", 1, "migrated", True),
     ],
 )
-def test_guest_that_is_gone_loses_its_series_at_once(
-    recording: str, share: float, reason: str, *, remains: bool
-) -> None:
+def test_gone_guest_loses_series_at_once(recording: str, share: float, reason: str, *, remains: bool) -> None:
     """No alert may outlive a guest, be it that its QEMU ends the migration or ends after it failed."""
     lines = (DATA / recording).read_bytes().splitlines(keepends=True)
     end = f"2026-11-22 22:45:13.610+0000: shutting down, reason={reason}\n".encode()

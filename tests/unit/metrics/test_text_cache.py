@@ -82,7 +82,7 @@ def test_kept_text_equals_fresh_text(steps: list[tuple[Callable[..., None], ...]
 
 
 @pytest.mark.parametrize("accept", FORMATS)
-def test_unchanged_series_are_not_rendered(accept: str) -> None:
+def test_unchanged_series_are_reused(accept: str) -> None:
     host = Host()
     for vm in VMS:
         host.feed(vm, LOGS[0], 500)
@@ -107,7 +107,7 @@ def test_unchanged_series_are_not_rendered(accept: str) -> None:
     assert (second, third) == (0, len(SurpriseKind))
 
 
-def test_text_of_an_unused_format_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unused_format_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """An operator's curl must not double the memory for good."""
     host = Host()
     now = [1_000.0]

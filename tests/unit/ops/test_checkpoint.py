@@ -41,7 +41,7 @@ def _halfway(data: bytes) -> Stream:
 
 
 @pytest.mark.parametrize("data", [LOG, PROBE, made("9.2-auto-converge")], ids=["log", "probe", "made"])
-def test_restored_stream_continues_as_the_first(tmp_path: Path, data: bytes) -> None:
+def test_restored_stream_continues(tmp_path: Path, data: bytes) -> None:
     first, second = _halfway(data), new_stream()
     _save(tmp_path / "state", log=first)
 
@@ -56,7 +56,7 @@ def test_restored_stream_continues_as_the_first(tmp_path: Path, data: bytes) -> 
 
 
 @pytest.mark.parametrize("cut", range(0, 4_000, 97))
-def test_every_beginning_of_a_migration_is_kept(tmp_path: Path, cut: int) -> None:
+def test_every_partial_migration_is_kept(tmp_path: Path, cut: int) -> None:
     """Changes that are withheld until the side is known are of many types."""
     first, second = new_stream(), new_stream()
     first.feed(LOG[:cut])
@@ -74,7 +74,7 @@ def test_name_that_is_no_utf8_is_kept(tmp_path: Path) -> None:
     assert list(checkpoint.load(tmp_path / "state", ErrorCounter()).streams) == [name]
 
 
-def test_first_start_has_no_state_and_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_first_start_gives_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     failures = ErrorCounter()
 
     assert checkpoint.load(tmp_path / "state", failures) == checkpoint.Checkpoint()
@@ -96,7 +96,7 @@ def test_first_start_has_no_state_and_no_warning(tmp_path: Path, caplog: pytest.
     ],
     ids=range(9),
 )
-def test_unusable_file_is_ignored_and_counted(
+def test_unusable_file_is_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes, reason: str
 ) -> None:
     (tmp_path / "state").write_bytes(content)
@@ -122,7 +122,7 @@ def test_unusable_file_is_ignored_and_counted(
     ],
     ids=range(9),
 )
-def test_damaged_line_costs_its_stream_alone(
+def test_damaged_line_costs_one_stream(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[dict[str, Any]], object]
 ) -> None:
     path, failures = tmp_path / "state", ErrorCounter()
@@ -137,7 +137,7 @@ def test_damaged_line_costs_its_stream_alone(
     assert failures.counts()[Component.STATE] == 1
 
 
-def test_cut_file_keeps_the_lines_before_the_cut(tmp_path: Path) -> None:
+def test_cut_file_keeps_whole_lines(tmp_path: Path) -> None:
     path, failures = tmp_path / "state", ErrorCounter()
     _save(path, first=_halfway(LOG), second=_halfway(LOG))
     path.write_bytes(path.read_bytes()[: 3 * path.stat().st_size // 4])
@@ -146,7 +146,7 @@ def test_cut_file_keeps_the_lines_before_the_cut(tmp_path: Path) -> None:
     assert failures.counts()[Component.STATE] >= 1
 
 
-def test_unknown_fields_are_ignored_and_missing_ones_default(tmp_path: Path) -> None:
+def test_unknown_and_missing_fields_are_fine(tmp_path: Path) -> None:
     """As a newer and an older release of the same schema write them."""
     path = tmp_path / "state"
     stream = _halfway(LOG)
@@ -164,7 +164,7 @@ def test_unknown_fields_are_ignored_and_missing_ones_default(tmp_path: Path) -> 
     assert kept.machine == stream.snapshot().processes[0].tracker.machine
 
 
-def test_older_schema_version_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_schema_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state"
     _save(path, log=_halfway(LOG))
     path.write_bytes(path.read_bytes().replace(b'"name":"log"', b'"file":"log"'))
@@ -196,7 +196,7 @@ def test_golden_file_of_version_1_is_read(request: pytest.FixtureRequest) -> Non
         assert [migration.identity for migration in stream.running()] == [m.identity for m in whole.running()]
 
 
-def test_file_larger_than_the_limit_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_file_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "MAX_BYTES", 100)
 
     with pytest.raises(OSError, match="at most 100 are read back"):
@@ -215,7 +215,7 @@ checkpoint.save(Path(sys.argv[2]), checkpoint.encode(lines, sorted(loaded.source
 
 
 @pytest.mark.parametrize("python", [*filter(None, os.environ.get("OTHER_PYTHONS", "").split(":")), sys.executable])
-def test_another_python_reads_and_writes_the_same_file(tmp_path: Path, python: str) -> None:
+def test_other_pythons_share_the_file(tmp_path: Path, python: str) -> None:
     """Enumerations, for one, pickled differently in 3.11.2 and 3.11.7: an update of Python lost every state."""
     _save(tmp_path / "ours", log=_halfway(LOG), probe=_halfway(PROBE))
 

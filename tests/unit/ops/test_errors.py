@@ -9,12 +9,12 @@ import pytest
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 
 
-def test_every_part_is_counted_from_the_start() -> None:
+def test_every_part_starts_at_zero() -> None:
     """So that a rate of it can be asked for before anything happened."""
     assert ErrorCounter().counts() == dict.fromkeys(Component, 0)
 
 
-def test_failure_is_counted_each_time_and_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+def test_failure_log_is_rate_limited(caplog: pytest.LogCaptureFixture) -> None:
     """A disk that stays full does not fill the log, and hides nothing of another part."""
     failures = ErrorCounter()
     for _ in range(1_000):
@@ -34,7 +34,7 @@ def test_failure_is_counted_each_time_and_logged_once_a_minute(caplog: pytest.Lo
         (MemoryError(), "ERROR", "b was lost", True),
     ],
 )
-def test_exception_in_an_attempt_goes_no_further(
+def test_attempt_contains_exception(
     caplog: pytest.LogCaptureFixture, error: Exception, level: str, message: str, *, has_traceback: bool
 ) -> None:
     """The system's errors in a line, those of ours with where they come from."""
@@ -59,7 +59,7 @@ def test_success_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     assert not caplog.records
 
 
-def test_an_order_to_stop_is_no_failure() -> None:
+def test_stop_order_is_no_failure() -> None:
     """KeyboardInterrupt passes through."""
     failures = ErrorCounter()
     with pytest.raises(KeyboardInterrupt), failures.attempt(Component.PAGE, "it was lost"):

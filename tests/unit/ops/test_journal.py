@@ -23,7 +23,7 @@ def _journal(caplog: pytest.LogCaptureFixture, name: str, *, end: bool = True) -
     return [(record.levelname, record.getMessage(), vars(record)) for record in caplog.records]
 
 
-def test_stall_is_a_warning_with_reason_and_advice(caplog: pytest.LogCaptureFixture) -> None:
+def test_stall_warns_with_reason_and_advice(caplog: pytest.LogCaptureFixture) -> None:
     lines = _journal(caplog, "qemu-7.2-log-nonconverging.log")
 
     assert [(level, event) for level, event, _ in lines] == [
@@ -46,9 +46,7 @@ def test_stall_is_a_warning_with_reason_and_advice(caplog: pytest.LogCaptureFixt
         ("qemu-7.2-log-refused.log", "WARNING", {"result": "failed"}),
     ],
 )
-def test_end_has_the_figures(
-    caplog: pytest.LogCaptureFixture, name: str, level: str, fields: dict[str, object]
-) -> None:
+def test_end_has_figures(caplog: pytest.LogCaptureFixture, name: str, level: str, fields: dict[str, object]) -> None:
     last_level, event, found = _journal(caplog, name)[-1]
 
     assert (last_level, event) == (level, "migration ended")
@@ -56,7 +54,7 @@ def test_end_has_the_figures(
     assert found["duration_seconds"] is not None
 
 
-def test_end_of_a_completed_one_has_its_downtime(caplog: pytest.LogCaptureFixture) -> None:
+def test_completed_end_has_downtime(caplog: pytest.LogCaptureFixture) -> None:
     fields = _journal(caplog, "qemu-7.2-log-idle.log")[-1][2]
 
     assert 0 < fields["downtime_seconds"] < fields["duration_seconds"]

@@ -35,7 +35,7 @@ def _restore_logging() -> Any:  # noqa: ANN401 - a generator
         ({"level": "x"}, 'msg="migration ended" level_=x'),
     ],
 )
-def test_logfmt_has_the_fields(capsys: pytest.CaptureFixture[str], fields: dict[str, object], end: str) -> None:
+def test_logfmt_has_fields(capsys: pytest.CaptureFixture[str], fields: dict[str, object], end: str) -> None:
     logs.set_up("info", "logfmt")
 
     LOGGER.info("migration ended", extra=fields)
@@ -45,7 +45,7 @@ def test_logfmt_has_the_fields(capsys: pytest.CaptureFixture[str], fields: dict[
     assert line.endswith(f" level=info logger={LOGGER.name} {end}\n")
 
 
-def test_json_keeps_the_types_of_fields(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_keeps_types_of_fields(capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up("info", "json")
 
     LOGGER.warning("migration stalled", extra={"vm": "web-42", "round": 5, "eta": None, "ratio": 0.25})

@@ -33,7 +33,7 @@ def test_regular_output_is_replaced_whole(tmp_path: Path) -> None:
     assert _names(tmp_path) == ["metrics.prom"]
 
 
-def test_link_to_a_file_stays_a_link(tmp_path: Path) -> None:
+def test_link_to_file_stays_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "target")
 
     write_output(str(tmp_path / "link"), b"new")
@@ -66,7 +66,7 @@ def test_device_is_never_replaced(device: str) -> None:
 
 @pytest.mark.parametrize("flag", ["--metrics.out", "--spans.out"])
 @pytest.mark.parametrize("out", ["-", "/dev/stdout"])
-def test_standard_output_is_an_output(tmp_path: Path, flag: str, out: str) -> None:
+def test_standard_output_is_output(tmp_path: Path, flag: str, out: str) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "qemu_migration_exporter", "replay", RECORDING, "--report=none", f"{flag}={out}"],
         capture_output=True,
@@ -78,7 +78,7 @@ def test_standard_output_is_an_output(tmp_path: Path, flag: str, out: str) -> No
     assert _names(tmp_path) == []
 
 
-def test_planted_temporary_link_is_not_followed(tmp_path: Path) -> None:
+def test_planted_link_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (tmp_path / "state.tmp").symlink_to(victim)
@@ -89,7 +89,7 @@ def test_planted_temporary_link_is_not_followed(tmp_path: Path) -> None:
     assert _names(tmp_path) == ["state", "victim"]
 
 
-def test_failed_replacement_keeps_the_old_file(tmp_path: Path) -> None:
+def test_failed_replacement_keeps_old_file(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
 
     with pytest.raises(IsADirectoryError):

@@ -9,7 +9,7 @@ from qemu_migration_exporter.ops.stream_clock import StreamTime
 _HOUR_NS = 3_600 * 1_000_000_000
 
 
-def test_time_in_an_open_stream_passes_monotonically() -> None:
+def test_open_stream_time_is_monotonic() -> None:
     """It begins as the wall's, where lines may have been read late; a later line moves it on, an older one does not."""
     stream, wall_ns = StreamTime(), time.time_ns()
 
@@ -26,7 +26,7 @@ def test_time_in_an_open_stream_passes_monotonically() -> None:
     assert stream.now_ns(wall_ns, is_open=False) == wall_ns
 
 
-def test_new_line_sets_the_time() -> None:
+def test_new_line_sets_time() -> None:
     """A probe's clock was mapped to the wall's when it began; since then the wall's was set."""
     stream, said_ns = StreamTime(), time.time_ns() - _HOUR_NS
     stream.saw(said_ns, is_news=False)

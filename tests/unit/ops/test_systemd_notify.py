@@ -14,7 +14,7 @@ def _notifying(address: str, failures: ErrorCounter | None = None) -> closing[No
     return closing(Notifier({"NOTIFY_SOCKET": address}, failures))
 
 
-def test_fields_go_to_the_service_managers_socket(tmp_path: Path) -> None:
+def test_fields_reach_notify_socket(tmp_path: Path) -> None:
     """One datagram, a field a line."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
@@ -34,7 +34,7 @@ def test_abstract_socket_is_notified() -> None:
         assert manager.recv(1000) == b"WATCHDOG=1"
 
 
-def test_notification_without_systemd_does_nothing() -> None:
+def test_without_systemd_nothing_is_sent() -> None:
     """No variable, no socket."""
     failures = ErrorCounter()
     notifier = Notifier({}, failures)
@@ -44,7 +44,7 @@ def test_notification_without_systemd_does_nothing() -> None:
     assert failures.counts()[Component.NOTIFY] == 0
 
 
-def test_unsent_fields_are_sent_with_the_next_ones(tmp_path: Path) -> None:
+def test_unsent_fields_are_sent_next_time(tmp_path: Path) -> None:
     """The failure is counted; READY, which is sent once, is not lost."""
     failures = ErrorCounter()
     with _notifying(str(tmp_path / "notify"), failures) as notifier:
@@ -57,7 +57,7 @@ def test_unsent_fields_are_sent_with_the_next_ones(tmp_path: Path) -> None:
             assert manager.recv(1000) == b"READY=1\nSTATUS=2 streams"
 
 
-def test_busy_service_manager_is_not_waited_for(tmp_path: Path) -> None:
+def test_busy_manager_is_not_waited_for(tmp_path: Path) -> None:
     """If its queue is full, the last status is sent as soon as there is room."""
     failures = ErrorCounter()
     with (

@@ -64,7 +64,7 @@ def after(*lines: str) -> Decoder:
     ],
     ids=["to 2.4", "2.5 to 2.11", "to 2.4 by its switchover", "2.10"],
 )
-def test_state_number_has_its_release_meaning(seen: list[str], numbers: list[str]) -> None:
+def test_state_number_has_release_meaning(seen: list[str], numbers: list[str]) -> None:
     """5 is completed up to 2.4 and postcopy-active since; layouts of other events narrow the release."""
     decoder = after(*seen)
     for number, state in enumerate(numbers):
@@ -88,7 +88,7 @@ def test_state_minus_one_is_failed() -> None:
         (["savevm_state_setup ", "savevm_state_begin "], True),
     ],
 )
-def test_dirty_pages_count_one_sync_or_a_period(seen: list[str], *, cumulative: bool) -> None:
+def test_dirty_pages_span_sync_or_period(seen: list[str], *, cumulative: bool) -> None:
     """Before 2.9 a sync prints its own pages. The first evidence of a release wins."""
     assert SyncEnded(None, None, 7, cumulative) == decode(after(*seen), "migration_bitmap_sync_end dirty_pages 7")
 
@@ -130,7 +130,7 @@ def test_strings_may_hold_anything() -> None:
     assert SectionStarted(None, None, "a, section_id 1, \N{REPLACEMENT CHARACTER}", 3) == event
 
 
-def test_cached_text_gives_the_same_event() -> None:
+def test_cached_text_gives_same_event() -> None:
     decoder = Decoder()
     for _ in range(3):
         for number in range(600):
@@ -155,14 +155,14 @@ def test_cached_text_gives_the_same_event() -> None:
         ),
     ],
 )
-def test_cache_is_emptied_when_the_release_narrows(line: str, before: Event, learnt_from: str, after: Event) -> None:
+def test_narrowed_release_empties_cache(line: str, before: Event, learnt_from: str, after: Event) -> None:
     decoder = Decoder()
     assert before == decode(decoder, line)
     decode(decoder, learnt_from)
     assert after == decode(decoder, line)
 
 
-def test_blank_after_a_name_may_be_gone() -> None:
+def test_blank_after_name_may_be_gone() -> None:
     """QEMU prints one after the name of an event without arguments, and editors remove it."""
     for blanks in (b"", b" ", b"  "):
         assert SignalEvent(None, None, Signal.ITERATE) == Decoder().decode(b"savevm_state_iterate" + blanks)
@@ -203,7 +203,7 @@ def test_arguments_by_name_fill_fields(name: bytes, values: dict[str, object], e
         (b"zzz", False),
     ],
 )
-def test_proper_prefix_of_a_name_is_torn(text: bytes, *, torn: bool) -> None:
+def test_proper_prefix_of_name_is_torn(text: bytes, *, torn: bool) -> None:
     assert torn is Decoder().vocabulary.is_torn_name(text)
 
 
@@ -224,11 +224,11 @@ def test_added_row_is_decoded() -> None:
         ("4680821656496752412", 12751480 / 144),
     ],
 )
-def test_bandwidth_may_be_the_bits_of_a_double(value: str, expected: float) -> None:
+def test_bandwidth_may_be_double_bits(value: str, expected: float) -> None:
     """No link carries 4 TiB a millisecond, and every normal double has higher bits."""
     assert expected == read_bandwidth(value)
 
 
-def test_bandwidth_that_is_no_number_is_refused() -> None:
+def test_non_number_bandwidth_is_refused() -> None:
     with pytest.raises(ValueError, match="fast"):
         read_bandwidth("fast")

@@ -71,7 +71,7 @@ def read(lines: list[bytes], clock: ClockKind = ClockKind.RECONSTRUCTED) -> tupl
 
 @pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
 @pytest.mark.parametrize("lines", [PLAIN, ISO, PROBE], ids=["qemu-log", "ISO", "probe"])
-def test_timed_lines_in_an_envelope_read_as_without(lines: list[bytes], wrap: Wrap) -> None:
+def test_timed_lines_read_as_without_envelope(lines: list[bytes], wrap: Wrap) -> None:
     plain, expected = read(lines)
     wrapped, migrations = read([wrap(number, line) for number, line in enumerate(lines)])
 
@@ -83,7 +83,7 @@ def test_timed_lines_in_an_envelope_read_as_without(lines: list[bytes], wrap: Wr
 
 @pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
 @pytest.mark.parametrize("lines", [BARE, SYSTEMTAP], ids=["bare", "systemtap"])
-def test_untimed_lines_in_an_envelope_are_all_counted(lines: list[bytes], wrap: Wrap) -> None:
+def test_untimed_enveloped_lines_count(lines: list[bytes], wrap: Wrap) -> None:
     """The envelope may have a time, so only counts are compared. The first lines of a shape may teach nothing."""
     plain, expected = read(lines)
     wrapped, migrations = read([wrap(number, line) for number, line in enumerate(lines)])
@@ -106,7 +106,7 @@ def test_untimed_lines_in_an_envelope_are_all_counted(lines: list[bytes], wrap: 
         "2026-09-21T16:33:20.003456+0200 pve1 kvm[1]: ",
     ],
 )
-def test_time_in_the_envelope_is_the_time_of_the_event(prefix: str) -> None:
+def test_envelope_time_is_event_time(prefix: str) -> None:
     stream, (migration,) = read([prefix.encode() + line for line in BARE[:50]])
     assert stream.clock_kind is ClockKind.PROBE
     assert migration.identity.start_ns == 1_790_001_200_003_456_000
@@ -132,7 +132,7 @@ def test_weak_evidence_teaches_no_envelope(line: bytes) -> None:
     assert migration.result == "completed"
 
 
-def test_envelope_survives_a_restart() -> None:
+def test_envelope_survives_restart() -> None:
     wrap = WRAPS["journald"]
     lines = [wrap(number, line) + b"\n" for number, line in enumerate(BARE)]
     before, after = (Stream("web.log", vm="web", start_ns=10**18) for _ in range(2))
@@ -144,7 +144,7 @@ def test_envelope_survives_a_restart() -> None:
     assert (after.counts.events, after.counts.malformed) == (len(lines) - 20, 0)
 
 
-def test_torn_line_in_an_envelope_is_malformed() -> None:
+def test_torn_enveloped_line_is_malformed() -> None:
     wrap = WRAPS["compose"]
     lines = [wrap(0, line) for line in [*PLAIN[:5], b"4001@1790001200.500000:migrate_pen", b"prose, and m", *PLAIN[5:]]]
     stream, _ = read(lines)
@@ -152,7 +152,7 @@ def test_torn_line_in_an_envelope_is_malformed() -> None:
 
 
 @pytest.mark.parametrize("name", ["journald", "compose", "virt-launcher"])
-def test_noise_in_an_envelope_is_noise(name: str) -> None:
+def test_noise_in_envelope_is_noise(name: str) -> None:
     """Also in blocks so large and noisy that plain lines would go through the prefilter."""
     noise = [b"4100@1790001200.300000:migration_transferred_bytes qemu_file 1 multifd 0 RDMA 0"] * 3_000
     wrap = WRAPS[name]
@@ -162,7 +162,7 @@ def test_noise_in_an_envelope_is_noise(name: str) -> None:
     assert (stream.counts.events, stream.counts.noise) == (len(PLAIN), len(noise) * 2)
 
 
-def test_hostile_lines_teach_at_bounded_cost() -> None:
+def test_learning_cost_is_bounded() -> None:
     """Each line has thousands of parts that are no event, each in an envelope of its own."""
     began = time.process_time()
     lines = [

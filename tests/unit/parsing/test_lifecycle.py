@@ -51,5 +51,5 @@ AT_NS = 1_795_801_492_443_000_000
         ("", None),
     ],
 )
-def test_line_of_the_log_is_a_life_event(line: str, expected: Event | None) -> None:
+def test_log_line_is_life_event(line: str, expected: Event | None) -> None:
     assert expected == parse(line.encode())

@@ -33,7 +33,7 @@ def test_lines_do_not_depend_on_chunks(chunks: list[bytes], expected: list[bytes
     assert expected == split(*chunks)
 
 
-def test_torn_last_line_waits_for_its_newline() -> None:
+def test_torn_last_line_waits_for_newline() -> None:
     splitter = LineSplitter()
     assert [b"whole"] == splitter.feed(b"whole\nmigrate_set_state new sta")
     assert [] == splitter.feed(b"te set")
@@ -41,7 +41,7 @@ def test_torn_last_line_waits_for_its_newline() -> None:
     assert [] == splitter.close()
 
 
-def test_close_ends_the_last_line_once() -> None:
+def test_close_ends_last_line_once() -> None:
     splitter = LineSplitter()
     splitter.feed(b"one\ntwo")
     assert [b"two"] == splitter.close()
@@ -63,7 +63,7 @@ def test_overlong_line_is_cut(chunks: list[bytes], expected: list[bytes]) -> Non
     assert expected == split(*chunks, limit=8)
 
 
-def test_stream_without_newlines_has_bounded_memory() -> None:
+def test_no_newline_has_bounded_memory() -> None:
     splitter = LineSplitter(8)
     for _ in range(1_000):
         assert [] == splitter.feed(b"x" * 1_000)

@@ -65,18 +65,18 @@ _TOD_NS = ((10 * 60 + 15) * 60 + 3) * 10**9 + 13_000_000
         ("Trace was lost", None),
     ],
 )
-def test_line_reads_as_its_event(line: str, expected: Event | Malformed | None) -> None:
+def test_line_reads_as_event(line: str, expected: Event | Malformed | None) -> None:
     assert expected == Lttng(Decoder()).parse(line.encode())
 
 
-def test_process_is_that_of_the_context() -> None:
+def test_process_comes_from_context() -> None:
     lttng = Lttng(Decoder())
     lttng.parse(b"[10:15:03.0130000] x")
     lttng.parse(b"[10:15:03.013000000] (+0.1) h qemu:savevm_state_iterate: { cpu_id = 0 }, { vpid = 41 }, { }")
     assert lttng.process == 41
 
 
-def test_time_goes_on_behind_midnight() -> None:
+def test_time_continues_past_midnight() -> None:
     lttng = Lttng(Decoder())
     texts = ("23:59:59.900000000", "00:00:00.100000000", "00:00:00.300000000")
     events = [lttng.parse(f"[{text}] (+0.1) h qemu:savevm_state_iterate: {{ }}, {{ }}".encode()) for text in texts]
@@ -84,7 +84,7 @@ def test_time_goes_on_behind_midnight() -> None:
     assert [0, 200_000_000, 400_000_000] == [at_ns - (times[0] or 0) for at_ns in times if at_ns is not None]
 
 
-def test_format_is_detected_by_a_known_event() -> None:
+def test_known_event_reveals_format() -> None:
     known = b"[10:15:03.013000000] (+0.1) h qemu:savevm_state_iterate: { cpu_id = 0 }, { }"
     assert detect(known, Decoder()) == "lttng"
     assert detect(known.replace(b"savevm_state_iterate", b"multifd_send"), Decoder()) is None

@@ -100,7 +100,7 @@ def test_dropped_lines_are_noise(block: bytes) -> None:
 
 @settings(max_examples=500)
 @given(block=blocks)
-def test_detection_drops_noise_of_all_formats(block: bytes) -> None:
+def test_detection_drops_all_noise(block: bytes) -> None:
     decoder = Decoder()
     for line in dropped(detection_prefilter(decoder.vocabulary), block):
         assert detect(line, decoder) is None
@@ -129,13 +129,13 @@ def test_recordings_lose_no_event(name: str) -> None:
         ("probe", b"26734/26790@81245000200000 migration_transferred_bytes qemu_file 1 multifd 0"),
     ],
 )
-def test_events_of_each_page_are_dropped(format_name: str, line: bytes) -> None:
+def test_per_page_events_are_dropped(format_name: str, line: bytes) -> None:
     prefilter = formats()[format_name].prefilter
     assert [] == prefilter.keep(b"\n" + (line + b"\n") * 3)
 
 
 @pytest.mark.parametrize("make", [lambda data: data, lambda data: data.replace(b"\n", b"\r\n")])
-def test_noisy_stream_has_the_same_counts(make: Callable[[bytes], bytes]) -> None:
+def test_noisy_stream_keeps_counts(make: Callable[[bytes], bytes]) -> None:
     """Read at once, most of its blocks go through the prefilter; in small pieces, none does."""
     data = make(recording("qemu-10.0-log-nonconverging"))
     at_once, in_pieces = Stream("a", vm="a"), Stream("a", vm="a")
@@ -147,7 +147,7 @@ def test_noisy_stream_has_the_same_counts(make: Callable[[bytes], bytes]) -> Non
     assert in_pieces.running() == at_once.running()
 
 
-def test_alternation_shares_beginnings() -> None:
+def test_alternation_shares_prefixes() -> None:
     """A word that another begins with is enough for both."""
     assert b"(?:ab(?:c|d)|x)" == alternation([b"abc", b"abd", b"x", b"xy"])
 
@@ -163,7 +163,7 @@ def test_alternation_shares_beginnings() -> None:
         ([], [b"ab"], b""),
     ],
 )
-def test_reject_prefixes_uses_the_fewest_letters(others: list[bytes], words: list[bytes], pattern: bytes) -> None:
+def test_reject_prefixes_are_shortest(others: list[bytes], words: list[bytes], pattern: bytes) -> None:
     """A word that the vocabulary begins with, as after an addition, is not rejected."""
     assert pattern == reject_prefixes(others, words)
 

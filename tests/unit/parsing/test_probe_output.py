@@ -104,13 +104,13 @@ SAID: list[tuple[bytes, Event]] = [
 
 
 @pytest.mark.parametrize(("said", "event"), SAID, ids=[said.decode() for said, _ in SAID])
-def test_every_event_is_read_behind_both_prefixes(said: bytes, event: Event) -> None:
+def test_both_prefixes_are_read(said: bytes, event: Event) -> None:
     """The tapset's has no thread."""
     assert event._replace(at_ns=UP, thread=T) == parse(OURS + said)
     assert event._replace(at_ns=NS, thread=None) == parse(TAPSET + said, "systemtap-log")
 
 
-def test_tapset_prints_null_and_negative_values() -> None:
+def test_null_and_negative_values_are_read() -> None:
     """`<null>` for a null string; a negative number that QEMU declares unsigned, as it is."""
     assert StateSet(UP, T, "failed") == parse(OURS + b"migrate_set_state new state -1")
     assert MALFORMED == parse(OURS + b"migrate_set_state new state <null>")
@@ -125,7 +125,7 @@ def test_tapset_prints_null_and_negative_values() -> None:
         (b"4194304/4194303@81245000200000 savevm_state_iterate", 4_194_304, 4_194_303),
     ],
 )
-def test_process_is_that_of_the_last_event(line: bytes, process: int, thread: int | None) -> None:
+def test_process_comes_from_last_event(line: bytes, process: int, thread: int | None) -> None:
     stream_format = ProbeOutput(Decoder(), "probe")
     event = stream_format.parse(line)
     assert isinstance(event, SignalEvent)
@@ -145,7 +145,7 @@ def test_process_is_that_of_the_last_event(line: bytes, process: int, thread: in
         (b"anchor 81245000123456 1795387501.000000", 1_795_387_501_000_000_000),
     ],
 )
-def test_anchor_has_nanoseconds_or_a_fraction(line: bytes, wall_ns: int) -> None:
+def test_anchor_is_in_ns_or_fraction(line: bytes, wall_ns: int) -> None:
     """SystemTap has the wall time in nanoseconds; bpftrace 0.17 can only print it as text."""
     assert Anchored(81_245_000_123_456, None, wall_ns) == parse(line)
 
@@ -164,7 +164,7 @@ def test_anchor_has_nanoseconds_or_a_fraction(line: bytes, wall_ns: int) -> None
         (b"WARNING: There were 5 transport failures. Try stap -s to increase the buffer size from 16.", 5),
     ],
 )
-def test_lost_lines_are_an_event(line: bytes, lines: int) -> None:
+def test_lost_lines_are_event(line: bytes, lines: int) -> None:
     """bpftrace reports them at once and at its end, SystemTap at its end."""
     assert LinesLost(None, None, lines) == parse(line)
 
@@ -252,7 +252,7 @@ def test_torn_lines_are_malformed(line: bytes, name: str) -> None:
         OURS + b"m" + OURS + b"migrate_pend",
     ],
 )
-def test_line_glued_to_a_torn_one_is_salvaged(torn: bytes) -> None:
+def test_glued_line_is_salvaged(torn: bytes) -> None:
     """The kernel dropped a tail with its newline; digits of the torn line may precede the next line's process."""
     stream_format = known()
     assert Malformed(ITERATE) == stream_format.parse(torn + WHOLE)
@@ -264,13 +264,13 @@ def test_line_glued_to_a_torn_one_is_salvaged(torn: bytes) -> None:
     assert P == stream_format.process
 
 
-def test_digits_before_a_whole_line_join_its_process() -> None:
+def test_glued_digits_join_process() -> None:
     stream_format = known()
     assert ITERATE == stream_format.parse(b"2" + WHOLE)
     assert 226_734 == stream_format.process
 
 
-def test_glued_digits_are_a_process_seen_before() -> None:
+def test_glued_digits_match_known_process() -> None:
     """Of two that fit, the longer: the other's digits are the end of it."""
     stream_format = ProbeOutput(Decoder(), "probe")
     torn = b"7/7@81245000200000 migrate_pending pending size 16834/34@81245000200000 savevm_state_iterate"
@@ -281,7 +281,7 @@ def test_glued_digits_are_a_process_seen_before() -> None:
         assert process == stream_format.process
 
 
-def test_processes_over_the_bound_are_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_over_bound_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only lines glued to torn ones are not theirs."""
     monkeypatch.setattr(probe_output, "_MAX_PROCESSES", 1)
     stream_format = known()
@@ -303,16 +303,16 @@ def test_processes_over_the_bound_are_still_read(monkeypatch: pytest.MonkeyPatch
         (OURS + b"migrate_pending " + OURS, MALFORMED),
     ],
 )
-def test_noise_or_torn_line_behind_a_torn_one_is_lost(line: bytes, expected: Parsed) -> None:
+def test_glued_noise_or_torn_line_is_lost(line: bytes, expected: Parsed) -> None:
     assert expected == parse(line)
 
 
-def test_event_in_free_text_is_part_of_the_text() -> None:
+def test_event_in_free_text_is_text() -> None:
     """An error's text may hold anything."""
     assert isinstance(parse(OURS + b"migrate_error error=Unable to " + WHOLE), ErrorSet)
 
 
-def test_output_without_newlines_is_one_malformed_line() -> None:
+def test_endless_output_is_one_bad_line() -> None:
     """Only its last line is known to be whole."""
     assert Malformed(ITERATE) == parse(1_500 * (OURS + b"migrate_pending ") + WHOLE)
     assert Malformed(ITERATE) == parse(1_500 * WHOLE)
@@ -339,6 +339,6 @@ def test_output_without_newlines_is_one_malformed_line() -> None:
         (b"26734@1795387501.145438:savevm_state_iterate ", "qemu-log"),
     ],
 )
-def test_format_is_detected_by_anchor_or_known_event(line: bytes, name: str | None) -> None:
+def test_anchor_or_event_reveals_format(line: bytes, name: str | None) -> None:
     """Only our probes print a thread behind the process; QEMU's own log has a fraction and a colon."""
     assert name == detect(line, Decoder())

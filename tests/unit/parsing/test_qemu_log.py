@@ -36,7 +36,7 @@ def test_every_prefix_is_read(line: bytes, at_ns: int | None, thread: int | None
     assert StateSet(at_ns, thread, "active") == parse(line)
 
 
-def test_lines_of_one_second_share_the_date() -> None:
+def test_lines_of_one_second_share_date() -> None:
     log = QemuLog(Decoder(), timed=True)
     times = [
         log.parse(b"2023-11-14T22:13:%sZ savevm_state_iterate " % second)
@@ -132,33 +132,33 @@ def test_torn_lines_are_malformed(line: bytes) -> None:
         b"9400@1700000000.000000:m9400@1700000000.000000:sav",
     ],
 )
-def test_line_glued_to_a_torn_one_is_salvaged(torn: bytes) -> None:
+def test_glued_line_is_salvaged(torn: bytes) -> None:
     """The tail of a line was lost with its newline; digits of both may run together."""
     assert Malformed(ITERATE._replace(thread=None)) == parse(torn + WHOLE)
 
 
-def test_event_in_free_text_is_part_of_the_text() -> None:
+def test_event_in_free_text_is_text() -> None:
     """An error's text may hold anything."""
     parsed = parse(b"9400@1700000000.000000:migrate_error error=Unable to " + WHOLE)
     assert parsed is not None
     assert not isinstance(parsed, Malformed)
 
 
-def test_torn_line_behind_a_torn_line_is_lost() -> None:
+def test_torn_after_torn_line_is_lost() -> None:
     assert MALFORMED == parse(b"9400@1700000000.000000:migrate_pending 9400@1700000000.000001:migrate_set_state new")
 
 
-def test_log_without_newlines_is_one_malformed_line() -> None:
+def test_endless_log_is_one_bad_line() -> None:
     """Only its last line is known to be whole."""
     assert Malformed(ITERATE._replace(thread=None)) == parse(1_500 * b"9400@1700000000.000000:migrate_pending " + WHOLE)
     assert Malformed(ITERATE._replace(thread=None)) == parse(1_500 * WHOLE)
 
 
-def test_digits_before_a_glued_line_hide_its_thread() -> None:
+def test_glued_digits_hide_thread() -> None:
     assert ITERATE._replace(thread=949400) == parse(b"94" + WHOLE)
 
 
-def test_noise_behind_a_torn_line_is_noise() -> None:
+def test_noise_after_torn_line_is_noise() -> None:
     noise = b"9400@1700000000.000001:migration_rate_limit_pre 94 ms"
     assert MALFORMED == parse(b"9400@1700000000.000000:migrate_pending pen" + noise)
     assert None is parse(b"9400@1700000000.000000:migration_rate_limit_p" + noise)
@@ -177,11 +177,11 @@ def test_noise_behind_a_torn_line_is_noise() -> None:
         (b"", None),
     ],
 )
-def test_format_is_detected_by_a_known_name(line: bytes, name: str | None) -> None:
+def test_known_name_reveals_format(line: bytes, name: str | None) -> None:
     """Also by one with torn arguments."""
     assert name == detect(line, Decoder())
 
 
-def test_bare_line_has_all_its_arguments() -> None:
+def test_bare_line_has_all_arguments() -> None:
     line = b"migrate_pending pending size 1 max 2"
     assert Pending(None, None, 1, 2, None) == parse(line, timed=False) == parse(line)

@@ -28,11 +28,11 @@ from qemu_migration_exporter.core.tracking.stream import Stream
         ("Traceback (most recent call last):", None),
     ],
 )  # fmt: skip
-def test_line_reads_as_its_event(line: str, expected: Event | Malformed | None) -> None:
+def test_line_reads_as_event(line: str, expected: Event | Malformed | None) -> None:
     assert expected == Simpletrace(Decoder()).parse(line.encode())
 
 
-def test_time_is_the_sum_of_all_lines() -> None:
+def test_time_is_sum_of_all_lines() -> None:
     """Also of noise, in blocks that would go through a prefilter."""
     noise = "".join(f"multifd_send {n % 10}.500 pid=7 id=0x0\n" for n in range(2_000))
     texts = [
@@ -47,6 +47,6 @@ def test_time_is_the_sum_of_all_lines() -> None:
     assert migration.outcome_ns == 10**18 + 2 * 2_000 * 5_000_000 // 1_000 + 1_000
 
 
-def test_format_is_detected_by_a_known_event() -> None:
+def test_known_event_reveals_format() -> None:
     assert detect(b"savevm_state_iterate 0.100 pid=4001 ", Decoder()) == "simpletrace"
     assert detect(b"multifd_send 0.100 pid=4001 ", Decoder()) is None

@@ -52,7 +52,7 @@ def parse(line: bytes) -> Parsed:
         (b'process("/x").mark("migration_rate_limit_pre")', None),
     ],
 )
-def test_mark_is_an_event_without_arguments(line: bytes, expected: Event | None) -> None:
+def test_mark_is_event_without_arguments(line: bytes, expected: Event | None) -> None:
     assert expected == parse(line)
 
 
@@ -115,7 +115,7 @@ def test_keys_of_authors_are_understood(line: bytes, expected: Event) -> None:
         (b"qemu-kvm: Broken pipe", ErrorReported(None, None, "Broken pipe")),
     ],
 )
-def test_functions_and_backtraces_are_events(line: bytes, expected: Event) -> None:
+def test_functions_and_backtraces_count(line: bytes, expected: Event) -> None:
     """QEMU's error reports too, if both are printed to one terminal."""
     assert expected == parse(line)
 
@@ -150,7 +150,7 @@ def test_other_lines_are_noise(line: bytes) -> None:
         b"migrate_transferred bandwidth:fast",
     ],
 )
-def test_torn_and_damaged_lines_are_malformed(line: bytes) -> None:
+def test_damaged_lines_are_malformed(line: bytes) -> None:
     """A known name without one readable argument."""
     assert MALFORMED == parse(line)
 
@@ -165,16 +165,16 @@ def test_torn_and_damaged_lines_are_malformed(line: bytes) -> None:
         b"begin pro",
     ],
 )
-def test_mark_glued_to_a_torn_line_is_salvaged(torn: bytes) -> None:
+def test_glued_mark_is_salvaged(torn: bytes) -> None:
     """The kernel dropped a tail with its newline."""
     assert Malformed(ITERATE) == parse(torn + MARK)
 
 
-def test_torn_mark_behind_a_torn_line_is_lost() -> None:
+def test_glued_torn_mark_is_lost() -> None:
     assert MALFORMED == parse(MARK[:20] + MARK[:40])
 
 
-def test_output_without_newlines_is_one_malformed_line() -> None:
+def test_endless_output_is_one_bad_line() -> None:
     """Only its last line is known to be whole."""
     assert Malformed(ITERATE) == parse(1_500 * MARK)
 
@@ -191,7 +191,7 @@ def test_output_without_newlines_is_one_malformed_line() -> None:
         (b" 0x7f9b71b2ee30 : qmp_migrate+0x0/0x2e0", None),
     ],
 )
-def test_format_is_detected_by_what_qemu_does_not_print(line: bytes, name: str | None) -> None:
+def test_foreign_line_reveals_format(line: bytes, name: str | None) -> None:
     """A mark, a function's arguments, or an event's arguments as `key:value`."""
     assert name == detect(line, Decoder())
 
@@ -217,7 +217,7 @@ printed = st.tuples(
 @settings(max_examples=400)
 @example(lines=["migrate_pending size:1 max:2", "migrate_pending size:active max:2", "migrate_pending size:3 max:4"])
 @given(lines=st.lists(printed, max_size=12))
-def test_learnt_printf_reads_as_the_first_line_would(lines: list[str]) -> None:
+def test_learnt_printf_reads_alike(lines: list[str]) -> None:
     """A name alone is left out: it is an event only if no other probe prints it with arguments."""
     decoder = Decoder()
     script = SystemTap(decoder)

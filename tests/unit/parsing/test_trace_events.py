@@ -322,11 +322,11 @@ def decode(text: bytes, rows: tuple[EventLayout, ...] = LAYOUTS) -> Parsed:
 
 
 @pytest.mark.parametrize(("line", "expected"), [(line, event) for _, line, event in EXAMPLES])
-def test_example_reads_as_its_event(line: str, expected: Event) -> None:
+def test_example_reads_as_event(line: str, expected: Event) -> None:
     assert expected == decode(line.encode())
 
 
-def test_every_row_has_an_example() -> None:
+def test_every_row_has_example() -> None:
     shown = set()
     for versions, line, _ in EXAMPLES:
         rows = [row for row in LAYOUTS if (row.name, row.versions) == (line.partition(" ")[0], versions)]
@@ -522,7 +522,7 @@ def expected(meaning: type, variant: Variant, values: dict[str, Any]) -> dict[st
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda each: f"{each.name} {each.first}..{each.last or ''}")
-def test_declaration_reads_as_its_row(variant: Variant) -> None:
+def test_declaration_reads_as_row(variant: Variant) -> None:
     """Printed as QEMU's C would, each field comes from the argument of that name."""
     rows = rows_of(variant)
     for values, line in printed(variant):
@@ -544,7 +544,7 @@ def test_every_name_is_declared_by_qemu() -> None:
     assert {row.name for row in LAYOUTS} - {OURS} == {variant.name for variant in VARIANTS}
 
 
-def test_row_covers_exactly_its_declarations() -> None:
+def test_row_covers_its_declarations() -> None:
     ranges: dict[EventLayout, list[tuple[Version, Version]]] = {row: [] for row in LAYOUTS if row.name != OURS}
     for variant in VARIANTS:
         for row in rows_of(variant):

@@ -81,7 +81,7 @@ def advised(reason: StallReason, vm: str = "web-42", /, **evidence: object) -> l
         ),
     ],
 )
-def test_advice_works_by_the_evidence(reason: StallReason, evidence: dict[str, object], expected: list[str]) -> None:
+def test_advice_works_by_evidence(reason: StallReason, evidence: dict[str, object], expected: list[str]) -> None:
     """Numbers with a tenth to spare; post-copy only where it was enabled; to give up only where nothing else helps."""
     assert advised(reason, **evidence) == expected
 
@@ -104,7 +104,7 @@ def test_qmp_is_valid_json(reason: StallReason) -> None:
 
 
 @given(vm=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=30))
-def test_name_is_one_word_of_a_shell(vm: str) -> None:
+def test_name_is_one_word_of_shell(vm: str) -> None:
     """Quotes, blanks, line breaks and escape sequences are the tenant's; the command is one printable line."""
     (command,) = advised(StallReason.DIRTY_RATE, vm)
     words = command.removeprefix("virsh migrate-setmaxdowntime ").removesuffix(" 1700").removeprefix("--domain ")
@@ -114,6 +114,6 @@ def test_name_is_one_word_of_a_shell(vm: str) -> None:
     assert said.decode() == vm
 
 
-def test_name_like_an_option_is_none() -> None:
+def test_name_like_option_is_none() -> None:
     """It is given as the value of one."""
     assert advised(StallReason.BLOCKED_SETUP, "--help") == ["virsh domjobabort --domain --help"]

@@ -48,11 +48,11 @@ def test_report_loads_nothing() -> None:
     assert not re.search(r"<script|<link|<img|\ssrc=|\shref=|url\(|https?:", html)
 
 
-def test_empty_report_is_a_page() -> None:
+def test_empty_report_is_page() -> None:
     assert "No migration was found." in _words(_report())
 
 
-def test_report_lists_phases_rounds_and_devices() -> None:
+def test_report_lists_phases_and_rounds() -> None:
     words = _words(_report(view(migration(NONCONVERGING))))
 
     assert "What would have ended it virsh migrate-setspeed web-42 173" in words
@@ -89,7 +89,7 @@ def test_hostile_words_stay_words() -> None:
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\ud800-\udfff]", html)
 
 
-def test_page_of_a_running_migration_refreshes() -> None:
+def test_running_migration_page_refreshes() -> None:
     running = migration_page(view(migration(NONCONVERGING, part=0.7), is_running=True), NOW)
     ended = migration_page(view(migration(NONCONVERGING)), NOW)
 

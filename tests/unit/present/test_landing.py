@@ -54,7 +54,7 @@ def _source(html: str, tag: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content[1].encode()).digest()).decode()}'"
 
 
-def test_page_runs_only_its_own_script() -> None:
+def test_page_runs_only_own_script() -> None:
     """Style and script are allowed by their hashes; the browser refuses everything else."""
     with serving(page=lambda: Page(now=NOW), migrations=list) as server:
         answer = get(server.url)
@@ -70,7 +70,7 @@ def test_page_runs_only_its_own_script() -> None:
     assert not re.search(r"<script |<link|<img|\son\w+=|\sstyle=|\ssrc=|https?:", answer.text)
 
 
-def test_page_refreshes_without_a_script_too() -> None:
+def test_page_refreshes_without_script() -> None:
     """With one, it keeps the scroll position."""
     html = _page()
 
@@ -97,7 +97,7 @@ def test_page_without_data_has_links_only() -> None:
     assert "running" not in _words(text)
 
 
-def test_stalled_migration_shows_its_advice() -> None:
+def test_stalled_migration_shows_advice() -> None:
     """Commands can be copied as they are; a hostile name in them is harmless."""
     of = migration(NONCONVERGING, part=0.7)
     words = _words(_page(view(of, is_running=True)))
@@ -109,7 +109,7 @@ def test_stalled_migration_shows_its_advice() -> None:
     assert "<script>alert" not in _page(hostile)
 
 
-def test_one_bandwidth_is_shown_with_its_window() -> None:
+def test_bandwidth_has_its_window() -> None:
     """The sentence, the number beside it and the required downtime agree."""
     of = view(migration(NONCONVERGING, part=0.7), is_running=True)
     words = _words(_page(of))
@@ -120,7 +120,7 @@ def test_one_bandwidth_is_shown_with_its_window() -> None:
     assert of.verdict.required_downtime_seconds == pytest.approx(49_283_072 / of.bandwidth_bytes_per_second)
 
 
-def test_running_migration_is_drawn_by_its_boundaries() -> None:
+def test_running_migration_is_drawn() -> None:
     """Pending at the start of each round against the threshold, never a share of what is sent."""
     of = view(migration(NONCONVERGING, part=0.8), is_running=True)
     html = _page(of, trace_url="https://jaeger.example/trace/{trace_id}", streams=(STREAM,))
@@ -139,7 +139,7 @@ def test_running_migration_is_drawn_by_its_boundaries() -> None:
     assert "reading qemu-log, probe clock 5 s ago 1 048 576 2 1" in words
 
 
-def test_shares_are_drawn_where_they_only_grow() -> None:
+def test_only_growing_shares_are_drawn() -> None:
     words = _words(
         _page(
             view(migration("qemu-7.2-log-postcopy", part=0.75), is_running=True),
@@ -153,7 +153,7 @@ def test_shares_are_drawn_where_they_only_grow() -> None:
     assert "first pass over memory: 61.6 MiB of 160.5 MiB" in words
 
 
-def test_ended_migration_shows_its_end() -> None:
+def test_ended_migration_shows_end() -> None:
     """Result, duration, downtime against its limit, past stalls, and when it was."""
 
     def ended(name: str, seconds_ago: float) -> MigrationView:
@@ -229,12 +229,12 @@ def _rounds(*pending: int | None, threshold: int | None = 100_000) -> tuple[Roun
     )  # fmt: skip
 
 
-def test_chart_needs_a_boundary() -> None:
+def test_chart_needs_boundary() -> None:
     """The bulk round begins with all memory, which is none."""
     assert pending_chart(view(migration(NONCONVERGING), rounds=_rounds(1_000)), CARD) is None
 
 
-def test_chart_marks_the_last_boundary_below() -> None:
+def test_chart_marks_last_low_boundary() -> None:
     drawn = pending_chart(view(migration(NONCONVERGING), rounds=_rounds(10**9, 10**6, None, 50_000)), FULL)
     assert drawn is not None
 
@@ -242,7 +242,7 @@ def test_chart_marks_the_last_boundary_below() -> None:
     assert drawn.threshold_words.replace("\N{NO-BREAK SPACE}", " ") == "QEMU stopped the guest below 97.7 KiB"
 
 
-def test_chart_breaks_at_an_unknown_threshold() -> None:
+def test_chart_breaks_at_unknown_threshold() -> None:
     rounds = _rounds(10**9, 10**6, 10**6, 10**6)
     unknown = replace(rounds[2], threshold_bytes=None)
     drawn = pending_chart(view(migration(NONCONVERGING), rounds=(*rounds[:2], unknown, rounds[3])), FULL)
@@ -260,7 +260,7 @@ def test_chart_of_many_rounds_is_thinned() -> None:
     assert drawn.caption.startswith(f"pending at the start of rounds 2{DASH}10000")
 
 
-def test_share_needs_a_running_migration() -> None:
+def test_share_needs_running_migration() -> None:
     of = view(migration("qemu-7.2-log-cancelled", part=0.5), is_running=True)
 
     assert share_of(of) is not None
@@ -277,7 +277,7 @@ def test_share_needs_a_running_migration() -> None:
         (PhaseName.ITERATE, None, False, "stalled"),
     ],
 )
-def test_badge_is_the_worst_state(phase: PhaseName | None, state: str, converging: bool | None, badge: str) -> None:
+def test_badge_is_worst_state(phase: PhaseName | None, state: str, converging: bool | None, badge: str) -> None:
     of = view(migration(NONCONVERGING), is_running=True, state=state, throttle_ratio=0.4)
     verdict = replace(of.verdict, converging=converging, reason=StallReason.DIRTY_RATE, eta_seconds=(1.0, 5.0))
     phases = () if phase is None else (PhaseView(name=phase, start_seconds=0.0, duration_seconds=None, is_open=True),)
@@ -296,7 +296,7 @@ def test_card_makes_up_no_numbers() -> None:
     assert made.at.startswith("seen since")
 
 
-def test_card_names_a_job_that_is_no_migration() -> None:
+def test_card_names_other_jobs() -> None:
     assert card(view(migration("qemu-7.2-log-idle"), kind=Kind.DUMP), NOW, None).kind == "memory dump"
 
 

@@ -27,14 +27,14 @@ def _snapshot(running: int, *, problem: str = "") -> Snapshot:
 
 @pytest.mark.parametrize("running", [0, 1, 12, 60])
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 60), (40, 10), (80, 3)])
-def test_frame_fills_the_terminal_exactly(running: int, width: int, height: int) -> None:
+def test_frame_fills_terminal_exactly(running: int, width: int, height: int) -> None:
     lines = frame(_snapshot(running), None, width, height)
 
     assert len(lines) == max(height, 2)
     assert [line for line in lines if cell_len(line.plain) > width] == []
 
 
-def test_stalled_come_first_with_their_advice() -> None:
+def test_stalled_come_first_with_advice() -> None:
     text = plain_lines(frame(_snapshot(12), None, 80, 24))
 
     assert text.startswith("http://host:9871  12 running, 4 stalled")
@@ -45,7 +45,7 @@ def test_stalled_come_first_with_their_advice() -> None:
     assert "  done " in text
 
 
-def test_tall_terminal_has_every_sentence() -> None:
+def test_tall_terminal_shows_everything() -> None:
     text = plain_lines(frame(_snapshot(12), None, 200, 60))
 
     assert text.count(" is stalled after") == 5  # the selected one's twice
@@ -69,7 +69,7 @@ def test_recent_migration_can_be_selected() -> None:
     assert "90 s ago" in text.replace("89 s", "90 s")
 
 
-def test_problem_is_shown_above_old_data() -> None:
+def test_problem_shows_above_old_data() -> None:
     text = plain_lines(frame(_snapshot(1, problem="Connection refused"), None, 80, 24))
 
     assert text.splitlines()[1] == "Connection refused"
@@ -85,7 +85,7 @@ def test_hostile_names_are_one_line() -> None:
 
 
 @pytest.mark.parametrize(("offset", "first"), [(0, "web-42 completed"), (3, "that needed"), (10_000, "")])
-def test_report_scrolls_to_its_end(offset: int, first: str) -> None:
+def test_report_scrolls_to_end(offset: int, first: str) -> None:
     of = view(migration(NONCONVERGING))
     lines = report_frame(of, offset, 80, 24)
 

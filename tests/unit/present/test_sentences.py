@@ -60,7 +60,7 @@ def _pause(by: PauseCause, start: float, end: float | None) -> PauseView:
         ),
     ],
 )
-def test_blackout_is_told_from_downtime(
+def test_blackout_differs_from_downtime(
     pauses: tuple[tuple[PauseCause, float, float], ...], blackout: float | None, expected: str
 ) -> None:
     of = _ended(blackout_seconds=blackout, pauses=tuple(_pause(*pause) for pause in pauses))
@@ -90,21 +90,21 @@ def test_other_jobs_have_their_names(kind: Kind, label: str) -> None:
 
 
 @pytest.mark.parametrize("kind", set(Kind) - {Kind.LIVE})
-def test_other_jobs_are_not_advised_to_migrate(kind: Kind) -> None:
+def test_other_jobs_get_no_advice(kind: Kind) -> None:
     stuck = migration(STUCK, part=0.7)
     of = view(replace(stuck, identity=replace(stuck.identity, kind=kind)), is_running=True)
 
     assert [advice.virsh for advice in of.verdict.advice] == ["virsh domjobabort web-42"]
 
 
-def test_failed_job_has_the_standstill() -> None:
+def test_failed_job_has_guest_pause() -> None:
     """Also when the guest went on at the source."""
     of = _ended(result=Result.CANCELLED, blackout_seconds=7.0)
 
     assert "The guest stood still for 7.0 s." in notes(of)
 
 
-def test_lasting_pause_is_told() -> None:
+def test_lasting_pause_is_reported() -> None:
     of = view(migration(STUCK, part=0.3), is_running=True, paused_since_seconds=1.0, pause_cause=PauseCause.SUSPENDED)
 
     assert "The guest has stood still for 3.1 s: suspended." in notes(of)
@@ -123,7 +123,7 @@ def test_lasting_pause_is_told() -> None:
         ),
     ],
 )
-def test_failure_has_its_cause(error: str | None, expected: str) -> None:
+def test_failure_has_cause(error: str | None, expected: str) -> None:
     assert headline_text(_ended(result=Result.FAILED, error=error)).endswith(expected)
 
 
@@ -148,7 +148,7 @@ def test_failure_has_its_cause(error: str | None, expected: str) -> None:
         (None, None, 5.0, "web-42 is unfinished: the recording ends 4.1 s into it, in the switchover."),
     ],
 )
-def test_wait_at_the_end_is_named(state: str | None, reason: StallReason | None, seconds: float, expected: str) -> None:
+def test_wait_at_end_is_named(state: str | None, reason: StallReason | None, seconds: float, expected: str) -> None:
     """Which, since when, and what ends it."""
     of = view(migration(STUCK, part=0.3))
     phases = (PhaseView(name=PhaseName.COMPLETE_PRECOPY, start_seconds=0.0, duration_seconds=None, is_open=True),)
@@ -157,13 +157,13 @@ def test_wait_at_the_end_is_named(state: str | None, reason: StallReason | None,
     assert expected in headline_text(replace(of, phases=phases, wait=wait))
 
 
-def test_raised_limit_ended_the_stall() -> None:
+def test_raised_limit_ended_stall() -> None:
     of = view(migration(STUCK), downtime_limit_seconds=4.0)
 
     assert notes(of)[0].endswith("the limit was 0.3 s; then the limit was raised to 4 s.")
 
 
-def test_suspension_ended_the_stall() -> None:
+def test_suspension_ended_stall() -> None:
     of = view(migration(STUCK))
     end = of.stalls[-1].end_seconds or 0.0
     paused = replace(of, pauses=(_pause(PauseCause.SUSPENDED, end - 1, end + 0.5),))
@@ -171,7 +171,7 @@ def test_suspension_ended_the_stall() -> None:
     assert notes(paused)[0].endswith("the limit was 0.3 s; then the guest was suspended.")
 
 
-def test_past_wait_is_not_advised_to_abort() -> None:
+def test_past_wait_gets_no_abort_advice() -> None:
     """Giving up would have ended it too; the sentence tells how to avoid it."""
     whole = migration(STUCK)
     stall = replace(whole.stalls[0], reason=StallReason.BLOCKED_WAIT_UNPLUG)
@@ -206,7 +206,7 @@ def test_parts_add_up_in_their_order() -> None:
     assert sum(row.seconds for row in rows) == pytest.approx(sum(part.duration_seconds for part in parts))
 
 
-def test_longest_part_of_a_long_downtime_is_named() -> None:
+def test_longest_downtime_part_is_named() -> None:
     """Over the limit only."""
     parts = (_part(DowntimePartName.STOP, 18.4), _part(DowntimePartName.RAM, 0.1))
     of = _ended(downtime_seconds=18.5, downtime_parts=parts)
@@ -222,7 +222,7 @@ def test_longest_part_of_a_long_downtime_is_named() -> None:
     ("seconds", "longest", "expected"),
     [(0.0005, 0.0009, "0.500 ms"), (0.0005, 0.02, "0.5 ms"), (0.0005, 18.4, "0.001 s"), (18.4, 18.4, "18.400 s")],
 )
-def test_part_has_the_unit_of_the_longest(seconds: float, longest: float, expected: str) -> None:
+def test_part_unit_follows_longest(seconds: float, longest: float, expected: str) -> None:
     assert part_time(seconds, longest) == expected
 
 

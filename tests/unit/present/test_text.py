@@ -171,7 +171,7 @@ def test_duration_has_about_three_digits(seconds: float | None, expected: str) -
     ("seconds", "expected"),
     [(None, DASH), (1.2, "1.2 s "), (0.904, "904 ms"), (125.0, "2m 5s"), (7_500.0, "2h 5m")],
 )
-def test_durations_of_a_column_align(seconds: float | None, expected: str) -> None:
+def test_durations_of_column_align(seconds: float | None, expected: str) -> None:
     """In a column, s is as wide as ms, and a duration of two units is short."""
     assert duration_cell(seconds) == expected
 
@@ -189,7 +189,7 @@ def test_durations_of_a_column_align(seconds: float | None, expected: str) -> No
         (0.299_999_9, 0.1, "300 ms"),
     ],
 )
-def test_limit_has_the_unit_beside_it(seconds: float | None, beside: float | None, expected: str) -> None:
+def test_limit_has_unit_beside_it(seconds: float | None, beside: float | None, expected: str) -> None:
     """0.3 s beside 1.5 s, and 300 ms beside 31 ms."""
     assert limit(seconds, beside) == expected
 
@@ -327,7 +327,7 @@ SENTENCES = [
 
 
 @pytest.mark.parametrize(("name", "expected"), SENTENCES, ids=[name for name, _ in SENTENCES])
-def test_report_begins_with_the_verdict(name: str, expected: str) -> None:
+def test_report_begins_with_verdict(name: str, expected: str) -> None:
     """VM, end, and the first numbers to ask for."""
     words, _, identification = paragraph(printed(one(name), width=80)).rpartition("trace ")
 
@@ -335,7 +335,7 @@ def test_report_begins_with_the_verdict(name: str, expected: str) -> None:
     assert identification == one(name).identity.trace_id
 
 
-def test_stalled_sentence_has_its_needs() -> None:
+def test_stalled_sentence_has_needs() -> None:
     """The commands follow the sentence."""
     report = printed(one(STUCK, last=0.6), width=100)
 
@@ -348,7 +348,7 @@ def test_stalled_sentence_has_its_needs() -> None:
     assert "  virsh migrate-setmaxdowntime web-42 1700\n    the guest stands still for up to 1.7 s\n" in report
 
 
-def test_unfinished_sentence_has_its_needs() -> None:
+def test_unfinished_sentence_has_needs() -> None:
     """Before it counts as stalled."""
     words = paragraph(printed(one(STUCK, last=0.35)))
 
@@ -385,7 +385,7 @@ def test_unfinished_sentence_has_its_needs() -> None:
         ),
     ],
 )
-def test_waiting_sentence_names_the_wait(reason: StallReason, expected: str) -> None:
+def test_waiting_sentence_names_wait(reason: StallReason, expected: str) -> None:
     """With its length, and what ends it."""
     stuck = one(STUCK, last=0.6)
     stall = replace(stuck.stalls[0], reason=reason, since_ns=stuck.end_ns - 5_000_000_000)
@@ -393,7 +393,7 @@ def test_waiting_sentence_names_the_wait(reason: StallReason, expected: str) -> 
     assert expected in paragraph(printed(replace(stuck, stalls=(stall,))))
 
 
-def test_longest_of_many_stalls_is_told() -> None:
+def test_longest_stall_is_reported() -> None:
     """With their number; a stall that nothing cleared lasted to the end."""
     whole = one(STUCK)
     first = whole.stalls[0]
@@ -405,7 +405,7 @@ def test_longest_of_many_stalls_is_told() -> None:
     assert "It was stalled from 6.3 s on: nothing was sent for 10.9 s." in once
 
 
-def test_stall_with_unknown_numbers_is_told() -> None:
+def test_stall_without_numbers_is_reported() -> None:
     """The rounds are evidence enough."""
     stuck = one(STUCK, last=0.6)
     verdict = replace(stuck.progress.verdict, required_downtime_seconds=None, best_case_seconds=None)
@@ -420,7 +420,7 @@ def test_stall_with_unknown_numbers_is_told() -> None:
 
 
 @pytest.mark.parametrize("width", [30, 80, 200])
-def test_broken_command_is_still_one_for_a_shell(width: int) -> None:
+def test_wrapped_command_runs_in_shell(width: int) -> None:
     """With long names and on narrow terminals."""
     whole = one(STUCK)
     option = migration_view(whole).verdict.past_advice[-1]
@@ -450,7 +450,7 @@ def test_throttling_is_mentioned() -> None:
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=[path.name for path in RECORDINGS])
 @pytest.mark.parametrize("width", [80, 120])
-def test_lines_fit_the_terminal(path: Path, width: int) -> None:
+def test_lines_fit_terminal(path: Path, width: int) -> None:
     """Lines are wrapped between words, fit, end without spaces, and are not longer than is good to read."""
     summary, migrations = read(str(path.relative_to(DATA)), vm="a-virtual-machine-with-a-name-of-40-letters")
 
@@ -500,7 +500,7 @@ def test_long_words_are_shortened() -> None:
     assert (narrow[0], narrow[1]) == ("v" * 24 + "…" + "v" * 15, "vvvvvvvv failed after 4.1 s, in round 1,")
 
 
-def test_only_a_failure_is_red() -> None:
+def test_only_failure_is_red() -> None:
     """Red is kept for what failed."""
     red = "\x1b[1;31m"
 
@@ -509,7 +509,7 @@ def test_only_a_failure_is_red() -> None:
         assert ";31m" not in printed(one(name), colour=True)
 
 
-def test_waterfall_marks_the_downtime() -> None:
+def test_waterfall_marks_downtime() -> None:
     """The downtime has a line of its own, below the phase it begins in, and a bar to scale."""
     lines = printed(one("made/made-7.2-pre-switchover.log")).splitlines()
     names = [line.split()[0] for line in lines if line.startswith("  ") and ("━" in line or "█" in line or "│" in line)]
@@ -520,13 +520,13 @@ def test_waterfall_marks_the_downtime() -> None:
     assert bar.count("█") == 36
 
 
-def test_short_phase_has_a_thin_mark() -> None:
+def test_short_phase_has_thin_mark() -> None:
     (line,) = [line for line in printed(one(STUCK)).splitlines() if line.startswith("  setup")]
 
     assert line.endswith("4.1 ms  │")
 
 
-def test_open_phase_has_an_arrow() -> None:
+def test_open_phase_has_arrow() -> None:
     (line,) = [line for line in printed(one(STUCK, last=0.6)).splitlines() if line.startswith("  iterate")]
 
     assert line.endswith("━▸")
@@ -579,7 +579,7 @@ def test_terabytes_are_in_gib() -> None:
     assert max(cell_len(line) for line in lines) <= 80
 
 
-def test_sparkline_omits_the_bulk_round() -> None:
+def test_sparkline_omits_bulk_round() -> None:
     """One scale that begins at zero."""
     assert f"pending at start, rounds 2{DASH}4  ▇▄▁  40.0 MiB → 0.4 MiB" in printed(
         with_rounds(160 * MIB, 40 * MIB, 20 * MIB, 400 * 1024)
@@ -709,7 +709,7 @@ def test_lost_lines_are_mentioned() -> None:
     assert "Lines of it are missing from the recording." in paragraph(printed(migration))
 
 
-def test_phase_of_the_end_is_not_cleanup() -> None:
+def test_phase_of_end_is_not_cleanup() -> None:
     """A migration fails in what it was doing."""
     migration = one("qemu-7.2-log-destination-killed.log")
 

@@ -36,7 +36,7 @@ HARMLESS: Final = {
 NAMES: Final = (DATA / "qemu-trace-event-names.txt").read_text().splitlines()[1:]
 
 
-def test_patterns_match_the_vocabulary_and_little_else() -> None:
+def test_patterns_match_known_events() -> None:
     """Each event used, without page requests, and no event of each page or field."""
     on = {name for name in NAMES if any(fnmatchcase(name, pattern) for pattern in PATTERNS)}
     commands = {row.name for row in LAYOUTS if row.name.startswith("qmp_enter_")}
@@ -48,7 +48,7 @@ def test_patterns_match_the_vocabulary_and_little_else() -> None:
     assert not {"migrat*", "migrate_*", "migration_*", "vmstate_*"} & set(PATTERNS)
 
 
-def test_advice_is_an_events_file() -> None:
+def test_advice_is_events_file() -> None:
     advice = log_advice(None)
     assert [line for line in advice.splitlines() if not line.startswith("#")] == list(PATTERNS)
     assert all(len(line) < 1023 for line in advice.splitlines()), "QEMU reads 1023 bytes of a line"
@@ -67,7 +67,7 @@ def test_advice_has_inline_arguments_first() -> None:
     assert "on every host" in advice[advice.index("</domain>") :]
 
 
-def test_advice_is_refused_for_a_binary_without_log(tmp_path: Path) -> None:
+def test_binary_without_log_is_refused(tmp_path: Path) -> None:
     """The message names the alternative."""
     assert "has that backend.\n" in log_advice(write_qemu(tmp_path / "qemu", [], text=LOGGED))
     assert "USDT probes too" in log_advice(write_qemu(tmp_path / "qemu", "7.2", text=LOGGED))

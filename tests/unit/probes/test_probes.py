@@ -87,7 +87,7 @@ def make_qemu(tmp_path: Path) -> Qemu:
 
 @pytest.mark.parametrize("make", SCRIPTS)
 @pytest.mark.parametrize("release", RELEASES)
-def test_printed_line_decodes_to_its_event(release: str, make: Callable[[Path], str], qemu: Qemu) -> None:
+def test_printed_line_decodes_to_event(release: str, make: Callable[[Path], str], qemu: Qemu) -> None:
     """No argument is read that the binary does not pass."""
     script = make(qemu(release))
     passed = {line.split()[0]: len(re.findall(r"(?:^| )-?[1248]@", line.partition(" ")[2])) for line in notes(release)}
@@ -116,7 +116,7 @@ def test_printed_line_decodes_to_its_event(release: str, make: Callable[[Path], 
 
 @pytest.mark.parametrize("make", SCRIPTS)
 @pytest.mark.parametrize("release", RELEASES)
-def test_script_attaches_to_notes_of_the_binary(release: str, make: Callable[[Path], str], qemu: Qemu) -> None:
+def test_script_attaches_to_binary_notes(release: str, make: Callable[[Path], str], qemu: Qemu) -> None:
     """Each event of the vocabulary is attached or named as absent."""
     script = make(qemu(release))
     attached = set(re.findall(r'^(?:usdt:\S+:qemu:|probe process.*mark\(")(\w+)', script, re.MULTILINE))
@@ -162,7 +162,7 @@ def test_script_attaches_to_notes_of_the_binary(release: str, make: Callable[[Pa
         ("11.1", "migration_thread_after_loop", "\\n|", "\\n|"),
     ],
 )  # fmt: skip
-def test_arguments_of_the_binary_choose_the_layout(
+def test_binary_arguments_choose_layout(
     release: str, name: str, bpftrace: str, systemtap: str | None, qemu: Qemu
 ) -> None:
     """Their number, size and sign."""
@@ -174,7 +174,7 @@ def test_arguments_of_the_binary_choose_the_layout(
 
 
 @pytest.mark.parametrize("make", SCRIPTS)
-def test_decoder_reads_the_values_passed(make: Callable[[Path], str], qemu: Qemu) -> None:
+def test_decoder_reads_passed_values(make: Callable[[Path], str], qemu: Qemu) -> None:
     """Old bandwidths as bits of a double too."""
     old, new = make(qemu("2.6")), make(qemu("11.1"))
     line = printf(old, "migrate_transferred").line(migrate_transferred=[12751480, 144, 4680821656496752412, -1])
@@ -188,7 +188,7 @@ def test_decoder_reads_the_values_passed(make: Callable[[Path], str], qemu: Qemu
 
 
 @pytest.mark.parametrize("make", SCRIPTS)
-def test_postcopy_is_counted_and_quietened(make: Callable[[Path], str], qemu: Qemu) -> None:
+def test_postcopy_events_are_throttled(make: Callable[[Path], str], qemu: Qemu) -> None:
     """Page requests are counted, not printed, and the two events of the storm of 7.2 are held back."""
     script = make(qemu("7.2"))
     assert "migrate_handle_rp_req_pages" not in {each.name for each in printfs(script)}
@@ -199,13 +199,13 @@ def test_postcopy_is_counted_and_quietened(make: Callable[[Path], str], qemu: Qe
 
 
 @pytest.mark.parametrize("make", SCRIPTS)
-def test_script_without_postcopy_has_no_maps(make: Callable[[Path], str], qemu: Qemu) -> None:
+def test_no_postcopy_means_no_maps(make: Callable[[Path], str], qemu: Qemu) -> None:
     """bpftrace refuses a map that no statement writes."""
     script = re.sub(r"//.*", "", make(qemu(["savevm_state_iterate ", "savevm_state_cleanup "])))
     assert not re.search(r"@\w|global|last_", re.sub(r'"[^"]*"', "", script))
 
 
-def test_systemtap_prints_commands_longer_than_a_string(qemu: Qemu) -> None:
+def test_long_commands_are_printed(qemu: Qemu) -> None:
     """989 bytes are all capabilities of 7.2. A piece behind the end of a text would be other memory."""
     script = systemtap_script(qemu("7.2"))
     (body,) = re.findall(r'mark\("qmp_enter_migrate_set_capabilities"\)\n\{\n(.*?)\n\}', script, re.DOTALL)
@@ -217,21 +217,21 @@ def test_systemtap_prints_commands_longer_than_a_string(qemu: Qemu) -> None:
     assert body.endswith("text, more, rest)")
 
 
-def test_scripts_begin_with_an_anchor(qemu: Qemu) -> None:
+def test_scripts_begin_with_anchor(qemu: Qemu) -> None:
     """It ties the monotonic clock to the wall time, in nanoseconds or as seconds with a fraction."""
     assert 'printf("anchor %llu %s\\n", $now, strftime("%s.%f", $now));' in bpftrace_script(qemu("7.2"))
     assert 'printf("anchor %d %d\\n", ktime_get_ns(), gettimeofday_ns())' in systemtap_script(qemu("7.2"))
 
 
 @pytest.mark.parametrize("make", SCRIPTS)
-def test_unknown_layout_is_left_out_and_named(make: Callable[[Path], str], qemu: Qemu) -> None:
+def test_unknown_layout_is_named(make: Callable[[Path], str], qemu: Qemu) -> None:
     """A future QEMU with other arguments loses that event, not the script."""
     script = make(qemu(["migrate_set_state 8@%rdi", "migrate_transferred 8@%rdi 8@%rsi 8@%rdx 8@%rcx 8@%r8 8@%r9"]))
     assert [each.name for each in printfs(script)] == ["migrate_set_state"]
     assert "left out: migrate_transferred." in script
 
 
-def test_unusual_path_is_quoted_or_refused(qemu: Qemu) -> None:
+def test_odd_path_is_quoted_or_refused(qemu: Qemu) -> None:
     """A blank is quoted for bpftrace; a character with another meaning is refused."""
     assert re.search(
         r'^usdt:"/.*/qemu kvm":qemu:migrate_set_state$', bpftrace_script(qemu("7.2", name="qemu kvm")), re.MULTILINE
@@ -242,7 +242,7 @@ def test_unusual_path_is_quoted_or_refused(qemu: Qemu) -> None:
 
 
 @pytest.mark.parametrize("make", SCRIPTS)
-def test_binary_without_marks_is_refused_with_a_reason(make: Callable[[Path], str], qemu: Qemu, tmp_path: Path) -> None:
+def test_binary_without_marks_is_refused(make: Callable[[Path], str], qemu: Qemu, tmp_path: Path) -> None:
     """The message names the alternative."""
     script = tmp_path / "kvm"
     script.write_text("#!/bin/sh\nexec qemu-system-x86_64 -enable-kvm\n")

@@ -29,7 +29,7 @@ _UUID = "2f1a4e8c-0d3b-4f6e-9a57-5d1c8b7e6f00"
         ([], Guest(None, None)),
     ],
 )
-def test_a_guest_is_read_from_the_command_line(tmp_path: Path, arguments: list[str], expected: Guest) -> None:
+def test_guest_comes_from_command_line(tmp_path: Path, arguments: list[str], expected: Guest) -> None:
     """As libvirt, Proxmox and people start QEMU."""
     (tmp_path / "4242").mkdir()
     (tmp_path / "4242" / "cmdline").write_bytes(b"".join(os.fsencode(argument) + b"\0" for argument in arguments))
@@ -37,12 +37,12 @@ def test_a_guest_is_read_from_the_command_line(tmp_path: Path, arguments: list[s
     assert read_guest(4242, tmp_path) == expected
 
 
-def test_a_process_that_is_gone_has_no_name(tmp_path: Path) -> None:
+def test_gone_process_has_no_name(tmp_path: Path) -> None:
     """A short migration's QEMU may have ended before anybody asks."""
     assert read_guest(4242, tmp_path) == Guest(None, None)
 
 
-def test_a_process_that_cannot_be_asked_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreadable_process_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Its virtual machine goes by its number, and somebody may want to know why."""
     (tmp_path / "4242" / "cmdline").mkdir(parents=True)
 
@@ -50,6 +50,6 @@ def test_a_process_that_cannot_be_asked_is_told(tmp_path: Path, caplog: pytest.L
     assert caplog.messages == ["cannot read the name of process 4242: Is a directory"]
 
 
-def test_a_real_process_is_asked_in_proc() -> None:
+def test_real_process_is_read_from_proc() -> None:
     """This one is no QEMU."""
     assert read_guest(os.getpid()) == Guest(None, None)

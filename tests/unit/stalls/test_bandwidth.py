@@ -49,14 +49,14 @@ def test_cap_is_recognised(windows: list[int], max_bandwidth: int | None, *, is_
     assert followed(*windows, max_bandwidth=max_bandwidth).is_capped(max_bandwidth) is is_capped
 
 
-def test_cap_shows_on_a_busy_host() -> None:
+def test_cap_shows_on_busy_host() -> None:
     """Only every third window reaches it, and the average is half of it."""
     windows = [3_357_090, 900_000, 1_400_000] * 20
     assert followed(*windows, max_bandwidth=CAP).is_capped(CAP)
     assert not followed(*windows).is_capped(None)
 
 
-def test_cap_that_was_lifted_is_forgotten() -> None:
+def test_lifted_cap_is_forgotten() -> None:
     bandwidth = followed(*[3_357_090] * 50, max_bandwidth=CAP)
     for _ in range(100):
         bandwidth.window(20_000_000, 0.1, max_bandwidth=936 << 20)

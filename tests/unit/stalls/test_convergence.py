@@ -108,7 +108,7 @@ def test_verdict_comes_at(what: str, boundaries: Boundaries, threshold: Threshol
         assert found == pytest.approx(expected, abs=0.31), what
 
 
-def test_spike_of_the_threshold_hides_no_stall() -> None:
+def test_threshold_spike_hides_no_stall() -> None:
     """XBZRLE: few bytes in much time, and now and then a window with many."""
     assert len(verdicts(every(1, *[47] * 40), lambda s: 60 if 20 <= s < 20.1 else 0.5)) == 1
 
@@ -119,13 +119,13 @@ def test_stall_ends_with_progress() -> None:
     assert changes[1][0] == pytest.approx(11, abs=0.2)
 
 
-def test_stall_ends_when_the_threshold_rises() -> None:
+def test_raised_threshold_ends_stall() -> None:
     changes = verdicts(every(1, *[47] * 20), lambda s: 9.6 if s < 15 else 200)
     assert [is_stalled for _, is_stalled in changes] == [True, False]
     assert changes[1][0] == pytest.approx(15.6, abs=0.3), "smoothed over 2 s"
 
 
-def test_boundary_without_a_window_after_it_is_not_judged() -> None:
+def test_boundary_needs_a_later_window() -> None:
     """The threshold before it is stale: seven equal boundaries in 115 ms may be followed by the end."""
     convergence = Convergence(Rules(look_back_seconds=0))
     convergence.window(0, 9 * MIB)
@@ -138,7 +138,7 @@ def test_boundary_without_a_window_after_it_is_not_judged() -> None:
 
 
 @pytest.mark.parametrize(("is_last", "expected"), [(False, None), (True, 8)])
-def test_steps_of_auto_converge_are_waited_for(*, is_last: bool, expected: int | None) -> None:
+def test_auto_converge_steps_are_awaited(*, is_last: bool, expected: int | None) -> None:
     """Level boundaries from before the last step count again one round after it."""
     convergence, found = Convergence(Rules()), None
     convergence.window(0, 10 * MIB)
@@ -152,7 +152,7 @@ def test_steps_of_auto_converge_are_waited_for(*, is_last: bool, expected: int |
     assert found == expected
 
 
-def test_throttle_that_helps_is_not_called_stalled() -> None:
+def test_helpful_throttle_is_no_stall() -> None:
     """Each step lets the guest write less; the last one makes it fit."""
     convergence, found = Convergence(Rules()), []
     convergence.window(0, 10 * MIB)
@@ -165,7 +165,7 @@ def test_throttle_that_helps_is_not_called_stalled() -> None:
     assert not any(found)
 
 
-def test_best_boundary_has_the_least_pending() -> None:
+def test_best_boundary_has_least_pending() -> None:
     """The first of equal ones."""
     convergence = Convergence(Rules())
     progress = [
@@ -177,7 +177,7 @@ def test_best_boundary_has_the_least_pending() -> None:
     assert (convergence.best_ns, convergence.progress_ns) == (5 * SECOND, 3 * SECOND)
 
 
-def test_verdict_without_a_boundary_is_open() -> None:
+def test_no_boundary_means_no_verdict() -> None:
     """The bulk round proves nothing, nor does a step of auto-converge in it."""
     convergence = Convergence(Rules())
     convergence.eased(SECOND, is_last=False)
@@ -197,21 +197,21 @@ def best_case(boundaries: Boundaries, threshold: float) -> float:
     return convergence.best_case_seconds
 
 
-def test_best_case_of_a_steady_fall_is_its_own_end() -> None:
+def test_steady_fall_best_case_is_its_end() -> None:
     """1 MiB every 10 s, 30 MiB above the threshold: 300 s."""
     assert best_case(every(5, *[60 - 0.5 * n for n in range(9)]), 26) == pytest.approx(300, rel=0.01)
 
 
-def test_best_case_of_level_boundaries_is_that_of_a_wander() -> None:
+def test_level_best_case_is_random_walk() -> None:
     """The look-back times the square of the distance over 6 %."""
     assert best_case(every(1, *[20] * 11), 10) == pytest.approx(10 * (math.log(2) / 0.06) ** 2, rel=0.01)
 
 
-def test_best_case_of_noise_is_shorter_than_its_mean() -> None:
+def test_noise_best_case_is_below_mean() -> None:
     assert 20 < best_case(every(1, *noisy(0.1, *[60] * 20)), 10) < 10_000
 
 
-def test_restart_forgets_boundaries_and_keeps_the_best() -> None:
+def test_restart_keeps_best_boundary() -> None:
     convergence = Convergence()
     for second in range(8):
         convergence.window(second * SECOND, 10 * MIB)
@@ -240,9 +240,7 @@ def test_kept_boundaries_are_bounded() -> None:
     round_s=st.floats(0.05, 100),
     noise=st.lists(st.floats(-0.005, 0.005), min_size=200, max_size=200),
 )
-def test_shrinking_by_a_twentieth_is_never_stalled(
-    ratio: float, first: float, round_s: float, noise: list[float]
-) -> None:
+def test_five_percent_fall_is_never_stalled(ratio: float, first: float, round_s: float, noise: list[float]) -> None:
     """A round takes as long as what is pending in it, as in QEMU."""
     pending, at_s = first, 1.0
     boundaries = []
@@ -261,7 +259,7 @@ def test_shrinking_by_a_twentieth_is_never_stalled(
     round_s=st.floats(0.05, 5),
     noise=st.lists(st.floats(-0.01, 0.01), min_size=9, max_size=9),
 )
-def test_constant_working_set_is_always_found(times: float, round_s: float, noise: list[float]) -> None:
+def test_constant_working_set_stalls(times: float, round_s: float, noise: list[float]) -> None:
     """To a hundredth above the threshold: after 10 s and five rounds at the latest."""
     count = round(20 / round_s) + 7
     boundaries = [(1 + round_s * index, 10 * times * (1 + noise[index % len(noise)])) for index in range(count)]

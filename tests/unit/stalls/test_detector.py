@@ -99,14 +99,12 @@ CASES: Final[list[tuple[str, str, list[tuple[str, float, float | None]]]]] = [
 
 
 @pytest.mark.parametrize(("what", "events", "expected"), CASES, ids=[what for what, _, _ in CASES])
-def test_what_stalls_and_what_clears_it(
-    what: str, events: str, expected: list[tuple[str, float, float | None]]
-) -> None:
+def test_stalls_and_their_ends(what: str, events: str, expected: list[tuple[str, float, float | None]]) -> None:
     """Reason, when it turned out, when it was over; None where it held until the end."""
     assert stalls(read(log_lines(events))) == expected, what
 
 
-def test_postcopy_that_lost_its_network_stalls_at_once() -> None:
+def test_postcopy_network_loss_stalls_at_once() -> None:
     """The guest stands still as soon as it needs a page; what goes on clears it."""
     found = stalls(read(made("7.2-postcopy-recovered")))
     assert [reason for reason, _, _ in found] == ["postcopy_paused"]
@@ -124,14 +122,14 @@ def test_postcopy_that_lost_its_network_stalls_at_once() -> None:
         "qemu-kvm-2.6-systemtap",
     ],
 )
-def test_nothing_is_said_of_what_gets_on(name: str) -> None:
+def test_progress_reports_no_stall(name: str) -> None:
     """Not in the bulk round, nor of what ends, is cancelled, fails or goes to post-copy in time."""
     migration = read(recording(name)).migration
     assert (migration.stalls, migration.progress.verdict.reason) == ((), None)
 
 
 @pytest.mark.parametrize("name", ["qemu-7.2-log-nonconverging", "qemu-10.0-log-nonconverging"])
-def test_a_real_stuck_migration_is_found_before_its_bandwidth_was_lifted(name: str) -> None:
+def test_real_stuck_migration_is_found_early(name: str) -> None:
     """47 MiB at 32 MiB/s take 1.5 s, the limit is 0.3 s; what is advised would have been enough."""
     migration = read(recording(name)).migration
     (stall,) = migration.stalls
@@ -164,7 +162,7 @@ def _like_the_stall(migration: Migration) -> Verdict:
     )
 
 
-def test_while_it_is_stuck_the_verdict_says_so() -> None:
+def test_stuck_verdict_is_stalled() -> None:
     """Since the best boundary, with the numbers of now."""
     now = verdict(STUCK)
     assert (now.converging, now.reason, now.eta_seconds) == (False, StallReason.BANDWIDTH_CAP, None)
@@ -173,7 +171,7 @@ def test_while_it_is_stuck_the_verdict_says_so() -> None:
     assert now.required_bandwidth_bytes_per_second == pytest.approx(47 * MIB / 0.3, rel=0.001)
 
 
-def test_while_it_shrinks_the_verdict_says_for_how_long() -> None:
+def test_shrinking_verdict_has_eta() -> None:
     """An interval that a person can plan with."""
     shrinking = BEGIN + windows(12) + "".join(rounds(1, pending=90 * 0.7**n) for n in range(4))
     now = verdict(shrinking)
@@ -182,7 +180,7 @@ def test_while_it_shrinks_the_verdict_says_for_how_long() -> None:
     assert 0 <= now.eta_seconds[0] <= now.eta_seconds[1] < 5
 
 
-def test_without_evidence_the_verdict_is_open() -> None:
+def test_no_evidence_means_no_verdict() -> None:
     """In the bulk round nothing is known, and nothing is made up."""
     assert replace(verdict(BEGIN + windows(30)), bandwidth_bytes_per_second=None) == Verdict()
 
@@ -196,7 +194,7 @@ def test_without_evidence_the_verdict_is_open() -> None:
         ('M qmp_enter_migrate_set_capabilities {"capabilities": [{"capability": "postcopy-ram", "state": false}]}\n', 20, False),
     ],
 )  # fmt: skip
-def test_postcopy_is_offered_where_it_was_enabled(before: str, counted: float, *, offered: bool) -> None:
+def test_enabled_postcopy_is_known(before: str, counted: float, *, offered: bool) -> None:
     """By the command that did it, else by how QEMU counts."""
     now = verdict(before + BEGIN + windows(12, postcopy=counted) + rounds(9))
     assert now.capabilities.postcopy is offered
@@ -210,14 +208,14 @@ def test_postcopy_is_offered_where_it_was_enabled(before: str, counted: float, *
         ("migration_throttle\ncpu_throttle_set set guest CPU throttled by 99%\n", StallReason.THROTTLED_MAX),
     ],
 )
-def test_auto_converge_is_given_its_time(steps: str, reason: StallReason | None) -> None:
+def test_auto_converge_is_waited_for(steps: str, reason: StallReason | None) -> None:
     """As long as it can slow the guest down further; at its maximum the stall is called by its name."""
     now = verdict(BEGIN + windows(12) + rounds(1) + steps + rounds(6))
     assert now.reason is reason
     assert now.capabilities.auto_converge
 
 
-def test_the_switchover_bandwidth_that_was_promised_is_reckoned_with() -> None:
+def test_promised_switchover_bandwidth_counts() -> None:
     """Since 8.2 QEMU divides by avail-switchover-bandwidth where that is set."""
     lines = log_lines(STUCK).replace(" max_size", " switchover_bw 1048576 max_size")
     stream = new_stream()
@@ -234,7 +232,7 @@ def ticked(stream: Stream, *seconds: float) -> list[Change]:
     return [change for each in seconds for change in stream.tick(EPOCH_NS + round(each * SECOND))]
 
 
-def test_silence_turns_out_while_it_lasts() -> None:
+def test_silence_is_found_while_it_lasts() -> None:
     """By the daemon's clock; told once, and cleared by the next line; told the same way by a replay of it."""
     before, after = log_lines(BEGIN + windows(12)), log_lines(BEGIN + windows(12) + "+40000 " + windows(3))
     stream = new_stream()
@@ -252,7 +250,7 @@ def test_silence_turns_out_while_it_lasts() -> None:
     assert [change.stall for change in replayed.of(StallCleared)] == cleared
 
 
-def test_a_stream_that_ends_in_a_silence_ends_after_it_was_told() -> None:
+def test_end_in_silence_follows_its_report() -> None:
     """Its markers lie inside of it."""
     stream = new_stream()
     stream.feed(log_lines(BEGIN + windows(12)).encode())
@@ -262,14 +260,14 @@ def test_a_stream_that_ends_in_a_silence_ends_after_it_was_told() -> None:
     assert ended[0].migration.end_ns == running.stalls[0].start_ns
 
 
-def test_a_destination_is_not_judged() -> None:
+def test_destination_is_not_judged() -> None:
     """It waits for its source, for hours if need be."""
     stream = new_stream()
     stream.feed(made("8.2-destination").partition(b"completed")[0].rpartition(b"\n")[0] + b"\n")
     assert [change for change in ticked(stream, 900) if isinstance(change, Stalled)] == []
 
 
-def test_a_guest_that_stalls_all_day_is_bounded() -> None:
+def test_all_day_stalls_are_bounded() -> None:
     """The first thousand stalls are kept; each one is told."""
     reading = read(log_lines(BEGIN + windows(1) + ("+31000 " + windows(1)) * 1_002 + END))
     assert (len(reading.of(Stalled)), len(reading.of(StallCleared)), len(reading.migration.stalls)) == (
@@ -279,7 +277,7 @@ def test_a_guest_that_stalls_all_day_is_bounded() -> None:
     )
 
 
-def test_every_stall_is_told_with_its_number() -> None:
+def test_every_stall_has_its_number() -> None:
     """A guest that calms down a little, three times."""
     once = "".join(rounds(count, pending=pending) for count, pending in ((6, 47), (8, 40), (12, 30)))
     reading = read(log_lines(BEGIN + windows(12) + once + END))
@@ -295,14 +293,14 @@ def below(count: int, pending: float = 2) -> str:
     return rounds(count, pending=pending, each=12)
 
 
-def test_boundaries_below_the_threshold_wait_for_the_ack() -> None:
+def test_low_boundaries_wait_for_ack() -> None:
     """Since 8.1 QEMU goes on until the destination has acknowledged the switchover."""
     assert verdict(BEGIN + windows(12) + below(12)).reason is StallReason.SWITCHOVER_ACK
     assert verdict(BEGIN + windows(12) + below(5)).reason is None
     assert verdict(BEGIN + windows(12) + below(12) + rounds(1, pending=30)).reason is None
 
 
-def test_state_of_a_device_is_no_dirty_memory() -> None:
+def test_device_state_is_no_dirty_memory() -> None:
     """9 GiB are pending at every boundary, next to nothing is dirtied, and next to nothing is sent."""
     boundary = (
         "migration_bitmap_sync_start\nmigration_bitmap_sync_end dirty_pages 60\n"
@@ -313,7 +311,7 @@ def test_state_of_a_device_is_no_dirty_memory() -> None:
     assert now.required_downtime_seconds == pytest.approx(9 * 1024 / 640, rel=0.05)
 
 
-def test_reason_follows_the_cap_that_was_lifted() -> None:
+def test_reason_follows_lifted_cap() -> None:
     """Still stuck, by the guest now: the same command is not advised again."""
     setspeed = 'M qmp_enter_migrate_set_parameters {"max-bandwidth": 981467136}\n'
     stuck = rounds(9, pending=300, mib=3.2)
@@ -326,13 +324,13 @@ def test_reason_follows_the_cap_that_was_lifted() -> None:
     assert after.bandwidth_bytes_per_second == pytest.approx(200 * MIB, rel=0.05)
 
 
-def test_numbers_follow_a_network_that_drops() -> None:
+def test_numbers_follow_network_drop() -> None:
     now = verdict(BEGIN + windows(12) + rounds(9, pending=90, mib=10) + rounds(9, pending=90, mib=2))
     assert now.bandwidth_bytes_per_second == pytest.approx(20 * MIB, rel=0.05)
     assert now.required_downtime_seconds == pytest.approx(90 / 20, rel=0.05)
 
 
-def test_eta_of_the_bulk_round_is_no_evidence() -> None:
+def test_bulk_round_eta_is_no_evidence() -> None:
     """At this rate so long, and nothing is known about convergence."""
     falling = "".join(windows(1, pending=900 - 3.2 * n) for n in range(60))
     now = verdict(BEGIN + falling)
@@ -341,7 +339,7 @@ def test_eta_of_the_bulk_round_is_no_evidence() -> None:
     assert now.eta_seconds[0] < 710 / 32 < now.eta_seconds[1]
 
 
-def test_best_case_of_a_stall_is_beyond_the_horizon() -> None:
+def test_stall_best_case_exceeds_horizon() -> None:
     now = verdict(STUCK)
     assert now.best_case_seconds is not None
     assert now.best_case_seconds > 100

@@ -24,7 +24,7 @@ def end_of(ratio: float, *, threshold: float, first: float = 100.0, bandwidth: f
 
 @pytest.mark.parametrize("ratio", [0.6, 0.8, 0.9, 0.95])
 @pytest.mark.parametrize("count", [3, 5, 7])
-def test_eta_of_a_steady_fall_contains_its_end(ratio: float, count: int) -> None:
+def test_steady_fall_eta_contains_end(ratio: float, count: int) -> None:
     points = shrinking(ratio, count)
     eta = eta_of_rounds(points, threshold=3, bandwidth=10, elapsed=0)
     assert eta is not None
@@ -50,7 +50,7 @@ def test_no_eta_without_evidence(what: str, points: list[Point], threshold: floa
     assert eta_of_rounds(points, threshold=threshold, bandwidth=bandwidth, elapsed=0) is None, what
 
 
-def test_eta_of_a_noisy_fall_is_wide() -> None:
+def test_eta_of_noisy_fall_is_wide() -> None:
     """Neighbours contradict one another, and the whole still falls by 2 a second, 40 above the threshold."""
     points = [Point(second, 90 - 2 * second + (3, -3)[second % 2]) for second in range(20)]
     eta = eta_of_rounds(points, threshold=10, bandwidth=10, elapsed=0)
@@ -59,21 +59,21 @@ def test_eta_of_a_noisy_fall_is_wide() -> None:
     assert eta[1] < 30 * eta[0]
 
 
-def test_eta_runs_down_between_boundaries() -> None:
+def test_eta_falls_between_boundaries() -> None:
     before, after = (eta_of_rounds(shrinking(0.8, 5), threshold=3, bandwidth=10, elapsed=s) for s in (0, 2))
     assert before is not None
     assert after is not None
     assert list(after) == pytest.approx([before[0] - 2, before[1] - 2])
 
 
-def test_eta_is_the_switchover_once_it_fits() -> None:
+def test_fitting_eta_is_switchover() -> None:
     assert eta_of_rounds([Point(0, 2)], threshold=3, bandwidth=10, elapsed=0) == (0, 0.2)
 
 
 @pytest.mark.parametrize(
     ("pending", "rate", "expected"), [(160e6, 22_680, 7_055), (160e6, None, None), (160e6, 0, None)]
 )
-def test_eta_in_the_bulk_round(pending: int, rate: float | None, expected: float | None) -> None:
+def test_eta_in_bulk_round(pending: int, rate: float | None, expected: float | None) -> None:
     """At 22 kB/s two hours."""
     eta = eta_of_bulk(int(pending), rate)
     assert (eta is None) == (expected is None)

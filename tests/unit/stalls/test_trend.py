@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from qemu_migration_exporter.core.stalls.trend import Point, lines
 
 
-def test_lines_end_at_the_last_point() -> None:
+def test_lines_end_at_last_point() -> None:
     points = [Point(second, 100 - 3 * second) for second in range(6)]
     found = list(lines(points))
     assert [line.points for line in found] == [3, 4, 5, 6]
@@ -25,7 +25,7 @@ def test_points_at_one_time_make_no_line() -> None:
     assert list(lines([Point(1, 9), Point(1, 8), Point(1, 7)])) == []
 
 
-def test_margin_is_student_t_times_the_error() -> None:
+def test_margin_is_student_t_times_error() -> None:
     """Residuals of 1, -2 and 1 about a level: the error is the root of 6 / 1 / 2, and t of one degree 6.31."""
     (line,) = lines([Point(0, 11), Point(1, 8), Point(2, 11)])
     assert line.error == pytest.approx((6 / 2) ** 0.5)
@@ -45,7 +45,7 @@ def test_fall_that_flattens_gets_no_steeper(middle: float, *, is_flattening: boo
     pending=st.lists(st.floats(1e3, 1e12), min_size=3, max_size=40),
     step=st.floats(0.01, 100),
 )
-def test_one_pass_agrees_with_the_textbook(pending: list[float], step: float) -> None:
+def test_one_pass_agrees_with_textbook(pending: list[float], step: float) -> None:
     points = [Point(index * step, size) for index, size in enumerate(pending)]
     line = list(lines(points))[-1]
     count = len(points)

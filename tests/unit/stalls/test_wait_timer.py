@@ -24,7 +24,7 @@ SECOND = 1_000_000_000
         ("postcopy-active", PhaseName.POSTCOPY, StallReason.NO_THROUGHPUT, 30),
     ],
 )
-def test_each_wait_has_its_limit(state: str | None, phase: PhaseName, reason: StallReason, limit: float) -> None:
+def test_each_wait_has_limit(state: str | None, phase: PhaseName, reason: StallReason, limit: float) -> None:
     """From the event on that says what it waits for."""
     waits = WaitTimer(WaitTimeouts(), 0)
     waits.stands(5 * SECOND, state=state, phase=phase, sends=True)
@@ -42,14 +42,14 @@ def test_each_wait_has_its_limit(state: str | None, phase: PhaseName, reason: St
         (None, None, True),
     ],
 )
-def test_what_is_no_wait(state: str | None, phase: PhaseName | None, *, sends: bool) -> None:
+def test_other_states_are_no_wait(state: str | None, phase: PhaseName | None, *, sends: bool) -> None:
     """An end that was asked for, and a silence that means nothing."""
     waits = WaitTimer(WaitTimeouts(), 0)
     waits.stands(0, state=state, phase=phase, sends=sends)
     assert waits.present is None
 
 
-def test_whatever_moves_starts_the_silence_again() -> None:
+def test_any_movement_restarts_silence() -> None:
     """But not the wait for somebody: QEMU may say what it likes meanwhile."""
     waits = WaitTimer(WaitTimeouts(), 0)
     waits.stands(0, state="active", phase=PhaseName.ITERATE, sends=True)
@@ -61,7 +61,7 @@ def test_whatever_moves_starts_the_silence_again() -> None:
     assert waits.present == Wait(StallReason.BLOCKED_PRE_SWITCHOVER, 70 * SECOND, 80 * SECOND)
 
 
-def test_a_wait_goes_on_while_the_reason_is_the_same() -> None:
+def test_same_reason_continues_wait() -> None:
     """Another state or another phase that waits for the same has waited since the first."""
     waits = WaitTimer(WaitTimeouts(), 0)
     for second, state in ((3, "postcopy-paused"), (5, "postcopy-recover-setup"), (9, "postcopy-recover")):

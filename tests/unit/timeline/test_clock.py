@@ -79,7 +79,7 @@ def test_probe_clock_never_goes_back(times: list[int | None], expected: list[int
     assert [] == clock.close()
 
 
-def test_settled_clock_trusts_the_next_line() -> None:
+def test_settled_clock_trusts_next_line() -> None:
     """Also if no line came between the two clocks."""
     clock = StreamClock(ClockKind.PROBE)
     placed(clock, [at(20 * S), at(10 * S)])
@@ -94,7 +94,7 @@ def test_settled_clock_trusts_the_next_line() -> None:
     assert clock.jumps_back == 2
 
 
-def test_settled_reordering_clock_trusts_the_next_line() -> None:
+def test_settled_reordering_trusts_next_line() -> None:
     """Once it holds no line."""
     clock = ReorderingClock(monotonic=False)
     clock.place([line_of(at(20 * S))], 0)
@@ -107,13 +107,13 @@ def test_settled_reordering_clock_trusts_the_next_line() -> None:
     assert clock.jumps_back == 0
 
 
-def test_settling_a_reconstructed_clock_does_nothing() -> None:
+def test_settling_reconstructed_clock_is_noop() -> None:
     clock = ReconstructedClock(5 * MS)
     clock.settle(0)
     assert placed(clock, [window(2)]) == [(window(2), 7 * MS)]
 
 
-def test_arrival_clock_ignores_the_time_in_the_line() -> None:
+def test_arrival_clock_ignores_line_time() -> None:
     clock = StreamClock(ClockKind.ARRIVAL)
     dated, undated = (at(1), b"line", 7), (at(None), b"line", 7)
     assert [(dated, 99)] == clock.place([dated], 99)
@@ -132,13 +132,13 @@ def test_arrival_clock_ignores_the_time_in_the_line() -> None:
     ],
     ids=["no window", "no slice", "two slices", "two windows", "a window without its length", "a window of no length"],
 )
-def test_only_time_spent_moves_a_reconstructed_clock(events: list[Event], expected_ms: list[int]) -> None:
+def test_time_spent_moves_reconstructed_clock(events: list[Event], expected_ms: list[int]) -> None:
     """The slices of a window are placed evenly inside it, once it is over."""
     clock = ReconstructedClock(7)
     assert [(event, 7 + ms * MS) for event, ms in zip(events, expected_ms, strict=True)] == placed(clock, events)
 
 
-def test_reconstructed_clock_bounds_its_held_lines() -> None:
+def test_reconstructed_clock_bounds_lines() -> None:
     clock = ReconstructedClock(0)
     assert 10_001 == sum(len(clock.place([line_of(OTHER)], 0)) for _ in range(10_001))
     assert [] == clock.close()
@@ -171,7 +171,7 @@ def test_lines_of_two_cpus_are_put_in_order() -> None:
     assert 0 == clock.jumps_back
 
 
-def test_line_is_held_for_half_a_second_of_its_time() -> None:
+def test_line_is_held_half_a_second() -> None:
     clock = ReorderingClock(monotonic=False)
     first = (at(MS), b"first", 7)
     assert [] == clock.place([first], 99)
@@ -184,7 +184,7 @@ def test_line_is_held_for_half_a_second_of_its_time() -> None:
 @pytest.mark.parametrize(
     ("late_ms", "at_ms", "jumps"), [(101, 101, 0), (100, 100, 0), (99, 100, 0), (98, 100, 1), (1, 100, 1)]
 )
-def test_line_too_late_for_its_order_is_counted(late_ms: int, at_ms: int, jumps: int) -> None:
+def test_late_line_is_counted(late_ms: int, at_ms: int, jumps: int) -> None:
     """Its time is that of the last released line; less than a thread's jitter is not counted."""
     clock = ReorderingClock(monotonic=False)
     assert [100 * MS, at_ms * MS, 600 * MS] == times(clock, [at(100 * MS), at(600 * MS), at(late_ms * MS)])
@@ -198,7 +198,7 @@ def test_anchor_maps_monotonic_times() -> None:
     assert [(at(7 * MS), WALL + 7 * MS), (at(8 * MS), WALL + 8 * MS)] == placed(clock, events)
 
 
-def test_first_arrival_maps_times_without_an_anchor() -> None:
+def test_first_arrival_replaces_anchor() -> None:
     clock = ReorderingClock(monotonic=True)
     assert [WALL - 2 * MS, WALL, WALL + 4 * MS] == times(clock, [at(7 * MS), at(11 * MS), at(5 * MS)], WALL)
 
@@ -229,7 +229,7 @@ def test_new_anchor_begins_another_run(second: Anchored, expected_ms: list[int],
     assert jumps == clock.jumps_back
 
 
-def test_line_without_time_follows_the_newest() -> None:
+def test_untimed_line_follows_newest() -> None:
     """As a probe's report of lost lines."""
     clock = ReorderingClock(monotonic=True)
     lost = LinesLost(None, None, 4)
@@ -243,7 +243,7 @@ def test_line_without_time_follows_the_newest() -> None:
     ] == placed(clock, events)
 
 
-def test_reordering_clock_bounds_its_held_lines() -> None:
+def test_reordering_clock_bounds_lines() -> None:
     clock = ReorderingClock(monotonic=False)
     assert 0 == sum(len(clock.place([line_of(at(ns))], 99)) for ns in range(10_000))
     assert [(line_of(at(0)), 0)] == clock.place([line_of(at(10_000))], 99)

@@ -28,7 +28,7 @@ def _carried(recording: Recording) -> Iterator[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
-def test_spans_have_the_attributes_of_the_table(recording: Recording) -> None:
+def test_spans_have_table_attributes(recording: Recording) -> None:
     table = {each.name: each for each in attribute_table.TABLE}
     for place, name, kind in _carried(recording):
         row = table[name]
@@ -41,7 +41,7 @@ def test_reference_is_up_to_date() -> None:
     assert attributes_reference.text() == DOCUMENT.read_text(encoding="utf-8")
 
 
-def test_names_follow_opentelemetrys_rules() -> None:
+def test_names_follow_opentelemetry_rules() -> None:
     """Unique, lower case, no name the namespace of another, and the unit in the name."""
     names = [each.name for each in attribute_table.TABLE]
 

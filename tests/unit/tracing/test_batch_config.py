@@ -24,7 +24,7 @@ from qemu_migration_exporter.tracing.export.batch_config import BatchConfig
         (None, {"MAX_QUEUE_SIZE": "many", "SCHEDULE_DELAY": "0"}, BatchConfig()),
     ],
 )
-def test_variables_set_the_defaults(
+def test_variables_set_defaults(
     otel: pytest.MonkeyPatch, configured: int | None, variables: dict[str, str], expected: BatchConfig
 ) -> None:
     for name, value in variables.items():

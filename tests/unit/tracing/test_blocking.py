@@ -59,7 +59,7 @@ def _deliver(spans: int, processor: BlockingSpanProcessor) -> dict[SpanOutcome, 
     return {outcome: number for outcome, number in processor.counts().items() if number}
 
 
-def test_full_batches_leave_at_once_the_rest_at_the_end() -> None:
+def test_full_batches_leave_at_once() -> None:
     sender = _Scripted(ACCEPTED)
     processor = BlockingSpanProcessor(sender)
     for _ in range(1_100):
@@ -87,7 +87,7 @@ def test_failed_batch_is_sent_again() -> None:
     assert sender.batches == [10, 10, 10]
 
 
-def test_undeliverable_batch_ends_all_attempts() -> None:
+def test_undeliverable_batch_ends_attempts() -> None:
     """A receiver that is gone does not delay a replay for every batch."""
     sender = _Scripted(RETRYABLE)
     processor = BlockingSpanProcessor(sender, attempts=2, first_pause_seconds=0)
@@ -97,7 +97,7 @@ def test_undeliverable_batch_ends_all_attempts() -> None:
     assert not processor.force_flush()
 
 
-def test_flush_sends_what_is_there() -> None:
+def test_flush_sends_queued_spans() -> None:
     sender = _Scripted(ACCEPTED)
     processor = BlockingSpanProcessor(sender)
     processor.on_end(SPAN)
@@ -106,7 +106,7 @@ def test_flush_sends_what_is_there() -> None:
     assert sender.batches == [1]
 
 
-def test_bug_in_a_sender_rejects_the_batch(caplog: pytest.LogCaptureFixture) -> None:
+def test_bug_in_sender_rejects_batch(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(_Scripted):
         def send(self, batch: SpanBatch) -> ExportResult:
             raise RuntimeError(batch.spans)

@@ -31,7 +31,7 @@ def _found(url: str | None = URL, protocol: str | None = None, timeout: float | 
         (f"{URL}/otlp/v1/traces", f"{URL}/otlp/v1/traces"),
     ],
 )
-def test_endpoint_without_path_gets_standard_path(configured: str, url: str) -> None:
+def test_endpoint_gets_standard_path(configured: str, url: str) -> None:
     assert _found(configured).url == url
 
 
@@ -44,7 +44,7 @@ def test_endpoint_without_path_gets_standard_path(configured: str, url: str) -> 
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", URL, URL),
     ],
 )
-def test_variables_name_the_endpoint(otel: pytest.MonkeyPatch, variable: str, value: str, url: str) -> None:
+def test_variables_name_endpoint(otel: pytest.MonkeyPatch, variable: str, value: str, url: str) -> None:
     """The variable of all signals is a base URL, the one of traces a full one."""
     otel.setenv(variable, value)
 
@@ -78,7 +78,7 @@ def test_variables_set_everything_else(otel: pytest.MonkeyPatch, prefix: str) ->
     )
 
 
-def test_traces_variable_overrides_the_general_one(otel: pytest.MonkeyPatch) -> None:
+def test_traces_variable_wins(otel: pytest.MonkeyPatch) -> None:
     otel.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     otel.setenv("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "2")
 
@@ -86,7 +86,7 @@ def test_traces_variable_overrides_the_general_one(otel: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(("timeout", "seconds"), [(None, 10.0), (600.0, 600.0)])
-def test_timeout_without_variable_is_the_callers(timeout: float | None, seconds: float) -> None:
+def test_default_timeout_is_callers(timeout: float | None, seconds: float) -> None:
     assert _found(timeout=timeout).timeout_seconds == seconds
 
 
@@ -99,7 +99,7 @@ def test_no_endpoint_unless_configured(otel: pytest.MonkeyPatch, variable: str, 
     assert find_endpoint(URL) is None
 
 
-def test_unknown_traces_exporter_is_ignored(otel: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_exporter_is_ignored(otel: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """OpenTelemetry asks for a warning if the value of a variable is not understood."""
     otel.setenv("OTEL_TRACES_EXPORTER", "zipkin")
 
@@ -117,7 +117,7 @@ def test_unknown_traces_exporter_is_ignored(otel: pytest.MonkeyPatch, caplog: py
         ("HEADERS", "=blue", "OTEL_EXPORTER_OTLP_HEADERS: expected name=value, got '=blue'"),
     ],
 )
-def test_unsupported_setting_is_an_error(otel: pytest.MonkeyPatch, variable: str, value: str, message: str) -> None:
+def test_unsupported_setting_is_error(otel: pytest.MonkeyPatch, variable: str, value: str, message: str) -> None:
     otel.setenv(f"OTEL_EXPORTER_OTLP_{variable}", value)
 
     with pytest.raises(OtlpError) as error:
@@ -126,7 +126,7 @@ def test_unsupported_setting_is_an_error(otel: pytest.MonkeyPatch, variable: str
 
 
 @pytest.mark.parametrize("endpoint", ["localhost:4318", "http://", "/v1/traces", "ftp://collector/"])
-def test_endpoint_that_is_no_url_is_an_error(otel: pytest.MonkeyPatch, endpoint: str) -> None:
+def test_endpoint_must_be_url(otel: pytest.MonkeyPatch, endpoint: str) -> None:
     """Spans that wait for ever would be worse."""
     with pytest.raises(OtlpError, match=r"expected a URL such as http://localhost:4318, got"):
         find_endpoint(endpoint)
@@ -136,7 +136,7 @@ def test_endpoint_that_is_no_url_is_an_error(otel: pytest.MonkeyPatch, endpoint:
         find_endpoint(None)
 
 
-def test_grpc_without_its_library_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grpc_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an extra, because it brings a large library that most hosts do not need."""
     real = builtins.__import__
 
@@ -155,7 +155,7 @@ def test_grpc_without_its_library_is_an_error(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     "command", [["run", "--source=x.log", "--web.listen-address=127.0.0.1:0"], ["replay", str(IDLE)]]
 )
-def test_unsupported_protocol_ends_the_program(command: list[str]) -> None:
+def test_unsupported_protocol_is_an_error(command: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "qemu_migration_exporter", *command, "--otlp.endpoint=http://127.0.0.1:1"],
         env={"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "avian", "PYTHONPATH": ":".join(sys.path)},

@@ -53,7 +53,7 @@ def _read(*streams: tuple[str, bytes], name_process: ProcessResolver | None = No
     return [span for request in requests for span in request["resourceSpans"][0]["scopeSpans"][0]["spans"]]
 
 
-def test_retry_links_to_the_attempt_before() -> None:
+def test_retry_links_to_attempt_before() -> None:
     """Only from the root: Jaeger would list a running retry under a span without a reference, `setup`."""
     spans = _read(("web-42", made("7.2-two-attempts")))
     first, second = [span["traceId"] for span in spans if span["name"] == "migrate"]
@@ -81,7 +81,7 @@ def test_retry_links_to_the_attempt_before() -> None:
         (("web-42", "web-42"), -3_600, False),
     ],
 )
-def test_two_ends_of_a_migration_are_linked(vms: tuple[str, str], seconds: int, *, is_linked: bool) -> None:
+def test_two_ends_of_migration_are_linked(vms: tuple[str, str], seconds: int, *, is_linked: bool) -> None:
     """The same machine at the same time; the end that is read later links to the other."""
     spans = _read((vms[0], SOURCE), (vms[1], _at(DESTINATION, seconds)))
     source, destination = [span["traceId"] for span in spans if span["name"] == "migrate"]
@@ -106,7 +106,7 @@ def test_both_ends_link_if_both_run() -> None:
     }
 
 
-def test_uuids_distinguish_machines_of_one_name() -> None:
+def test_uuids_distinguish_equal_names() -> None:
     recording = (DATA / "qemu-10.0-bpftrace-nonconverging.log").read_bytes()
 
     spans = _read(("probe", recording), name_process=lambda process: ("web-42", f"uuid of {process}"))

@@ -32,7 +32,7 @@ def _send(url: str, *, timeout: float = 5.0) -> ExportResult:
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "deflate"])
-def test_request_is_the_batch_with_its_headers(otel: pytest.MonkeyPatch, compression: str) -> None:
+def test_request_is_batch_with_headers(otel: pytest.MonkeyPatch, compression: str) -> None:
     otel.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=blue")
     otel.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", compression)
     with receiving(Receiver()) as receiver:
@@ -84,7 +84,7 @@ def test_answer_is_classified(answer: Answer, status: ExportStatus, rejected: in
     ("status", "give_up_after"), [(429, None), (502, None), (503, None), (504, None), (500, 300.0)]
 )
 @pytest.mark.parametrize(("wait", "seconds"), [("120", 120.0), ("a date", 120.0), ("soon", None), ("-5", None)])
-def test_retryable_answer_carries_its_pause(
+def test_retryable_answer_carries_pause(
     status: int, give_up_after: float | None, wait: str, seconds: float | None
 ) -> None:
     """OTLP retries four statuses; a 500 is retried for a limited time, for a proxy whose Collector restarts."""
@@ -130,13 +130,13 @@ def _answering_with(data: bytes) -> Iterator[str]:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
-def test_answer_that_is_not_http_is_retryable(data: bytes) -> None:
+def test_non_http_answer_is_retryable(data: bytes) -> None:
     """Another service may have the port for now, or the receiver went away while it answered."""
     with _answering_with(data) as url:
         assert _send(url).status is ExportStatus.RETRYABLE
 
 
-def test_header_that_http_forbids_is_rejected(otel: pytest.MonkeyPatch) -> None:
+def test_forbidden_header_is_rejected(otel: pytest.MonkeyPatch) -> None:
     """No retry would change it."""
     otel.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%0Ab")
 

@@ -30,7 +30,7 @@ def _spans(recording: str) -> list[dict[str, Any]]:
     return run([(DATA / recording).read_bytes()], vm="web-42").all_spans
 
 
-def test_failed_migration_is_an_error_with_qemus_text() -> None:
+def test_failed_span_has_qemu_error() -> None:
     """The type is one of a small set, as OpenTelemetry asks for."""
     *_, root = _spans("qemu-7.2-log-destination-killed.log")
 
@@ -40,14 +40,14 @@ def test_failed_migration_is_an_error_with_qemus_text() -> None:
 
 
 @pytest.mark.parametrize("recording", ["qemu-7.2-log-cancelled.log", "qemu-7.2-log-idle.log"])
-def test_completed_or_cancelled_has_no_status(recording: str) -> None:
+def test_success_and_cancel_have_no_status(recording: str) -> None:
     """UNSET, as OpenTelemetry asks for."""
     *_, root = _spans(recording)
 
     assert root["status"] == {}
 
 
-def test_backtraces_become_code_stacktrace() -> None:
+def test_backtraces_become_stacktrace() -> None:
     """A hand-written script prints them with the events of the spans."""
     spans = _spans("qemu-kvm-2.6-systemtap.log")
 
@@ -67,7 +67,7 @@ def test_reconstructed_clock_is_marked() -> None:
     assert {_attributes(span)["qemu.migration.clock"] for span in spans} == {"reconstructed"}
 
 
-def test_cut_recording_sends_open_spans_marked() -> None:
+def test_cut_recording_marks_open_spans() -> None:
     """They end with the stream, inside their parent."""
     data = (DATA / "qemu-7.2-log-nonconverging.log").read_bytes()
     spans = run([data[: len(data) // 2]], vm="web-42").all_spans
@@ -98,7 +98,7 @@ def _written(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
     return out.getvalue()
 
 
-def test_resource_has_service_and_operators_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resource_has_all_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of this machine, unless a variable has it."""
     line = _written(monkeypatch, OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=lab")
 
@@ -129,21 +129,21 @@ def _errors(kept: KeptSpans) -> list[str]:
     return [span.name for span in kept.spans if span.status.status_code is StatusCode.ERROR]
 
 
-def test_round_in_which_a_migration_fails_is_an_error() -> None:
+def test_failing_round_is_an_error() -> None:
     sink, kept = _sink()
     sink.apply(_changes("qemu-7.2-log-destination-killed.log"))
 
     assert _errors(kept) == ["iterate", "migrate"]
 
 
-def test_rounds_of_a_completed_migration_are_no_errors() -> None:
+def test_completed_rounds_are_no_errors() -> None:
     sink, kept = _sink()
     sink.apply(_changes("qemu-7.2-log-idle.log"))
 
     assert _errors(kept) == []
 
 
-def test_running_stall_is_an_error_with_its_vm() -> None:
+def test_running_stall_is_error_with_vm() -> None:
     """Jaeger marks the trace while the migration is stuck, and finds it by the name of the machine."""
     sink, kept = _sink()
     sink.apply(
@@ -164,7 +164,7 @@ def _newest(kept: KeptSpans) -> list[object]:
 
 
 @pytest.mark.parametrize("step", [lambda sink: [sink.tick(0) for _ in range(2)], lambda sink: sink.interrupt(0)])
-def test_newest_round_does_not_wait_for_long(step: Callable[[SpansSink], object]) -> None:
+def test_newest_round_waits_briefly(step: Callable[[SpansSink], object]) -> None:
     sink, kept = _sink()
     changes = _changes("qemu-7.2-log-nonconverging.log")
     last = max(
@@ -188,7 +188,7 @@ def _with(**facts: Any) -> KeptSpans:  # noqa: ANN401 - fields of a migration
     return kept
 
 
-def test_pauses_other_than_the_downtime_have_spans() -> None:
+def test_other_pauses_have_spans() -> None:
     pauses = (
         Pause(start_ns=10, end_ns=30, by=PauseCause.SUSPENDED),
         Pause(start_ns=40, end_ns=50, by=PauseCause.DOWNTIME),
@@ -206,7 +206,7 @@ def test_pauses_other_than_the_downtime_have_spans() -> None:
     assert paused[1].end_time == kept.spans[-1].end_time
 
 
-def test_downtime_parts_are_attributes_and_spans() -> None:
+def test_downtime_parts_have_spans() -> None:
     """Time without a name has no span: it is a gap, and a number on the root."""
     name = DowntimePartName
     parts = [(name.STOP, 0, 5), (name.RAM, 5, 9), (name.UNACCOUNTED, 9, 11), (name.DESTINATION, 11, 20)]
@@ -227,7 +227,7 @@ def test_downtime_parts_are_attributes_and_spans() -> None:
     assert "unaccounted" not in names
 
 
-def test_loads_of_a_destination_have_spans() -> None:
+def test_loads_of_destination_have_spans() -> None:
     parts = tuple(
         DowntimePart(name=DowntimePartName.DEVICE, start_ns=number, end_ns=number + 1, device=f"virtio-{number}")
         for number in range(2)

@@ -50,7 +50,7 @@ def test_batches_come_back_in_their_order(tmp_path: Path) -> None:
     assert _files(tmp_path) == []
 
 
-def test_file_is_the_request_as_it_was_encoded(tmp_path: Path) -> None:
+def test_file_is_encoded_request(tmp_path: Path) -> None:
     kept, stream, spool = KeptSpans(), new_stream(), _open(tmp_path)
     SpansSink([kept]).apply([*stream.feed(made("7.2-two-attempts")), *stream.close()])
     batch = encode(kept.spans)
@@ -62,7 +62,7 @@ def test_file_is_the_request_as_it_was_encoded(tmp_path: Path) -> None:
     assert (tmp_path / "spool" / str(name)).read_bytes() == batch.content
 
 
-def test_next_run_continues_the_numbers(tmp_path: Path) -> None:
+def test_next_run_continues_numbers(tmp_path: Path) -> None:
     spool = _open(tmp_path)
     spool.put(batch_of([1]))
     spool.put(batch_of([2, 3]))
@@ -108,7 +108,7 @@ def test_batch_counts_as_whole_blocks(tmp_path: Path, size: int, blocks: int) ->
     assert spool.counts()[SpanOutcome.SPOOL_FULL] == blocks - 1
 
 
-def test_full_spool_drops_its_oldest_batches(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_full_spool_drops_oldest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     spool = _open(tmp_path, max_bytes=64 * 1024)
     for first in range(1, 3_001, 100):
         assert spool.put(batch_of(range(first, first + 100)))
@@ -121,7 +121,7 @@ def test_full_spool_drops_its_oldest_batches(tmp_path: Path, caplog: pytest.LogC
     assert caplog.text.count("spool full") == 1
 
 
-def test_full_spool_drops_a_deferred_batch_first(tmp_path: Path) -> None:
+def test_full_spool_drops_deferred_first(tmp_path: Path) -> None:
     """The oldest is the one that was written first, whatever is sent next."""
     spool = _open(tmp_path, max_bytes=2 * BLOCK_BYTES)
     spool.put(batch_of([1]))
@@ -133,7 +133,7 @@ def test_full_spool_drops_a_deferred_batch_first(tmp_path: Path) -> None:
     assert _files(tmp_path) == ["0000000000000002-1.otlp", "0000000000000003-1.otlp"]
 
 
-def test_spool_that_was_emptied_warns_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_emptied_spool_warns_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     spool = _open(tmp_path, max_bytes=BLOCK_BYTES)
     for number in (1, 2, 3):
         spool.put(batch_of([number]))
@@ -146,7 +146,7 @@ def test_spool_that_was_emptied_warns_again(tmp_path: Path, caplog: pytest.LogCa
     assert caplog.text.count("spool full") == 3
 
 
-def test_smaller_limit_drops_batches_at_start(tmp_path: Path) -> None:
+def test_smaller_limit_drops_at_start(tmp_path: Path) -> None:
     spool = _open(tmp_path)
     for number in range(1, 5):
         spool.put(batch_of([number, 100 + number]))
@@ -157,7 +157,7 @@ def test_smaller_limit_drops_batches_at_start(tmp_path: Path) -> None:
     assert (len(spool), spool.counts()[SpanOutcome.SPOOL_FULL]) == (4, 4)
 
 
-def test_batch_larger_than_the_spool_is_not_taken(tmp_path: Path) -> None:
+def test_oversized_batch_is_refused(tmp_path: Path) -> None:
     """It stays in memory and drops no other."""
     spool = _open(tmp_path, max_bytes=2 * BLOCK_BYTES)
     assert spool.put(batch_of([1]))
@@ -177,7 +177,7 @@ def test_batch_larger_than_the_spool_is_not_taken(tmp_path: Path) -> None:
     ],
     ids=["torn", "empty", "garbage", "another request", "gone"],
 )
-def test_damaged_file_is_counted_and_skipped(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+def test_damaged_file_is_skipped(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     """Its name has the number of its spans."""
     spool = _open(tmp_path)
     for first in (1, 11):
@@ -190,7 +190,7 @@ def test_damaged_file_is_counted_and_skipped(tmp_path: Path, damage: Callable[[P
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES])
-def test_machine_error_keeps_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_machine_error_keeps_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     spool = _open(tmp_path)
     spool.put(batch_of([1]))
     spool.put(batch_of([2]))
@@ -220,7 +220,7 @@ def test_failed_write_leaves_no_file(tmp_path: Path) -> None:
     assert (spool.is_failing, len(spool)) == (False, 1)
 
 
-def test_planted_link_is_not_written_through(tmp_path: Path) -> None:
+def test_planted_link_is_not_followed(tmp_path: Path) -> None:
     spool = _open(tmp_path)
     victim = tmp_path / "victim"
     victim.write_text("precious")

@@ -117,7 +117,7 @@ class Sent:
         ]
 
 
-def test_rounds_beyond_the_limit_share_a_span_a_minute() -> None:
+def test_excess_rounds_share_minute_spans() -> None:
     sent = Sent(max_rounds=3)
     sent.apply(Started(IDENTITY), *map(ended, range(1, 20)))
     assert sent.names == ["migrate.start", *["iterate"] * 3, *["iterate.batch"] * 2]
@@ -139,7 +139,7 @@ def test_rounds_beyond_the_limit_share_a_span_a_minute() -> None:
     assert tree(sent.spans).count("iterate.batch") == 3
 
 
-def test_batch_leaves_when_its_minute_is_over() -> None:
+def test_batch_leaves_after_its_minute() -> None:
     """A migration whose next round takes an hour shows the rounds before it."""
     sent = Sent(max_rounds=0)
     sent.apply(Started(IDENTITY), ended(1), ended(2))
@@ -158,7 +158,7 @@ def test_batch_leaves_when_its_minute_is_over() -> None:
     assert len({span["spanId"] for span in sent.spans}) == len(sent.spans)
 
 
-def test_restart_makes_the_same_batches() -> None:
+def test_restart_makes_same_batches() -> None:
     """The batch that waited is made again, with the same id."""
     whole = Sent(max_rounds=3)
     whole.apply(Started(IDENTITY), *map(ended, range(1, 20)))
@@ -172,7 +172,7 @@ def test_restart_makes_the_same_batches() -> None:
         assert [*before.spans, *after.spans] == whole.spans
 
 
-def test_syncs_of_batched_rounds_are_left_out() -> None:
+def test_batched_rounds_omit_syncs() -> None:
     """They would have no parent."""
     sent = Sent(max_rounds=1)
     syncs = [
@@ -196,7 +196,7 @@ def device(number: int) -> Device:
     )
 
 
-def test_devices_beyond_the_limit_share_a_span() -> None:
+def test_excess_devices_share_a_span() -> None:
     sent = Sent(max_devices=2)
     devices = [device(number) for number in range(1, 6)]
     phase = Phase(name=PhaseName.COMPLETE_PRECOPY, start_ns=500 * SECOND, end_ns=501 * SECOND)
@@ -220,7 +220,7 @@ def test_devices_beyond_the_limit_share_a_span() -> None:
     tree(sent.spans)  # no orphan
 
 
-def test_spans_beyond_the_limit_are_counted_on_the_root() -> None:
+def test_root_counts_excess_spans() -> None:
     """Phases, rounds and the root are always sent."""
     sent = Sent(max_spans=2)
     syncs = [
@@ -245,7 +245,7 @@ def test_spans_beyond_the_limit_are_counted_on_the_root() -> None:
         ("web-\udcff", 40, "web-?"),
     ],
 )
-def test_long_text_ends_with_the_missing_number(text: str, limit: int, expected: str) -> None:
+def test_long_text_ends_with_missing_count(text: str, limit: int, expected: str) -> None:
     """Invalid Unicode must not lose the span."""
     assert truncate(text, limit) == expected
 
@@ -256,7 +256,7 @@ def _of(log: str) -> Sent:
     return sent
 
 
-def test_values_of_a_mad_stream_are_truncated() -> None:
+def test_oversized_values_are_truncated() -> None:
     """Names of devices, texts of errors, and numbers and times that no protocol can encode."""
     sent = _of(
         log_lines(
@@ -293,7 +293,7 @@ def test_variables_make_texts_shorter(monkeypatch: pytest.MonkeyPatch, limit: st
     assert sent.attributes("migrate")[0]["qemu.vm.name"] == "w" * 40 + "… and 60 more"
 
 
-def test_configuration_limits_a_replay_too(tmp_path: Path) -> None:
+def test_config_limits_replay_too(tmp_path: Path) -> None:
     config, out = tmp_path / "exporter.yml", tmp_path / "spans.jsonl"
     config.write_text("spans: {max_rounds: 2, max_devices: 3, max_spans: 10}\n")
     recording = DATA / "qemu-7.2-log-nonconverging.log"

@@ -38,20 +38,18 @@ def follow(
         "no argument",
     ],
 )
-def test_the_counter_is_differenced_inside_qemus_period(
-    syncs: list[tuple[int, int | None]], expected: list[int | None]
-) -> None:
+def test_counter_is_differenced_in_period(syncs: list[tuple[int, int | None]], expected: list[int | None]) -> None:
     """It is reset by a sync that ends more than a second after the last reset, and its fall proves a reset."""
     period = DirtyPageCounter()
     period.begin(0)
     assert expected == follow(period, syncs)
 
 
-def test_before_2_9_the_value_is_the_syncs_own() -> None:
+def test_before_2_9_value_is_per_sync() -> None:
     """There is no period to difference in."""
     assert [1000, 200, None] == follow(DirtyPageCounter(), [(100, 1000), (200, 200), (300, None)], cumulative=False)
 
 
-def test_joined_in_the_middle_the_period_is_unknown_until_the_counter_falls() -> None:
+def test_period_is_unknown_until_counter_falls() -> None:
     """Nothing is guessed before that."""
     assert [None, None, 100, 150] == follow(DirtyPageCounter(), [(100, 700), (200, 900), (300, 100), (400, 250)])

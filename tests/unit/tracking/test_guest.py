@@ -47,7 +47,7 @@ def pauses(reading: Reading) -> list[tuple[float, float | None, str]]:
         ("of-a-later-release", PauseCause.OTHER),
     ],
 )
-def test_run_state_is_the_cause_of_a_pause(run_state: str, cause: PauseCause | None) -> None:
+def test_run_state_causes_pause(run_state: str, cause: PauseCause | None) -> None:
     assert cause is cause_of(run_state)
 
 
@@ -66,17 +66,17 @@ def test_run_state_is_the_cause_of_a_pause(run_state: str, cause: PauseCause | N
         ("M runstate_set", []),
     ],
 )
-def test_pauses_follow_the_run_state(events: str, expected: list[tuple[float, float | None, str]]) -> None:
+def test_pauses_follow_run_state(events: str, expected: list[tuple[float, float | None, str]]) -> None:
     assert expected == pauses(follow(RUNNING + events))
 
 
-def test_guest_that_was_stopped_before_is_paused_from_the_start() -> None:
+def test_stopped_guest_is_paused_from_start() -> None:
     reading = follow("M qmp_enter_stop {}\n" + RUNNING + "migrate_set_state new state cancelled")
     assert [(2, 6, "suspended")] == pauses(reading)
     assert 4 * NS_PER_MS == reading.migration.blackout_ns
 
 
-def test_pauses_over_the_limit_still_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_over_limit_still_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guest_module, "_MAX_PAUSES", 1)
     run = GuestRun()
     for start_ns in (0, 10):
@@ -93,19 +93,19 @@ def test_pauses_over_the_limit_still_count(monkeypatch: pytest.MonkeyPatch) -> N
         ("starting up libvirt version: 9.0.0", Result.FAILED, "QEMU ended: another one was started"),
     ],
 )
-def test_qemus_end_ends_its_migration(line: str, result: Result, error: str | None) -> None:
+def test_qemu_exit_ends_migration(line: str, result: Result, error: str | None) -> None:
     reading = follow(RUNNING, LIBVIRT + line)
     assert (result, error) == (reading.migration.result, reading.migration.error)
     assert reading.stream.is_idle
 
 
-def test_qemus_end_after_the_loop_is_that_of_the_loop() -> None:
+def test_qemu_exit_after_loop_uses_loop_end() -> None:
     reading = follow(RUNNING + "migration_thread_after_loop", LIBVIRT + "shutting down, reason=destroyed")
     assert None is reading.migration.error
     assert EPOCH_NS + 4 * NS_PER_MS == reading.migration.outcome_ns
 
 
-def test_qemus_end_without_a_migration_is_nothing() -> None:
+def test_qemu_exit_alone_changes_nothing() -> None:
     assert [] == follow("M qmp_enter_stop {}", LIBVIRT + "shutting down, reason=destroyed").changes
 
 
@@ -116,7 +116,7 @@ def test_qemus_end_without_a_migration_is_nothing() -> None:
         ("M runstate_set current_run_state 5 (postmigrate) new_state 9 (running)", Kind.DUMP),
     ],
 )
-def test_guest_that_runs_again_was_dumped_and_not_saved(last: str, kind: Kind) -> None:
+def test_running_guest_was_dumped(last: str, kind: Kind) -> None:
     off = ", ".join(
         f'{{"state": false, "capability": "{name}"}}' for name in ("return-path", "pause-before-switchover")
     )

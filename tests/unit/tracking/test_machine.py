@@ -46,21 +46,21 @@ def phases(reading: Reading) -> list[tuple[str, float, float | None]]:
 # Phases
 
 
-def test_setup_begins_with_the_header_and_the_migration_with_its_state() -> None:
+def test_setup_begins_with_header() -> None:
     """As QEMU's setup-time and total-time do."""
     reading = follow(SETUP)
     assert [("setup", 1, 4), ("iterate", 4, None)] == phases(reading)
     assert (EPOCH_NS, 3 * NS_PER_MS) == (reading.migration.identity.start_ns, reading.migration.setup_ns)
 
 
-def test_without_a_header_setup_begins_with_the_state() -> None:
+def test_without_header_state_begins_setup() -> None:
     """A connection that takes its time is part of it."""
     assert [("setup", 0, 2)] == phases(
         follow("M migrate_set_state new state setup\nM migrate_fd_error error=x\nM migrate_set_state new state failed")
     )
 
 
-def test_active_stands_for_setup_complete() -> None:
+def test_active_implies_setup_complete() -> None:
     """2.4 prints no more, and where the line is lost, pending bytes show that it is over."""
     reading = follow(
         "M migrate_set_state new state setup\nsavevm_state_header\nmigrate_set_state new state active\n" + PENDING
@@ -69,7 +69,7 @@ def test_active_stands_for_setup_complete() -> None:
     assert NS_PER_MS == reading.migration.setup_ns
 
 
-def test_a_setup_whose_end_was_not_seen_has_no_length() -> None:
+def test_open_setup_has_no_length() -> None:
     """Pending bytes show that it is over, not since when."""
     reading = follow(
         "M migrate_set_state new state setup\nsavevm_state_header\n+500 migrate_pending pending size 9 max 0"
@@ -78,7 +78,7 @@ def test_a_setup_whose_end_was_not_seen_has_no_length() -> None:
     assert None is reading.migration.setup_ns
 
 
-def test_a_header_in_the_wrong_place_changes_nothing_but_setup() -> None:
+def test_misplaced_header_changes_only_setup() -> None:
     """Lines may be out of order: one that comes after `active` moves no phase's start behind its end."""
     reading = follow("""
         M migrate_set_state new state setup
@@ -90,7 +90,7 @@ def test_a_header_in_the_wrong_place_changes_nothing_but_setup() -> None:
     assert [("setup", 2, 2), ("iterate", 2, None)] == phases(reading)
 
 
-def test_any_mark_of_the_switchover_ends_iterating() -> None:
+def test_switchover_mark_ends_iterating() -> None:
     """Which one is printed depends on release and patterns."""
     for event in (
         "migration_thread_low_pending 0",
@@ -105,13 +105,13 @@ def test_any_mark_of_the_switchover_ends_iterating() -> None:
         assert ("complete_precopy", 5, None) == phases(follow(SETUP + event))[-1]
 
 
-def test_the_guest_stopping_for_another_reason_is_no_switchover() -> None:
+def test_other_guest_stop_is_no_switchover() -> None:
     """An operator may pause a guest while it migrates."""
     reading = follow(SETUP + "M runstate_set current_run_state 9 (running) new_state 4 (paused)")
     assert [("setup", 1, 4), ("iterate", 4, None)] == phases(reading)
 
 
-def test_cleanup_is_from_the_loops_end_to_the_last_mark() -> None:
+def test_cleanup_spans_loop_end_to_last_mark() -> None:
     """Its marks come in either order, within a second of the end."""
     end = "migrate_set_state new state completed\n+2 migration_thread_after_loop\n"
     for marks in ("M migrate_fd_cleanup\n+3 M savevm_state_cleanup", "M savevm_state_cleanup\n+3 M migration_cleanup"):
@@ -120,19 +120,19 @@ def test_cleanup_is_from_the_loops_end_to_the_last_mark() -> None:
         assert EPOCH_NS + 13 * NS_PER_MS == reading.migration.end_ns
 
 
-def test_a_cleanup_mark_before_the_loops_end_takes_no_negative_time() -> None:
+def test_early_cleanup_mark_takes_no_time() -> None:
     """Two threads may print out of order."""
     reading = follow(SETUP + "migrate_set_state new state completed\nM migrate_fd_cleanup\nmigration_thread_after_loop")
     assert ("cleanup", 7, 7) == phases(reading)[-1]
 
 
-def test_a_loop_ends_once() -> None:
+def test_loop_ends_once() -> None:
     """A second after_loop is no second cleanup."""
     reading = follow(SETUP + "migration_thread_after_loop\nmigration_thread_after_loop\nM migrate_fd_cleanup")
     assert ["setup", "iterate", "cleanup"] == [phase for phase, _, _ in phases(reading)]
 
 
-def test_postcopy_begins_when_the_destination_runs() -> None:
+def test_postcopy_begins_at_destination_run() -> None:
     """At ping 4, or src-downtime-end, or where both are missing with the next slice."""
     switch = "migrate_set_state new state postcopy-active\npostcopy_start\nsavevm_send_ping 0x2\n"
     for event in (
@@ -146,7 +146,7 @@ def test_postcopy_begins_when_the_destination_runs() -> None:
         assert Mode.POSTCOPY == reading.migration.progress.mode
 
 
-def test_low_pending_in_postcopy_ends_nothing() -> None:
+def test_postcopy_low_pending_ends_nothing() -> None:
     """It is printed when the last page was sent."""
     reading = follow(SETUP + "postcopy_start\nsavevm_send_ping 0x4\nmigration_thread_low_pending 0")
     assert "postcopy" == phases(reading)[-1][0]
@@ -157,7 +157,7 @@ def test_ping_4_means_nothing_in_precopy() -> None:
     assert ["setup", "iterate"] == [phase for phase, _, _ in phases(follow(SETUP + "savevm_send_ping 0x4"))]
 
 
-def test_marks_after_the_end_move_nothing() -> None:
+def test_marks_after_end_move_nothing() -> None:
     """Bytes pending, a header, slices: printed by a thread that has not heard."""
     reading = follow(
         SETUP
@@ -170,7 +170,7 @@ def test_marks_after_the_end_move_nothing() -> None:
 # Downtime
 
 
-def test_downtime_is_from_the_best_start_to_the_best_end() -> None:
+def test_downtime_uses_best_start_and_end() -> None:
     """QEMU's own checkpoints where it prints them, else low_pending and the terminal state."""
     for middle, expected in [
         ("", 3),
@@ -186,7 +186,7 @@ def test_downtime_is_from_the_best_start_to_the_best_end() -> None:
         assert expected * NS_PER_MS == reading.migration.downtime_ns
 
 
-def test_what_never_stopped_the_guest_has_no_downtime() -> None:
+def test_running_guest_has_no_downtime() -> None:
     """Not 0."""
     migration = follow(
         SETUP + "M migrate_set_state new state cancelling\nM migrate_set_state new state cancelled"
@@ -194,7 +194,7 @@ def test_what_never_stopped_the_guest_has_no_downtime() -> None:
     assert (None, None) == (migration.downtime_ns, migration.downtime_start_ns)
 
 
-def test_a_downtime_whose_end_was_not_seen_is_none() -> None:
+def test_open_downtime_is_unknown() -> None:
     """In post-copy the terminal state is not its end."""
     migration = follow(
         SETUP + "postcopy_start\nsavevm_state_complete_precopy\nmigrate_set_state new state completed"
@@ -202,7 +202,7 @@ def test_a_downtime_whose_end_was_not_seen_is_none() -> None:
     assert (Result.COMPLETED, None, None) == (migration.result, migration.downtime_ns, migration.downtime_start_ns)
 
 
-def test_a_downtime_that_begins_after_its_end_is_none() -> None:
+def test_negative_downtime_is_unknown() -> None:
     """Lines out of order: the loop's end is taken for the outcome, and the guest stopped later."""
     migration = follow(
         SETUP
@@ -219,7 +219,7 @@ def rounds(reading: Reading) -> list[tuple[int, int]]:
     return [(each.number, each.iterations) for each in reading.migration.rounds]
 
 
-def test_a_sync_of_the_migration_thread_begins_a_round() -> None:
+def test_migration_thread_sync_begins_round() -> None:
     """While it iterates."""
     reading = follow(
         SETUP
@@ -236,7 +236,7 @@ def test_a_sync_of_the_migration_thread_begins_a_round() -> None:
     ],
     ids=["on another thread", "the throttle's, where there are no threads"],
 )
-def test_a_sync_of_another_thread_begins_none(sync: str) -> None:
+def test_other_thread_sync_begins_no_round(sync: str) -> None:
     """It is counted, and belongs to the round it is in."""
     reading = follow(SETUP + "savevm_state_iterate\n" + sync + "savevm_state_iterate")
     assert [(1, 2)] == rounds(reading)
@@ -244,7 +244,7 @@ def test_a_sync_of_another_thread_begins_none(sync: str) -> None:
     assert 2 == reading.migration.progress.bitmap_syncs
 
 
-def test_only_the_sync_after_the_throttles_mark_is_the_throttles() -> None:
+def test_only_sync_after_mark_is_throttle() -> None:
     """The one after that is a pass's end."""
     reading = follow(
         SETUP
@@ -255,7 +255,7 @@ def test_only_the_sync_after_the_throttles_mark_is_the_throttles() -> None:
 
 
 @pytest.mark.parametrize("before", ["savevm_state_complete_precopy", "postcopy_start\nsavevm_send_ping 0x4"])
-def test_a_sync_with_the_guest_stopped_or_in_postcopy_begins_none(before: str) -> None:
+def test_late_sync_begins_no_round(before: str) -> None:
     """It is no pass over the memory."""
     reading = follow(
         SETUP
@@ -281,7 +281,7 @@ def test_rounds_leave_as_they_end() -> None:
 # Counts
 
 
-def test_throttling_is_counted_and_its_ratio_known_since_9_2() -> None:
+def test_throttle_ratio_is_known_since_9_2() -> None:
     """Before, the mark says that it grew and not to what."""
     progress = follow(
         SETUP + "migration_throttle\nM cpu_throttle_set set guest CPU throttled by 20%\nmigration_throttle"
@@ -297,12 +297,12 @@ def test_throttling_is_counted_and_its_ratio_known_since_9_2() -> None:
         ("postcopy_start\nR migrate_handle_rp_req_pages in pc.ram at 0x0 len 0x1000", 1),
     ],
 )
-def test_requests_are_unknown_where_they_are_not_enabled(events: str, requests: int | None) -> None:
+def test_disabled_requests_are_unknown(events: str, requests: int | None) -> None:
     """In post-copy none at all means that the event is off: it is a noisy one."""
     assert requests == follow(SETUP + events).migration.progress.postcopy_requests
 
 
-def test_devices_are_those_saved_in_the_switchover() -> None:
+def test_devices_are_saved_in_switchover() -> None:
     """RAM's slices are sections too, and since 8.2 some devices are saved in setup as well."""
     device = """
         savevm_section_start cpu, section_id 5
@@ -351,9 +351,7 @@ def test_devices_are_those_saved_in_the_switchover() -> None:
         ("savevm_section_start ram, section_id 2\nsavevm_section_end ram, section_id 2 -> 1", []),
     ],
 )  # fmt: skip
-def test_the_downtime_is_a_stop_and_rams_last_pass_and_the_devices(
-    events: str, parts: list[tuple[str, float, float]]
-) -> None:
+def test_downtime_is_stop_ram_and_devices(events: str, parts: list[tuple[str, float, float]]) -> None:
     """As far as the marks of the release tell it."""
     told = [change.part for change in follow(SETUP + events).of(DowntimePartEnded)]
     assert parts == [
@@ -361,14 +359,14 @@ def test_the_downtime_is_a_stop_and_rams_last_pass_and_the_devices(
     ]
 
 
-def test_a_clock_that_does_not_tell_time_tells_no_parts_of_the_downtime() -> None:
+def test_untimed_clock_gives_no_downtime_parts() -> None:
     """None is better than one of 0 seconds."""
     names = ("savevm_state_header", "migration_thread_setup_complete", "migration_thread_low_pending")
     lines = "".join(f"{name} \n" for name in (*names, "savevm_state_complete_precopy"))
     assert [] == read(lines).of(DowntimePartEnded)
 
 
-def test_all_devices_are_told_before_the_switchover_ends() -> None:
+def test_devices_precede_switchover_end() -> None:
     """The last one too, which QEMU's own measure might have followed."""
     changes = follow(
         SETUP
@@ -401,20 +399,20 @@ def test_all_devices_are_told_before_the_switchover_ends() -> None:
         (["active", "teleporting", "completed"], [SurpriseKind.UNKNOWN_STATE]),
     ],
 )
-def test_states_that_qemu_would_not_take_are_surprises(states: list[str], surprises: list[SurpriseKind]) -> None:
+def test_impossible_states_are_surprises(states: list[str], surprises: list[SurpriseKind]) -> None:
     """Counted, and believed."""
     reading = follow(SETUP + "\n".join(f"migrate_set_state new state {state}" for state in states))
     assert surprises == reading.surprises
     assert states[-1] == reading.migration.progress.state
 
 
-def test_the_last_outcome_counts() -> None:
+def test_last_outcome_counts() -> None:
     """QEMU 11 says failing and failed; an odd one might say more."""
     migration = follow(SETUP + "migrate_set_state new state completed\nmigrate_set_state new state failed").migration
     assert Result.FAILED == migration.result
 
 
-def test_progress_says_where_it_is() -> None:
+def test_progress_names_phase() -> None:
     """After the outcome, in cleanup, even before its first mark."""
     progress = follow(
         SETUP + "migrate_set_state new state active\nmigrate_set_state new state completed"
@@ -432,13 +430,13 @@ def machine() -> Machine:
     )
 
 
-def test_events_that_are_no_migrations_change_nothing() -> None:
+def test_unrelated_events_change_nothing() -> None:
     """A function probe that came this way is not an error."""
     lone = machine()
     assert () == apply(lone, FunctionCalled(None, None, "bitmap_set"), FunctionCalled, 7)
 
 
-def test_progress_is_given_once() -> None:
+def test_progress_is_reported_once() -> None:
     """Until another event comes."""
     lone = machine()
     assert () == progressed(lone)
@@ -447,14 +445,14 @@ def test_progress_is_given_once() -> None:
     assert () == progressed(lone)
 
 
-def test_a_machine_that_saw_nothing_ends_all_the_same() -> None:
+def test_empty_machine_can_end() -> None:
     """With an unknown result."""
     changes = list(finish(machine()))
     assert [] == [change for change in changes if isinstance(change, Surprised)]
     assert Result.UNKNOWN == Reading(stream=read("").stream, changes=changes).migration.result
 
 
-def test_marks_without_arguments_are_enough() -> None:
+def test_bare_marks_are_enough() -> None:
     """A script may print names alone: then values are unknown, and counts and phases are not."""
     names = [
         "savevm_state_header",

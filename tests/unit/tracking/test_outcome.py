@@ -22,13 +22,13 @@ from qemu_migration_exporter.core.tracking.outcome import REFUSED, Outcome
         (None, (Result.UNKNOWN, False)),
     ],
 )
-def test_states_say_how_it_ended(state: str | None, expected: tuple[Result, bool]) -> None:
+def test_states_give_outcome(state: str | None, expected: tuple[Result, bool]) -> None:
     """A terminal state states it; the state before one, where it was the last, allows to infer it."""
     assert expected == Outcome(state=state, at_ns=5).result()
 
 
 @pytest.mark.parametrize("state", [None, "active", "cancelling", "failing"])
-def test_what_has_not_ended_has_no_result(state: str | None) -> None:
+def test_open_migration_has_no_result(state: str | None) -> None:
     """Nothing is inferred from a stream that ended first."""
     assert (Result.UNKNOWN, False) == Outcome(state=state, completing=True, failing=True).result()
 
@@ -44,12 +44,12 @@ def test_what_has_not_ended_has_no_result(state: str | None) -> None:
         (Outcome(at_ns=5, failing=True, cancel_requested=True), Result.FAILED),
     ],
 )
-def test_without_states_the_outcome_is_inferred(outcome: Outcome, expected: Result) -> None:
+def test_missing_states_infer_outcome(outcome: Outcome, expected: Result) -> None:
     """From what was printed; migrate_fd_cancel is printed at every exit of QEMU and so says least."""
     assert (expected, True) == outcome.result()
 
 
-def test_the_loops_end_stands_for_a_terminal_state_that_never_came() -> None:
+def test_loop_end_replaces_terminal_state() -> None:
     """And changes nothing where one did."""
     outcome = Outcome(left_loop_ns=7)
     outcome.assume_end()
@@ -59,7 +59,7 @@ def test_the_loops_end_stands_for_a_terminal_state_that_never_came() -> None:
     assert 5 == ended.at_ns
 
 
-def test_the_first_error_is_the_one() -> None:
+def test_first_error_wins() -> None:
     """What follows it follows from it, as QEMU sees it too; one without text (up to 2.6) leaves room for a text."""
     outcome = Outcome(state="failed", at_ns=5)
     for text in (None, "Broken pipe", "Channel error"):
@@ -79,7 +79,7 @@ def test_the_first_error_is_the_one() -> None:
     ids=["running", "switching over", "cancelled", "cancelled in the switchover", "QEMU says otherwise"],
 )
 @pytest.mark.parametrize("how", ["broke", "error"])
-def test_what_breaks_fails(before: Outcome, expected: tuple[Result, bool], how: str) -> None:
+def test_broken_channel_fails(before: Outcome, expected: tuple[Result, bool], how: str) -> None:
     """Unless somebody asked to cancel before, which shuts the sockets down; and QEMU's own state says more."""
     outcome = replace(before)
     if how == "broke":
@@ -91,14 +91,14 @@ def test_what_breaks_fails(before: Outcome, expected: tuple[Result, bool], how: 
     assert expected == outcome.result()
 
 
-def test_what_breaks_after_the_end_is_being_closed() -> None:
+def test_break_after_end_is_ignored() -> None:
     """The cleanup closes the return path and multifd's channels under their threads."""
     outcome = Outcome(at_ns=5, completing=True)
     outcome.broke()
     assert (Result.COMPLETED, True) == outcome.result()
 
 
-def test_what_broke_before_post_copy_went_on_is_forgotten() -> None:
+def test_postcopy_resume_forgets_break() -> None:
     """Also why; what breaks later counts again."""
     outcome = Outcome(completing=True)
     outcome.error_reported(1, "Detected IO failure for postcopy. Migration paused.")
@@ -130,9 +130,7 @@ GENERIC = "load of migration failed: Invalid argument"
         ([(99, "warning: TSC frequency mismatch"), (99, "info: x")], [], None),
     ],
 )
-def test_error_is_the_report_nearest_to_the_fault(
-    before: list[tuple[int, str]], after: list[str], error: str | None
-) -> None:
+def test_error_is_report_nearest_fault(before: list[tuple[int, str]], after: list[str], error: str | None) -> None:
     outcome = Outcome(state="failed")
     for at_s, text in before:
         outcome.error_reported(at_s * SECOND_NS, text)
@@ -142,7 +140,7 @@ def test_error_is_the_report_nearest_to_the_fault(
     assert error == outcome.error()
 
 
-def test_reports_are_the_last_before_the_end_and_the_first_after() -> None:
+def test_reports_surround_end() -> None:
     outcome = Outcome(state="failed")
     for number in range(20):
         outcome.error_reported(number, str(number))
@@ -165,11 +163,11 @@ def test_reports_are_the_last_before_the_end_and_the_first_after() -> None:
         ),
     ],
 )
-def test_error_is_the_most_specific_cause(texts: dict[str, Any], error: str | None) -> None:
+def test_error_is_most_specific_cause(texts: dict[str, Any], error: str | None) -> None:
     assert error == Outcome(state="failed", at_ns=5, **texts).error()
 
 
-def test_channel_error_makes_it_fail_until_the_end() -> None:
+def test_channel_error_fails_until_end() -> None:
     outcome = Outcome()
     outcome.channel_failed("refused")
     assert outcome.failing
@@ -178,11 +176,11 @@ def test_channel_error_makes_it_fail_until_the_end() -> None:
     assert not ended.failing
 
 
-def test_qemus_end_is_a_failure_whatever_the_state() -> None:
+def test_qemu_exit_is_always_failure() -> None:
     assert (Result.FAILED, True) == Outcome(state="cancelling", at_ns=5, qemu_ended="gone").result()
 
 
-def test_only_a_failure_has_an_error() -> None:
+def test_only_failure_has_error() -> None:
     """A cancelled migration often prints one on its way out."""
     outcome = Outcome(state="cancelled", at_ns=5)
     outcome.error_reported(5, "Unable to write to socket: Broken pipe")

@@ -87,7 +87,7 @@ def window(
         (window(None, 100, 33_570, 10_071_270), None),
     ],
 )
-def test_a_window_tells_the_downtime_limit(event: Transferred, limit: float | None) -> None:
+def test_window_gives_downtime_limit(event: Transferred, limit: float | None) -> None:
     """The threshold is bandwidth times limit, rounded; since 8.2 the operator may have stated another bandwidth."""
     follower = Follower()
     follower.iteration.window_seen(100 * MS, event)
@@ -107,12 +107,12 @@ def test_windows_add_up() -> None:
     assert (1_500, 10_000, 3_000) == totals
 
 
-def test_without_a_window_nothing_was_transferred_that_we_know_of() -> None:
+def test_no_window_means_unknown_transfer() -> None:
     """A migration of less than 100 ms prints none: None, and not 0."""
     assert None is Follower().iteration.transferred
 
 
-def test_a_threshold_of_zero_means_nothing() -> None:
+def test_zero_threshold_is_unknown() -> None:
     """QEMU prints 0 before the first window."""
     iteration = Follower().iteration
     thresholds = []
@@ -122,7 +122,7 @@ def test_a_threshold_of_zero_means_nothing() -> None:
     assert [None, 5, 5, 5] == thresholds
 
 
-def test_the_first_pending_is_the_guests_memory() -> None:
+def test_first_pending_is_guest_memory() -> None:
     """Unless the stream was joined later."""
     for joined, ram in [(False, 700), (True, None)]:
         iteration = Follower(joined=joined).iteration
@@ -132,7 +132,7 @@ def test_the_first_pending_is_the_guests_memory() -> None:
         assert (300, ram) == (iteration.pending, iteration.ram)
 
 
-def test_a_boundary_is_the_first_pending_of_a_round() -> None:
+def test_boundary_is_first_pending_of_round() -> None:
     """Pending always falls inside a round, which proves nothing."""
     follower = Follower()
     iteration = follower.iteration
@@ -146,7 +146,7 @@ def test_a_boundary_is_the_first_pending_of_a_round() -> None:
     assert [True, False, True, False, True, True] == boundaries
 
 
-def test_memory_that_may_be_sent_later_tells_that_postcopy_is_enabled() -> None:
+def test_postponable_memory_reveals_postcopy() -> None:
     """QEMU counts it so in no other case; once is enough."""
     iteration = Follower().iteration
     told = []
@@ -156,7 +156,7 @@ def test_memory_that_may_be_sent_later_tells_that_postcopy_is_enabled() -> None:
     assert [False, False, True, True] == told
 
 
-def test_a_sync_belongs_to_the_round_it_begins_or_is_in() -> None:
+def test_sync_belongs_to_its_round() -> None:
     """It is told once it is known whether anything is sent in the round that it begins."""
     follower = Follower()
     follower.sync(0, 0, begins_round=False, phase=PhaseName.SETUP)
@@ -173,7 +173,7 @@ def test_a_sync_belongs_to_the_round_it_begins_or_is_in() -> None:
     assert [] == follower.surprises
 
 
-def test_an_end_without_its_start_is_a_sync_all_the_same() -> None:
+def test_end_without_start_is_sync() -> None:
     """QEMU counted it; it begins no round, because nobody knows when."""
     follower = Follower()
     follower.iteration.begin(0)
@@ -185,7 +185,7 @@ def test_an_end_without_its_start_is_a_sync_all_the_same() -> None:
     )
 
 
-def test_a_start_without_its_end_is_a_sync_all_the_same() -> None:
+def test_start_without_end_is_sync() -> None:
     """Told when the next one starts, or when nothing more comes."""
     follower = Follower()
     for at_ms in (1, 2):
@@ -195,7 +195,7 @@ def test_a_start_without_its_end_is_a_sync_all_the_same() -> None:
     assert [(1, None, None), (2, None, None)] == follower.syncs
 
 
-def test_rounds_are_told_as_their_numbers_come_in() -> None:
+def test_rounds_are_reported_when_complete() -> None:
     """And kept for the record."""
     follower = Follower()
     follower.iteration.begin(0)

@@ -22,7 +22,7 @@ from qemu_migration_exporter.core.qmp_parameters import Parameters, read_object
         ("", None, None),
     ],
 )
-def test_limits_are_taken_if_qemu_would_take_them(arguments: str, limit: float | None, bandwidth: int | None) -> None:
+def test_limits_follow_qemu_validation(arguments: str, limit: float | None, bandwidth: int | None) -> None:
     """A limit of 0 to 2000 s, a bandwidth of more than nothing; what is cut or strange changes nothing."""
     parameters = Parameters()
     parameters.note_parameters(arguments)
@@ -45,7 +45,7 @@ def test_auto_converge_has_so_many_steps(arguments: str, steps: int) -> None:
     assert parameters.throttle_steps() == steps
 
 
-def test_capabilities_nobody_asks_for_are_forgotten() -> None:
+def test_unused_capabilities_are_forgotten() -> None:
     """A stream may name as many as it likes."""
     parameters = Parameters()
     parameters.note_capabilities('{"capabilities": [{"capability": "postcopy-ram", "state": true}]}')
@@ -65,7 +65,7 @@ CAPABILITIES = json.dumps(
 
 
 @pytest.mark.parametrize("size", range(len(CAPABILITIES)))
-def test_cut_capabilities_are_read_as_far_as_they_are_whole(size: int) -> None:
+def test_cut_capabilities_keep_whole_ones(size: int) -> None:
     """A capability whose state was cut off stays unknown; the others are as in the whole text."""
     whole, cut = Parameters(), Parameters()
     whole.note_capabilities(CAPABILITIES)
@@ -86,5 +86,5 @@ def test_cut_capabilities_are_read_as_far_as_they_are_whole(size: int) -> None:
         ("", {}),
     ],
 )
-def test_cut_object_has_its_whole_members(text: str, expected: dict[str, object]) -> None:
+def test_cut_object_keeps_whole_members(text: str, expected: dict[str, object]) -> None:
     assert read_object(text) == expected

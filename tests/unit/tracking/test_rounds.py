@@ -13,7 +13,7 @@ def shares(rounds: list[Round]) -> list[tuple[int, int | None]]:
     return [(each.number, each.transferred_bytes) for each in rounds]
 
 
-def test_a_round_waits_for_its_window_and_for_what_was_dirtied() -> None:
+def test_round_waits_for_window_and_count() -> None:
     """The window that reaches past its end says what it sent, the sync that ended it what the guest dirtied in it."""
     rounds = Rounds()
     rounds.begin(0, by_sync=False)
@@ -36,7 +36,7 @@ def test_a_round_waits_for_its_window_and_for_what_was_dirtied() -> None:
     assert [expected] == rounds.sync_ended(4_096)
 
 
-def test_the_sync_may_be_first() -> None:
+def test_sync_may_be_first() -> None:
     """It usually is: a window is 100 ms, a sync less."""
     rounds = Rounds()
     rounds.begin(0, by_sync=False)
@@ -46,7 +46,7 @@ def test_the_sync_may_be_first() -> None:
     assert [(1, 800)] == shares(rounds.window(0, 100, 1_000, BW))
 
 
-def test_a_window_is_shared_by_time() -> None:
+def test_window_is_shared_by_time() -> None:
     """Also among several rounds, each as long as it lasted in the window."""
     rounds = Rounds()
     rounds.begin(0, by_sync=False)
@@ -58,7 +58,7 @@ def test_a_window_is_shared_by_time() -> None:
     assert [(3, 200)] == shares(rounds.close())
 
 
-def test_what_was_sent_with_the_guest_stopped_is_no_rounds() -> None:
+def test_bytes_sent_stopped_are_no_rounds() -> None:
     """The window that spans the switchover counts its time in it, ended once or twice."""
     for again in (False, True):
         rounds = Rounds()
@@ -70,7 +70,7 @@ def test_what_was_sent_with_the_guest_stopped_is_no_rounds() -> None:
         assert [(1, 400)] == shares(rounds.window(0, 100, 1_000, BW))
 
 
-def test_what_was_sent_in_setup_is_the_first_rounds() -> None:
+def test_setup_bytes_are_first_rounds() -> None:
     """The first window begins with the thread, before setup was complete."""
     rounds = Rounds()
     rounds.begin(60, by_sync=False)
@@ -79,7 +79,7 @@ def test_what_was_sent_in_setup_is_the_first_rounds() -> None:
     assert [(1, 1_000)] == shares(rounds.close())
 
 
-def test_a_window_without_length_is_the_last_rounds() -> None:
+def test_empty_window_is_last_rounds() -> None:
     """Where the clock stands still, as between lines of one chunk by arrival time."""
     rounds = Rounds()
     rounds.begin(0, by_sync=False)
@@ -88,7 +88,7 @@ def test_a_window_without_length_is_the_last_rounds() -> None:
     assert [(1, 1_000)] == shares(rounds.close())
 
 
-def test_a_round_in_which_nothing_was_sent_is_forgotten() -> None:
+def test_empty_round_is_forgotten() -> None:
     """Its number goes to the next one."""
     rounds = Rounds()
     rounds.begin(0, by_sync=False)
@@ -99,7 +99,7 @@ def test_a_round_in_which_nothing_was_sent_is_forgotten() -> None:
     assert [1] == [each.number for each in rounds.close()]
 
 
-def test_the_last_numbers_may_never_come() -> None:
+def test_last_numbers_may_be_missing() -> None:
     """A round that ended without its window has no bytes; the one that did not end has no end."""
     rounds = Rounds()
     rounds.begin(0, by_sync=False)
@@ -127,7 +127,7 @@ def test_outside_of_rounds_nothing_happens() -> None:
     assert 0 == rounds.number
 
 
-def test_bandwidth_is_of_the_last_window_that_ended_inside() -> None:
+def test_bandwidth_is_of_last_inner_window() -> None:
     """Else of the one the round is inside of, but never of the one that only began in it."""
     rounds = Rounds()
     rounds.begin(0, by_sync=False)
@@ -140,7 +140,7 @@ def test_bandwidth_is_of_the_last_window_that_ended_inside() -> None:
     assert (BW, 2 * BW) == (first.bandwidth_bytes_per_second, second.bandwidth_bytes_per_second)
 
 
-def test_dirty_rate_needs_a_length_and_a_count() -> None:
+def test_dirty_rate_needs_length_and_count() -> None:
     """Bytes by seconds, or nothing."""
     rounds = Rounds()
     rounds.begin(0, by_sync=False)

@@ -35,7 +35,7 @@ def _interrupted(recording: Recording, at: int) -> tuple[list[Change], list[Chan
 @pytest.mark.parametrize("recording", SMALL, ids=lambda each: each.name)
 @settings(max_examples=12)
 @given(place=st.floats(min_value=0, max_value=1))
-def test_a_migration_that_was_interrupted_is_the_same_as_one_that_was_not(recording: Recording, place: float) -> None:
+def test_interruption_changes_nothing(recording: Recording, place: float) -> None:
     """At any byte: its end, its rounds, its devices, its ids."""
     data = recording.data
     whole = _stream(recording)
@@ -46,7 +46,7 @@ def test_a_migration_that_was_interrupted_is_the_same_as_one_that_was_not(record
     assert [change for change in (*first, *second) if isinstance(change, MigrationEnded)] == expected
 
 
-def test_what_goes_on_is_said_once() -> None:
+def test_ongoing_change_is_reported_once() -> None:
     """It was started before; now it is resumed, with the numbers it had."""
     recording = Recording(DATA / "qemu-7.2-log-nonconverging.log")
 
@@ -60,7 +60,7 @@ def test_what_goes_on_is_said_once() -> None:
     assert len(told) > 2
 
 
-def test_counters_begin_at_0_again_and_do_not_count_twice() -> None:
+def test_restored_counters_do_not_double() -> None:
     """As Prometheus expects of a process that was restarted."""
     recording = Recording(DATA / "qemu-7.2-log-nonconverging.log")
     first, second = _interrupted(recording, len(recording.data) // 2)
@@ -83,7 +83,7 @@ def test_counters_begin_at_0_again_and_do_not_count_twice() -> None:
     assert [sum(filter(None, both)) for both in zip(*totals, strict=True)] == [18, 691758611, 1, 1]
 
 
-def test_time_that_passes_ends_what_waits_for_it() -> None:
+def test_passing_time_ends_waits() -> None:
     """A live stream that falls silent after a migration: a second later all is said."""
     data = (DATA / "qemu-7.2-bpftrace-nonconverging.log").read_bytes()
     stream = Stream("x", vm="x", untimed=ClockKind.ARRIVAL)
@@ -98,7 +98,7 @@ def test_time_that_passes_ends_what_waits_for_it() -> None:
     assert stream.is_idle
 
 
-def test_a_migration_that_says_nothing_for_a_day_is_given_up() -> None:
+def test_day_of_silence_ends_migration() -> None:
     """Its QEMU is gone, and nothing stays open for ever."""
     recording = Recording(DATA / "qemu-7.2-log-nonconverging.log")
     stream = _stream(recording)
@@ -111,13 +111,13 @@ def test_a_migration_that_says_nothing_for_a_day_is_given_up() -> None:
     assert ended.migration.result == "unknown"
 
 
-def test_ticking_a_stream_that_has_said_nothing_is_nothing() -> None:
+def test_tick_before_first_line_is_noop() -> None:
     """There is no time yet."""
     assert Stream("x", vm="x").tick(1) == []
 
 
 @pytest.mark.parametrize("recording", SMALL, ids=lambda each: each.name)
-def test_a_migration_that_runs_can_be_looked_at(recording: Recording) -> None:
+def test_running_migration_is_visible(recording: Recording) -> None:
     """What is known so far, the open round and phase too; looking changes nothing."""
     lines = recording.data.splitlines(keepends=True)
     stream = _stream(recording)

@@ -69,7 +69,7 @@ def summary(migration: Migration) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
-def test_every_era_and_ending_is_understood(case: dict[str, Any]) -> None:
+def test_every_era_and_end_is_read(case: dict[str, Any]) -> None:
     """What tests/data/made/expected.toml says of each log, and no surprise in any."""
     reading = read(made(case["name"]))
     assert case.get("migrations", []) == [summary(migration) for migration in reading.migrations]
@@ -84,13 +84,13 @@ def test_two_attempts_are_two_traces() -> None:
     assert first.identity.trace_id != second.identity.trace_id
 
 
-def test_pause_before_switchover_is_one_wait() -> None:
+def test_pre_switchover_pause_is_one_wait() -> None:
     """The wait for migrate-continue is told when it ends."""
     (wait,) = read(made("7.2-pre-switchover")).of(PreSwitchoverEnded)
     assert (104_100_000, 1_604_200_000) == (wait.start_ns - EPOCH_NS, wait.end_ns - EPOCH_NS)
 
 
-def test_a_pre_switchover_wait_ends_with_the_migration() -> None:
+def test_pre_switchover_wait_ends_with_it() -> None:
     """A cancel while it waits ends the wait too."""
     wait = read(
         log_lines("""
@@ -120,12 +120,12 @@ def test_cancel_at_exit_is_no_cancel() -> None:
 
 
 @pytest.mark.parametrize("name", ["7.2-cut", "7.2-joined"])
-def test_a_piece_of_a_migration_is_partial(name: str) -> None:
+def test_piece_of_migration_is_partial(name: str) -> None:
     """A stream joined or cut in the middle gives a migration that says so."""
     assert read(made(name)).migration.partial
 
 
-def test_a_stream_without_end_is_unknown() -> None:
+def test_stream_without_end_is_unknown() -> None:
     """What was open when the stream ended has no outcome, and so no duration."""
     migration = read(made("7.2-cut")).migration
     assert (Result.UNKNOWN, False, None, None) == (
@@ -136,13 +136,13 @@ def test_a_stream_without_end_is_unknown() -> None:
     )
 
 
-def test_a_destinations_migration_begins_when_it_comes_in() -> None:
+def test_incoming_begins_at_arrival() -> None:
     """Listening, for hours perhaps, is no part of it."""
     (started,) = read(made("8.2-destination")).started
     assert (Side.DESTINATION, EPOCH_NS + 3_600 * 1_000_000_000) == (started.identity.side, started.identity.start_ns)
 
 
-def test_nothing_is_said_before_it_is_certain() -> None:
+def test_uncertain_changes_are_withheld() -> None:
     """A snapshot begins like a migration, so nothing is told of one until a line shows that it is none."""
     stream = new_stream()
     header = log_lines("M migrate_set_state new state setup\nsavevm_state_header\nsavevm_state_setup")
@@ -154,7 +154,7 @@ def test_nothing_is_said_before_it_is_certain() -> None:
 # Lines and counts
 
 
-def test_lines_are_events_noise_or_malformed() -> None:
+def test_line_is_event_noise_or_malformed() -> None:
     """The three add up; blank lines and events that nobody asks for are noise."""
     text = log_lines("""
         M migrate_set_state new state setup
@@ -164,7 +164,7 @@ def test_lines_are_events_noise_or_malformed() -> None:
     assert Counts(lines=5, events=1, noise=2, malformed=2) == read(text + "\n" + "m").counts
 
 
-def test_a_stream_of_noise_has_no_format() -> None:
+def test_noise_has_no_format() -> None:
     """Nothing is guessed from lines that say nothing; the clock is the one for lines without time."""
     reading = read("hello\n\x00\xff\nsavevm_section_sta\n")
     assert Counts(lines=3, noise=2, malformed=1) == reading.counts
@@ -175,7 +175,7 @@ def test_a_stream_of_noise_has_no_format() -> None:
     )
 
 
-def test_an_error_report_alone_is_an_event_of_nothing() -> None:
+def test_lone_error_report_changes_nothing() -> None:
     """Error reports are read before the format is known, and begin nothing."""
     reading = read("qemu-system-x86_64: terminating on signal 15\n")
     assert (Counts(lines=1, events=1), []) == (reading.counts, reading.changes)
@@ -193,13 +193,13 @@ def test_an_error_report_alone_is_an_event_of_nothing() -> None:
         ("anchor 81245000123456 1700000000.145438", "probe", ClockKind.PROBE),
     ],
 )
-def test_the_format_is_recognised(line: str, name: str, clock: ClockKind) -> None:
+def test_format_is_recognised(line: str, name: str, clock: ClockKind) -> None:
     """The first line that can be of one format only names it; noise before it does not matter."""
     stream = read("begin probe migrate\n\n" + line + "\n").stream
     assert (name, clock) == (stream.format_name, stream.clock_kind)
 
 
-def test_an_undated_report_before_everything_moves_no_clock() -> None:
+def test_undated_first_report_moves_no_clock() -> None:
     """A recording's file was written last when all was over: what has no time did not happen then."""
     for name, data in (("qemu-log", made("8.0-completed")), ("probe", probe_lines({1: made("8.0-completed")}))):
         stream = Stream("guest.log", vm="guest", format_name=name, start_ns=EPOCH_NS + 10**15)
@@ -209,13 +209,13 @@ def test_an_undated_report_before_everything_moves_no_clock() -> None:
         assert (EPOCH_NS, Result.COMPLETED) == (reading.migration.identity.start_ns, reading.migration.result)
 
 
-def test_the_format_can_be_given() -> None:
+def test_format_can_be_given() -> None:
     """What is configured is not guessed."""
     for name in FORMATS:
         assert name == Stream("guest.log", vm="guest", format_name=name).format_name
 
 
-def test_a_stream_without_time_has_its_arrivals_live() -> None:
+def test_untimed_live_stream_uses_arrivals() -> None:
     """Live, a line without time happened when it came."""
     stream = new_stream(ClockKind.ARRIVAL)
     assert ClockKind.ARRIVAL == stream.clock_kind
@@ -227,14 +227,14 @@ def test_a_stream_without_time_has_its_arrivals_live() -> None:
     assert 5 * NS_PER_MS == migration.setup_ns
 
 
-def test_the_last_event_is_dated() -> None:
+def test_last_event_is_dated() -> None:
     """A stream knows when it last said something that means anything."""
     stream = read(log_lines("migrate_fd_cancel\n+41 migration_thread_after_loop\nmigration_rate_limit_pre 1 ms")).stream
     assert EPOCH_NS + 42 * NS_PER_MS == stream.last_event_ns
     assert None is new_stream().last_event_ns
 
 
-def test_progress_comes_once_a_batch() -> None:
+def test_progress_comes_once_batch() -> None:
     """However many lines a chunk holds, the numbers are told once, and only if a line touched them."""
     stream = new_stream()
     changes = stream.feed(made("7.2-cut"))
@@ -245,7 +245,7 @@ def test_progress_comes_once_a_batch() -> None:
 # Damage
 
 
-def test_a_doubled_line_is_taken_once() -> None:
+def test_doubled_line_is_taken_once() -> None:
     """The same line twice, to the microsecond, is the stream's mistake and counted."""
     once = made("7.2-two-attempts")
     twice = b"".join(line + line for line in once.splitlines(keepends=True))
@@ -254,7 +254,7 @@ def test_a_doubled_line_is_taken_once() -> None:
     assert {SurpriseKind.DUPLICATE: once.count(b"\n")} == reading.counts.surprises
 
 
-def test_equal_lines_without_time_are_two_events() -> None:
+def test_untimed_equal_lines_are_two() -> None:
     """Where nothing tells two slices apart, each counts."""
     assert (
         2
@@ -264,7 +264,7 @@ def test_equal_lines_without_time_are_two_events() -> None:
     )
 
 
-def test_a_line_that_is_older_is_told() -> None:
+def test_older_line_is_surprise() -> None:
     """Threads may overtake each other by a millisecond; what is more is a surprise, and time never goes back."""
     lines = log_lines("migration_thread_setup_complete\n+1000 savevm_state_iterate\nsavevm_state_iterate").splitlines(
         keepends=True
@@ -275,7 +275,7 @@ def test_a_line_that_is_older_is_told() -> None:
     assert [SurpriseKind.CLOCK_BACKWARD] == reading.surprises
 
 
-def test_a_glued_line_still_counts() -> None:
+def test_glued_line_still_counts() -> None:
     """The tail of a line and its newline are lost; what was glued on is found, and the torn one is malformed."""
     whole = made("8.0-completed")
     lines = whole.splitlines(keepends=True)
@@ -295,14 +295,14 @@ def test_line_ends_of_other_systems_do(newline: bytes) -> None:
     assert expected == [summary(each) for each in read(data.replace(b"\n", newline)).migrations]
 
 
-def test_a_surprise_from_outside_is_counted_too() -> None:
+def test_outside_surprise_is_counted() -> None:
     """What the source of the bytes notices is counted with the rest."""
     stream = new_stream()
     stream.surprise(SurpriseKind.DAMAGED, "the file ends in the middle of its compression")
     assert {SurpriseKind.DAMAGED: 1} == stream.counts.surprises
 
 
-def test_what_the_last_line_says_is_counted_once() -> None:
+def test_last_line_is_counted_once() -> None:
     """The last line may come without its newline, and then only the end of the stream makes a line of it."""
     events = "migrate_set_state new state setup\nmigration_thread_setup_complete\nmigrate_set_state new state napping"
     reading = read(log_lines(events).rstrip("\n"))
@@ -310,21 +310,21 @@ def test_what_the_last_line_says_is_counted_once() -> None:
     assert {SurpriseKind.UNKNOWN_STATE: 1} == reading.counts.surprises
 
 
-def test_every_line_that_is_older_is_counted() -> None:
+def test_every_older_line_is_counted() -> None:
     """However many of them one newer line lets out: here the wall's clock went back 3 s between two runs of a probe."""
     run = probe_lines({7: made("8.0-completed")})
     reading = read(ANCHOR + run + b"anchor %d %d\n" % (UPTIME_NS, EPOCH_NS - 3 * 1_000_000_000) + run)
     assert run.count(b"\n") == reading.counts.surprises[SurpriseKind.CLOCK_BACKWARD]
 
 
-def test_bytes_that_are_no_lines_at_all() -> None:
+def test_arbitrary_bytes() -> None:
     """A compressed file that nobody unpacked is noise."""
     reading = read(bytes(range(256)) * 100)
     assert [] == reading.changes
     assert reading.counts.lines == reading.counts.noise
 
 
-def test_the_flood_of_one_event_changes_nothing() -> None:
+def test_flood_of_one_event_is_harmless() -> None:
     """A log of which 99 % is migration_transferred_bytes says the same as without those lines."""
     data = recording("qemu-10.0-log-nonconverging")
     thin = b"".join(line for line in data.splitlines(keepends=True) if b"migration_transferred_bytes" not in line)
@@ -375,7 +375,7 @@ def by_vm(reading: Reading) -> dict[str, Migration]:
         ("stateless-failed", "stateless-completed"),
     ],
 )
-def test_migrations_side_by_side_are_what_each_is_alone(one: str, other: str) -> None:
+def test_parallel_migrations_are_independent(one: str, other: str) -> None:
     """Whose lines stand between its own changes nothing of a migration, its ids included."""
     logs = {26734: made(one), 7: made(other)}
     together = read(ANCHOR + probe_lines(logs))
@@ -384,7 +384,7 @@ def test_migrations_side_by_side_are_what_each_is_alone(one: str, other: str) ->
     assert [] == together.surprises
 
 
-def test_two_ends_of_a_migration_on_one_host_are_two() -> None:
+def test_two_ends_on_one_host_are_two() -> None:
     """Each under its process."""
     migrations = by_vm(read(ANCHOR + probe_lines({1: log(SOURCE), 2: log(DESTINATION)})))
     assert {"guest/1": Side.SOURCE, "guest/2": Side.DESTINATION} == {
@@ -392,7 +392,7 @@ def test_two_ends_of_a_migration_on_one_host_are_two() -> None:
     }
 
 
-def test_a_virtual_machine_that_came_and_goes_again_has_two_migrations() -> None:
+def test_arrival_and_departure_are_two() -> None:
     """One process: what it was at first, a destination, is not what it is later."""
     reading = read(ANCHOR + probe_lines({1: log(DESTINATION) + log("+3600000 " + SOURCE.strip())}))
     assert [(Side.DESTINATION, Result.COMPLETED), (Side.SOURCE, Result.COMPLETED)] == [
@@ -402,7 +402,7 @@ def test_a_virtual_machine_that_came_and_goes_again_has_two_migrations() -> None
     assert [] == reading.surprises
 
 
-def test_a_process_is_asked_for_its_name_once() -> None:
+def test_process_name_is_read_once() -> None:
     """Named by its virtual machine where that is known, else by its number."""
     known = {1: ("web-42", "c7a5fdbd"), 2: ("db-7", None), 3: (None, None)}
     asked: list[int] = []
@@ -421,14 +421,14 @@ def test_a_process_is_asked_for_its_name_once() -> None:
     assert [1, 2, 3] == asked
 
 
-def test_nobody_is_asked_for_the_name_of_no_process() -> None:
+def test_missing_process_needs_no_name() -> None:
     """A log is its virtual machine's own."""
     stream = Stream("guest.log", vm="guest", name_process=lambda _: ("nobody", None))
     changes = stream.feed(log(SOURCE).encode())
     assert "guest" == Reading(stream, changes + stream.close()).migration.identity.vm
 
 
-def test_more_processes_than_can_be_followed_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_excess_processes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each line of theirs; the ones that are followed already stay, whatever comes."""
     monkeypatch.setattr("qemu_migration_exporter.core.tracking.stream.MAX_PROCESSES", 2)
     reading = read(ANCHOR + probe_lines({process: log(SOURCE) for process in (1, 2, 3)}))
@@ -436,7 +436,7 @@ def test_more_processes_than_can_be_followed_are_counted(monkeypatch: pytest.Mon
     assert {SurpriseKind.TOO_MANY_PROCESSES: 8} == reading.counts.surprises
 
 
-def test_the_idle_processes_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_processes_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those without a migration that is open are forgotten, and found again when they speak."""
     monkeypatch.setattr("qemu_migration_exporter.core.tracking.stream.MAX_PROCESSES", 2)
     logs = {
@@ -451,7 +451,7 @@ def test_the_idle_processes_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("chunks", [1, 1_000])
-def test_a_silent_process_s_migration_ends_with_the_time_of_others(chunks: int) -> None:
+def test_silent_process_uses_others_time(chunks: int) -> None:
     """A second after its outcome, though its process says no more, and however the lines come."""
     busy = (
         RUNNING
@@ -473,7 +473,7 @@ def test_lines_of_two_cpus_are_one_migration() -> None:
     assert [] == shuffled.surprises
 
 
-def test_a_line_that_is_older_than_half_a_second_is_told() -> None:
+def test_very_late_line_is_reported() -> None:
     """It is taken with the time of the line before it."""
     lines = probe_lines({1: log(SOURCE, "+700 ")}).splitlines(keepends=True)
     late = lines.pop(1)
@@ -482,7 +482,7 @@ def test_a_line_that_is_older_than_half_a_second_is_told() -> None:
     assert Result.COMPLETED == reading.migration.result
 
 
-def test_a_stream_without_its_anchor_begins_when_it_came() -> None:
+def test_unanchored_stream_begins_at_arrival() -> None:
     """A file that was rotated: distances are right, and live the date is too."""
     stream = new_stream()
     data = probe_lines({1: log(SOURCE)})
@@ -491,7 +491,7 @@ def test_a_stream_without_its_anchor_begins_when_it_came() -> None:
     assert (EPOCH_NS + 10**9, 7 * NS_PER_MS) == (migration.identity.start_ns, migration.duration_ns)
 
 
-def test_a_second_run_of_a_probe_goes_on() -> None:
+def test_second_run_of_probe_goes_on() -> None:
     """Each run prints its anchor; the machine may have started anew in between."""
     again = probe_lines({1: log(SOURCE)}).replace(b"@%d" % (UPTIME_NS // 10**9), b"@7")
     anchor = b"anchor 7000000000 %d.5\n" % (EPOCH_NS // 10**9 + 3_600)
@@ -513,7 +513,7 @@ LOST = [
 
 
 @pytest.mark.parametrize("line", LOST)
-def test_lost_lines_make_the_open_migrations_partial(line: str) -> None:
+def test_lost_lines_make_open_ones_partial(line: str) -> None:
     """All that are open, for nobody knows whose the lines were; none that is over, and none that comes after."""
     over = {1: log(SOURCE)}
     opened = {2: log("+5000 " + RUNNING.strip()), 3: log("+5000 " + RUNNING.strip())}
@@ -534,7 +534,7 @@ def test_lost_lines_make_the_open_migrations_partial(line: str) -> None:
     assert 0 == reading.counts.noise == reading.counts.malformed
 
 
-def test_lost_lines_of_a_script_are_its_only_machines() -> None:
+def test_script_losses_hit_its_only_vm() -> None:
     """Where a stream is of one machine, what is open there is not whole; what comes after may be."""
     data = recording("qemu-kvm-2.6-systemtap")
     half = data.index(b"\n", len(data) // 2) + 1
@@ -544,7 +544,7 @@ def test_lost_lines_of_a_script_are_its_only_machines() -> None:
 
 
 @pytest.mark.parametrize("line", LOST)
-def test_lines_lost_before_anything_came_are_counted(line: str) -> None:
+def test_early_lost_lines_are_counted(line: str) -> None:
     """No migration is open, and no clock runs."""
     for data in (f"{line}\n", f"{line}\n" + log(SOURCE), ANCHOR.decode() + f"{line}\n"):
         reading = read(data)
@@ -553,7 +553,7 @@ def test_lines_lost_before_anything_came_are_counted(line: str) -> None:
         assert [] == [each for each in reading.migrations if each.partial]
 
 
-def test_lines_lost_again_are_counted_again() -> None:
+def test_repeated_losses_are_counted() -> None:
     """The same line twice is no duplicate: it has no time."""
     reading = read(ANCHOR + probe_lines({1: log(RUNNING)}) + b"Lost 4 events\nLost 4 events\n")
     assert {SurpriseKind.LINES_LOST: 2} == reading.counts.surprises
@@ -562,7 +562,7 @@ def test_lines_lost_again_are_counted_again() -> None:
 # The tapset of QEMU
 
 
-def test_the_tapset_s_lines_are_a_migration() -> None:
+def test_tapset_lines_are_a_migration() -> None:
     """A process and the wall's nanoseconds in front of what QEMU's log prints."""
     text = log(SOURCE)
     for thread in ("4000", "4100"):

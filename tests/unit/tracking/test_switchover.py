@@ -29,7 +29,7 @@ def downtime(idstr: str, us: int | None, instance: int = 0) -> DeviceDowntime:
     return DeviceDowntime(None, None, "non-iterable", idstr, instance, us)
 
 
-def test_the_best_place_for_the_start_wins() -> None:
+def test_best_start_mark_wins() -> None:
     """Wherever it comes; of two as good, the first."""
     switchover = Switchover()
     starts = []
@@ -46,7 +46,7 @@ def test_the_best_place_for_the_start_wins() -> None:
     assert [1, 2, 3, 3, 5, 5] == starts
 
 
-def test_a_device_is_its_section() -> None:
+def test_device_is_section() -> None:
     """Told when the next line shows that nothing can be added to it."""
     switchover = Switchover()
     assert [] == section(switchover, "cpu", 10, 30, vmsd="cpu_common")
@@ -67,7 +67,7 @@ def test_ram_is_no_device() -> None:
     assert [] == switchover.devices
 
 
-def test_a_section_of_no_name_is_a_device_if_it_saves_one() -> None:
+def test_unnamed_section_is_saved_device() -> None:
     """SystemTap's marks have no arguments: vmstate_save alone tells the devices' sections from RAM's."""
     switchover = Switchover()
     section(switchover, None, 10, 30)
@@ -75,7 +75,7 @@ def test_a_section_of_no_name_is_a_device_if_it_saves_one() -> None:
     assert [(None, 40)] == [(device.name, device.start_ns) for device in switchover.devices]
 
 
-def test_a_section_that_another_one_ends_has_no_duration() -> None:
+def test_cut_off_section_has_no_duration() -> None:
     """A line is missing in between; nor has one on a clock that does not tell time."""
     for number, timed in [(6, True), (5, False)]:
         switchover = Switchover()
@@ -84,7 +84,7 @@ def test_a_section_that_another_one_ends_has_no_duration() -> None:
         assert [None] == [device.duration_ns for device in switchover.devices]
 
 
-def test_without_sections_a_saved_device_stands_alone() -> None:
+def test_without_sections_device_is_alone() -> None:
     """vmstate_save may be all that is enabled."""
     switchover = Switchover()
     assert [] == switchover.device_saved(10, DeviceSaved(None, None, "cpu", "cpu_common"))
@@ -92,7 +92,7 @@ def test_without_sections_a_saved_device_stands_alone() -> None:
     assert Device(number=1, name="cpu", vmsd_name="cpu_common", instance=None, start_ns=10, duration_ns=None) == device
 
 
-def test_qemus_own_measure_of_a_device_is_better() -> None:
+def test_qemu_device_measure_wins() -> None:
     """It follows the section's end, and names the instance."""
     switchover = Switchover()
     section(switchover, "cpu", 10_000, 30_000, vmsd="cpu_common")
@@ -102,7 +102,7 @@ def test_qemus_own_measure_of_a_device_is_better() -> None:
     )
 
 
-def test_a_skipped_device_was_not_saved() -> None:
+def test_skipped_device_was_not_saved() -> None:
     """QEMU prints its 3 µs all the same."""
     switchover = Switchover()
     section(switchover, "cpu", 10, 30, vmsd="cpu_common")
@@ -110,7 +110,7 @@ def test_a_skipped_device_was_not_saved() -> None:
     assert 1 == len(switchover.devices)
 
 
-def test_without_sections_qemus_measure_is_a_device() -> None:
+def test_qemu_measure_replaces_sections() -> None:
     """One that took no time was skipped, one of unknown time may have been, and RAM is none."""
     switchover = Switchover(start_ns=20_000)
     finished = [
@@ -121,7 +121,7 @@ def test_without_sections_qemus_measure_is_a_device() -> None:
     assert [25_000, 20_000] == [device.start_ns for device in switchover.devices]
 
 
-def test_a_wait_ends_once() -> None:
+def test_wait_ends_once() -> None:
     """And only if it began."""
     switchover = Switchover()
     assert None is switchover.wait_ends(9)
@@ -131,7 +131,7 @@ def test_a_wait_ends_once() -> None:
     assert None is switchover.wait_ends(9)
 
 
-def test_the_stop_goes_from_the_start_of_the_downtime_to_the_first_mark_of_a_guest_that_stands_still() -> None:
+def test_stop_ends_at_first_stopped_mark() -> None:
     """QEMU prints two of them since 8.2; where nothing came before the mark, the stop's length is not known."""
     switchover = Switchover()
     switchover.may_begin(10, LOW_PENDING_RANK)
@@ -142,7 +142,7 @@ def test_the_stop_goes_from_the_start_of_the_downtime_to_the_first_mark_of_a_gue
     assert [] == Switchover(start_ns=25).stopped(25)
 
 
-def test_without_sections_rams_last_pass_is_qemus_measure_or_else_what_lies_between_its_checkpoints() -> None:
+def test_ram_pass_without_sections() -> None:
     """One of them, once; devices' measures and a RAM that was skipped tell nothing."""
     switchover = Switchover(start_ns=10_000)
     assert [] == switchover.iterable_saved(20_000)
@@ -158,7 +158,7 @@ def test_without_sections_rams_last_pass_is_qemus_measure_or_else_what_lies_betw
     assert [part(DowntimePartName.RAM, 31_000, 51_000)] == other.iterable_saved(51_000)
 
 
-def test_where_there_are_sections_nothing_else_tells_of_ram() -> None:
+def test_sections_decide_ram_pass() -> None:
     """They are printed for RAM, too."""
     switchover = Switchover(start_ns=10_000)
     switchover.stopped(30_000)

@@ -9,14 +9,14 @@ from qemu_migration_exporter.core.tracking import trace_ids
 from tests.support.core_helpers import EPOCH_NS, made, read
 
 
-def test_ids_have_the_shape_of_w3c_trace_context() -> None:
+def test_ids_have_w3c_shape() -> None:
     """16 and 8 bytes as hexadecimal digits, never all zero."""
     trace = trace_ids.trace_id("web-42", b"line", 1)
     assert re.fullmatch("[0-9a-f]{32}", trace)
     assert re.fullmatch("[0-9a-f]{16}", trace_ids.span_id(trace, "iterate", 7))
 
 
-def test_a_trace_id_is_of_its_vm_its_first_line_and_its_place() -> None:
+def test_trace_id_is_of_vm_line_and_place() -> None:
     """And where lines repeat themselves, of the time one came."""
     given = ("web-42", b"line", 1)
     others = [("web-43", b"line", 1), ("web-42", b"lime", 1), ("web-42", b"line", 2)]
@@ -29,7 +29,7 @@ def test_a_trace_id_is_of_its_vm_its_first_line_and_its_place() -> None:
     assert traces[0] == trace_ids.trace_id(*given)
 
 
-def test_span_ids_differ_in_a_trace_and_between_traces() -> None:
+def test_span_ids_are_unique() -> None:
     """Also where names and numbers meet."""
     spans = [
         name(trace)
@@ -46,7 +46,7 @@ def test_span_ids_differ_in_a_trace_and_between_traces() -> None:
     assert len(spans) == len(set(spans))
 
 
-def test_a_replay_gives_the_same_ids_wherever_its_clock_begins() -> None:
+def test_replay_ids_ignore_clock_start() -> None:
     """The start time of a recording without times is not part of its identity."""
     traces = {
         read(made("7.2-libvirt-bare"), start_ns=start_ns).migration.identity.trace_id for start_ns in (0, EPOCH_NS)

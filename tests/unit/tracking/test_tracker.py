@@ -78,7 +78,7 @@ def ended(changes: list[Change]) -> list[Migration]:
         ("migrate_set_state new state active\nmigrate_pending pending size 9 max 0", True),
     ],
 )
-def test_a_migration_begins_where_the_stream_shows_one(events: str, *, partial: bool) -> None:
+def test_migration_begins_at_evidence(events: str, *, partial: bool) -> None:
     """At its beginning, or in its middle, and then it is partial: said at once."""
     (started,) = follow(events).started
     assert (Side.SOURCE, partial) == (started.identity.side, started.identity.partial)
@@ -99,7 +99,7 @@ def test_a_migration_begins_where_the_stream_shows_one(events: str, *, partial: 
         "M migrate_set_state new state none",
     ],
 )
-def test_nothing_begins_with_what_others_print_too(event: str) -> None:
+def test_shared_events_begin_nothing(event: str) -> None:
     """QEMU's exit, a snapshot's pieces, or the tail of a migration that was over."""
     assert [] == follow(event).changes
 
@@ -111,11 +111,11 @@ def test_savevm_is_of_kind_snapshot(name: str) -> None:
     assert (Kind.SNAPSHOT, Side.SOURCE) == (snapshot.identity.kind, snapshot.identity.side)
 
 
-def test_savevm_without_states_is_not_reported() -> None:
+def test_stateless_savevm_is_not_reported() -> None:
     assert [] == read(made("snapshot-without-states")).changes
 
 
-def test_a_migration_after_a_snapshot_is_its_own() -> None:
+def test_migration_after_snapshot_is_new() -> None:
     """With its own start."""
     snapshot = made("7.2-snapshot").decode()
     later = log_lines("+402200 " + RUNNING + "migrate_set_state new state completed")
@@ -125,13 +125,13 @@ def test_a_migration_after_a_snapshot_is_its_own() -> None:
     assert Result.COMPLETED == migrated.result
 
 
-def test_setup_twice_is_one_attempt_while_nothing_else_has_happened() -> None:
+def test_repeated_setup_is_one_attempt() -> None:
     """A doubled line, at another microsecond."""
     reading = follow("M migrate_set_state new state setup\n" + RUNNING + "migrate_set_state new state completed")
     assert (Result.COMPLETED, EPOCH_NS) == (reading.migration.result, reading.migration.identity.start_ns)
 
 
-def test_setup_again_is_another_attempt() -> None:
+def test_later_setup_is_another_attempt() -> None:
     """The end of the one before was lost: its result is not known, and that is a surprise."""
     reading = follow(RUNNING + RUNNING + "migrate_set_state new state completed")
     assert [Result.UNKNOWN, Result.COMPLETED] == [each.result for each in reading.migrations]
@@ -152,21 +152,21 @@ def test_setup_again_is_another_attempt() -> None:
         ),
     ],
 )
-def test_an_attempt_after_one_that_did_not_complete_is_a_retry(before: str, *, is_retry: bool) -> None:
+def test_attempt_after_failure_is_retry(before: str, *, is_retry: bool) -> None:
     """Of the same end: what came in before was another thing."""
     first, second = follow(before + COMPLETED).migrations
     assert (first.identity.trace_id if is_retry else None) == second.identity.retry_of
     assert None is first.identity.retry_of
 
 
-def test_a_header_again_is_another_attempt_where_there_are_no_states() -> None:
+def test_stateless_header_is_new_attempt() -> None:
     """Where there are, it means nothing."""
     stateless = "savevm_state_header\nmigration_thread_setup_complete\n"
     assert 2 == len(follow(stateless + stateless).migrations)
     assert 1 == len(follow(RUNNING + "savevm_state_header").migrations)
 
 
-def test_a_setup_that_is_all_there_is_has_no_side() -> None:
+def test_lone_setup_has_no_side() -> None:
     """A destination says it too, when it begins to listen (8.2 and later)."""
     reading = follow("M migrate_set_state new state setup")
     assert (None, Result.UNKNOWN) == (reading.migration.identity.side, reading.migration.result)
@@ -175,7 +175,7 @@ def test_a_setup_that_is_all_there_is_has_no_side() -> None:
 @pytest.mark.parametrize(
     ("command", "side"), [("migrate", Side.SOURCE), ("migrate_incoming", Side.DESTINATION), ("migrate_cancel", None)]
 )
-def test_a_qmp_command_tells_the_side(command: str, side: Side | None) -> None:
+def test_qmp_command_reveals_side(command: str, side: Side | None) -> None:
     reading = follow(f"M qmp_enter_{command} {{}}\nM migrate_set_state new state setup")
     assert side == reading.migration.identity.side
 
@@ -189,7 +189,7 @@ def test_a_qmp_command_tells_the_side(command: str, side: Side | None) -> None:
     ],
     ids=["the connection", "active", "something was cleaned up before"],
 )
-def test_an_incoming_migration_begins_after_listening(events: str, start_ms: int) -> None:
+def test_incoming_begins_after_listening(events: str, start_ms: int) -> None:
     """With the connection, else with `active`; which end this is may be told only at the end."""
     migration = follow("M migrate_set_state new state setup\n" + events).migration
     assert (Side.DESTINATION, EPOCH_NS + start_ms * NS_PER_MS) == (migration.identity.side, migration.identity.start_ns)
@@ -199,7 +199,7 @@ def test_an_incoming_migration_begins_after_listening(events: str, start_ms: int
     "load",
     ["loadvm_state_setup", "migrate_global_state_post_load loaded state: running", "multifd_recv_thread_start 0"],
 )
-def test_loading_a_snapshot_is_no_migration_either(load: str) -> None:
+def test_loading_snapshot_is_no_migration(load: str) -> None:
     """Not even right after one was saved."""
     assert [] == follow(f"M savevm_state_header\nM savevm_state_cleanup\nM {load}").changes
 
@@ -224,7 +224,7 @@ RESUME = """
 
 
 @pytest.mark.parametrize("resume", ["", *RESUME.strip().splitlines(), RESUME.strip()])
-def test_a_resume_begins_no_migration(resume: str) -> None:
+def test_resume_begins_no_migration(resume: str) -> None:
     """Whatever is printed of it, the migration that is open goes on; without one, nothing does."""
     assert [] == follow(resume).changes
     start = "savevm_state_header\nmigration_thread_setup_complete\npostcopy_start\nsavevm_state_complete_precopy\n"
@@ -263,7 +263,7 @@ AFTER_LOOP = "\nmigration_thread_after_loop\n"
         ),
     ],
 )  # fmt: skip
-def test_what_breaks_fails_unless_it_goes_on(events: str, result: Result) -> None:
+def test_break_fails_unless_resumed(events: str, result: Result) -> None:
     """Post-copy pauses and is resumed; what QEMU says itself stands; a cancel breaks everything, and so does the end."""
     assert [result] == [each.result for each in follow(events).migrations]
 
@@ -280,7 +280,7 @@ def test_what_breaks_fails_unless_it_goes_on(events: str, result: Result) -> Non
         "postcopy_pause_continued",
     ],
 )
-def test_what_is_closed_after_the_end_changes_nothing(event: str) -> None:
+def test_close_after_end_changes_nothing(event: str) -> None:
     """Within the second in which it still belongs to the migration, and later, when none is open."""
     for pause_ms in (1, 5_000):
         reading = follow(COMPLETED + f"+{pause_ms} M {event.removeprefix('R ')}")
@@ -291,7 +291,7 @@ def test_what_is_closed_after_the_end_changes_nothing(event: str) -> None:
 # Ends
 
 
-def test_what_follows_within_a_second_still_belongs_to_it() -> None:
+def test_lines_within_a_second_belong() -> None:
     """The cleanup's marks, and why it failed."""
     end = RUNNING + "migrate_set_state new state failed\n+{} migration_thread_after_loop"
     for pause_ms, last_ms in [(900, 905), (1_100, 4)]:
@@ -299,7 +299,7 @@ def test_what_follows_within_a_second_still_belongs_to_it() -> None:
         assert EPOCH_NS + last_ms * NS_PER_MS == migration.end_ns
 
 
-def test_the_next_attempt_ends_the_waiting() -> None:
+def test_next_attempt_ends_wait() -> None:
     """An orchestrator tries again within milliseconds."""
     reading = follow(
         RUNNING + "migrate_set_state new state failed\n" + RUNNING + "migrate_set_state new state completed"
@@ -308,7 +308,7 @@ def test_the_next_attempt_ends_the_waiting() -> None:
     assert [] == reading.surprises
 
 
-def test_time_alone_ends_a_migration() -> None:
+def test_time_alone_ends_migration() -> None:
     """A second after its outcome, though no line comes."""
     lone = tracker()
     assert [] == lone.tick(0)
@@ -320,7 +320,7 @@ def test_time_alone_ends_a_migration() -> None:
     assert [] == lone.close()
 
 
-def test_a_terminal_state_that_does_not_come_was_lost() -> None:
+def test_missing_terminal_state_was_lost() -> None:
     """Half a minute after the loop's end the outcome is inferred."""
     lone = tracker()
     for event in (mark(Signal.SETUP_COMPLETE), state("cancelling"), mark(Signal.AFTER_LOOP)):
@@ -330,7 +330,7 @@ def test_a_terminal_state_that_does_not_come_was_lost() -> None:
     assert (Result.CANCELLED, True, 5) == (migration.result, migration.result_inferred, migration.outcome_ns)
 
 
-def test_without_a_loops_end_cleanup_is_the_end() -> None:
+def test_without_loop_end_cleanup_ends() -> None:
     """2.4 has no after_loop."""
     migration = follow(
         "savevm_state_header\nmigration_thread_setup_complete\nsavevm_state_complete\n+1 M migrate_fd_cleanup"
@@ -342,7 +342,7 @@ def test_without_a_loops_end_cleanup_is_the_end() -> None:
     )
 
 
-def test_numbers_are_told_only_of_a_migration_that_was() -> None:
+def test_only_real_migrations_have_numbers() -> None:
     """What may yet turn out to be a snapshot has none."""
     lone = tracker()
     assert () == lone.progress()
@@ -357,7 +357,7 @@ def test_numbers_are_told_only_of_a_migration_that_was() -> None:
 # Identity
 
 
-def test_trace_ids_are_of_the_first_line_and_live_also_of_its_arrival() -> None:
+def test_live_trace_id_includes_arrival() -> None:
     """Lines without time repeat themselves."""
 
     def trace(line: bytes, at_ns: int, clock: ClockKind) -> str:
@@ -375,7 +375,7 @@ def test_trace_ids_are_of_the_first_line_and_live_also_of_its_arrival() -> None:
 # What hand-written scripts and the monitor add
 
 
-def test_a_backtrace_is_of_the_function_before_it() -> None:
+def test_backtrace_follows_function() -> None:
     """qmp_migrate's goes with the migration, migration_bitmap_sync's with the next sync."""
     lone = tracker()
     events: list[Event] = [
@@ -409,7 +409,7 @@ def test_a_backtrace_is_of_the_function_before_it() -> None:
     ],
 )
 @pytest.mark.parametrize("before", [True, False])
-def test_the_monitor_tells_the_downtime_limit(arguments: str, limit: float | None, *, before: bool) -> None:
+def test_monitor_gives_downtime_limit(arguments: str, limit: float | None, *, before: bool) -> None:
     """Set before the migration or in it; damaged and senseless arguments tell nothing."""
     lone = tracker()
     command = QmpCommand(None, None, arguments, "migrate_set_parameters")
@@ -419,7 +419,7 @@ def test_the_monitor_tells_the_downtime_limit(arguments: str, limit: float | Non
     assert limit == migration.progress.downtime_limit_seconds
 
 
-def test_a_command_of_a_script_may_have_no_arguments() -> None:
+def test_script_command_may_lack_arguments() -> None:
     """Its mark alone says nothing."""
     assert [] == said(tracker(), QmpCommand(None, None, None, "migrate_set_parameters"), 5, b"")
 
@@ -449,7 +449,7 @@ def test_capabilities_are_set_one_by_one() -> None:
     assert Kind.LIVE is follow(both + off + COMPLETED).migration.identity.kind
 
 
-def test_a_capability_is_of_what_begins_after_it() -> None:
+def test_capability_applies_afterwards() -> None:
     """QEMU refuses it while a migration runs, so what was refused is not believed of that one."""
     on = capabilities(("background-snapshot", True))
     assert Result.COMPLETED == follow(RUNNING + on + "migrate_set_state new state completed").migration.result
@@ -473,7 +473,7 @@ def test_a_capability_is_of_what_begins_after_it() -> None:
         "[" * 60_000,
     ],
 )
-def test_capabilities_that_were_cut_say_nothing(arguments: str) -> None:
+def test_cut_capabilities_are_ignored(arguments: str) -> None:
     """A probe cuts strings, at 64 bytes some; what is not understood is not set."""
     lone = tracker()
     said(lone, QmpCommand(None, None, arguments, "migrate_set_capabilities"), 5, b"")
@@ -482,7 +482,7 @@ def test_capabilities_that_were_cut_say_nothing(arguments: str) -> None:
 
 
 @pytest.mark.parametrize("capability", [["x-colo"], {"x-colo": True}, 7, None])
-def test_a_capability_that_is_no_name_is_none(capability: object) -> None:
+def test_unnamed_capability_is_ignored(capability: object) -> None:
     """JSON may hold anything."""
     lone = tracker()
     arguments = json.dumps({"capabilities": [{"state": True, "capability": capability}]})
@@ -491,7 +491,7 @@ def test_a_capability_that_is_no_name_is_none(capability: object) -> None:
     assert 1 == len(ended(lone.close()))
 
 
-def test_a_tracker_is_idle_while_nothing_is_open() -> None:
+def test_tracker_is_idle_between_migrations() -> None:
     """Also what may yet turn out to be a snapshot is open."""
     lone = tracker()
     idle = [lone.is_idle]
@@ -501,7 +501,7 @@ def test_a_tracker_is_idle_while_nothing_is_open() -> None:
     assert [True, False, True] == [*idle, lone.is_idle]
 
 
-def test_lost_lines_are_of_what_is_open() -> None:
+def test_lost_lines_affect_open_migrations() -> None:
     """The one that began before; it said so when it began, and says otherwise when it ends."""
     lone = tracker()
     lone.lines_lost()

@@ -65,7 +65,7 @@ def answered(registry: CollectorRegistry, accept: str, query: str) -> tuple[int,
         ",;,=",
     ],
 )
-def test_exposition_equals_the_library(registry: CollectorRegistry, accept: str, query: str) -> None:
+def test_exposition_equals_library(registry: CollectorRegistry, accept: str, query: str) -> None:
     """To the byte, for every Accept header."""
     exposed = Exposition(registry).write(accept=accept, accept_encoding="", query=query)
 
