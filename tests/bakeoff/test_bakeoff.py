@@ -92,7 +92,7 @@ def table() -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def test_document_has_the_table_that_comes_out(request: pytest.FixtureRequest) -> None:
+def test_document_has_measured_table(request: pytest.FixtureRequest) -> None:
     """Renewed by the flag that renews the golden files."""
     before, _, rest = _DOCUMENT.read_text(encoding="utf-8").partition(_BEGIN)
     after = rest.partition(_END)[2]
@@ -112,17 +112,17 @@ def outcome_named(name: str) -> Outcome:
 @pytest.mark.parametrize(
     "name", [case.name for case in CASES if case.label in {"fine", "calms"} and not case.is_starved]
 )
-def test_converging_migration_is_not_called_stalled(name: str) -> None:
+def test_converging_is_not_stalled(name: str) -> None:
     assert not is_false(_OURS, outcome_named(name))
 
 
 @pytest.mark.parametrize("name", [case.name for case in CASES if case.label == "stuck"])
-def test_stuck_migration_is_found_before_the_change(name: str) -> None:
+def test_stuck_is_found_before_change(name: str) -> None:
     assert found_s(_OURS, outcome_named(name)) is not None
 
 
 @pytest.mark.parametrize("part", [Part.REPORTING, Part.CHOOSING, Part.MODEL])
-def test_verdict_of_the_median_comes_early(part: Part) -> None:
+def test_median_verdict_is_early(part: Part) -> None:
     """VEP 248 needs 40 s. Auto-converge, whose steps are waited for, and large guests are not in the reporting half."""
     ours, theirs = (
         median(at_s for of in counted(part, "stuck") if (at_s := found_s(rule, of)) is not None)
@@ -132,7 +132,7 @@ def test_verdict_of_the_median_comes_early(part: Part) -> None:
     assert theirs >= 40
 
 
-def test_latest_verdict_takes_20_s_or_three_rounds() -> None:
+def test_latest_verdict_is_bounded() -> None:
     """Measured in the rounds after the first boundary."""
     for of in counted(Part.REPORTING, "stuck"):
         at_s, boundaries = found_s(_OURS, of), of.observed.boundaries
@@ -161,7 +161,7 @@ def outcome_of(**guest: object) -> tuple[bool, int]:
     return b"new state completed" in log, log.count(b"migration_bitmap_sync_start")
 
 
-def test_the_model_is_what_the_arithmetic_says() -> None:
+def test_model_follows_arithmetic() -> None:
     """What is written slower than it is sent converges in a geometric series; what is written faster stays."""
     assert outcome_of(cold=100)[0]
     assert outcome_of(hot=400, hot_rate=25)[0]
@@ -170,7 +170,7 @@ def test_the_model_is_what_the_arithmetic_says() -> None:
     assert outcome_of(hot=47, hot_rate=64, limit_ms=1_600)[0]
 
 
-def test_the_model_stays_where_real_qemu_stays() -> None:
+def test_model_levels_like_qemu() -> None:
     """47 MiB at 32 MiB/s: the same boundaries as in the recording, about as far apart."""
     (real,) = [of for of in outcomes() if of.case.name == "qemu-7.2-log-nonconverging"]
     (made,) = [of for of in outcomes() if of.case.name == "model: 47 MiB written without a pause, at 32 MiB/s"]
@@ -185,7 +185,7 @@ def test_the_model_stays_where_real_qemu_stays() -> None:
     assert median(made_gaps) == pytest.approx(median(real_gaps), rel=0.1)
 
 
-def test_the_model_throttles_as_qemu_does() -> None:
+def test_model_throttles_like_qemu() -> None:
     """20 %, then 10 % more at every second period, up to 99 %."""
     log = Precopy(Guest(hot=96, hot_rate=20_000, auto_converge=True)).run()
     assert log.count(b"migration_throttle") >= 9

@@ -11,7 +11,7 @@ from tests.chaos.receiver import moody
 
 
 @pytest.mark.timeout(400)
-def test_two_minutes_of_chaos_lose_nothing(tmp_path: Path) -> None:
+def test_chaos_loses_nothing(tmp_path: Path) -> None:
     """See `tests.chaos.driver` for the invariants."""
     with moody() as receiver:
         chaos = Chaos(tmp_path, receiver, seed=20, seconds=120)

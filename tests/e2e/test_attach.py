@@ -44,7 +44,7 @@ def enabled(host: Host, vm: str) -> list[str]:
 
 
 @pytest.mark.timeout(240)
-def test_followed_machine_is_traced_there_and_back(hosts: tuple[Host, Host], tmp_path: Path) -> None:
+def test_followed_vm_is_traced_both_ways(hosts: tuple[Host, Host], tmp_path: Path) -> None:
     alpha, beta = hosts
     alpha.start_guest("web", working_set_mib=4)
     follow = [*PROGRAM, "attach", "--all", "--follow"]
@@ -63,7 +63,7 @@ def test_followed_machine_is_traced_there_and_back(hosts: tuple[Host, Host], tmp
 
 
 @pytest.mark.timeout(120)
-def test_paused_machine_is_attached_by_name_and_uuid(hosts: tuple[Host, Host]) -> None:
+def test_paused_vm_attaches_by_name_or_uuid(hosts: tuple[Host, Host]) -> None:
     alpha, _ = hosts
     uuid = alpha.start_guest("-db '7'", working_set_mib=4)
     alpha.virsh("suspend", "--domain", uuid)
@@ -92,7 +92,7 @@ def test_mistake_is_explained(hosts: tuple[Host, Host], arguments: list[str], st
     assert error in done.stderr
 
 
-def test_dry_run_prints_commands_that_work_in_a_shell(hosts: tuple[Host, Host]) -> None:
+def test_dry_run_commands_work_in_shell(hosts: tuple[Host, Host]) -> None:
     alpha, _ = hosts
     alpha.start_guest("cache", working_set_mib=4)
 

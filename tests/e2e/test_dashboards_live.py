@@ -106,7 +106,7 @@ def test_silent_queries_exist() -> None:
 
 
 @pytest.mark.parametrize("panel", [panel for panel in ALL if panel.json["type"] == "table"], ids=str)
-def test_table_columns_are_labels_or_values_of_answers(observed: _Observed, panel: Panel) -> None:
+def test_table_columns_are_in_answers(observed: _Observed, panel: Panel) -> None:
     is_alone = len(panel.targets) == 1
     there = {"Value" if is_alone else f"Value #{target['refId']}" for target in panel.targets}
     for target in panel.targets:
@@ -120,7 +120,7 @@ def test_table_columns_are_labels_or_values_of_answers(observed: _Observed, pane
 @pytest.mark.parametrize(
     "target", [target for panel in ALL for target in panel.targets if target["exemplar"]], ids=lambda each: each["expr"]
 )
-def test_exemplars_lead_to_the_trace(observed: _Observed, target: dict[str, Any]) -> None:
+def test_exemplars_lead_to_trace(observed: _Observed, target: dict[str, Any]) -> None:
     """They have the trace id of the migration itself."""
     expr = substituted(target["expr"], rate_interval="5s", span="30s")
     (info,) = observed.prometheus.ask("query", query="qemu_migration_info")
@@ -135,7 +135,7 @@ def _value(answer: list[dict[str, Any]], label: str) -> set[str]:
     return {series["metric"].get(label, "") for series in answer}
 
 
-def test_sentences_and_commands_have_the_numbers(observed: _Observed) -> None:
+def test_sentences_and_commands_have_numbers(observed: _Observed) -> None:
     """PromQL that makes labels of numbers reads as a sentence, from the bulk round to the stall."""
     (panel,) = (panel for panel in ALL if str(panel) == "one-migration: Verdict and command")
     answer = observed.answer(panel.targets[0])

@@ -51,7 +51,7 @@ def _by_id(spans: list[Span]) -> dict[tuple[bytes, bytes], Span]:
 
 
 @pytest.mark.timeout(120)
-def test_trace_of_a_stuck_migration_survives_a_restart(tmp_path: Path) -> None:
+def test_stuck_trace_survives_restart(tmp_path: Path) -> None:
     """Finished spans arrive at once, a marker at the stop, the rest after it: in the end the spans of a replay."""
     need("qemu-system-x86_64")
     destination = Qemu("destination", tmp_path, working_set_mib=47, incoming=True)
@@ -90,7 +90,7 @@ def test_trace_of_a_stuck_migration_survives_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_prometheus_sees_a_stuck_migration(tmp_path: Path) -> None:
+def test_prometheus_sees_stuck_migration(tmp_path: Path) -> None:
     """Its trace grows while it is stuck; in the end the numbers are QEMU's."""
     need("qemu-system-x86_64", "prometheus")
     destination = Qemu("destination", tmp_path, working_set_mib=47, incoming=True)

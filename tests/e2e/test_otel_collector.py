@@ -77,7 +77,7 @@ def _config(directory: Path, **spans: object) -> Path:
 
 
 @pytest.mark.timeout(120)
-def test_collector_that_restarts_gets_everything(tmp_path: Path) -> None:
+def test_restarted_collector_gets_all(tmp_path: Path) -> None:
     """This program restarts too; in the end the collector has the spans of a replay."""
     log = tmp_path / "web-42.log"
     attempts = _attempts(6).splitlines(keepends=True)
@@ -116,7 +116,7 @@ def test_collector_that_restarts_gets_everything(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_outage_beyond_the_spool_is_counted_to_the_span(tmp_path: Path) -> None:
+def test_outage_beyond_spool_is_counted(tmp_path: Path) -> None:
     """Received and dropped spans add up to those that were made."""
     log = tmp_path / "web-42.log"
     log.touch()
@@ -142,7 +142,7 @@ def test_outage_beyond_the_spool_is_counted_to_the_span(tmp_path: Path) -> None:
             assert exported + _count(daemon, SpanOutcome.SPOOL_FULL) == made
 
 
-def test_grpc_delivers_the_same_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grpc_delivers_same_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra `grpc`, selected by OpenTelemetry's variable."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")
     recording = DATA / "qemu-7.2-log-nonconverging.log"

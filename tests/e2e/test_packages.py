@@ -102,7 +102,7 @@ def test_installed_files_have_owner_and_mode(installed: Path) -> None:
     assert "listen_address" in run(installed, *as_daemon(_NAME, "check", f"/etc/{_NAME}/exporter.yml"))
 
 
-def test_daemon_follows_a_log_of_libvirt_as_its_own_user(installed: Path) -> None:
+def test_daemon_follows_libvirt_log(installed: Path) -> None:
     """The log has mode 0600 and belongs to root, as virtlogd makes it."""
     logs = installed / "var/log/libvirt/qemu"
     logs.mkdir(parents=True)
@@ -134,7 +134,7 @@ def test_daemon_follows_a_log_of_libvirt_as_its_own_user(installed: Path) -> Non
     assert state.is_dir()
 
 
-def test_upgrade_keeps_the_operators_configuration(installed: Path, packages: Path) -> None:
+def test_upgrade_keeps_configuration(installed: Path, packages: Path) -> None:
     config = installed / "etc" / _NAME / "exporter.yml"
     config.write_text("web: {listen_address: 127.0.0.1:9999}\n")
 
@@ -143,7 +143,7 @@ def test_upgrade_keeps_the_operators_configuration(installed: Path, packages: Pa
     assert "127.0.0.1:9999" in run(installed, *as_daemon(_NAME, "check", f"/etc/{_NAME}/exporter.yml"))
 
 
-def test_removal_leaves_configuration_and_state(installed: Path, packages: Path) -> None:
+def test_removal_leaves_config_and_state(installed: Path, packages: Path) -> None:
     run(installed, "dpkg", "--remove", _NAME)
 
     assert not (installed / "usr/bin" / _NAME).exists()
@@ -151,7 +151,7 @@ def test_removal_leaves_configuration_and_state(installed: Path, packages: Path)
     install(installed, newest(packages, "deb"))
 
 
-def test_report_of_a_recording_is_printed_by_the_package(installed: Path) -> None:
+def test_packaged_program_prints_report(installed: Path) -> None:
     shutil.copy(DATA / _LOG, installed / "root/web-42.log")
 
     report = json.loads(run(installed, _NAME, "replay", "/root/web-42.log", "--report=json"))

@@ -37,7 +37,7 @@ def _serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.communicate()
 
 
-def test_standard_input_is_a_recording() -> None:
+def test_standard_input_is_recording() -> None:
     """`zcat … | qemu-migration-exporter replay -`, plain or compressed."""
     for data in (NONCONVERGING.read_bytes(), (DATA / "qemu-10.0-log-nonconverging.log.gz").read_bytes()):
         done = subprocess.run([*PROGRAM, "replay", "-", "--report=json"], input=data, capture_output=True, check=True)
@@ -47,7 +47,7 @@ def test_standard_input_is_a_recording() -> None:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_metrics_are_served_until_interrupted(stop: signal.Signals) -> None:
+def test_metrics_serve_until_interrupt(stop: signal.Signals) -> None:
     """The report is printed, /metrics stays; Ctrl-C or SIGTERM ends it with status 0."""
     with _serving(str(NONCONVERGING), "--report=json") as (process, url):
         with urllib.request.urlopen(url, timeout=10) as answer:
@@ -78,7 +78,7 @@ def test_closed_pipe_is_no_traceback() -> None:
     assert b"Traceback" not in complaints
 
 
-def test_speed_replays_in_proportional_time() -> None:
+def test_speed_scales_replay_time() -> None:
     """At 20 times the speed, 12.3 s take at least 0.6 s."""
     began = time.monotonic()
 

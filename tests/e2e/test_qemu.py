@@ -50,7 +50,7 @@ def _agrees(migration: dict[str, Any], truth: dict[str, Any]) -> None:
     assert migration["bitmap_syncs"] == truth["ram"]["dirty-sync-count"]
 
 
-def test_stuck_migration_ends_with_more_bandwidth(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_bandwidth_ends_stuck_migration(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     """47 MiB are dirtied again and again at 32 MiB/s; all rounds begin alike."""
     source, destination = pair(47)
     source.migrate()
@@ -69,7 +69,7 @@ def test_stuck_migration_ends_with_more_bandwidth(pair: Pair, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("option", ["max-bandwidth", "downtime-limit"])
-def test_advice_ends_the_stall(pair: Pair, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_advice_ends_stall(pair: Pair, option: str, capsys: pytest.CaptureFixture[str]) -> None:
     """QEMU is given exactly the command from the report of its own log."""
     source, _ = pair(47)
     source.migrate()
@@ -96,7 +96,7 @@ def test_advice_ends_the_stall(pair: Pair, option: str, capsys: pytest.CaptureFi
     assert truth["downtime"] < limit_ms * 1.5
 
 
-def test_post_copy(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+def test_postcopy(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     """Every page that the destination requested is counted."""
     source, destination = pair(47)
     for qemu in (source, destination):

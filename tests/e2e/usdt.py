@@ -18,7 +18,7 @@ _MIB = 1 << 20
 
 
 @pytest.mark.timeout(120)
-def test_migration_between_processes_of_one_host(tmp_path: Path) -> None:
+def test_migration_on_one_host(tmp_path: Path) -> None:
     """One outgoing and one incoming migration, with the guests' names and uuids and QEMU's totals."""
     binary = os.environ["QEMU"]
     script, capture = tmp_path / "probe.bt", tmp_path / "capture"

@@ -70,7 +70,7 @@ def test_growing_log_is_followed(tmp_path: Path) -> None:
         assert daemon.stop() == 0
 
 
-def test_migration_that_ended_before_the_start_is_not_counted(tmp_path: Path) -> None:
+def test_migration_ended_earlier_is_not_counted(tmp_path: Path) -> None:
     """A log holds yesterday's migrations too; the one that runs is picked up with its beginning."""
     log = tmp_path / "db-7.log"
     log.write_bytes(IDLE + NONCONVERGING[: len(NONCONVERGING) // 2])
@@ -80,7 +80,7 @@ def test_migration_that_ended_before_the_start_is_not_counted(tmp_path: Path) ->
         assert daemon.metric("qemu_migration_active", vm="db-7") == 1
 
 
-def test_new_file_of_a_pattern_is_a_new_machine(tmp_path: Path) -> None:
+def test_new_file_of_pattern_is_new_vm(tmp_path: Path) -> None:
     """libvirt makes a log when a machine is started."""
     with running(tmp_path, f"--source={tmp_path}/*.log") as daemon:
         _append(tmp_path / "web-1.log", IDLE)
@@ -97,7 +97,7 @@ def test_new_file_of_a_pattern_is_a_new_machine(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("rotations", [0, 1])
-def test_restart_in_the_middle_loses_nothing(
+def test_restart_midway_loses_nothing(
     tmp_path: Path, undisturbed: dict[tuple[bytes, bytes], bytes], number: int, rotations: int
 ) -> None:
     """Stopped or killed, the log rotated meanwhile or not: the spans are those of a run that was not disturbed."""
@@ -134,7 +134,7 @@ def test_restart_in_the_middle_loses_nothing(
         assert ("exporter.stopped" in {span.name for span in receiver.spans}) == (number == signal.SIGTERM)
 
 
-def test_spans_without_a_receiver_survive_a_kill(tmp_path: Path, undisturbed: dict[tuple[bytes, bytes], bytes]) -> None:
+def test_unsent_spans_survive_kill(tmp_path: Path, undisturbed: dict[tuple[bytes, bytes], bytes]) -> None:
     """The state is saved while the receiver is away, and holds the spans that wait in memory."""
     log, other, state = tmp_path / "db-7.log", tmp_path / "web-42.log", tmp_path / "state"
     config = tmp_path / "exporter.yml"
@@ -165,9 +165,7 @@ def test_spans_without_a_receiver_survive_a_kill(tmp_path: Path, undisturbed: di
         assert _spans(receiver.spans) == undisturbed
 
 
-def test_log_made_before_a_kill_is_counted_after_it(
-    tmp_path: Path, undisturbed: dict[tuple[bytes, bytes], bytes]
-) -> None:
+def test_log_made_before_kill_is_counted(tmp_path: Path, undisturbed: dict[tuple[bytes, bytes], bytes]) -> None:
     """On a destination host the log always appears with the migration: it cannot be in the state yet."""
     state, old = tmp_path / "state", tmp_path / "old.log"
     old.write_bytes(IDLE)
@@ -191,7 +189,7 @@ def test_log_made_before_a_kill_is_counted_after_it(
         assert len(_spans(receiver.spans)) == len(undisturbed)
 
 
-def test_state_of_another_kind_is_ignored_and_logged(tmp_path: Path) -> None:
+def test_foreign_state_is_ignored_and_logged(tmp_path: Path) -> None:
     """A pickle would run a command."""
     state = tmp_path / "state"
     state.write_bytes(b"qemu-migration-exporter state\ncos\nsystem\n(S'touch /tmp/owned'\ntR.")
@@ -199,7 +197,7 @@ def test_state_of_another_kind_is_ignored_and_logged(tmp_path: Path) -> None:
         assert f"ignoring state file {state}: not a state file" in daemon.log
 
 
-def test_hanging_receiver_delays_no_stream(tmp_path: Path) -> None:
+def test_hung_receiver_delays_no_stream(tmp_path: Path) -> None:
     """Spans wait in their queue; the metrics do not."""
     log = tmp_path / "web-42.log"
     with (
@@ -213,7 +211,7 @@ def test_hanging_receiver_delays_no_stream(tmp_path: Path) -> None:
         assert daemon.stop() == 0
 
 
-def test_reload_keeps_the_old_config_if_the_new_is_broken(tmp_path: Path) -> None:
+def test_broken_reload_keeps_old_config(tmp_path: Path) -> None:
     """By SIGHUP; a gauge and the log show the result."""
     config = tmp_path / "exporter.yml"
     gauge = "qemu_migration_exporter_config_last_reload_successful"
@@ -238,7 +236,7 @@ def test_reload_keeps_the_old_config_if_the_new_is_broken(tmp_path: Path) -> Non
         assert "sources.0.colour: unknown key" in daemon.log
 
 
-def test_reload_names_keys_that_need_a_restart(tmp_path: Path) -> None:
+def test_reload_names_restart_keys(tmp_path: Path) -> None:
     config = tmp_path / "exporter.yml"
     config.write_text(f"sources: [{{file: {tmp_path}/a.log}}]\n")
     with running(tmp_path, f"--config.file={config}") as daemon:
@@ -252,7 +250,7 @@ def test_reload_names_keys_that_need_a_restart(tmp_path: Path) -> None:
         assert 'msg="config change needs a restart" keys="metrics.max_vms, web.trace_url"' in daemon.log
 
 
-def test_daemon_without_logs_names_what_is_missing(tmp_path: Path) -> None:
+def test_daemon_without_logs_names_missing(tmp_path: Path) -> None:
     """A fresh installation is no use until there is a log: that it runs is not enough."""
     (tmp_path / "empty").mkdir()
     with running(tmp_path, f"--source={tmp_path}/none/*.log", f"--source={tmp_path}/empty/*.log") as daemon:
@@ -263,7 +261,7 @@ def test_daemon_without_logs_names_what_is_missing(tmp_path: Path) -> None:
         assert f"{tmp_path}/none" in daemon.log  # a stream that is down
 
 
-def test_reload_over_http_answers_with_the_mistake(tmp_path: Path) -> None:
+def test_http_reload_answers_with_mistake(tmp_path: Path) -> None:
     """As blackbox_exporter does: a script that reloads sees the broken configuration in the answer."""
     config = tmp_path / "exporter.yml"
     valid = f"sources:\n  - file: {tmp_path}/a.log\nweb: {{enable_reload: true}}\n"
@@ -279,7 +277,7 @@ def test_reload_over_http_answers_with_the_mistake(tmp_path: Path) -> None:
     assert f"{tmp_path}/*/a.log" in answers[2][1]
 
 
-def test_log_without_trace_events_is_reported_once(tmp_path: Path) -> None:
+def test_eventless_log_is_reported_once(tmp_path: Path) -> None:
     """If tracing is not enabled, the log names the remedy, once."""
     log = tmp_path / "db-7.log"
     log.write_text("2026-11-22 22:39:13.120+0000: starting up libvirt version: 9.0.0\nchar device redirected\n")
@@ -293,7 +291,7 @@ def test_log_without_trace_events_is_reported_once(tmp_path: Path) -> None:
         assert daemon.log.count("no trace event of a migration") == 1
 
 
-def test_stop_without_a_state_file_sends_open_spans(tmp_path: Path) -> None:
+def test_stateless_stop_sends_open_spans(tmp_path: Path) -> None:
     """No later run resumes the migration, so its trace is closed and marked."""
     log = tmp_path / "db-7.log"
     with receiving(Receiver()) as receiver:
@@ -306,7 +304,7 @@ def test_stop_without_a_state_file_sends_open_spans(tmp_path: Path) -> None:
         assert (names[-1], "exporter.stopped" in names) == ("migrate", False)
 
 
-def test_fifo_and_socket_take_probes_that_come_and_go(tmp_path: Path) -> None:
+def test_fifo_and_socket_survive_reconnects(tmp_path: Path) -> None:
     """Two QEMUs of one host through a FIFO, each by its process; a log through a socket."""
     fifo, address = tmp_path / "probe", tmp_path / "probe.sock"
     os.mkfifo(fifo)
@@ -347,7 +345,7 @@ def test_systemd_is_notified(tmp_path: Path) -> None:
                 told = manager.recv(1000)
 
 
-def test_machines_of_one_name_are_told_apart_and_counted(tmp_path: Path) -> None:
+def test_equal_vm_names_are_distinguished(tmp_path: Path) -> None:
     """Their numbers are not mixed, and a counter shows the clash."""
     for directory in ("a", "b"):
         (tmp_path / directory).mkdir()
@@ -368,7 +366,7 @@ def test_machines_of_one_name_are_told_apart_and_counted(tmp_path: Path) -> None
         assert sorted(each or 0 for each in surprises) == [0, 1]
 
 
-def test_unreadable_source_ends_the_start_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_source_fails_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A wildcard in a directory's name: a message and status 1, no traceback."""
     status = main(["run", "--web.listen-address=127.0.0.1:0", f"--source={tmp_path}/*/x.log"])
 
@@ -378,7 +376,7 @@ def test_unreadable_source_ends_the_start_with_a_message(tmp_path: Path, capsys:
     assert "Traceback" not in complaint
 
 
-def test_taken_address_ends_the_start_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_taken_address_fails_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A message and status 1, no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -390,7 +388,7 @@ def test_taken_address_ends_the_start_with_a_message(tmp_path: Path, capsys: pyt
     assert "Traceback" not in complaint
 
 
-def test_unusable_spool_ends_the_start_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusable_spool_fails_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """There is something else in its place, or another program has it: a message and status 1, no traceback."""
     (tmp_path / "file").touch()
     taken = Spool(tmp_path / "taken", max_bytes=1 << 20)

@@ -77,7 +77,7 @@ def _shape(migration: dict[str, Any]) -> dict[str, Any]:
     return {**{name: migration[name] for name in kept}, "rounds": rounds}
 
 
-def test_a_clock_that_is_set_ends_nothing_and_stalls_nothing(tmp_path: Path) -> None:
+def test_clock_step_changes_no_verdict(tmp_path: Path) -> None:
     """Back an hour and forth two, under a log that is dated by it and a probe that is not, with migrations open."""
     need("faketime")
     log, fifo, other = tmp_path / "db-7.log", tmp_path / "probe", tmp_path / "undisturbed.log"
@@ -132,7 +132,7 @@ def _active(daemon: Daemon) -> set[str]:
     return set(re.findall(r'^qemu_migration_active\{vm="(.+)"\} 1\.0$', daemon.get("/metrics"), re.MULTILINE))
 
 
-def test_a_migration_after_the_clock_was_set_back_has_the_time_of_its_lines() -> None:
+def test_clock_set_back_keeps_line_times() -> None:
     """Not that of the hour before, which a log that is never idle for a second would keep."""
     stream, migrations, offset_s = Stream("db-7.log", vm="db-7"), [], 0
     now_ns = time.time_ns()
@@ -149,7 +149,7 @@ def test_a_migration_after_the_clock_was_set_back_has_the_time_of_its_lines() ->
     assert stream.counts.surprises[SurpriseKind.CLOCK_BACKWARD] == 0
 
 
-def test_clock_set_forth_by_a_day_ends_no_migration() -> None:
+def test_clock_a_day_ahead_ends_no_migration() -> None:
     """The line after it is a day later, and no day of silence: its migration is longer by a day, and completes."""
     log = as_of_now(_LOG)
     cut = log.index(b"\n", len(log) // 2) + 1

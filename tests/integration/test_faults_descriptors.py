@@ -29,7 +29,7 @@ def _open_files(daemon: Daemon) -> list[int]:
     return [int(each.name) for each in Path(f"/proc/{daemon.process.pid}/fd").iterdir()]
 
 
-def test_a_daemon_without_descriptors_reads_on_and_serves_again(tmp_path: Path) -> None:
+def test_descriptor_shortage_is_survived(tmp_path: Path) -> None:
     """Silent connections take all there are: what is open is read, a scrape gets the place of a silent connection.
 
     systemd is told on, and a reload ends nothing. What could not be opened is, from its beginning, as soon as it can.
@@ -68,7 +68,7 @@ def test_a_daemon_without_descriptors_reads_on_and_serves_again(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("most", [6, 8])
-def test_a_daemon_that_cannot_even_start_says_so_and_ends(tmp_path: Path, most: int) -> None:
+def test_failed_start_is_reported(tmp_path: Path, most: int) -> None:
     """There is no descriptor for its event loop, or for its sources: a message and status 1, for somebody to see."""
     command = [
         sys.executable,
@@ -86,7 +86,7 @@ def test_a_daemon_that_cannot_even_start_says_so_and_ends(tmp_path: Path, most: 
     assert "Too many open files" in done.stderr
 
 
-def test_spans_on_disk_that_cannot_be_opened_now_stay_there(tmp_path: Path) -> None:
+def test_unopenable_spooled_spans_stay(tmp_path: Path) -> None:
     """They are not given up as damaged; each is tried again after the others."""
     failures = ErrorCounter()
     spool = Spool(tmp_path / "spool", max_bytes=1 << 20, failures=failures)

@@ -68,7 +68,7 @@ class Host:
         self.daemon.wait_until(condition, f"{self.damage.name}: {what}")
 
 
-def test_a_disk_that_takes_nothing_loses_nothing(tmp_path: Path) -> None:
+def test_full_disk_loses_nothing(tmp_path: Path) -> None:
     """The state is tried again by itself; spans that no receiver takes either wait in memory, then on disk, then leave.
 
     A full disk and a read-only one, at the same time, for each takes a while.

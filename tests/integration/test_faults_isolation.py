@@ -50,7 +50,7 @@ def _told(board: MigrationHistory) -> list[tuple[str, Result]]:
     return sorted((each.identity.vm, each.result) for each in board.recent)
 
 
-def test_a_sink_that_fails_at_every_change_keeps_none_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_sink_does_not_block_others(caplog: pytest.LogCaptureFixture) -> None:
     """Every failure is counted, the first told; the sink itself is given each of the changes that come after."""
     broken, board, metrics = _OnAFullDisk(), MigrationHistory(), MetricsSink()
     parts = Sinks(metrics, board, SpansSink([broken]))
@@ -82,7 +82,7 @@ def test_a_sink_that_fails_at_every_change_keeps_none_from_the_others(caplog: py
     ],
     ids=["no process", "no format", "no clock", "no bytes", "no release"],
 )
-def test_nonsense_in_the_state_costs_its_stream_alone(tmp_path: Path, nonsense: dict[str, Any]) -> None:
+def test_corrupt_state_costs_one_stream(tmp_path: Path, nonsense: dict[str, Any]) -> None:
     """The stream begins anew, which is counted; what comes after is read."""
     names = [str(tmp_path / name) for name in ("a.log", "b.log")]
     for name in names:
@@ -109,7 +109,7 @@ def test_nonsense_in_the_state_costs_its_stream_alone(tmp_path: Path, nonsense: 
     assert set(checkpoint.load(file, ErrorCounter()).streams) == set(names)
 
 
-def test_a_source_that_can_never_be_read_keeps_none_from_the_others(tmp_path: Path) -> None:
+def test_unreadable_source_blocks_no_other(tmp_path: Path) -> None:
     """A reload names it first: it is counted and told, and what is named after it is read."""
     config = tmp_path / "exporter.yml"
     first, second, third = (tmp_path / f"{name}.log" for name in "abc")

@@ -48,7 +48,7 @@ def _lateness(daemon: Daemon, log: Path, pending: int) -> float:
     return time.monotonic() - began
 
 
-def test_a_million_lines_a_second_of_one_machine_delay_no_other(tmp_path: Path) -> None:
+def test_flood_of_one_vm_delays_no_other(tmp_path: Path) -> None:
     """Ten others are in `/metrics` as soon as they say something, and of the flood every line is counted."""
     others = [tmp_path / f"vm-{number}.log" for number in range(10)]
     for log in others:
@@ -68,7 +68,7 @@ def test_a_million_lines_a_second_of_one_machine_delay_no_other(tmp_path: Path) 
         )
 
 
-def test_what_is_written_while_it_stands_still_is_read_after(tmp_path: Path) -> None:
+def test_lines_written_during_stop_are_read(tmp_path: Path) -> None:
     """SIGSTOP, as a debugger or a frozen cgroup does it: a log that is rotated meanwhile, a FIFO and a socket."""
     log, fifo, address = tmp_path / "db-7.log", tmp_path / "probe", tmp_path / "probe.sock"
     os.mkfifo(fifo)
@@ -109,7 +109,7 @@ def test_what_is_written_while_it_stands_still_is_read_after(tmp_path: Path) -> 
         assert "Traceback" not in daemon.log
 
 
-def test_a_hundred_scrapes_at_once_say_the_same(tmp_path: Path) -> None:
+def test_hundred_parallel_scrapes_agree(tmp_path: Path) -> None:
     """All are answered, whole and valid."""
     for number in range(10):
         (tmp_path / f"vm-{number}.log").write_bytes(_HALF)

@@ -48,7 +48,7 @@ def _peak_mib(daemon: Daemon) -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
 
-def test_writers_who_invent_processes_take_no_memory_from_the_others(tmp_path: Path) -> None:
+def test_invented_processes_take_bounded_memory(tmp_path: Path) -> None:
     """24,000 machines through a socket; a log is followed to its end, scrapes are answered, what is too much counted."""
     log, address = tmp_path / "db-7.log", tmp_path / "probe.sock"
     log.write_bytes(_RECORDING[:_HALF])
@@ -92,7 +92,7 @@ def test_writers_who_invent_processes_take_no_memory_from_the_others(tmp_path: P
         )
 
 
-def test_processes_that_do_nothing_make_room_for_those_of_others() -> None:
+def test_idle_processes_make_room() -> None:
     """In whichever stream they are; a log is one machine, which is followed however many there are."""
     streams = Pipeline(Config(), Sinks(MetricsSink(), MigrationHistory()))
     streams.settle([])

@@ -33,7 +33,7 @@ def _reset(connection: socket.socket) -> None:
     connection.close()
 
 
-def test_scrapes_that_are_broken_off_delay_no_other(tmp_path: Path) -> None:
+def test_aborted_scrapes_delay_no_other(tmp_path: Path) -> None:
     """Before the answer, in its middle, with others asked for behind it: none is an error, none is kept."""
     with _exporting(tmp_path) as daemon:
         whole = len(daemon.get("/metrics"))
@@ -50,7 +50,7 @@ def test_scrapes_that_are_broken_off_delay_no_other(tmp_path: Path) -> None:
         daemon.wait_until(lambda: not _connections(daemon), "none is open")
 
 
-def test_a_prometheus_that_is_killed_and_comes_back_goes_on(tmp_path: Path) -> None:
+def test_restarted_prometheus_goes_on(tmp_path: Path) -> None:
     """It had asked and was not answered yet, for the daemon stood still; both are as they were when they run again."""
     need("prometheus")
     with _exporting(tmp_path) as daemon:

@@ -24,7 +24,7 @@ Check = Callable[[str, str], None]
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda each: each.name)
-def test_a_recording_gives_its_golden_report_metrics_and_spans(recording: Recording, assert_golden: Check) -> None:
+def test_recording_matches_golden_files(recording: Recording, assert_golden: Check) -> None:
     """What the program makes of a recording changes only on purpose."""
     output = run([recording.data], vm=recording.name)
 
@@ -36,7 +36,7 @@ def test_a_recording_gives_its_golden_report_metrics_and_spans(recording: Record
 
 
 @pytest.mark.parametrize("name", ["7.2-two-attempts", "7.2-pre-switchover", "8.2-completed", "9.2-postcopy"])
-def test_a_log_written_after_qemus_sources_gives_its_golden_spans(name: str, assert_golden: Check) -> None:
+def test_synthetic_log_matches_golden_spans(name: str, assert_golden: Check) -> None:
     """What no recording has: a retry, the wait before the switchover, QEMU's own checkpoints of the downtime."""
     assert_golden(f"made-{name}/spans.txt", tree(run([made(name)], vm="web-42").all_spans))
 
@@ -44,7 +44,7 @@ def test_a_log_written_after_qemus_sources_gives_its_golden_spans(name: str, ass
 @pytest.mark.parametrize("recording", SMALL, ids=lambda each: each.name)
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=st.integers(min_value=1, max_value=9_000))
-def test_the_chunks_a_recording_comes_in_do_not_matter(recording: Recording, size: int) -> None:
+def test_chunk_sizes_do_not_matter(recording: Recording, size: int) -> None:
     """Bytes are cut anywhere, in the middle of a line too."""
     data = recording.data
     chunks = [data[start : start + size] for start in range(0, len(data), size)]
@@ -52,7 +52,7 @@ def test_the_chunks_a_recording_comes_in_do_not_matter(recording: Recording, siz
     assert run(chunks, vm=recording.name) == run([data], vm=recording.name)
 
 
-def test_a_large_recording_in_odd_chunks_is_the_same() -> None:
+def test_large_recording_in_odd_chunks() -> None:
     """The long recording too, once."""
     recording = next(each for each in RECORDINGS if each not in SMALL)
     data = recording.data
@@ -61,7 +61,7 @@ def test_a_large_recording_in_odd_chunks_is_the_same() -> None:
     assert run(chunks, vm=recording.name) == run([data], vm=recording.name)
 
 
-def test_no_two_recordings_share_an_id() -> None:
+def test_recordings_share_no_id() -> None:
     """Trace and span ids tell recordings apart; the same recording gives the same ones."""
     seen: set[tuple[str, str]] = set()
     for recording in SMALL:
@@ -93,7 +93,7 @@ def test_spans_lie_inside_their_parents(recording: Recording) -> None:
             assert int(span["endTimeUnixNano"]) <= int(parent["endTimeUnixNano"])
 
 
-def test_the_picture_in_the_readme_is_what_the_program_draws(assert_golden: Check) -> None:
+def test_readme_picture_is_up_to_date(assert_golden: Check) -> None:
     """A migration that does not converge, recorded until its operator looks."""
     recording = next(each for each in RECORDINGS if each.name == "qemu-7.2-log-nonconverging")
     first_lines = b"".join(recording.data.splitlines(keepends=True)[:600])

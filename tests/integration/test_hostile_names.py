@@ -170,7 +170,7 @@ def _is_settled(daemon: Daemon, receiver: Receiver, expected: int) -> bool:
 
 
 @pytest.mark.parametrize("log_format", ["logfmt", "json"])
-def test_whatever_is_called_what_comes_out_is_well_formed(folder: Path, log_format: str) -> None:
+def test_hostile_names_give_valid_output(folder: Path, log_format: str) -> None:
     """Metrics in both formats, page, JSON, spans, log, files and the words to systemd, with names by every way in."""
     (folder / "exporter.yml").write_text(_configuration(folder))
     with ExitStack() as stack:
@@ -198,7 +198,9 @@ def test_whatever_is_called_what_comes_out_is_well_formed(folder: Path, log_form
     _check_spans(receiver, {*expected, _OWN})
     assert [] == [each for each in said if not re.fullmatch(r"(?:[A-Z_]+=[\w ,]*\n?)+", each)]
     made = {path.relative_to(folder).as_posix() for path in set(folder.rglob("*")) - before}
-    assert [] == [path for path in made if not re.fullmatch(r"logs/.*|state/state|spool/\d+-\d+\.otlp", path, re.DOTALL)]
+    assert [] == [
+        path for path in made if not re.fullmatch(r"logs/.*|state/state|spool/\d+-\d+\.otlp", path, re.DOTALL)
+    ]
     _promtool(text)
 
 
@@ -259,7 +261,7 @@ def _promtool(text: str) -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
-def test_a_report_of_them_orders_a_terminal_nothing(folder: Path) -> None:
+def test_report_has_no_terminal_escapes(folder: Path) -> None:
     """What is printed has letters and ends of lines, colours apart, which are the report's own; so have complaints."""
     for words in _HOSTILE.values():
         _log_of(folder, words).write_bytes(_failing(words))
@@ -274,7 +276,7 @@ def test_a_report_of_them_orders_a_terminal_nothing(folder: Path) -> None:
     assert done.stdout.decode().count("failed after") == len(_HOSTILE)
 
 
-def test_the_report_of_them_is_json(folder: Path) -> None:
+def test_report_is_json(folder: Path) -> None:
     """With names that are no text, too."""
     for words in _HOSTILE.values():
         _log_of(folder, words).write_bytes(_failing(words))

@@ -37,7 +37,7 @@ def _migration(name: str) -> Migration:
         ("dumped", Kind.DUMP, Result.COMPLETED, 0),
     ],
 )
-def test_log_of_a_libvirt_guest(name: str, kind: Kind, result: Result, stalls: int) -> None:
+def test_log_of_libvirt_guest(name: str, kind: Kind, result: Result, stalls: int) -> None:
     migration = _migration(name)
 
     assert (migration.identity.vm, migration.identity.kind) == (name, kind)
@@ -46,11 +46,11 @@ def test_log_of_a_libvirt_guest(name: str, kind: Kind, result: Result, stalls: i
 
 
 @pytest.mark.parametrize("name", ["destroyed", "killed"])
-def test_error_names_the_end_of_qemu(name: str) -> None:
+def test_error_names_end_of_qemu(name: str) -> None:
     assert (_migration(name).error or "").startswith("QEMU ended: ")
 
 
-def test_suspended_guest_has_a_blackout_beside_its_downtime() -> None:
+def test_suspension_adds_to_blackout() -> None:
     """`virsh migrate --timeout-suspend`: domjobinfo counted 4003 ms of downtime, QEMU 6."""
     migration = _migration("suspended")
 

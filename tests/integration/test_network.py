@@ -56,7 +56,7 @@ def _kinds_of_sockets(out: Path) -> set[str]:
         ["--version"],
     ],
 )
-def test_commands_speak_to_nobody(tmp_path: Path, arguments: list[str]) -> None:
+def test_commands_open_no_connection(tmp_path: Path, arguments: list[str]) -> None:
     """Nothing is fetched, nothing is reported, no name is looked up."""
     out = tmp_path / "trace"
     subprocess.run(
@@ -68,7 +68,7 @@ def test_commands_speak_to_nobody(tmp_path: Path, arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("has_receiver", [False, True])
-def test_a_daemon_speaks_to_who_is_configured_and_nobody_else(tmp_path: Path, *, has_receiver: bool) -> None:
+def test_daemon_connects_only_as_configured(tmp_path: Path, *, has_receiver: bool) -> None:
     """It listens where it was told to, and sends spans where it was told to; answering a scrape asks nobody."""
     out, log = tmp_path / "trace", tmp_path / "web-42.log"
     with receiving(Receiver()) as receiver:

@@ -114,7 +114,7 @@ def test_outage_loses_no_span(tmp_path: Path, *, spooled: bool) -> None:
         assert not list(tmp_path.glob("spool/*.otlp"))
 
 
-def test_full_queue_drops_the_newest_spans() -> None:
+def test_full_queue_drops_newest_spans() -> None:
     """The beginning of a trace is worth more than its middle."""
     port = free_port()
     with delivering(f"http://127.0.0.1:{port}") as processor:
@@ -170,7 +170,7 @@ def test_retry_after_is_respected() -> None:
         assert received(receiver) == list(range(1, 301))
 
 
-def test_rejected_batch_is_counted_and_the_next_sent() -> None:
+def test_rejected_batch_is_counted() -> None:
     answers = iter([400])
     with receiving(Receiver(lambda: next(answers, 200))) as receiver, delivering(receiver.url) as processor:
         end_spans(processor, range(1, 101))
@@ -194,7 +194,7 @@ def test_limited_retries_end_in_refused(tmp_path: Path, *, spooled: bool) -> Non
     assert not list(tmp_path.glob("spool/*.otlp"))
 
 
-def test_poison_batch_does_not_delay_the_others(tmp_path: Path) -> None:
+def test_poison_batch_delays_no_other(tmp_path: Path) -> None:
     """A batch that its receiver never accepts goes to the end of the order."""
     with receiving(Picky(13)) as receiver:
         with delivering(receiver.url, spool=spool_of(tmp_path), timeout=0.1) as processor:
@@ -233,7 +233,7 @@ def test_full_disk_keeps_spans_in_memory(tmp_path: Path, caplog: pytest.LogCaptu
         assert caplog.text.count("spans stay in memory: ") == 1
 
 
-def test_unencodable_span_loses_only_its_batch(caplog: pytest.LogCaptureFixture) -> None:
+def test_unencodable_span_costs_its_batch(caplog: pytest.LogCaptureFixture) -> None:
     """OTLP has 64 bits for a time."""
     gate = Gate()
     gate.open(10)
@@ -267,7 +267,7 @@ def test_commit_puts_every_span_on_disk(tmp_path: Path) -> None:
         wait_for(lambda: not list(tmp_path.glob("spool/*.otlp")), 20, "the spool is empty")
 
 
-def test_commit_without_spool_returns_every_span() -> None:
+def test_commit_without_spool_returns_all() -> None:
     gate = Gate()
     with delivering(gate) as processor:
         end_spans(processor, range(1, 251))
@@ -309,7 +309,7 @@ def test_uncommitted_batch_is_held() -> None:
         wait_exported(processor, 100)
 
 
-def test_hold_ends_without_a_commit() -> None:
+def test_hold_ends_without_commit() -> None:
     gate = Gate()
     gate.open(10)
     with delivering(gate, hold_seconds=0.05) as processor:
@@ -361,7 +361,7 @@ def test_hanging_receiver_blocks_nothing(tmp_path: Path, *, spooled: bool) -> No
             assert received(receiver) == list(range(1, 501))
 
 
-def test_last_commit_saves_what_stop_could_not_send() -> None:
+def test_last_commit_saves_unsent_spans() -> None:
     """With a state file, nothing is counted as lost."""
     with delivering(f"http://127.0.0.1:{free_port()}") as processor:
         end_spans(processor, range(1, 301))
@@ -373,7 +373,7 @@ def test_last_commit_saves_what_stop_could_not_send() -> None:
         assert processor.counts()[SpanOutcome.SHUTDOWN] == 0
 
 
-def test_spool_is_sent_oldest_first_by_the_next_run(tmp_path: Path) -> None:
+def test_next_run_sends_oldest_first(tmp_path: Path) -> None:
     with delivering(f"http://127.0.0.1:{free_port()}", spool=spool_of(tmp_path)) as processor:
         end_spans(processor, range(1, 301))
         processor.stop(5)
@@ -385,7 +385,7 @@ def test_spool_is_sent_oldest_first_by_the_next_run(tmp_path: Path) -> None:
         assert receiver.resources[0] == {"service.name": "qemu-migration"}
 
 
-def test_failed_batch_is_rejected_by_a_final_answer() -> None:
+def test_final_answer_rejects_batch() -> None:
     gate = Gate(lambda: REJECTED)
     gate.open(10)
     with delivering(gate) as processor:

@@ -76,7 +76,7 @@ class Run:
         return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
 
 
-def test_no_time_passes_in_a_stream_that_is_behind() -> None:
+def test_no_time_passes_in_late_stream() -> None:
     """A log read late holds its end a chunk further on: the time now must not end what that chunk does."""
     run = Run()
     run.settle()
@@ -89,7 +89,7 @@ def test_no_time_passes_in_a_stream_that_is_behind() -> None:
     assert [(each.result, each.result_inferred) for each in run.history.recent] == [(Result.CANCELLED, False)]
 
 
-def test_a_stream_that_is_behind_holds_no_other() -> None:
+def test_late_stream_holds_no_other() -> None:
     """Time passes in the other streams of its pattern, and what it ends is counted."""
     run = Run()
     run.settle()
@@ -101,7 +101,7 @@ def test_a_stream_that_is_behind_holds_no_other() -> None:
     assert run.counter("qemu_migrations_finished_total", result="completed", side="source") == 1
 
 
-def test_no_time_passes_while_history_is_read() -> None:
+def test_no_time_passes_during_history() -> None:
     """A daemon, too, must read on before it judges; others are judged meanwhile."""
     run = Run()
 
@@ -113,7 +113,7 @@ def test_no_time_passes_while_history_is_read() -> None:
     assert run.ended == [("web-1", Result.COMPLETED)]
 
 
-def test_open_migration_is_reported_once_history_is_read() -> None:
+def test_open_migration_shows_after_history() -> None:
     """And not before: it may end in the next chunk."""
     run = Run()
 
@@ -129,7 +129,7 @@ def _later(log: bytes, seconds: int) -> bytes:
     return re.sub(rb"@(\d+)\.", lambda match: b"@%d." % (int(match[1]) + seconds), log)
 
 
-def test_a_log_of_years_takes_no_more_memory_than_one_of_a_day() -> None:
+def test_memory_is_independent_of_log_age() -> None:
     """Of what ended in it before it was opened nothing is kept."""
     run = Run()
     data = (DATA / "qemu-7.2-log-nonconverging.log").read_bytes()
@@ -146,7 +146,7 @@ def test_a_log_of_years_takes_no_more_memory_than_one_of_a_day() -> None:
     assert run.ended == []
 
 
-def test_time_ends_what_waits_for_lines_that_do_not_come() -> None:
+def test_time_ends_wait_for_missing_lines() -> None:
     """With everything read, the state that is missing is missing: the result is inferred and says so."""
     run = Run()
     run.settle()
@@ -157,7 +157,7 @@ def test_time_ends_what_waits_for_lines_that_do_not_come() -> None:
     assert [(each.result, each.result_inferred) for each in run.history.recent] == [(Result.CANCELLED, True)]
 
 
-def test_a_silent_file_is_shown_after_every_restart(tmp_path: Path) -> None:
+def test_silent_file_shows_after_restart(tmp_path: Path) -> None:
     """A migration that waits prints nothing; it is running all the same, and goes on with its first line."""
     state = tmp_path / "state"
     first = Run(state)
@@ -180,7 +180,7 @@ def test_a_silent_file_is_shown_after_every_restart(tmp_path: Path) -> None:
     assert [(each.result, each.partial) for each in last.history.recent] == [(Result.CANCELLED, False)]
 
 
-def test_counters_continue_after_a_restart(tmp_path: Path) -> None:
+def test_counters_continue_after_restart(tmp_path: Path) -> None:
     """Bytes behind the checkpoint are read again and counted once, whichever counter they belong to."""
     state = tmp_path / "state"
     undisturbed, killed = Run(), Run(state)
@@ -221,7 +221,7 @@ def _counters(run: Run) -> dict[tuple[str, str], float]:
     ],
     ids=["since the checkpoint", "before it", "of another pattern"],
 )
-def test_a_log_that_appeared_since_the_checkpoint_is_news(
+def test_log_made_after_checkpoint_is_new(
     tmp_path: Path, pattern: SourceConfig, is_newer: bool, ended: list[tuple[str, Result]]
 ) -> None:
     """It is read from its beginning, and nothing of it has been reported."""
@@ -239,7 +239,7 @@ def test_a_log_that_appeared_since_the_checkpoint_is_news(
     assert after.ended == ended
 
 
-def test_a_log_whose_history_was_being_read_is_no_news(tmp_path: Path) -> None:
+def test_half_read_history_is_not_new(tmp_path: Path) -> None:
     """The daemon is killed while it reads a log for the first time: the next one begins as the first did."""
     state = tmp_path / "state"
     first = Run(state)
@@ -255,7 +255,7 @@ def test_a_log_whose_history_was_being_read_is_no_news(tmp_path: Path) -> None:
     assert second.ended == []
 
 
-def test_the_start_is_committed_at_once(tmp_path: Path) -> None:
+def test_start_is_committed_at_once(tmp_path: Path) -> None:
     """A daemon that is killed right after its start has followed its patterns."""
     state = tmp_path / "state"
     run = Run(state)
@@ -267,7 +267,7 @@ def test_the_start_is_committed_at_once(tmp_path: Path) -> None:
     assert kept.saved_ns is not None
 
 
-def test_lost_data_is_a_surprise_of_its_stream() -> None:
+def test_lost_data_is_stream_surprise() -> None:
     """And of no other."""
     run = Run()
     run.settle()
@@ -277,7 +277,7 @@ def test_lost_data_is_a_surprise_of_its_stream() -> None:
     assert surprises == {_NAME: {SurpriseKind.BYTES_LOST: 1}, _OTHER: {}}
 
 
-def test_a_closed_stream_ends_its_migration() -> None:
+def test_closed_stream_ends_migration() -> None:
     """The next stream of the name is another one."""
     run = Run()
     run.settle()

@@ -43,7 +43,7 @@ def numbers(migration: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "name", ["A09-ftrace-tracecmd.txt", "A13-virt-launcher-json.log", "A14-journald.log", "A22-dockercompose.log"]
 )
-def test_enveloped_log_reads_as_the_plain_one(capsys: Capture, name: str) -> None:
+def test_enveloped_log_reads_as_plain(capsys: Capture, name: str) -> None:
     plain, _ = replay(capsys, STREAMS / "A09-plain-reference.log")
     report, messages = replay(capsys, STREAMS / name)
     assert json.dumps(numbers(report["migrations"][0])) == json.dumps(numbers(plain["migrations"][0]))
@@ -69,7 +69,7 @@ def test_lttng_is_read(capsys: Capture) -> None:
         ("A23-libvirtd-debug.log", ("debug log of libvirtd", "/var/log/libvirt/qemu/")),
     ],
 )
-def test_foreign_output_is_named_with_the_cure(capsys: Capture, name: str, words: tuple[str, ...]) -> None:
+def test_foreign_output_is_named_with_cure(capsys: Capture, name: str, words: tuple[str, ...]) -> None:
     report, messages = replay(capsys, STREAMS / name)
     assert report["migrations"] == []
     assert all(word in messages for word in words)
@@ -120,7 +120,7 @@ def make_qemu(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["hand-pp", "hand-pn-ownkeys", "hand-clock-vars"])
-def test_systemtap_agrees_with_the_log_of_the_run(capsys: Capture, qemu: Path, kind: str) -> None:
+def test_systemtap_agrees_with_log(capsys: Capture, qemu: Path, kind: str) -> None:
     truth, _ = replay(capsys, SYSTEMTAP / "stuckb-qemulog.log.gz")
     report, messages = replay(capsys, SYSTEMTAP / f"stuckb-{kind}.log.gz", f"--qemu={qemu}")
     (migration,), (expected,) = report["migrations"], truth["migrations"]
@@ -136,7 +136,7 @@ def test_systemtap_agrees_with_the_log_of_the_run(capsys: Capture, qemu: Path, k
         assert migration["setup_seconds"] == pytest.approx(expected["setup_seconds"], abs=0.01)
 
 
-def test_systemtap_names_and_printfs_are_one_event(capsys: Capture) -> None:
+def test_systemtap_name_and_printf_are_one(capsys: Capture) -> None:
     """`$$name` of every mark beside a printf with the arguments of some."""
     truth, _ = replay(capsys, SYSTEMTAP / "idle2-qemulog.log.gz")
     report, messages = replay(capsys, SYSTEMTAP / "idle2-hand-name.log.gz")
@@ -146,7 +146,7 @@ def test_systemtap_names_and_printfs_are_one_event(capsys: Capture) -> None:
         assert migration[key] == expected[key], key
 
 
-def test_refused_connection_is_a_failed_migration(capsys: Capture) -> None:
+def test_refused_connection_is_failure(capsys: Capture) -> None:
     """By `qmp_migrate` and the mark of the error alone: pn() prints no state and no text."""
     report, messages = replay(capsys, SYSTEMTAP / "refused-hand-pn.log.gz")
     (migration,) = report["migrations"]
@@ -154,7 +154,7 @@ def test_refused_connection_is_a_failed_migration(capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize("wrap", ["{}", 'process("/usr/libexec/qemu-kvm").mark("{}")'])
-def test_postcopy_is_known_by_its_commands(capsys: Capture, tmp_path: Path, wrap: str) -> None:
+def test_postcopy_is_known_by_commands(capsys: Capture, tmp_path: Path, wrap: str) -> None:
     """A script whose marks have no state and no ping's value: the switchover ends where the guest is told to run."""
     log = tmp_path / "web.log"
     names = [
@@ -170,18 +170,18 @@ def test_postcopy_is_known_by_its_commands(capsys: Capture, tmp_path: Path, wrap
 
 
 @pytest.mark.parametrize("kind", ["hand-pp", "hand-clock-vars"])
-def test_addresses_without_the_binary_are_explained(capsys: Capture, kind: str) -> None:
+def test_bare_addresses_are_explained(capsys: Capture, kind: str) -> None:
     _, messages = replay(capsys, SYSTEMTAP / f"stuckb-{kind}.log.gz")
     assert "--qemu=BINARY" in messages
     assert "$$name" in messages
 
 
-def test_binary_without_marks_is_a_problem(capsys: Capture, tmp_path: Path) -> None:
+def test_binary_without_marks_is_problem(capsys: Capture, tmp_path: Path) -> None:
     status = main(["replay", str(SYSTEMTAP / "stuckb-hand-pp.log.gz"), "--report=none", f"--qemu={tmp_path}/none"])
     assert (status, "No such file" in capsys.readouterr().err) == (1, True)
 
 
-def test_unknown_keys_are_named_and_can_be_configured(capsys: Capture, tmp_path: Path) -> None:
+def test_unknown_keys_are_configurable(capsys: Capture, tmp_path: Path) -> None:
     log, config = tmp_path / "web.log", tmp_path / "exporter.yml"
     text = gzip.decompress((SYSTEMTAP / "stuckb-hand-pn-ownkeys.log.gz").read_bytes())
     log.write_bytes(text.replace(b"bytes:", b"n:").replace(b"time_ms:", b"took:"))

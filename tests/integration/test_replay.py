@@ -31,14 +31,14 @@ def _report(capsys: Capture, *arguments: str | Path) -> dict[str, list[dict[str,
     return report
 
 
-def test_text_report_begins_with_the_verdict(capsys: Capture) -> None:
+def test_text_report_begins_with_verdict(capsys: Capture) -> None:
     """The first words on standard output are the answer; logs and complaints are elsewhere."""
     assert main(["replay", str(NONCONVERGING)]) == 0
 
     assert capsys.readouterr().out.startswith("qemu-7.2-log-nonconverging completed in 12.3 s")
 
 
-def test_json_report_is_one_object_with_the_documented_keys(capsys: Capture) -> None:
+def test_json_report_has_documented_keys(capsys: Capture) -> None:
     """Scripts rely on every key being there, null where the stream has no value."""
     report = _report(capsys, SYSTEMTAP, "--start-time=2026-01-01T00:00:00Z")
 
@@ -66,7 +66,7 @@ def test_json_report_is_one_object_with_the_documented_keys(capsys: Capture) -> 
     assert migration["start_time"] == "2026-01-01T00:00:00.000000Z"
 
 
-def test_recording_without_times_starts_at_its_mtime(capsys: Capture, tmp_path: Path) -> None:
+def test_untimed_recording_starts_at_mtime(capsys: Capture, tmp_path: Path) -> None:
     """Unless --start-time is given; the trace id depends on neither."""
     copy = tmp_path / SYSTEMTAP.name
     copy.write_bytes(SYSTEMTAP.read_bytes())
@@ -78,14 +78,14 @@ def test_recording_without_times_starts_at_its_mtime(capsys: Capture, tmp_path: 
     assert by_file["trace_id"] == by_flag["trace_id"]
 
 
-def test_several_recordings_make_one_report(capsys: Capture) -> None:
+def test_recordings_make_one_report(capsys: Capture) -> None:
     """Two attempts in two files are two migrations, in the order given."""
     report = _report(capsys, DATA / "qemu-7.2-log-cancelled.log", IDLE)
 
     assert [migration["result"] for migration in report["migrations"]] == ["cancelled", "completed"]
 
 
-def test_two_attempts_in_one_recording_are_two_migrations(capsys: Capture, tmp_path: Path) -> None:
+def test_two_attempts_are_two_migrations(capsys: Capture, tmp_path: Path) -> None:
     """A log spans attempts: the failed first and the completed second are separate."""
     log = tmp_path / "db-7.log"
     log.write_bytes((DATA / "qemu-7.2-log-destination-killed.log").read_bytes() + NONCONVERGING.read_bytes())
@@ -99,7 +99,7 @@ def test_two_attempts_in_one_recording_are_two_migrations(capsys: Capture, tmp_p
     assert len({str(each["trace_id"]) for each in report["migrations"]}) == 2
 
 
-def test_recordings_of_one_name_are_told_apart_and_counted(capsys: Capture, tmp_path: Path) -> None:
+def test_equal_recording_names_differ(capsys: Capture, tmp_path: Path) -> None:
     """Two hosts' logs of web-42, replayed together, are not mixed into one."""
     for host in ("a", "b"):
         (tmp_path / host).mkdir()
@@ -121,7 +121,7 @@ def test_recordings_of_one_name_are_told_apart_and_counted(capsys: Capture, tmp_
         (".log", ".log"),
     ],
 )
-def test_virtual_machine_is_named_by_its_file(capsys: Capture, tmp_path: Path, file: str, vm: str) -> None:
+def test_vm_is_named_by_file(capsys: Capture, tmp_path: Path, file: str, vm: str) -> None:
     """Without directory and ending, as libvirt names its logs."""
     recording = tmp_path / file
     recording.write_bytes(gzip.compress(IDLE.read_bytes()) if file.endswith(".gz") else IDLE.read_bytes())
@@ -129,7 +129,7 @@ def test_virtual_machine_is_named_by_its_file(capsys: Capture, tmp_path: Path, f
     assert _report(capsys, recording)["migrations"][0]["vm"] == vm
 
 
-def test_vm_flag_overrides_the_name(capsys: Capture) -> None:
+def test_vm_flag_overrides_name(capsys: Capture) -> None:
     """For a recording whose file is called after a ticket."""
     assert _report(capsys, IDLE, "--vm=web-42")["migrations"][0]["vm"] == "web-42"
 
@@ -147,7 +147,7 @@ def test_metrics_and_spans_go_to_files(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.prom", "s.jsonl"]
 
 
-def test_replaying_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_replay_is_reproducible(tmp_path: Path) -> None:
     """Report, metrics and spans are a function of the recording."""
     outputs = []
     for attempt in ("1", "2"):
@@ -159,7 +159,7 @@ def test_replaying_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda each: each.name)
-def test_receiver_gets_the_spans_of_a_recording(recording: Recording) -> None:
+def test_receiver_gets_recorded_spans(recording: Recording) -> None:
     """All of them, over OTLP/HTTP: a root for each migration, of which a probe that sees both ends has two."""
     migrations = 2 if "bpftrace" in recording.name else 1
     with receiving(Receiver()) as receiver:
@@ -169,7 +169,7 @@ def test_receiver_gets_the_spans_of_a_recording(recording: Recording) -> None:
         assert [span.name for span in receiver.spans].count("migrate") == migrations
 
 
-def test_undelivered_spans_are_a_failure_with_advice(capsys: Capture) -> None:
+def test_undelivered_spans_fail_with_advice(capsys: Capture) -> None:
     """A receiver that refuses: the report is printed all the same."""
     with receiving(Receiver(lambda: 400)) as receiver:
         status = main(["replay", str(IDLE), f"--otlp.endpoint={receiver.url}"])
@@ -196,7 +196,7 @@ _TIMED_EVENT = b"9313@1795387133.875916:migrate_set_state new state setup\n"
     ],
     ids=["empty", "blank lines", "binary", "10 MB without a newline", "10 MB of noise", "10 MB of an event", "cut"],
 )
-def test_bad_recordings_get_a_clear_answer(
+def test_bad_recordings_are_explained(
     capsys: Capture, tmp_path: Path, content: bytes, complaint: str, malformed: int
 ) -> None:
     """A message or a counted line; never a traceback, and the good lines count."""
@@ -214,7 +214,7 @@ def test_bad_recordings_get_a_clear_answer(
 
 
 @pytest.mark.parametrize("damage", ["cut", "corrupt"])
-def test_damaged_gzip_is_read_up_to_the_damage(capsys: Capture, tmp_path: Path, damage: str) -> None:
+def test_damaged_gzip_is_read_to_damage(capsys: Capture, tmp_path: Path, damage: str) -> None:
     """The beginning of a recording is worth more than no recording; the damage is a counted surprise."""
     whole = gzip.compress(NONCONVERGING.read_bytes())
     recording = tmp_path / "db-7.log.gz"
@@ -233,9 +233,7 @@ def test_damaged_gzip_is_read_up_to_the_damage(capsys: Capture, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("name", "complaint"), [("missing.log", "No such file or directory"), (".", "is a directory; name the recordings")]
 )
-def test_unreadable_recording_fails_and_the_rest_is_reported(
-    capsys: Capture, tmp_path: Path, name: str, complaint: str
-) -> None:
+def test_unreadable_recording_spares_the_rest(capsys: Capture, tmp_path: Path, name: str, complaint: str) -> None:
     """One wrong name among several does not cost the others."""
     status = main(["replay", str(tmp_path / name), str(IDLE), "--report=json"])
 
@@ -258,14 +256,14 @@ def test_decompression_bomb_takes_no_memory(tmp_path: Path, content: bytes) -> N
     assert json.loads(done.stdout)["streams"][0]["events"] == 0
 
 
-def test_unwritable_output_fails_with_its_name(capsys: Capture, tmp_path: Path) -> None:
+def test_unwritable_output_is_named(capsys: Capture, tmp_path: Path) -> None:
     for flag in ("--metrics.out", "--spans.out"):
         assert main(["replay", str(IDLE), f"{flag}={tmp_path}/no/such/file", "--report=none"]) == 1
         assert "no/such/file: No such file or directory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("recording", "status"), [(SYSTEMTAP, 1), (IDLE, 0)])
-def test_strict_makes_a_malformed_line_a_failure(capsys: Capture, recording: Path, status: int) -> None:
+def test_strict_fails_on_malformed_line(capsys: Capture, recording: Path, status: int) -> None:
     """For scripts; without it a torn line is only reported."""
     assert main(["replay", str(recording), "--strict", "--report=none"]) == status
     assert ("1 malformed lines, 0 surprises" in capsys.readouterr().err) == bool(status)
@@ -284,12 +282,12 @@ def test_strict_makes_a_malformed_line_a_failure(capsys: Capture, recording: Pat
         (["replay", "x", "--spee=2"], "unrecognized arguments: --spee=2"),
     ],
 )
-def test_mistakes_on_the_command_line_exit_with_2(capsys: Capture, arguments: list[str], complaint: str) -> None:
+def test_usage_errors_exit_with_2(capsys: Capture, arguments: list[str], complaint: str) -> None:
     assert main(arguments) == 2
     assert complaint in capsys.readouterr().err
 
 
-def test_taken_address_fails_before_the_replay(capsys: Capture) -> None:
+def test_taken_address_fails_before_replay(capsys: Capture) -> None:
     """The operator learns at once that nothing will be served."""
     with receiving(Receiver()) as taken:
         status = main(["replay", str(IDLE), f"--web.listen-address={taken.url.removeprefix('http://')}"])
@@ -307,7 +305,7 @@ def test_version_and_help_exit_with_0(capsys: Capture) -> None:
     assert "--web.listen-address ADDR" in capsys.readouterr().out
 
 
-def test_metrics_of_a_cut_recording_agree_with_its_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cut_recording_metrics_match_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In both the migration goes on at the end of the recording, stalled."""
     lines = (DATA / "qemu-7.2-log-nonconverging.log").read_bytes().splitlines(keepends=True)
     stream, end = Stream("cut", vm="cut"), 0

@@ -49,7 +49,7 @@ def test_named_backups_are_one_stream(capsys: pytest.CaptureFixture[str], order:
     assert [migration["vm"] for migration in report["migrations"]] == ["B19-web"]
 
 
-def test_log_that_begins_in_the_middle_reads_its_backups(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cut_log_reads_backups(capsys: pytest.CaptureFixture[str]) -> None:
     """The report is that of all files named."""
     alone = _report(capsys, _ROTATED / _NEWEST)
     named = _report(capsys, _ROTATED / _OLDER, _ROTATED / _NEWEST)
@@ -64,7 +64,7 @@ def test_backups_can_be_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert [stream["lines"] for stream in report["streams"]] == [4_416]
 
 
-def test_log_with_its_beginning_needs_no_backup(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_whole_log_needs_no_backup(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """An older migration in a backup stays there."""
     recording = DATA / "qemu-7.2-log-idle.log"
     for name in ("vm.log", "vm.log.0"):
@@ -74,7 +74,7 @@ def test_log_with_its_beginning_needs_no_backup(capsys: pytest.CaptureFixture[st
     assert len(report["migrations"]) == 1
 
 
-def test_four_files_of_a_flood_are_one_stream(capsys: pytest.CaptureFixture[str]) -> None:
+def test_four_rotated_files_are_one_stream(capsys: pytest.CaptureFixture[str]) -> None:
     """Virtlogd keeps three backups; the beginning is gone, and the report says so."""
     names = [f"postcopy-paused-recovered.log{part}.gz" for part in ("", ".0", ".1", ".2")]
     report = _report(capsys, *(_ROTATED / name for name in names))

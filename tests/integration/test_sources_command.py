@@ -35,7 +35,7 @@ def _until_down(reader: Reader, times: int) -> None:
     reader.until(done)
 
 
-def test_it_dies_and_comes_back() -> None:
+def test_died_command_restarts() -> None:
     """Pauses double from one second to sixty; all it wrote before it died is read before its stream ends."""
     code = "import sys; sys.stdout.write('x' * 50000 + 'end'); sys.stdout.flush(); sys.exit(3)"
     with Reader(Command(_python(code), "probe")) as reader:
@@ -57,7 +57,7 @@ def test_it_dies_and_comes_back() -> None:
     ]
 
 
-def test_pauses_begin_again_after_it_worked() -> None:
+def test_success_resets_restart_pause() -> None:
     """A command that ran for a minute is started again after a second."""
     with Reader(Command(_python("import sys; sys.stdin.read(); import signal; signal.pause()"), "probe")) as reader:
         for times, (ran, pause) in enumerate([(1, 1), (1, 2), (61, 1), (1, 2)], 1):
@@ -73,7 +73,7 @@ def _child() -> int:
     return int(children[-1])
 
 
-def test_a_command_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_command(tmp_path: Path) -> None:
     """It is tried again; it may be installed one day."""
     probe = tmp_path / "probe"
     with Reader(Command([str(probe)], "probe")) as reader:
@@ -86,7 +86,7 @@ def test_a_command_that_is_not_there(tmp_path: Path) -> None:
         assert _down(reader) == ["bad\0name: embedded null byte, again in 1 s"]
 
 
-def test_what_it_complains_about_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_stderr_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Line by line, control characters escaped, long lines cut, a flood counted."""
     code = r"""
 import sys
@@ -112,7 +112,7 @@ sys.stderr.close()
     assert reader.data() == b"done\n"
 
 
-def test_a_line_without_an_end_stays_small(caplog: pytest.LogCaptureFixture) -> None:
+def test_endless_line_stays_small(caplog: pytest.LogCaptureFixture) -> None:
     """A complaint of many megabytes without a newline is cut and forgotten."""
     code = "import sys; sys.stderr.write('y' * 5_000_000 + '\\nnext\\n')"
     with Reader(Command(_python(code), "probe")) as reader:
@@ -123,7 +123,7 @@ def test_a_line_without_an_end_stays_small(caplog: pytest.LogCaptureFixture) -> 
     assert messages == [f"probe: {'y' * 1000} ...", "probe: next"]
 
 
-def test_output_without_end_comes_in_pieces() -> None:
+def test_endless_output_comes_in_pieces() -> None:
     """No call gives more than it may, whatever the command writes."""
     with Reader(Command(["yes"], "probe")) as reader:
         sizes = []
@@ -134,7 +134,7 @@ def test_output_without_end_comes_in_pieces() -> None:
     assert 0 < max(sizes) <= 256 * 1024
 
 
-def test_a_command_that_closes_its_output(tmp_path: Path) -> None:
+def test_command_closes_output(tmp_path: Path) -> None:
     """It is waited for, without being busy."""
     closed = tmp_path / "closed"
     code = f"import os, signal; os.close(1); os.close(2); os.mkdir({str(closed)!r}); signal.pause()"
@@ -167,7 +167,7 @@ if os.fork() == 0:
 
 
 @pytest.mark.parametrize("closes", [True, False])
-def test_what_it_started_ends_with_it(closes: bool) -> None:
+def test_children_end_with_command(closes: bool) -> None:
     """The whole process group is ended: when the source is closed, and when the command itself dies."""
     after = "signal.pause()" if closes else "import time; os.close(1); time.sleep(0.2); os._exit(0)"
     with Reader(Command(_python(_FAMILY.format(before="", after=after)), "probe")) as reader:
@@ -179,9 +179,7 @@ def test_what_it_started_ends_with_it(closes: bool) -> None:
     _until_gone(child)
 
 
-def test_one_that_does_not_want_to_end_is_killed(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_stubborn_command_is_killed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """After the grace it gets SIGKILL, and nothing is left of it."""
     monkeypatch.setattr("qemu_migration_exporter.sources.command._GRACE_S", 0.2)
     before = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"

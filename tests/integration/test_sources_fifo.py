@@ -46,7 +46,7 @@ def test_writers_come_and_go(fifo: Path) -> None:
     assert not reader.ended()
 
 
-def test_nobody_writes(fifo: Path) -> None:
+def test_no_writer_is_no_input(fifo: Path) -> None:
     """Selecting waits: an open FIFO without a writer does not keep the daemon busy."""
     with Reader(Fifo(str(fifo))) as reader:
         assert not reader.turn(0.05)
@@ -55,7 +55,7 @@ def test_nobody_writes(fifo: Path) -> None:
         assert not reader.turn(0.05)
 
 
-def test_it_may_come_later_and_be_replaced(tmp_path: Path) -> None:
+def test_fifo_may_appear_late_or_be_replaced(tmp_path: Path) -> None:
     """A missing FIFO is waited for. What is left in one that was replaced is read, then its stream ends."""
     path = tmp_path / "probe.fifo"
     with Reader(Fifo(str(path))) as reader:
@@ -84,7 +84,7 @@ def test_it_may_come_later_and_be_replaced(tmp_path: Path) -> None:
     ]
 
 
-def test_permissions_are_lost_and_regained() -> None:
+def test_permissions_lost_and_regained() -> None:
     """What is open is read on; that its path cannot be looked at any more is said once, and once that it can."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)  # pytest's own are root's alone
@@ -113,7 +113,7 @@ def test_permissions_are_lost_and_regained() -> None:
     assert not reader.ended()
 
 
-def test_one_call_gives_a_bounded_amount(fifo: Path) -> None:
+def test_one_call_gives_bounded_amount(fifo: Path) -> None:
     """A writer that is faster than the reader gets its turn again with the next call."""
     with Reader(Fifo(str(fifo))) as reader, fifo.open("wb", buffering=0) as out:
         os.set_blocking(out.fileno(), False)
@@ -157,7 +157,7 @@ def test_standard_input_file(tmp_path: Path) -> None:
     assert reader.ended() == ["-"]
 
 
-def test_standard_input_that_cannot_be_read(tmp_path: Path) -> None:
+def test_standard_input_unreadable(tmp_path: Path) -> None:
     """A directory is said to be none and ends; a reset connection, too; a closed descriptor is down."""
     directory = os.open(tmp_path, os.O_RDONLY)
     with Reader(StandardInput(directory)) as reader:

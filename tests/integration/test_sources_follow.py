@@ -78,7 +78,7 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "vm.log"
 
 
-def test_appended_lines_come_with_their_position(log: Path) -> None:
+def test_appended_lines_have_positions(log: Path) -> None:
     """What is there comes first, then what is appended; the position is behind the last byte."""
     append(log, b"one\n")
     with Reader(Follow(str(log))) as reader:
@@ -92,7 +92,7 @@ def test_appended_lines_come_with_their_position(log: Path) -> None:
     assert not reader.lost()
 
 
-def test_rotation_while_a_process_writes(log: Path) -> None:
+def test_rotation_while_process_writes(log: Path) -> None:
     """Of 200,000 lines over five quick rotations each comes once and in order."""
     with Reader(Follow(str(log))) as reader, writer(log, 200_000, 5, backups=5) as process:
         reader.until(lambda: reader.data().count(b"\n") >= 200_000 and process.poll() == 0, ticking=True)
@@ -122,7 +122,7 @@ def test_rotations_between_two_reads(log: Path, rotations: int, known: bool) -> 
     assert not reader.ended()
 
 
-def test_what_is_rotated_away_unread_is_lost(log: Path) -> None:
+def test_unread_rotated_lines_are_lost(log: Path) -> None:
     """Six rotations with three backups between two reads: what is gone is said to be lost, the rest comes in order."""
     append(log, b"first\n")
     with Reader(Follow(str(log))) as reader:
@@ -134,7 +134,7 @@ def test_what_is_rotated_away_unread_is_lost(log: Path) -> None:
     assert reader.lost() == ["2 files were gone before they were read"]
 
 
-def test_a_rename_alone_does_not_end_a_file(log: Path) -> None:
+def test_rename_alone_ends_no_file(log: Path) -> None:
     """As long as the new file is empty, its writer may still write to the old one."""
     append(log, b"one\n")
     with Reader(Follow(str(log))) as reader:
@@ -155,7 +155,7 @@ def copytruncate(path: Path) -> None:
     os.truncate(path, 0)
 
 
-def test_truncated_log_is_read_from_its_beginning(log: Path) -> None:
+def test_truncated_log_is_read_from_start(log: Path) -> None:
     """The bytes that were not read before the truncation are reported as lost."""
     append(log, lines(100))
     with Reader(Follow(str(log))) as reader:
@@ -169,7 +169,7 @@ def test_truncated_log_is_read_from_its_beginning(log: Path) -> None:
     assert reader.lost() == [f"truncated from {size} bytes to 5"]
 
 
-def test_truncated_and_longer_log_is_noticed(log: Path) -> None:
+def test_regrown_truncated_log_is_noticed(log: Path) -> None:
     """By its size alone it has grown."""
     append(log, lines(10))
     with Reader(Follow(str(log))) as reader:
@@ -205,7 +205,7 @@ def test_copytruncate_loses_nothing(log: Path, restarted: bool, unread: int) -> 
     assert not lost
 
 
-def test_copytruncate_twice_between_two_reads_loses_nothing(log: Path) -> None:
+def test_double_copytruncate_loses_nothing(log: Path) -> None:
     """The older copy is found by its content, and the newer ones follow it."""
     append(log, lines(10))
     with Reader(Follow(str(log))) as reader:
@@ -223,7 +223,7 @@ def test_copytruncate_twice_between_two_reads_loses_nothing(log: Path) -> None:
     assert not reader.lost()
 
 
-def test_a_log_deleted_between_two_runs_is_another_one(log: Path) -> None:
+def test_log_deleted_between_runs_is_new(log: Path) -> None:
     """What was open in the old one ends."""
     append(log, b"old\n")
     first = _read_all(log)
@@ -237,7 +237,7 @@ def test_a_log_deleted_between_two_runs_is_another_one(log: Path) -> None:
 
 
 @pytest.mark.parametrize("copies", [False, True])
-def test_log_truncated_and_rotated_between_two_runs(log: Path, copies: bool) -> None:
+def test_truncate_and_rotate_between_runs(log: Path, copies: bool) -> None:
     """The position is gone with its content; everything written after it is read."""
     append(log, b"read\n")
     first = _read_all(log)
@@ -257,7 +257,7 @@ def test_log_truncated_and_rotated_between_two_runs(log: Path, copies: bool) -> 
     assert len(second.lost()) == 1
 
 
-def test_new_log_is_read_with_its_new_backups(log: Path) -> None:
+def test_new_log_is_read_with_backups(log: Path) -> None:
     """It appeared after the last checkpoint and was rotated before the next start."""
     Path(f"{log}.3").write_bytes(b"before\n")
     os.utime(f"{log}.3", (1, 1))
@@ -285,7 +285,7 @@ def test_smaller_size_alone_is_no_truncation(log: Path, monkeypatch: pytest.Monk
     assert not reader.lost()
 
 
-def test_hole_of_a_sparse_file_is_skipped(log: Path) -> None:
+def test_hole_of_sparse_file_is_skipped(log: Path) -> None:
     """A writer that does not append leaves one after a truncation, as large as it likes."""
     append(log, b"one\n")
     with Reader(Follow(str(log))) as reader:
@@ -399,7 +399,7 @@ def _logs(directory: Path, count: int) -> list[Path]:
     return paths
 
 
-def test_more_logs_than_descriptors_are_all_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logs_beyond_descriptors_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those written longest ago are closed, and opened again when they are written, renamed or deleted."""
     monkeypatch.setattr(FOLLOW, "MAX_OPEN", 3)
     before = _descriptors()
@@ -427,7 +427,7 @@ def test_more_logs_than_descriptors_are_all_read(tmp_path: Path, monkeypatch: py
     assert all(each.up for each in reader.ups())
 
 
-def test_idle_logs_resume_without_being_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_logs_resume_unopened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that ends at its position is parked at once."""
     monkeypatch.setattr(FOLLOW, "MAX_OPEN", 2)
     paths = _logs(tmp_path, 8)
@@ -443,7 +443,7 @@ def test_idle_logs_resume_without_being_opened(tmp_path: Path, monkeypatch: pyte
     assert {item.stream for item in second.items if isinstance(item, CaughtUp)} == {str(path) for path in paths}
 
 
-def test_most_recently_written_logs_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_newest_logs_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number is bounded, which is reported once; a new log displaces the one written longest ago."""
     monkeypatch.setattr(FOLLOW, "MAX_OPEN", 2)
     monkeypatch.setattr(FOLLOW, "MAX_LOGS", 4)
@@ -482,7 +482,7 @@ def test_catching_up_is_reported_per_log(tmp_path: Path) -> None:
     assert kinds == [HistoryBegins, StatusChanged, Data, CaughtUp, Data]
 
 
-def test_an_empty_new_file_holds_nothing_up(tmp_path: Path) -> None:
+def test_empty_new_file_delays_nothing(tmp_path: Path) -> None:
     """After a rename and create the old file is waited on, with nothing to read."""
     log = tmp_path / "vm.log"
     append(log, b"one\n")
@@ -495,7 +495,7 @@ def test_an_empty_new_file_holds_nothing_up(tmp_path: Path) -> None:
             assert not reader.source.behind
 
 
-def test_unread_bytes_put_only_their_log_behind(tmp_path: Path) -> None:
+def test_unread_bytes_delay_only_their_log(tmp_path: Path) -> None:
     """Time passes in the other streams of the pattern."""
     for name in ("a", "b"):
         append(tmp_path / f"{name}.log", lines(10))
@@ -528,7 +528,7 @@ def test_idle_logs_cost_few_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(looked) <= 210
 
 
-def test_exhausted_inotify_instances_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inotify_exhaustion_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel's own words speak of open files."""
 
     def fail(**_: object) -> None:
@@ -539,7 +539,7 @@ def test_exhausted_inotify_instances_are_named(monkeypatch: pytest.MonkeyPatch) 
         Follow("/var/log/vm.log")
 
 
-def test_one_inode_may_have_two_descriptors(log: Path) -> None:
+def test_one_inode_has_two_descriptors(log: Path) -> None:
     """On FUSE a file can show two inode numbers; the kernel has one watch for both descriptors."""
     log.touch()
     watches = Watches()
@@ -591,7 +591,7 @@ def test_resume(tmp_path: Path, rotations: int, pattern: str) -> None:
         assert _position(second)[:2] == _position(first)[:2]
 
 
-def test_resume_of_what_was_rotated_away(log: Path) -> None:
+def test_resume_after_rotation(log: Path) -> None:
     """If the file is gone, that is said, and the current one is read from its beginning."""
     append(log, b"read\n")
     first = _read_all(log)
@@ -607,7 +607,7 @@ def test_resume_of_what_was_rotated_away(log: Path) -> None:
     assert "nothing continues byte 5" in second.lost()[0]
 
 
-def test_resume_of_what_was_truncated_or_deleted(log: Path) -> None:
+def test_resume_after_truncate_or_delete(log: Path) -> None:
     """A file that is shorter than what was read of it begins anew; one that is nowhere has ended."""
     append(log, b"read long ago\n")
     position = _position(_read_all(log))
@@ -652,7 +652,7 @@ def test_permission_is_lost_and_regained(pattern: str) -> None:
     assert not reader.lost()
 
 
-def test_directory_or_fifo_in_place_of_a_file(log: Path) -> None:
+def test_directory_or_fifo_instead_of_file(log: Path) -> None:
     """A directory or a FIFO in a file's place is down; one bad name stops no other."""
     log.mkdir()
     os.mkfifo(log.parent / "fifo.log")
@@ -687,7 +687,7 @@ def test_symbolic_link(tmp_path: Path) -> None:
     assert reader.data() == b"a+b"
 
 
-def test_one_large_file_delays_no_other(tmp_path: Path) -> None:
+def test_large_file_delays_no_other(tmp_path: Path) -> None:
     """While 50 MB of one file are read, another file's line comes with the second call."""
     block = lines(10_000)
     with (tmp_path / "a.log").open("wb") as out:
@@ -707,7 +707,7 @@ def test_one_large_file_delays_no_other(tmp_path: Path) -> None:
         assert reader.source.pending
 
 
-def test_a_disk_that_fails(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_that_fails(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that cannot be read is down and let alone for a minute, then gone on with where it was left."""
     append(log, b"one\n")
     with Reader(Follow(f"{log.parent}/*.log")) as reader:
@@ -787,7 +787,7 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "message"), [("/var/*/vm.log", "expected wildcards in the file"), ("/var/log/", "names a directory")]
 )
-def test_patterns_that_cannot_be_followed(pattern: str, message: str) -> None:
+def test_unfollowable_patterns(pattern: str, message: str) -> None:
     """A pattern that would mean something else than it says is an error."""
     with pytest.raises(SourceError, match=message):
         Follow(pattern)

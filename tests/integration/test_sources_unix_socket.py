@@ -85,7 +85,7 @@ def _fill(connection: socket.socket) -> None:
             connection.send(b"x" * 65536)
 
 
-def test_one_that_writes_much_delays_no_other(path: Path) -> None:
+def test_busy_writer_delays_no_other(path: Path) -> None:
     """A line comes with the second call at the latest, while another connection is always full."""
     with Reader(UnixSocket(str(path))) as reader, _connect(path) as much, _connect(path) as little:
         reader.settle()
@@ -101,7 +101,7 @@ def test_one_that_writes_much_delays_no_other(path: Path) -> None:
         assert reader.data(f"{path}#2") == b"hello\n"
 
 
-def test_a_stale_socket_is_replaced(path: Path) -> None:
+def test_stale_socket_is_replaced(path: Path) -> None:
     """What a killed process left is no obstacle; a process that listens is, until it is gone."""
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
@@ -126,7 +126,7 @@ def test_nothing_else_is_replaced(path: Path) -> None:
         assert reader.items[0].reason == "AF_UNIX path too long"  # type: ignore[union-attr]
 
 
-def test_a_deleted_socket_is_made_again(path: Path) -> None:
+def test_deleted_socket_is_recreated(path: Path) -> None:
     """When something cleaned up, writers that are connected stay, and new ones find the socket again."""
     with Reader(UnixSocket(str(path))) as reader, _connect(path) as old:
         reader.settle()

@@ -86,7 +86,7 @@ ANSWERS: Final[list[tuple[str, dict[str, Any]]]] = [
 
 
 @pytest.mark.parametrize(("name", "answer"), ANSWERS, ids=[name for name, _ in ANSWERS])
-def test_report_gives_the_right_answer(name: str, answer: dict[str, Any]) -> None:
+def test_report_gives_right_answer(name: str, answer: dict[str, Any]) -> None:
     migration = document(f"streams/{name}")
     for key, expected in answer.items():
         is_number = isinstance(expected, float)
@@ -108,7 +108,7 @@ PARTS: Final[list[tuple[str, dict[str, float]]]] = [
 
 
 @pytest.mark.parametrize(("name", "parts"), PARTS, ids=[name for name, _ in PARTS])
-def test_downtime_is_explained_by_its_parts(name: str, parts: dict[str, float]) -> None:
+def test_downtime_is_explained_by_parts(name: str, parts: dict[str, float]) -> None:
     found = part_seconds(document(f"streams/{name}"))
     assert parts == {part: pytest.approx(found[part], abs=TOLERANCE_SECONDS) for part in parts}
 
@@ -121,21 +121,21 @@ def test_downtime_parts_add_up(name: str) -> None:
         assert migration["downtime_seconds"] == pytest.approx(total, abs=1e-9)
 
 
-def test_qemus_end_ends_its_migration_and_no_later_one() -> None:
+def test_qemu_exit_ends_only_its_migration() -> None:
     first, second = documents("streams/B06-crash-then-new.log")
     assert ("failed", "QEMU ended: shutting down, reason=crashed") == (first["result"], first["error"])
     assert [] == first["stalls"]
     assert "completed" == second["result"]
 
 
-def test_destination_names_the_device_before_the_generic_line() -> None:
+def test_destination_names_failed_device() -> None:
     error = document("streams/B09b-dst-virtio-net-features.log")["error"]
     assert error.startswith("Features 0x1800010120afff27 unsupported.")
     assert error.endswith("error while loading state for instance 0x0 of device '0000:00:02.0/virtio-net'")
 
 
 @pytest.mark.parametrize("name", ["B47-ends-in-pre-switchover.log", "m7.log"])
-def test_recording_that_ends_in_a_wait_names_it(name: str) -> None:
+def test_final_wait_is_named(name: str) -> None:
     (migration,) = replayed(f"streams/{name}").migrations
     wait = migration.open_wait
     assert wait is not None
@@ -165,7 +165,7 @@ LIBVIRT: Final[list[tuple[str, list[dict[str, Any]]]]] = [
 
 
 @pytest.mark.parametrize(("name", "answers"), LIBVIRT, ids=[name for name, _ in LIBVIRT])
-def test_libvirt_log_gives_the_right_answer(name: str, answers: list[dict[str, Any]]) -> None:
+def test_libvirt_log_gives_right_answer(name: str, answers: list[dict[str, Any]]) -> None:
     migrations = documents(f"libvirt/{name}")
     assert len(answers) == len(migrations)
     for answer, migration in zip(answers, migrations, strict=True):
@@ -174,6 +174,6 @@ def test_libvirt_log_gives_the_right_answer(name: str, answers: list[dict[str, A
             assert migration[key] == (pytest.approx(expected, abs=TOLERANCE_SECONDS) if is_number else expected), key
 
 
-def test_suspended_guest_is_paused_by_its_operator() -> None:
+def test_suspension_is_an_operator_pause() -> None:
     (migration,) = documents("libvirt/timeout-suspend.log.gz")
     assert ["suspended", "downtime"] == [pause["by"] for pause in migration["pauses"]]

@@ -38,7 +38,7 @@ def milliseconds(duration_ns: int | None) -> float:
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_each_recording_is_one_whole_outgoing_migration(name: str) -> None:
+def test_recording_is_one_whole_migration(name: str) -> None:
     """No recording is partial, and none holds a surprise."""
     reading = replayed(name)
     assert not outgoing(name).partial
@@ -47,7 +47,7 @@ def test_each_recording_is_one_whole_outgoing_migration(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_a_probe_saw_the_other_end_too(name: str) -> None:
+def test_probe_also_saw_destination(name: str) -> None:
     """A recording of both processes has a whole incoming migration beside the outgoing one, a log has none."""
     others = [each for each in replayed(name).migrations if each is not outgoing(name)]
     assert [("destination", Result.COMPLETED, False, False)] * name.count("bpftrace") == [
@@ -57,7 +57,7 @@ def test_a_probe_saw_the_other_end_too(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_the_lines_add_up(name: str) -> None:
+def test_lines_add_up(name: str) -> None:
     """Every line is an event, noise or malformed; only the first trace, copied from a terminal, holds a torn one."""
     counts = replayed(name).counts
     assert recording(name).count(b"\n") == counts.lines == counts.events + counts.noise + counts.malformed
@@ -108,7 +108,7 @@ def test_transferred_is_precopy_bytes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_rounds_share_what_was_transferred(name: str) -> None:
+def test_rounds_share_transferred_bytes(name: str) -> None:
     """In pre-copy the rounds' bytes add up to those of all windows, to a byte a round."""
     migration = outgoing(name)
     if migration.progress.mode == "precopy" and migration.rounds:
@@ -129,7 +129,7 @@ def test_ram_is_ram_total(name: str) -> None:
     assert truth(name)["total"] == outgoing(name).progress.ram_bytes
 
 
-def test_the_first_trace() -> None:
+def test_first_trace() -> None:
     """The SystemTap trace of QEMU 2.6 has no time, no states, no arguments in most lines, and says a lot all the same."""
     known = truth("qemu-kvm-2.6-systemtap")
     reading = replayed("qemu-kvm-2.6-systemtap")
@@ -150,7 +150,7 @@ def test_the_first_trace() -> None:
     assert {None} == {device.duration_ns for device in migration.devices}
 
 
-def test_the_first_trace_says_who_called() -> None:
+def test_first_trace_has_backtraces() -> None:
     """The backtraces of its function probes stand at the migration and at each of its syncs."""
     reading = replayed("qemu-kvm-2.6-systemtap")
     callers = ["ram_save_setup", "ram_save_pending", "ram_save_complete"]

@@ -62,7 +62,7 @@ COMPLETED: Final = [name for name in NAMES if answer(name) is not None]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_line_is_malformed_and_no_event_a_surprise(name: str) -> None:
+def test_no_malformed_line_or_surprise(name: str) -> None:
     reading = replayed(name)
     assert (0, []) == (reading.counts.malformed, reading.surprises)
 
@@ -84,7 +84,7 @@ def test_times_are_qemus_own(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMPLETED)
-def test_dirty_sync_count_is_qemus_own(name: str) -> None:
+def test_dirty_sync_count_matches_qemu(name: str) -> None:
     truth, count = answer(name), outgoing(name).dirty_sync_count
     assert truth is not None
     if name != "v11.1/file":  # no event in it is of 11.1 alone, so the count is unknown
@@ -110,11 +110,11 @@ def test_dirty_sync_count_is_qemus_own(name: str) -> None:
         ("v11.1/recover", [Kind.LIVE]),
     ],
 )
-def test_job_is_of_its_kind(name: str, kinds: list[Kind]) -> None:
+def test_job_is_of_kind(name: str, kinds: list[Kind]) -> None:
     assert kinds == [migration.identity.kind for migration in replayed(name).migrations]
 
 
 @pytest.mark.parametrize("name", ["v2.6/refused", "v5.2/refused"])
-def test_attempt_without_a_connection_is_of_the_source(name: str) -> None:
+def test_unconnected_attempt_is_outgoing(name: str) -> None:
     (migration,) = replayed(name).migrations
     assert (Side.SOURCE, Result.FAILED) == (migration.identity.side, migration.result)

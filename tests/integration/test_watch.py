@@ -115,7 +115,7 @@ def test_sources_are_watched(tmp_path: Path) -> None:
         assert terminal.close() == 0
 
 
-def test_interrupt_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
+def test_interrupt_restores_terminal(tmp_path: Path) -> None:
     _log(tmp_path / "db-7.log", 0.6)
     with _watching(str(tmp_path / "db-7.log")) as terminal:
         terminal.wait_for("1 stalled")
@@ -123,7 +123,7 @@ def test_interrupt_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
         assert terminal.close() == 0
 
 
-def test_daemon_is_watched_by_its_url() -> None:
+def test_daemon_is_watched_by_url() -> None:
     running = view(migration(NONCONVERGING, part=0.7), is_running=True)
     ended = view(migration("qemu-7.2-log-idle"), vm="done")
     documents = [view_document(running), view_document(ended)]
@@ -156,7 +156,7 @@ def test_pipe_gets_one_frame() -> None:
         (["ftp://x"], "expected a URL such as"),
     ],
 )
-def test_watch_explains_what_it_cannot_do(words: list[str], expected: str) -> None:
+def test_watch_explains_refusals(words: list[str], expected: str) -> None:
     command = [sys.executable, "-m", "qemu_migration_exporter", "watch", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
@@ -164,7 +164,7 @@ def test_watch_explains_what_it_cannot_do(words: list[str], expected: str) -> No
     assert expected in done.stderr
 
 
-def test_unreachable_daemon_is_a_problem() -> None:
+def test_unreachable_daemon_is_problem() -> None:
     """The screen shows it, and the last good data stays."""
     documents = [view_document(view(migration("qemu-7.2-log-idle")))]
     with serving(migrations=lambda: documents) as server:
@@ -180,13 +180,13 @@ def test_unreachable_daemon_is_a_problem() -> None:
     assert len(feed.snapshot().recent) == 1
 
 
-def test_feed_needs_a_url() -> None:
+def test_feed_needs_url() -> None:
     with pytest.raises(WatchError):
         DaemonFeed("host:9871")
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
-def test_view_survives_its_json(recording: object) -> None:
+def test_view_survives_json(recording: object) -> None:
     """A daemon's JSON has all that its own pages show."""
     for of in (migration(recording.name), migration(recording.name, part=0.7)):  # type: ignore[attr-defined]
         made = view(of)
@@ -199,7 +199,7 @@ def test_other_json_is_no_view(document: object) -> None:
         migration_from_document(document)
 
 
-def test_picture_is_drawn_by_the_program(request: pytest.FixtureRequest) -> None:
+def test_picture_is_drawn_by_program(request: pytest.FixtureRequest) -> None:
     stuck = view(migration(NONCONVERGING, part=0.7), is_running=True)
     now = stuck.start_time + timedelta(seconds=stuck.elapsed_seconds)
     views = (

@@ -43,7 +43,7 @@ def test_metrics_are_text_by_default(url: str) -> None:
     assert 'qemu_migrations_started_total{side="source"} 0.0' in answer.text
 
 
-def test_metrics_are_openmetrics_on_request(url: str) -> None:
+def test_openmetrics_on_request(url: str) -> None:
     """Prometheus accepts it; exemplars need it."""
     answer = get(f"{url}/metrics", Accept="application/openmetrics-text; version=1.0.0")
 
@@ -51,7 +51,7 @@ def test_metrics_are_openmetrics_on_request(url: str) -> None:
     assert answer.body.endswith(b"# EOF\n")
 
 
-def test_metrics_are_compressed_and_filtered(url: str) -> None:
+def test_metrics_compressed_and_filtered(url: str) -> None:
     """As Prometheus's own client libraries do."""
     answer = get(f"{url}/metrics?name[]=qemu_migrations_started_total", Accept_Encoding="gzip")
 
@@ -60,7 +60,7 @@ def test_metrics_are_compressed_and_filtered(url: str) -> None:
     assert b"qemu_migrations_finished" not in text
 
 
-def test_ready_changes_with_the_owner(url: str, ready: list[bool]) -> None:
+def test_ready_follows_owner(url: str, ready: list[bool]) -> None:
     """503 before, 200 after; healthy is true all the time."""
     before = get(f"{url}/-/ready").status
     ready.append(True)
@@ -68,7 +68,7 @@ def test_ready_changes_with_the_owner(url: str, ready: list[bool]) -> None:
     assert (before, get(f"{url}/-/ready").status, get(f"{url}/-/healthy").status) == (503, 200, 200)
 
 
-def test_migrations_have_prometheus_envelope(url: str) -> None:
+def test_migrations_use_prometheus_envelope(url: str) -> None:
     """Names that are no UTF-8 survive."""
     answer = get(f"{url}/api/v1/migrations")
 
@@ -77,7 +77,7 @@ def test_migrations_have_prometheus_envelope(url: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/", "/-/healthy", "/api/v1/migrations"])
-def test_head_is_answered_without_a_body(url: str, path: str) -> None:
+def test_head_is_answered_without_body(url: str, path: str) -> None:
     """With the headers of the whole answer, its length included."""
     answer = get(f"{url}{path}", method="HEAD")
 
@@ -124,7 +124,7 @@ def test_metrics_path_can_change() -> None:
         assert b"qemu_migrations_started_total" in get(server.url).body
 
 
-def test_reload_answers_with_its_mistakes() -> None:
+def test_reload_answers_with_mistakes() -> None:
     problems: list[str | None] = [None, "c.yml:3: colour: unknown key"]
     with serving(reload=lambda: problems.pop(0)) as server:
         url = f"{server.url}/-/reload"
@@ -150,7 +150,7 @@ def test_reload_answers_with_its_mistakes() -> None:
         ({"Origin": ""}, 403),
     ],
 )
-def test_reload_is_refused_to_other_sites(headers: dict[str, str], status: int) -> None:
+def test_reload_refuses_other_sites(headers: dict[str, str], status: int) -> None:
     """Browsers omit Sec-Fetch-Site for plain HTTP, and send Origin with every POST."""
     with serving(reload=lambda: None) as server:
         host = server.url.removeprefix("http://")
@@ -158,7 +158,7 @@ def test_reload_is_refused_to_other_sites(headers: dict[str, str], status: int) 
         assert get(f"{server.url}/-/reload", method="POST", **given).status == status
 
 
-def test_migration_has_a_page_at_its_trace_id() -> None:
+def test_page_is_at_trace_id() -> None:
     """Unknown ids and paths below it are not found."""
     of = view(migration("qemu-7.2-log-nonconverging"))
     with serving(migration=lambda trace_id: of if trace_id == of.trace_id else None) as server:
@@ -206,7 +206,7 @@ def test_stop_finishes_open_answers() -> None:
     assert answers == [1_000_000 + len('{"status": "success", "data": {"migrations": [{"vm": ""}]}}')]
 
 
-def test_concurrent_requests_share_an_answer() -> None:
+def test_concurrent_requests_share_answer() -> None:
     """Twenty at once cost one; an answer begun before a request is too old for it."""
     begun, finish = threading.Event(), threading.Event()
     made: list[int] = []
@@ -299,7 +299,7 @@ def test_bad_path_is_explained(text: str) -> None:
         ("https://x/%7Btrace%7D/{trace_id}#\u00e9", "https://x/%7Btrace%7D/ab#%C3%A9"),
     ],
 )
-def test_trace_link_comes_from_a_template(template: str, url: str) -> None:
+def test_trace_link_uses_template(template: str, url: str) -> None:
     """JSON in it, as Grafana has it, is encoded; what is encoded already stays."""
     assert trace_url(check_template(template), "ab") == url
     assert "<" not in str(trace_url(template, "a/../<\"'> &"))

@@ -55,7 +55,7 @@ def _is_closed(connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /metr", b"\x16\x03\x01\x02\x00\x01", b"\x00" * 100])
-def test_silent_connections_do_not_delay_a_scrape(
+def test_silent_connections_delay_no_scrape(
     tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack, said: bytes
 ) -> None:
     """A hundred that say nothing, or stop in the middle of a request or of a handshake."""
@@ -70,7 +70,7 @@ def test_silent_connections_do_not_delay_a_scrape(
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /metr", b"GET / HTTP/1.1\r\nHost: x\r\nA: b", b"\x16\x03\x01\x02\x00\x01"])
-def test_connection_without_a_request_is_closed(
+def test_requestless_connection_is_closed(
     tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack, said: bytes
 ) -> None:
     """After the time a request may take, TLS handshake included."""
@@ -82,7 +82,7 @@ def test_connection_without_a_request_is_closed(
 
 
 @pytest.mark.parametrize("tls", [True], indirect=True)
-def test_handshake_without_a_request_is_closed(tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack) -> None:
+def test_idle_handshake_is_closed(tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack) -> None:
     """The time begins when the connection does, and not anew with the handshake's end."""
     config_file, context = tls
     assert context is not None
@@ -180,7 +180,7 @@ def test_nonsense_is_refused_or_closed(
     "head",
     [b"GET /-/healthy HTTP/1.0\r\n\r\n", b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"],
 )
-def test_connection_closes_if_the_client_wants_that(
+def test_connection_closes_on_request(
     tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack, head: bytes
 ) -> None:
     config_file, context = tls
@@ -197,7 +197,7 @@ def test_connection_closes_if_the_client_wants_that(
     assert received.endswith(b"healthy\n")
 
 
-def test_half_closed_client_gets_its_answer(stack: ExitStack) -> None:
+def test_half_closed_client_gets_answer(stack: ExitStack) -> None:
     """As `printf ... | nc` does: it sends no more, and reads."""
     server = stack.enter_context(serving())
     connection = stack.enter_context(connect(server.url))
@@ -221,7 +221,7 @@ def test_late_body_is_thrown_away(stack: ExitStack) -> None:
     assert connection.recv(65536).endswith(b"ready\n")
 
 
-def test_target_in_absolute_form_is_understood(stack: ExitStack) -> None:
+def test_absolute_target_is_understood(stack: ExitStack) -> None:
     """As proxies send it."""
     server = stack.enter_context(serving())
     connection = stack.enter_context(connect(server.url))
@@ -230,7 +230,7 @@ def test_target_in_absolute_form_is_understood(stack: ExitStack) -> None:
     assert connection.recv(65536).startswith(b"HTTP/1.1 200")
 
 
-def test_pipelined_requests_are_answered_in_turn(stack: ExitStack) -> None:
+def test_pipelined_requests_keep_order(stack: ExitStack) -> None:
     """As HTTP's pipelining allows; the connection stays."""
     server = stack.enter_context(serving())
     connection = stack.enter_context(connect(server.url))
@@ -243,9 +243,7 @@ def test_pipelined_requests_are_answered_in_turn(stack: ExitStack) -> None:
         received += connection.recv(65536)
 
 
-def test_silent_connections_make_room_for_new_ones(
-    tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack
-) -> None:
+def test_silent_connections_make_room(tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack) -> None:
     """More than there is room for: the oldest are closed, and a scrape is answered at once."""
     config_file, context = tls
     server = stack.enter_context(serving(config_file=config_file, max_connections=20))
@@ -258,7 +256,7 @@ def test_silent_connections_make_room_for_new_ones(
     assert not any(map(_is_closed, silent[-19:]))
 
 
-def test_busy_connections_are_not_closed_for_new_ones(stack: ExitStack) -> None:
+def test_busy_connections_stay_open(stack: ExitStack) -> None:
     """Where all are, who comes then is turned away."""
     release = False
 
@@ -290,7 +288,7 @@ with serving() as server:
 """
 
 
-def test_lack_of_descriptors_closes_silent_connections(stack: ExitStack) -> None:
+def test_descriptor_lack_closes_silent_ones(stack: ExitStack) -> None:
     """As when the limit of the service is low; it says so once."""
     command = [sys.executable, "-c", _POOR]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

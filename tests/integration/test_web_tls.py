@@ -132,7 +132,7 @@ def test_curl_agrees(tmp_path: Path) -> None:
     assert out.stdout == "200 1.1"
 
 
-def test_new_certificate_is_used_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_new_certificate_applies_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A certificate without its key changes nothing."""
     config = _config(tmp_path)
     with serving(config_file=config) as server:
@@ -179,7 +179,7 @@ def test_wrong_login_is_refused(tmp_path: Path, login: str | None, status: int, 
     assert answer.headers.get("www-authenticate", "").startswith("Basic realm=") == (status == 401)
 
 
-def test_changed_password_is_used_at_once(tmp_path: Path) -> None:
+def test_new_password_applies_at_once(tmp_path: Path) -> None:
     """Removed users are refused at their next request; a broken file changes nothing."""
     config = _serve_users(tmp_path, f"basic_auth_users: {{alice: {HASH}}}")
     with serving(config_file=config) as server:
@@ -195,7 +195,7 @@ def test_changed_password_is_used_at_once(tmp_path: Path) -> None:
         assert (ask("alice", "changed"), ask("nobody", "x")) == (200, 401)
 
 
-def test_bad_logins_do_not_delay_good_ones(tmp_path: Path) -> None:
+def test_bad_logins_delay_no_good_ones(tmp_path: Path) -> None:
     """Checks run one at a time beside the event loop, in a short queue."""
     slow = bcrypt.hashpw(b"secret", bcrypt.gensalt(11)).decode()
     answers: list[Answer] = []

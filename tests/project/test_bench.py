@@ -47,7 +47,7 @@ def test_bench_prints_every_figure() -> None:
     assert [] == [row for row in wanted if not any(letter.isdigit() for letter in rows.get(row, ""))]
 
 
-def test_mtail_counts_the_same_as_the_exporter(tmp_path: Path) -> None:
+def test_mtail_and_exporter_agree(tmp_path: Path) -> None:
     """Its program finds what the exporter finds: the peer does the work it is compared for."""
     if shutil.which("mtail") is None:
         pytest.skip("mtail is not installed")

@@ -81,7 +81,7 @@ def _selectors(expr: str) -> Iterator[tuple[str, set[str], tuple[str, ...]]]:
     yield from found
 
 
-def test_committed_json_equals_its_source() -> None:
+def test_committed_json_equals_source() -> None:
     """Else `make dashboards` was not run, or a dashboard is gone and its file is not."""
     made = {f"{name}.json": text(dashboard) for name, dashboard in DASHBOARDS.items()}
 
@@ -98,7 +98,7 @@ def test_uids_stay_as_they_are() -> None:
 
 
 @_dashboards
-def test_dashboard_and_panels_match_grafanas_schema(name: str) -> None:
+def test_dashboard_matches_grafana_schema(name: str) -> None:
     dashboard = _load(name)
     for annotation in dashboard["annotations"]["list"]:
         assert set(annotation) >= _ANNOTATION_EXTRAS
@@ -123,7 +123,7 @@ def _validate_partly(value: dict[str, Any], schema: dict[str, Any] | None, name:
 
 
 @_dashboards
-def test_dashboard_has_the_linters_variables(name: str) -> None:
+def test_dashboard_has_linted_variables(name: str) -> None:
     dashboard = _load(name)
     variables = {variable["name"]: variable for variable in dashboard["templating"]["list"]}
 
@@ -137,7 +137,7 @@ def test_dashboard_has_the_linters_variables(name: str) -> None:
 
 
 @_dashboards
-def test_panels_have_unique_ids_and_do_not_overlap(name: str) -> None:
+def test_panels_are_unique_and_apart(name: str) -> None:
     panels = _load(name)["panels"]
     cells = [
         (x, y)
@@ -152,7 +152,7 @@ def test_panels_have_unique_ids_and_do_not_overlap(name: str) -> None:
 
 
 @_panels
-def test_panel_has_the_linters_fields(panel: Panel) -> None:
+def test_panel_has_linted_fields(panel: Panel) -> None:
     shown = panel.json
     defaults = shown["fieldConfig"]["defaults"]
     steps = [step["value"] for step in defaults["thresholds"]["steps"]]
@@ -170,13 +170,13 @@ def test_panel_has_the_linters_fields(panel: Panel) -> None:
 
 
 @_panels
-def test_title_is_unique_in_its_dashboard(panel: Panel) -> None:
+def test_titles_are_unique_per_dashboard(panel: Panel) -> None:
     """Links and searches find panels by title."""
     assert 1 == sum(other.dashboard == panel.dashboard and other.title == panel.title for other in ALL)
 
 
 @_panels
-def test_expressions_keep_the_linters_rules(panel: Panel) -> None:
+def test_expressions_keep_linter_rules(panel: Panel) -> None:
     """They select existing metrics by job and instance; counters are inside rate or increase, gauges never are."""
     for target in panel.targets:
         for name, labels, functions in _selectors(substituted(target["expr"])):
@@ -200,7 +200,7 @@ def _each(panels: list[Panel]) -> pytest.MarkDecorator:
 
 
 @_panels
-def test_panel_without_data_has_a_text(panel: Panel) -> None:
+def test_panel_without_data_has_text(panel: Panel) -> None:
     """An idle fleet is no blank panel and no "No data"; a stat's text is short enough for its box."""
     empty = panel.json["fieldConfig"]["defaults"]["noValue"]
 
@@ -208,7 +208,7 @@ def test_panel_without_data_has_a_text(panel: Panel) -> None:
 
 
 @_each(_of_kind("state-timeline"))
-def test_state_timeline_shows_its_mappings_colours(panel: Panel) -> None:
+def test_timeline_shows_mapped_colours(panel: Panel) -> None:
     """With merged values and colours by threshold Grafana draws every state in the threshold's colour."""
     defaults = panel.json["fieldConfig"]["defaults"]
 
@@ -217,7 +217,7 @@ def test_state_timeline_shows_its_mappings_colours(panel: Panel) -> None:
 
 
 @_panels
-def test_matching_and_grouping_by_vm_keeps_the_host(panel: Panel) -> None:
+def test_grouping_by_vm_keeps_host(panel: Panel) -> None:
     """Two hosts may have virtual machines of one name."""
     for target in panel.targets:
         for labels in re.findall(r"\b(?:by|on|without|ignoring) ?\(([^)]*)\)", target["expr"]):
@@ -228,7 +228,7 @@ def test_matching_and_grouping_by_vm_keeps_the_host(panel: Panel) -> None:
 
 
 @_each([panel for panel in ALL if panel.dashboard in {"fleet", "one-migration"}])
-def test_gauge_of_now_leaves_out_what_has_ended(panel: Panel) -> None:
+def test_live_gauge_omits_ended(panel: Panel) -> None:
     """The exporter keeps the gauges of an ended migration for a quarter of an hour."""
     for target in panel.targets:
         if _OF_NOW.search(target["expr"]):
@@ -236,7 +236,7 @@ def test_gauge_of_now_leaves_out_what_has_ended(panel: Panel) -> None:
 
 
 @_panels
-def test_increase_covers_the_step_or_a_fixed_time(panel: Panel) -> None:
+def test_increase_covers_step_or_fixed_time(panel: Panel) -> None:
     """$__rate_interval is four scrapes or more: steps would overlap and count an event four times."""
     for target in panel.targets:
         for window in re.findall(r"\bincrease\([^[]*\[([^]]*)\]", target["expr"]):
@@ -245,7 +245,7 @@ def test_increase_covers_the_step_or_a_fixed_time(panel: Panel) -> None:
 
 
 @_each(_of_kind("timeseries"))
-def test_legend_leaves_room_for_the_plot(panel: Panel) -> None:
+def test_legend_leaves_room_for_plot(panel: Panel) -> None:
     """One line below, or a table of at most 300 pixels beside it, the highest last value first."""
     legend = panel.json["options"]["legend"]
 
@@ -258,7 +258,7 @@ def test_legend_leaves_room_for_the_plot(panel: Panel) -> None:
 
 
 @_each(_of_kind("timeseries"))
-def test_legend_shows_no_value_of_an_ended_migration(panel: Panel) -> None:
+def test_legend_omits_ended_values(panel: Panel) -> None:
     """Grafana's `last` stays at the last value of a series that ends, unless the query goes on at 0."""
     for target in panel.targets:
         ends = re.search(r"qemu_migration_active\{[^}]*\} == 1", target["expr"])
@@ -270,7 +270,7 @@ def test_legend_shows_no_value_of_an_ended_migration(panel: Panel) -> None:
 
 
 @_each(_of_kind("timeseries"))
-def test_axis_of_zeros_does_not_go_to_a_hundred(panel: Panel) -> None:
+def test_zero_axis_stays_small(panel: Panel) -> None:
     """Counts and rates have a soft maximum; a logarithmic axis has no zero on it."""
     defaults = panel.json["fieldConfig"]["defaults"]
 
@@ -281,7 +281,7 @@ def test_axis_of_zeros_does_not_go_to_a_hundred(panel: Panel) -> None:
 
 
 @_each(_of_kind("table"))
-def test_tables_columns_fit_a_screen_of_1440_pixels(panel: Panel) -> None:
+def test_table_columns_fit_1440_pixels(panel: Panel) -> None:
     """A column off the screen is not seen; exactly the flexible column takes the rest."""
     columns = [
         {item["id"]: item["value"] for item in override["properties"]}
@@ -295,7 +295,7 @@ def test_tables_columns_fit_a_screen_of_1440_pixels(panel: Panel) -> None:
 
 
 @_each(_of_kind("table"))
-def test_table_is_sorted_by_a_column_it_has(panel: Panel) -> None:
+def test_table_sorts_by_existing_column(panel: Panel) -> None:
     """Grafana ignores a sort by a heading that is not there."""
     headings = [
         item["value"]
@@ -308,7 +308,7 @@ def test_table_is_sorted_by_a_column_it_has(panel: Panel) -> None:
 
 
 @_each([panel for panel in _of_kind("table") if "trace_id" in json.dumps(panel.json["fieldConfig"])])
-def test_trace_links_use_the_raw_value(panel: Panel) -> None:
+def test_trace_links_use_raw_value(panel: Panel) -> None:
     """The cell shows a word in place of the id, and Grafana's `__data.fields` has what is shown."""
     (trace,) = (
         {item["id"]: item["value"] for item in override["properties"]}
@@ -321,7 +321,7 @@ def test_trace_links_use_the_raw_value(panel: Panel) -> None:
 
 
 @_each([panel for panel in _of_kind("table") if "sentence" in json.dumps(panel.json["fieldConfig"])])
-def test_sentences_wrap_and_the_worst_come_first(panel: Panel) -> None:
+def test_sentences_wrap_worst_first(panel: Panel) -> None:
     """A sentence cut after half its numbers, or below ten that are fine, helps nobody."""
     overrides = {
         override["matcher"]["options"]: override["properties"] for override in panel.json["fieldConfig"]["overrides"]
@@ -333,7 +333,7 @@ def test_sentences_wrap_and_the_worst_come_first(panel: Panel) -> None:
 
 
 @_dashboards
-def test_annotations_are_points_and_never_hide_a_fleet(name: str) -> None:
+def test_annotations_are_points(name: str) -> None:
     """Grafana shades the whole time of an alert, over every curve, and draws a line for each start of a fleet."""
     annotations = _load(name)["annotations"]["list"]
 
@@ -350,12 +350,12 @@ def test_annotations_are_points_and_never_hide_a_fleet(name: str) -> None:
         assert name != "one-migration" or all('vm=~"$vm"' in selector for selector in selectors)
 
 
-def test_every_stall_reason_has_words_on_the_dashboards() -> None:
+def test_dashboards_word_every_stall_reason() -> None:
     """A new reason is a new line in grafana/sentences.py."""
     assert set(REASONS) == set(StallReason)
 
 
-def test_selectors_are_found_in_every_place() -> None:
+def test_selectors_are_found_everywhere() -> None:
     """Inside functions, aggregations and on both sides of an operator."""
     expr = "sum by (a) (rate(x_total{job='j'}[5m])) / on (a) group_left () max_over_time(y{instance='i'}[1m]) > z"
 
@@ -381,13 +381,13 @@ def test_promtool_accepts_every_expression(tmp_path: Path) -> None:
 
 
 @_dashboards
-def test_links_lead_to_dashboards_that_exist(name: str) -> None:
+def test_dashboard_links_resolve(name: str) -> None:
     uids = {dashboard.uid for dashboard in DASHBOARDS.values()}
 
     assert set(re.findall(r"/d/([\w-]+)", (DIRECTORY / f"{name}.json").read_text(encoding="utf-8"))) <= uids
 
 
-def test_provisioning_has_the_datasources_that_are_linked() -> None:
+def test_linked_datasources_are_provisioned() -> None:
     """Exemplars lead to the Jaeger that is provisioned, by the exporter's label."""
     provisioning = DIRECTORY.parent / "provisioning"
     sources = yaml.safe_load((provisioning / "datasources" / "qemu-migration.yml").read_text(encoding="utf-8"))
@@ -417,12 +417,12 @@ def test_provisioning_has_the_datasources_that_are_linked() -> None:
         ),
     ],
 )
-def test_select_adds_the_variables_to_metrics_only(expr: str, expected: str) -> None:
+def test_select_adds_variables_to_metrics(expr: str, expected: str) -> None:
     """A word in a string stays as it is."""
     assert select(expr, vm=True) == expected
 
 
-def test_export_has_the_form_of_grafana_com(tmp_path: Path) -> None:
+def test_export_has_grafana_com_form(tmp_path: Path) -> None:
     """`__inputs` takes the place of the datasource variable; the rules have the names that a mixin gives them."""
     export(tmp_path)
 

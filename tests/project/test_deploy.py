@@ -44,14 +44,14 @@ def _services() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", _CONFIGURED, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_says_what_it_is_for_in_its_first_line(path: Path) -> None:
+def test_file_begins_with_its_purpose(path: Path) -> None:
     """In a sentence, where one opens it."""
     first = path.read_text(encoding="utf-8").splitlines()[0]
 
     assert re.match(r'(# |""")[A-Z].{30,}', first)
 
 
-def test_the_compose_file_is_one() -> None:
+def test_compose_file_is_valid() -> None:
     """By the specification: no unknown key, no wrong type, no volume or network that is not declared."""
     compose = compose_spec.PyCompose.from_yaml((DEPLOY / "compose.yml").read_text(encoding="utf-8"))
     compose.validate()
@@ -60,7 +60,7 @@ def test_the_compose_file_is_one() -> None:
         compose_spec.PyCompose.from_yaml("services: {a: {imagee: b}}")
 
 
-def test_what_the_compose_file_mounts_and_names_is_there() -> None:
+def test_compose_mounts_and_names_exist() -> None:
     """Files exist, services that others depend on or send to exist, ports are open on this machine only, images have versions."""
     services = _services()
     for service in services.values():
@@ -79,7 +79,7 @@ def test_what_the_compose_file_mounts_and_names_is_there() -> None:
     assert named - {"localhost"} <= set(services)
 
 
-def test_dashboards_are_mounted_where_they_are_looked_for() -> None:
+def test_dashboards_mount_at_provisioned_path() -> None:
     """Grafana's provider names the folder that the compose file fills."""
     (provider,) = _yaml(ROOT / "grafana" / "provisioning" / "dashboards" / "qemu-migration.yml")["providers"]
     targets = {volume.split(":")[0]: volume.split(":")[1] for volume in _services()["grafana"]["volumes"]}
@@ -87,7 +87,7 @@ def test_dashboards_are_mounted_where_they_are_looked_for() -> None:
     assert targets["../grafana/dashboards"] == provider["options"]["path"]
 
 
-def test_the_dockerfile_has_nothing_for_its_linter_to_say() -> None:
+def test_dockerfile_passes_linter() -> None:
     """hadolint finds nothing; the program does not run as root."""
     linter = Path(sys.executable).with_name("hadolint")
 
@@ -97,7 +97,7 @@ def test_the_dockerfile_has_nothing_for_its_linter_to_say() -> None:
     assert re.search(r"^USER [1-9]\d+", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def test_the_image_is_built_of_what_is_let_in() -> None:
+def test_image_build_context_is_complete() -> None:
     """Everything the Dockerfile copies is an exception of .dockerignore."""
     let_in = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(encoding="utf-8"), re.MULTILINE)
     copied = re.findall(r"^COPY (?!--)(.+) \S+$", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
@@ -106,7 +106,7 @@ def test_the_image_is_built_of_what_is_let_in() -> None:
     assert all((ROOT / name).exists() for name in let_in)
 
 
-def test_prometheus_and_alertmanager_of_the_demo_take_their_configurations(tmp_path: Path) -> None:
+def test_demo_configurations_are_accepted(tmp_path: Path) -> None:
     """In the places that the compose file mounts them to: with the rules that are named."""
     need("promtool", "amtool")
     shutil.copy(DEPLOY / "demo" / "prometheus.yml", tmp_path)
@@ -120,7 +120,7 @@ def test_prometheus_and_alertmanager_of_the_demo_take_their_configurations(tmp_p
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_collectors_pipelines_are_of_what_it_declares() -> None:
+def test_collector_pipelines_use_declared_parts() -> None:
     """Nothing is used that is not declared, nothing declared that is not used; memory is watched first, batches are made last."""
     config = _yaml(CONFIG / "collector.yml")
     pipelines = config["service"]["pipelines"].values()
@@ -134,7 +134,7 @@ def test_the_collectors_pipelines_are_of_what_it_declares() -> None:
     assert not any(name.startswith("tail_sampling") for name in config["processors"])
 
 
-def test_the_demo_shows_migrations_as_they_go_on(tmp_path: Path) -> None:
+def test_demo_shows_running_migrations(tmp_path: Path) -> None:
     """The daemon of the compose file, in the places of this machine: both machines migrate, now, and their traces leave."""
     with receiving(Receiver()) as receiver, migrating(tmp_path, receiver.url) as daemon:
         daemon.wait_until(lambda: (daemon.metric("qemu_migration_round", vm="web-42") or 0) >= 2, "round 2 of web-42")

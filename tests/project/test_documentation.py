@@ -58,12 +58,12 @@ def _flags(parser: argparse.ArgumentParser) -> Iterator[str]:
 # Metrics
 
 
-def test_state_diagram_is_of_the_present_table() -> None:
+def test_state_diagram_is_up_to_date() -> None:
     """`make reference` draws it."""
     assert state_diagram.document() == state_diagram.DOCUMENT.read_text(encoding="utf-8")
 
 
-def test_files_of_the_recipes_exist() -> None:
+def test_files_of_recipes_exist() -> None:
     """Of "How to add" in CONTRIBUTING: below the package or the project."""
     recipes = (
         (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## How to add", 1)[1].split("## Style", 1)[0]
@@ -74,7 +74,7 @@ def test_files_of_the_recipes_exist() -> None:
     assert [] == [file for file in sorted(files) if not (PACKAGE / file).exists() and not (ROOT / file).exists()]
 
 
-def test_the_reference_of_metrics_is_what_the_list_makes() -> None:
+def test_metrics_reference_is_up_to_date() -> None:
     """`make reference` was run: every metric that exists is documented, and no other."""
     assert reference.text() == (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 
@@ -85,7 +85,7 @@ def test_every_label_is_explained() -> None:
 
 
 @_documents
-def test_a_metric_that_is_named_exists(path: Path) -> None:
+def test_named_metric_exists(path: Path) -> None:
     """Or is a histogram's series; what a recording rule makes is of the rules."""
     for name in _named(r"(qemu_migrations?_[a-z_0-9]*[a-z0-9])\b(?!:|[_*…])", path):
         if name != "qemu_migration_exporter":  # the package
@@ -93,7 +93,7 @@ def test_a_metric_that_is_named_exists(path: Path) -> None:
 
 
 @_documents
-def test_a_recorded_series_that_is_named_is_recorded(path: Path) -> None:
+def test_named_recorded_series_exists(path: Path) -> None:
     """Names of the form level:metric:operations are those of the recording rules."""
     assert _named(r"\b[a-z_]+:qemu_migration\w+:\w+\b", path) <= _rules("record")
 
@@ -102,7 +102,7 @@ def test_a_recorded_series_that_is_named_is_recorded(path: Path) -> None:
 
 
 @_documents
-def test_a_span_attribute_that_is_named_exists(path: Path) -> None:
+def test_named_span_attribute_exists(path: Path) -> None:
     """Under qemu.vm and qemu.migration; an attribute is added in tracing/attribute_table.py and nowhere else."""
     known = {attribute.name for attribute in attribute_table.TABLE}
 
@@ -113,14 +113,14 @@ def test_a_span_attribute_that_is_named_exists(path: Path) -> None:
 
 
 @pytest.mark.parametrize("section", [SourceConfig, EventConfig])
-def test_keys_of_lists_are_shown_in_the_shipped_configuration(section: type[SourceConfig | EventConfig]) -> None:
+def test_shipped_config_shows_list_keys(section: type[SourceConfig | EventConfig]) -> None:
     """The lists are empty by default, so their keys stand in comments; tests/unit/config/test_schema.py holds the others."""
     comments = _named(r"(?m)^ *#.*?\b([a-z_]+): ", ROOT / "config" / "exporter.yml")
 
     assert set(section.model_fields) <= comments
 
 
-def test_no_key_is_shown_that_there_is_not() -> None:
+def test_shown_keys_exist() -> None:
     """In the comments that show keys, two blanks in."""
     shown = _named(r"(?m)^#   (?:- |  )([a-z_]+):", ROOT / "config" / "exporter.yml")
 
@@ -135,7 +135,7 @@ def test_every_flag_is_documented() -> None:
 
 
 @pytest.mark.parametrize("path", _MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_flag_that_is_named_exists(path: Path) -> None:
+def test_named_flag_exists(path: Path) -> None:
     """Where a line of a document runs the program."""
     flags = set(_flags(cli.build_parser()))
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -154,13 +154,13 @@ def test_every_dashboard_is_documented() -> None:
 
 
 @_documents
-def test_a_dashboard_that_is_linked_exists(path: Path) -> None:
+def test_linked_dashboard_exists(path: Path) -> None:
     """By its uid: alerts and dashboards lead to dashboards."""
     assert _named(r"/d/(qemu-[\w-]+)", path) <= {dashboard.uid for dashboard in DASHBOARDS.values()}
 
 
 @_documents
-def test_an_alert_that_is_named_exists(path: Path) -> None:
+def test_named_alert_exists(path: Path) -> None:
     """By its whole name."""
     assert _named(r"\bQemuMigration[A-Z]\w+", path) <= _rules("alert")
 
@@ -169,7 +169,7 @@ def test_an_alert_that_is_named_exists(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", _MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_that_is_linked_exists(path: Path) -> None:
+def test_linked_file_exists(path: Path) -> None:
     """Relative to the document, and committed or about to be."""
     for target in _named(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", path):
         assert (path.parent / target).exists(), target
@@ -179,7 +179,7 @@ def test_a_file_that_is_linked_exists(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", _MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_test_that_is_named_exists(path: Path) -> None:
+def test_named_test_exists(path: Path) -> None:
     """As FILE::TEST, with or without the folder."""
     for module, name in re.findall(r"\b(test_\w+\.py)::(\w+)", path.read_text(encoding="utf-8")):
         (found,) = (ROOT / "tests").rglob(module)
@@ -187,7 +187,7 @@ def test_a_test_that_is_named_exists(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", _PROMISES)
-def test_every_promise_names_the_test_that_shows_it(name: str) -> None:
+def test_every_promise_names_its_test(name: str) -> None:
     """In each line of each table with a column for it."""
     promises = list(_promises(ROOT / name))
 
@@ -195,7 +195,7 @@ def test_every_promise_names_the_test_that_shows_it(name: str) -> None:
     assert [] == [promise for promise, shown in promises if "::" not in shown]
 
 
-def test_every_fault_that_is_tried_is_in_the_table() -> None:
+def test_every_tested_fault_is_listed() -> None:
     """Of tests/integration/test_faults_*.py."""
     tried = {f"{path.name}::{name}" for path in (ROOT / "tests").rglob("test_faults_*.py") for name in _tests(path)}
     named = _named(r"\b(test_\w+\.py::\w+)", ROOT / "FAULTS.md")
@@ -222,7 +222,7 @@ def _promises(path: Path) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("folder", ["config", "deploy", "grafana"])
-def test_what_is_shipped_for_operators_is_listed(folder: str) -> None:
+def test_shipped_files_are_listed(folder: str) -> None:
     """In the README of its folder: each file by a link to it, or to the folder or the README it is in."""
     readme = ROOT / folder / "README.md"
     linked = {(readme.parent / target).resolve() for target in _named(r"\]\(([^)#:]+?)\)", readme)}
@@ -234,7 +234,7 @@ def test_what_is_shipped_for_operators_is_listed(folder: str) -> None:
     assert readme.parent not in linked
 
 
-def test_every_target_of_make_is_explained() -> None:
+def test_every_make_target_is_explained() -> None:
     """`make` alone lists them all; a target that makes a file has no description."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z][\w-]*):", makefile, re.MULTILINE))

@@ -57,7 +57,7 @@ def _silent(source: str) -> list[int]:
 
 
 @pytest.mark.parametrize("path", sorted(_EXPORTER.rglob("*.py")), ids=lambda path: str(path.relative_to(_EXPORTER)))
-def test_who_catches_an_exception_tells_it_or_says_why_not(path: Path) -> None:
+def test_handlers_report_or_justify(path: Path) -> None:
     """In each module; a comment is for what is no failure, and says so."""
     assert [] == _silent(path.read_text(encoding="utf-8"))
 
@@ -75,6 +75,6 @@ def test_who_catches_an_exception_tells_it_or_says_why_not(path: Path) -> None:
         ("with suppress(OSError):  # it was gone already\n    f()\n", []),
     ],
 )
-def test_a_handler_that_ignores_is_found(source: str, lines: list[int]) -> None:
+def test_ignoring_handler_is_found(source: str, lines: list[int]) -> None:
     """And one that does not, is not."""
     assert lines == _silent(source)

@@ -69,22 +69,22 @@ def _check(*command: str | Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(RULES.glob("*.yml")), ids=lambda path: path.name)
-def test_promtool_accepts_the_rules(path: Path) -> None:
+def test_promtool_accepts_rules(path: Path) -> None:
     """Expressions and templates parse, and no rule is there twice."""
     _check("promtool", "check", "rules", "--lint=all", "--lint-fatal", path)
 
 
-def test_tools_accept_the_shipped_configuration() -> None:
+def test_tools_accept_shipped_config() -> None:
     _check("promtool", "check", "config", "--lint=all", "--lint-fatal", CONFIG / "prometheus.yml")
     _check("amtool", "check-config", CONFIG / "alertmanager.yml")
 
 
 @pytest.mark.parametrize("name", ["prometheus-file-sd.yml", "prometheus-http-sd.yml"])
-def test_promtool_accepts_the_service_discovery(name: str) -> None:
+def test_promtool_accepts_discovery(name: str) -> None:
     _check("promtool", "check", "config", CONFIG / "targets" / name)
 
 
-def test_http_sd_answer_equals_the_file_sd_targets() -> None:
+def test_http_sd_equals_file_sd() -> None:
     """Both are lists of the same form, in JSON and in YAML."""
     targets = CONFIG / "targets"
     assert json.loads((targets / "http-sd.json").read_text()) == yaml.safe_load(
@@ -93,11 +93,11 @@ def test_http_sd_answer_equals_the_file_sd_targets() -> None:
 
 
 @pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.stem)
-def test_rules_pass_promtools_unit_tests(path: Path) -> None:
+def test_rules_pass_promtool_tests(path: Path) -> None:
     _check("promtool", "test", "rules", path)
 
 
-def test_alerts_are_exactly_the_documented_ones() -> None:
+def test_alerts_are_those_documented() -> None:
     assert {rule["alert"] for rule in _rules("alerts.yml")} == CONTRACT | OTHERS
     assert {rule["alert"] for rule in _rules("fallback.yml") if "alert" in rule} == FALLBACK
 
@@ -117,7 +117,7 @@ def test_alert_has_severity_text_and_links(alert: dict[str, Any]) -> None:
 
 
 @each_alert
-def test_alert_has_a_firing_and_a_silent_unit_test(alert: dict[str, Any]) -> None:
+def test_alert_has_firing_and_silent_test(alert: dict[str, Any]) -> None:
     (path,) = (path for path in UNIT_TESTS if path.stem == alert["alert"])
     tests = yaml.safe_load(path.read_text())["tests"]
     fired = [any(check["exp_alerts"] for check in test["alert_rule_test"]) for test in tests]
@@ -127,27 +127,27 @@ def test_alert_has_a_firing_and_a_silent_unit_test(alert: dict[str, Any]) -> Non
 
 
 @each_alert
-def test_alert_has_a_runbook_with_four_headings(alert: dict[str, Any]) -> None:
+def test_alert_has_complete_runbook(alert: dict[str, Any]) -> None:
     lines = (RUNBOOKS / f"{alert['alert']}.md").read_text().splitlines()
     assert lines[0] == f"# {alert['alert']}"
     headings = [line for line in lines if line.startswith("## ")]
     assert headings == ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"]
 
 
-def test_runbooks_and_unit_tests_belong_to_alerts() -> None:
+def test_runbooks_and_tests_have_alerts() -> None:
     assert {path.stem for path in RUNBOOKS.glob("*.md")} == CONTRACT | OTHERS | FALLBACK
     assert {path.stem for path in UNIT_TESTS} == CONTRACT | OTHERS | FALLBACK | {"recording"}
 
 
 @pytest.mark.parametrize("name", ["alerts.yml", "fallback.yml"])
-def test_every_for_follows_a_comment_with_its_reason(name: str) -> None:
+def test_every_for_has_a_reason(name: str) -> None:
     lines = [line.strip() for line in (RULES / name).read_text().splitlines()]
     waits = [place for place, line in enumerate(lines) if line.startswith("for:")]
     assert len(waits) == sum(line.startswith("- alert:") for line in lines)
     assert all(lines[place - 1].startswith("# ") for place in waits)
 
 
-def test_stall_reason_is_matched_by_one_alert() -> None:
+def test_one_alert_matches_a_stall_reason() -> None:
     alerts: dict[str, list[str]] = {reason: [] for reason in StallReason}
     for rule in _rules("alerts.yml"):
         for matched in re.findall(r'qemu_migration_stall_reason\{reason=~?"([^"]*)"\}', rule["expr"]):
@@ -176,7 +176,7 @@ def _queries() -> list[tuple[str, str]]:
     return found
 
 
-def test_every_metric_and_label_in_a_query_exists() -> None:
+def test_queried_metrics_and_labels_exist() -> None:
     """A query for a metric that is not exported is silent for ever."""
     used = set()
     for place, query in _queries():
@@ -201,7 +201,7 @@ def test_runbook_queries_parse(tmp_path: Path) -> None:
     _check("promtool", "check", "rules", path)
 
 
-def test_documented_sed_replaces_every_placeholder(tmp_path: Path) -> None:
+def test_documented_sed_fills_placeholders(tmp_path: Path) -> None:
     text = (RULES / "alerts.yml").read_text()
     command = re.search(r"^#   (sed -i (?:.|\n)*?alerts\.yml fallback\.yml)$", text, re.MULTILINE)
     assert command
@@ -218,7 +218,7 @@ _LIVE_ONLY: Final = 'unless on (job, instance, vm) qemu_migration_info{side="sou
 
 
 @each_alert
-def test_alert_of_a_vm_leaves_out_other_kinds_of_jobs(alert: dict[str, Any]) -> None:
+def test_vm_alerts_omit_other_jobs(alert: dict[str, Any]) -> None:
     """A dump or a save uses the same machinery and is no live migration."""
     is_of_a_vm = "qemu-migration-one" in alert["annotations"]["dashboard_url"]
     assert (_LIVE_ONLY in " ".join(alert["expr"].split())) == is_of_a_vm

@@ -47,7 +47,7 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("with_drop_in", [False, True])
-def test_systemd_finds_nothing_wrong_with_the_units(root: Path, *, with_drop_in: bool) -> None:
+def test_systemd_verifies_units(root: Path, *, with_drop_in: bool) -> None:
     """No unknown key, no command that is not there, no unit that is not there."""
     if with_drop_in:
         _with_drop_in(root)
@@ -59,7 +59,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(root: Path, *, with_drop_in:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_systemd_would_find_a_mistake(root: Path) -> None:
+def test_systemd_would_find_mistake(root: Path) -> None:
     """A misspelled key is told, with its place."""
     unit = root / "etc/systemd/system/qemu-migration-exporter.service"
     unit.write_text(unit.read_text().replace("ProtectClock=", "ProtectClok="))
@@ -77,7 +77,7 @@ def test_systemd_would_find_a_mistake(root: Path) -> None:
         ("qemu-migration-probe.service", False, 3.5),
     ],
 )
-def test_units_stay_as_tight_as_they_are(root: Path, unit: str, *, with_drop_in: bool, exposure: float) -> None:
+def test_unit_hardening_is_kept(root: Path, unit: str, *, with_drop_in: bool, exposure: float) -> None:
     """By systemd's own figure, of 10; the margin is for what other releases of it weigh differently."""
     if with_drop_in:
         _with_drop_in(root)
@@ -89,7 +89,7 @@ def test_units_stay_as_tight_as_they_are(root: Path, unit: str, *, with_drop_in:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_user_and_the_folder_are_made(root: Path) -> None:
+def test_user_and_folder_are_created(root: Path) -> None:
     """systemd-sysusers makes a user who cannot log in, systemd-tmpfiles a folder that the user may read and nobody else."""
     if os.geteuid() != 0:
         pytest.skip("only root can make a user, even in a root of its own")
@@ -106,7 +106,7 @@ def test_the_user_and_the_folder_are_made(root: Path) -> None:
         assert (stat.S_IMODE(made.st_mode), made.st_uid, made.st_gid) == (mode, 0, int(group))
 
 
-def test_a_log_of_mode_0600_is_closed_to_those_a_default_acl_lets_in(tmp_path: Path) -> None:
+def test_mode_0600_overrides_default_acl(tmp_path: Path) -> None:
     """Why the drop-in is there: virtlogd's mode masks the access that its folder's ACL would give."""
     need("setfacl", "getfacl")
     if _run("setfacl", "--modify=d:u:nobody:r", str(tmp_path)).returncode != 0:

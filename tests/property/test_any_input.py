@@ -111,7 +111,7 @@ def test_any_yaml_is_accepted_or_refused(path: Path, tokens: list[str], read: Ca
     length=st.integers(0, 30),
     text=st.text(alphabet=[*string.printable, "\0", "\u2028"], max_size=8),
 )
-def test_shipped_file_with_a_mistake_is_answered(path: Path, place: int, length: int, text: str) -> None:
+def test_mistake_in_shipped_file_is_answered(path: Path, place: int, length: int, text: str) -> None:
     """Any text typed over it at any place."""
     _check(path, load, (_SHIPPED[:place] + text + _SHIPPED[place + length :]).encode())
 

@@ -30,11 +30,11 @@ _FOUND: list[tuple[str, bytes]] = [
 
 
 @pytest.mark.parametrize(("target", "data"), _FOUND)
-def test_input_found_before_breaks_no_rule(target: str, data: bytes) -> None:
+def test_earlier_findings_break_no_rule(target: str, data: bytes) -> None:
     TARGETS[target](data)
 
 
-def test_seeds_cover_recordings_and_all_events(tmp_path: Path) -> None:
+def test_seeds_cover_all_events(tmp_path: Path) -> None:
     """No seed breaks a rule."""
     words = seeds.write("formats", tmp_path).read_text()
 

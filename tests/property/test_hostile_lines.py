@@ -66,7 +66,7 @@ def test_repeated_byte_takes_no_long_time(form: str, byte: bytes) -> None:
 
 
 @pytest.mark.timeout(10)
-def test_glued_lines_of_many_processes_take_no_longer() -> None:
+def test_glued_lines_take_no_longer() -> None:
     """Digits before a glued line are looked up among the processes, not compared with each."""
     seen = b"".join(b"%d@%d migration_thread_setup_complete \n" % (each, EPOCH_NS) for each in range(100_000, 110_000))
     reading = Stream("probe", vm="probe", format_name="systemtap-log")
@@ -75,7 +75,7 @@ def test_glued_lines_of_many_processes_take_no_longer() -> None:
     assert 5_000 == reading.counts.malformed
 
 
-def test_endless_line_is_one_line_in_bounded_memory() -> None:
+def test_endless_line_has_bounded_memory() -> None:
     """Of a gigabyte without a newline 64 KiB are kept, and the next lines are read."""
     reading = Stream("guest.log", vm="guest")
     for _ in range(4_096):
@@ -101,7 +101,7 @@ def _open_migrations(count: int) -> Iterator[bytes]:
         )
 
 
-def test_invented_processes_are_capped_and_counted() -> None:
+def test_invented_processes_are_capped() -> None:
     """A hundred thousand of them: a thousand are followed, and those over the cap have no series."""
     many = Stream("probe", vm="probe")
     sink = MetricsSink(max_vms=100)
@@ -116,7 +116,7 @@ def test_invented_processes_are_capped_and_counted() -> None:
     assert 100 == len(_infos(sink))
 
 
-def test_ended_processes_make_room_once_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ended_processes_make_room_once_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     """An invented process a line must not cost a look at all others."""
     monkeypatch.setattr(stream, "MAX_PROCESSES", 2)
     events = "".join(
@@ -128,7 +128,7 @@ def test_ended_processes_make_room_once_a_tick(monkeypatch: pytest.MonkeyPatch) 
     assert 5 == len(read(events).migrations)
 
 
-def test_incoming_series_are_capped_and_counted() -> None:
+def test_incoming_series_are_capped() -> None:
     incoming = Stream("probe", vm="probe")
     sink = MetricsSink(max_vms=100)
     for process in range(1, 301):
@@ -144,7 +144,7 @@ def test_incoming_series_are_capped_and_counted() -> None:
 
 
 @pytest.mark.timeout(15)
-def test_moving_time_ticks_some_processes_a_line() -> None:
+def test_ticks_per_line_are_bounded() -> None:
     """A thousand open migrations, lines a second apart: each line ticks some of them, and all end in time."""
     moving = Stream("probe", vm="probe")
     changes = [change for chunk in _open_migrations(1_000) for change in moving.feed(chunk)]
@@ -195,7 +195,7 @@ def _of(changes: list[Change], kind: type[RoundEnded | DeviceFinished]) -> int:
     return sum(isinstance(change, kind) for change in changes)
 
 
-def test_endless_rounds_are_reported_and_bounded() -> None:
+def test_endless_rounds_are_bounded() -> None:
     """The first and the last are kept, and their numbers show the gap."""
     count = 3 * MAX_ROUNDS
     reading = read(
@@ -214,7 +214,7 @@ def test_endless_rounds_are_reported_and_bounded() -> None:
     assert count == migration_document(migration_view(reading.migration))["rounds"][-1]["number"]
 
 
-def test_rounds_without_bandwidth_are_released() -> None:
+def test_unmeasured_rounds_are_released() -> None:
     """Without bandwidth windows a tenth of a second of rounds may wait."""
     waiting = rounds.Rounds()
     given = 0
@@ -255,7 +255,7 @@ def test_endless_states_stay_one_migration(event: str) -> None:
         "0001-01-01T00:00:00Z migrate_set_state new state setup",
     ],
 )
-def test_time_beyond_the_calendar_can_be_reported(line: str) -> None:
+def test_time_beyond_calendar_is_reported(line: str) -> None:
     """As the first or the last time there is."""
     reading = read(f"{line}\n{line.splitlines()[-1].replace('migrate_set_state new state setup', 'migration_thread_setup_complete')}\n")  # fmt: skip
     assert migration_document(migration_view(reading.migrations[0]))["start_time"].endswith("Z")

@@ -207,7 +207,7 @@ def test_rules_hold_for_whole_streams(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LOGS))
-def test_rules_hold_without_or_with_a_line_twice(name: str) -> None:
+def test_rules_hold_for_lost_or_doubled_line(name: str) -> None:
     """Each line of each log in turn."""
     lines = LOGS[name].splitlines(keepends=True)
     for place in range(0, len(lines), max(1, len(lines) // 60)):
@@ -217,7 +217,7 @@ def test_rules_hold_without_or_with_a_line_twice(name: str) -> None:
 
 @settings(max_examples=600)
 @given(name=logs, mutation=st.sampled_from(MUTATIONS), places=st.tuples(st.integers(0, 999), st.integers(0, 999)))
-def test_rules_hold_for_a_damaged_stream(
+def test_rules_hold_for_damaged_stream(
     name: str, mutation: Callable[[list[bytes], int, int], list[bytes]], places: tuple[int, int]
 ) -> None:
     """A line is lost, doubled, swapped with another, moved, glued to the next one, or torn."""
@@ -232,7 +232,7 @@ def test_rules_hold_for_a_damaged_stream(
         st.tuples(st.sampled_from(MUTATIONS), st.integers(0, 999), st.integers(0, 999)), min_size=2, max_size=9
     ),
 )
-def test_rules_hold_for_a_stream_damaged_repeatedly(
+def test_rules_hold_for_repeated_damage(
     name: str, mutations: list[tuple[Callable[[list[bytes], int, int], list[bytes]], int, int]]
 ) -> None:
     lines = LOGS[name].splitlines(keepends=True)
@@ -243,7 +243,7 @@ def test_rules_hold_for_a_stream_damaged_repeatedly(
 
 @settings(max_examples=200)
 @given(name=logs, begin=st.floats(0, 1), end=st.floats(0, 1))
-def test_rules_hold_for_a_piece_of_a_stream(name: str, begin: float, end: float) -> None:
+def test_rules_hold_for_piece_of_stream(name: str, begin: float, end: float) -> None:
     """Joined at any byte and cut at any byte."""
     data = LOGS[name]
     check(read(data[int(begin * len(data)) : int(end * len(data))], chunks=3))
@@ -321,7 +321,7 @@ EVENTS: Final = [line for _, line, _ in EXAMPLES] + [
     ),
     clock=st.sampled_from(["probe", "bare"]),
 )
-def test_rules_hold_for_any_sequence_of_events(lines: list[tuple[str, int, int]], clock: str) -> None:
+def test_rules_hold_for_any_events(lines: list[tuple[str, int, int]], clock: str) -> None:
     """In no order, from two threads, within microseconds or half a minute."""
     text = ""
     now_us = EPOCH_NS // 1_000
@@ -352,7 +352,7 @@ def test_rules_hold_for_any_sequence_of_events(lines: list[tuple[str, int, int]]
         max_size=4,
     ),
 )
-def test_rules_hold_for_any_sequence_of_processes(
+def test_rules_hold_for_any_processes(
     lines: list[tuple[str, int, int, int]], processes: int, others: list[tuple[int, bytes]]
 ) -> None:
     """In no order, of one to three processes, with a probe's own lines between them."""
@@ -394,7 +394,7 @@ def test_rules_hold_for_arrival_times(lines: list[str], gaps: list[int]) -> None
     command=st.sampled_from(["migrate_set_parameters", "migrate_set_capabilities"]),
 )
 @example(arguments={"capabilities": [{"capability": ["x-colo"], "state": True}]}, command="migrate_set_capabilities")
-def test_any_json_is_accepted_as_arguments(arguments: Any, command: str) -> None:  # noqa: ANN401 - JSON is anything
+def test_any_json_is_valid_arguments(arguments: Any, command: str) -> None:  # noqa: ANN401 - JSON is anything
     """An invalid downtime limit or capability is ignored."""
     check(
         read(
