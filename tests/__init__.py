@@ -1,1 +1,1 @@
-"""The tests, and what they share."""
+"""Tests and their shared helpers."""

@@ -1,4 +1,4 @@
-"""What all tests share: the golden files and the flag that renews them."""
+"""Fixtures and options of all tests: the golden files and the flag that renews them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of others, each as the time at which it would say that a migration does not converge.
+"""Stall rules of other programs, each as the time at which it would report that a migration does not converge.
 
 They are told what they would see: boundaries as libvirt's iteration events tell them, or what remains when they poll.
 Sources: KubeVirt's VEP 248 (pkg/virt-launcher/virtwrap/stall-detector.go), oVirt's vdsm (virt/migration.py), OpenStack's
@@ -20,7 +20,7 @@ _PROXMOX_INTERVAL_S, _PROXMOX_TIMES = 1.0, 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boundary:
-    """What is known just after a bitmap sync; seconds since the migration began, bytes, bytes per second."""
+    """Numbers known just after a bitmap sync: seconds since the migration began, bytes, bytes per second."""
 
     at_s: float
     pending: int
@@ -30,7 +30,7 @@ class Boundary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """One migration as others see it, up to its end or until somebody changed something.
+    """One migration as seen from outside, up to its end or to the first intervention.
 
     Attributes:
         remaining: What remains, by time.
@@ -42,7 +42,7 @@ class Observed:
     until_s: float
 
     def polled(self, interval_s: float) -> Iterator[tuple[float, int]]:
-        """Ask what remains at equal intervals."""
+        """Sample the remaining bytes at equal intervals."""
         times = [at_s for at_s, _ in self.remaining]
         at_s = interval_s
         while at_s <= self.until_s:
@@ -56,7 +56,7 @@ Rule = Callable[[Observed], float | None]
 
 
 def vep_248(observed: Observed) -> float | None:
-    """What remains at a boundary is at least 0.96 of the best boundary that is older than 40 s."""
+    """The remainder at a boundary is at least 0.96 of the best boundary that is older than 40 s."""
     for now in observed.boundaries:
         older = [each.pending for each in observed.boundaries if each.at_s <= now.at_s - _VEP_WINDOW_S]
         if older and now.pending >= min(older) * _VEP_RATIO:
@@ -92,7 +92,7 @@ def nova_progress(observed: Observed) -> float | None:
 
 
 def proxmox(observed: Observed) -> float | None:
-    """What remains rose, or was nothing, for the sixth time, asked every second; it doubles the downtime limit then."""
+    """The remainder, read every second, rose or was zero for the sixth time; Proxmox then doubles the downtime limit."""
     last, times = None, 0
     for at_s, remaining in observed.polled(_PROXMOX_INTERVAL_S):
         times += remaining == 0 or (last is not None and remaining > last)

@@ -51,7 +51,7 @@ class Guest:
 
 @dataclass(slots=True)
 class _Pages:
-    """A set of pages: what is pending of it, and what was dirtied since the last sync."""
+    """Set of pages: the pending ones, and those dirtied since the last sync."""
 
     size: float
     rate: float
@@ -63,7 +63,7 @@ class _Pages:
             self.dirty += min(self.size - self.dirty, self.rate * busy * seconds * (1 - self.dirty / self.size))
 
     def sync(self) -> float:
-        """Merge; return what was newly dirtied."""
+        """Merge the bitmap; return the newly dirtied bytes."""
         dirtied, self.dirty = self.dirty, 0.0
         overlap = dirtied * self.pending / self.size if self.size else 0.0
         self.pending = min(self.size, self.pending + dirtied - overlap)
@@ -114,7 +114,7 @@ class Precopy:
         return sum(pages.pending for pages in self._sets) + self._zero
 
     def _round(self) -> None:
-        """Send what is pending, until it is less than the threshold or nothing; the time over ends it too."""
+        """Send the pending pages down to the threshold, or until the time is over."""
         while self._pending() > 0 and self._now_ms < self._end_ms:
             self._step()
             if self._pending() < self._threshold:
@@ -149,7 +149,7 @@ class Precopy:
         self._say_pending()
 
     def _sync(self) -> float:
-        """Look at the dirty bitmap; return what was newly dirtied, and throttle if it is time to."""
+        """Sync the dirty bitmap; return the newly dirtied bytes, and throttle if it is time to."""
         dirtied = sum(pages.sync() for pages in self._sets)
         self._period_dirtied += dirtied
         if self._now_ms - self._period_ms > 1_000:

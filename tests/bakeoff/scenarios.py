@@ -75,7 +75,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Result of a case: what others would see of it, and what this program says.
+    """Result of a case: the view from outside, and the verdict of this program.
 
     Attributes:
         stalls: All of it.
@@ -108,7 +108,7 @@ def _unpacked(path: Path) -> bytes:
 
 
 def recorded() -> Iterator[Case]:
-    """Give the real migrations: those for this comparison, and the others of the tests that went through rounds."""
+    """Return the real migrations: those for this comparison, and the others of the tests that went through rounds."""
     labels: Mapping[str, Mapping[str, Any]] = tomllib.loads((_DIRECTORY / "labels.toml").read_text(encoding="utf-8"))
     for name, known in labels.items():
         path = _DIRECTORY / f"{name}.log.gz"

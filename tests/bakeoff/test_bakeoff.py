@@ -1,4 +1,4 @@
-"""Our rule and those of others over the same migrations; the table in the documentation is what comes out."""
+"""Comparison of stall rules over the same migrations; its result is the table in the documentation."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def row(rule: str, part: Part) -> str:
 
 
 def table() -> str:
-    """Write a table for each set, and one of what cannot be foreseen."""
+    """Write a table for each set, and one of the unforeseeable cases."""
     lines = []
     for part in Part:
         lines += [
@@ -142,7 +142,7 @@ def test_latest_verdict_is_bounded() -> None:
 
 
 def test_eta_is_given_and_kept() -> None:
-    """Of all moments after the third boundary. Chance alone decides when a guest that hovers at the threshold fits."""
+    """Moments after the third boundary. Only chance decides when a guest that hovers at its threshold fits."""
     fine = [*counted(Part.REPORTING, "fine"), *counted(Part.CHOOSING, "fine")]
     moments = [(of, of.duration_s - at_s, eta) for of in fine for at_s, eta in of.moments]
     kept = [eta[0] - 0.3 <= left <= eta[1] + 0.3 for _, left, eta in moments if eta is not None]
@@ -162,7 +162,7 @@ def outcome_of(**guest: object) -> tuple[bool, int]:
 
 
 def test_model_follows_arithmetic() -> None:
-    """What is written slower than it is sent converges in a geometric series; what is written faster stays."""
+    """Memory written slower than it is sent converges in a geometric series; memory written faster stays."""
     assert outcome_of(cold=100)[0]
     assert outcome_of(hot=400, hot_rate=25)[0]
     assert not outcome_of(hot=47, hot_rate=64)[0]

@@ -38,7 +38,7 @@ _SAMPLE: Final = re.compile(r'^(\w+\{[^\n]*vm="[^\n]*\}) ([0-9.e+]+)$', re.MULTI
 
 
 def _expositions(directory: Path) -> dict[str, str]:
-    """Return what the daemon of an idle, a migrating and a lately migrated host serves."""
+    """Return the metrics of the daemons of an idle, a migrating and a lately migrated host."""
     stuck = Precopy(Guest(hot=470, hot_rate=900, zero=3_000, bandwidth=lambda _second: 118), seconds=60).run()
     bulk = Precopy(Guest(cold=50_000, cold_rate=4, bandwidth=lambda _second: 60), seconds=60).run()
     logs = {

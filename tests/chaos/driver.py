@@ -136,7 +136,7 @@ class Chaos:
         return self.outcome
 
     def close(self) -> None:
-        """End the daemon and close what was kept open."""
+        """End the daemon and close all open files."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -260,7 +260,7 @@ class Chaos:
     # Invariants
 
     def _watch(self) -> None:
-        """Check what holds at every moment."""
+        """Check the rules that hold at every moment."""
         if self._random.random() > 0.1:
             return
         samples = self._scrape()
@@ -299,7 +299,7 @@ class Chaos:
         return size == 0 or (kept is not None and kept.position.offset == size and _is_idle(kept.state))
 
     def _finish(self) -> None:
-        """Let everything arrive, and compare it with the truth."""
+        """Wait until everything has arrived, and compare it with the truth."""
         outcome = self.outcome
         self._receiver.be("up")
         for log in self._logs:

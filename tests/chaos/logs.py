@@ -75,7 +75,7 @@ class Log:
         self.segments[-1] += piece
 
     def finish(self) -> None:
-        """Append what is left of the open migration."""
+        """Append the rest of the open migration."""
         while not self._is_whole:
             self.write()
 

@@ -25,7 +25,7 @@ _AFTER_NS = 30_000_000_000
 
 @dataclass
 class Truth:
-    """What the daemon has to say in the end."""
+    """The results that the daemon must report in the end."""
 
     started: int = 0
     finished: Counter[str] = field(default_factory=Counter)
@@ -53,7 +53,7 @@ def tell(logs: Iterable[Log]) -> Truth:
 
 
 def content(span: Span) -> bytes:
-    """Return everything that a span says, in one order.
+    """Return the whole content of a span, in one order.
 
     Left out are links, which depend on which other end was seen first, and the status of a round: the newest one is
     an error if its migration fails within two seconds.

@@ -60,7 +60,7 @@ def test_metrics_serve_until_interrupt(stop: signal.Signals) -> None:
     assert process.returncode == 0
 
 
-def test_closed_pipe_is_no_traceback() -> None:
+def test_closed_pipe_gives_no_traceback() -> None:
     """`… | head -1` ends the program quietly."""
     process = subprocess.Popen(
         [*PROGRAM, "replay", *[str(NONCONVERGING)] * 40, "--report=json"],

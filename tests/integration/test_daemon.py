@@ -212,7 +212,7 @@ def test_hung_receiver_delays_no_stream(tmp_path: Path) -> None:
 
 
 def test_broken_reload_keeps_old_config(tmp_path: Path) -> None:
-    """By SIGHUP; a gauge and the log show the result."""
+    """SIGHUP reloads; a gauge and the log show the result."""
     config = tmp_path / "exporter.yml"
     gauge = "qemu_migration_exporter_config_last_reload_successful"
     config.write_text(f"sources:\n  - file: {tmp_path}/a.log\n")

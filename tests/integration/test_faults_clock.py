@@ -1,4 +1,4 @@
-"""Somebody sets the clock while migrations run: no line is lost, none is ended or called stalled by it."""
+"""The clock is set while migrations run: no line is lost, and no migration ends or stalls by it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Wall:
         }
 
     def set(self, seconds: int) -> None:
-        """Set it so many seconds off the true time; whoever reads it meanwhile reads the one or the other."""
+        """Set the clock so many seconds off the true time; a reader meanwhile gets the old or the new time."""
         unfinished = self._file.with_suffix(".new")
         unfinished.write_text(f"{seconds:+d}\n", encoding="ascii")
         unfinished.rename(self._file)
@@ -71,7 +71,7 @@ def _migration(daemon: Daemon, vm: str) -> dict[str, Any]:
 
 
 def _shape(migration: dict[str, Any]) -> dict[str, Any]:
-    """What a clock must not change, and the durations of the rounds to 10 ms; the first one was cut by hand."""
+    """Return the parts that a clock must not change, and the durations of the rounds to 10 ms; the first one was cut by hand."""
     rounds = [round(each["duration_seconds"] or 0, 2) for each in migration["rounds"][1:]]
     kept = ("result", "bitmap_syncs", "iterations", "transferred_bytes", "ram_bytes", "partial")
     return {**{name: migration[name] for name in kept}, "rounds": rounds}

@@ -1,4 +1,4 @@
-"""No file descriptor is left: what is open is read on, what is not waits, and everybody is told."""
+"""No file descriptor is left: open files are read on, others wait, and the shortage is reported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _open_files(daemon: Daemon) -> list[int]:
 
 
 def test_descriptor_shortage_is_survived(tmp_path: Path) -> None:
-    """Silent connections take all there are: what is open is read, a scrape gets the place of a silent connection.
+    """Silent connections take all descriptors: open files are read, a scrape gets the place of a silent connection.
 
     systemd is told on, and a reload ends nothing. What could not be opened is, from its beginning, as soon as it can.
     """
@@ -69,7 +69,7 @@ def test_descriptor_shortage_is_survived(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("most", [6, 8])
 def test_failed_start_is_reported(tmp_path: Path, most: int) -> None:
-    """There is no descriptor for its event loop, or for its sources: a message and status 1, for somebody to see."""
+    """Without a descriptor for its event loop or its sources the program prints a message and exits with status 1."""
     command = [
         sys.executable,
         "-m",

@@ -1,4 +1,4 @@
-"""A disk that is full or read-only: the daemon goes on, says so, and makes up for it when the disk takes something."""
+"""Full or read-only disk: the daemon goes on, reports it, and catches up when the disk accepts data again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CANCELLED = as_of_now((DATA / "qemu-7.2-log-cancelled.log").read_bytes())
 
 
 class Damage(NamedTuple):
-    """What is wrong with a disk."""
+    """A defect of a disk."""
 
     name: str
     do: Callable[[SmallDisk], None]
@@ -55,12 +55,12 @@ class Host:
         self.disk.of(self.daemon.process.pid)
 
     def migrate(self, log: bytes) -> None:
-        """Let the log say that there was a migration."""
+        """Append a whole migration to the log."""
         with self.log.open("ab") as out:
             out.write(log)
 
     def spooled(self) -> list[Path]:
-        """List what waits on disk."""
+        """List the spooled batches on disk."""
         return list(self.disk.path.glob("spool/*.otlp"))
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:

@@ -1,4 +1,4 @@
-"""One sink, one stream or one source that fails: it is counted and told, and nothing else stops for it."""
+"""A failing sink, stream or source is counted and logged, and stops no other part."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _told(board: MigrationHistory) -> list[tuple[str, Result]]:
 
 
 def test_failing_sink_does_not_block_others(caplog: pytest.LogCaptureFixture) -> None:
-    """Every failure is counted, the first told; the sink itself is given each of the changes that come after."""
+    """Every failure is counted, the first one logged; the sink still gets all later changes."""
     broken, board, metrics = _OnAFullDisk(), MigrationHistory(), MetricsSink()
     parts = Sinks(metrics, board, SpansSink([broken]))
     streams = Pipeline(Config(), parts)
@@ -83,7 +83,7 @@ def test_failing_sink_does_not_block_others(caplog: pytest.LogCaptureFixture) ->
     ids=["no process", "no format", "no clock", "no bytes", "no release"],
 )
 def test_corrupt_state_costs_one_stream(tmp_path: Path, nonsense: dict[str, Any]) -> None:
-    """The stream begins anew, which is counted; what comes after is read."""
+    """The stream starts from its beginning, which is counted; later lines are read."""
     names = [str(tmp_path / name) for name in ("a.log", "b.log")]
     for name in names:
         Path(name).touch()
@@ -110,7 +110,7 @@ def test_corrupt_state_costs_one_stream(tmp_path: Path, nonsense: dict[str, Any]
 
 
 def test_unreadable_source_blocks_no_other(tmp_path: Path) -> None:
-    """A reload names it first: it is counted and told, and what is named after it is read."""
+    """A reload lists it first: it is counted and logged, and later sources are read."""
     config = tmp_path / "exporter.yml"
     first, second, third = (tmp_path / f"{name}.log" for name in "abc")
     config.write_text(f"sources:\n  - file: {first}\n")

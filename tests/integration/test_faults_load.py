@@ -1,4 +1,4 @@
-"""Too much at once, or nothing for a while: nobody waits for who is loud, and no line is lost."""
+"""Floods and pauses: a loud stream delays no other, and no line is lost."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _append(path: Path, data: bytes) -> None:
 
 
 def _lateness(daemon: Daemon, log: Path, pending: int) -> float:
-    """Write what a round has left, and scrape until it is there."""
+    """Write the rest of a round, and scrape until it is there."""
     now_us = time.time_ns() // 1_000
     stamp = f"4100@{now_us // 1_000_000}.{now_us % 1_000_000:06d}"
     _append(log, f"{stamp}:migrate_pending pending size {pending} max 9 (pre = 0 compat=0 post=0)\n".encode())

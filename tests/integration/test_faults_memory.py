@@ -1,4 +1,4 @@
-"""150 MiB and writers who invent processes without end: they get no more than there is, and the others all they need."""
+"""Writers that invent processes without end, within 150 MiB: memory is bounded, and other streams are served."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NOTHING = ("runstate_set current_run_state 9 (running) new_state 1 (paused)",)
 
 
 def _said(events: tuple[str, ...], first: int, number: int) -> bytes:
-    """Let processes say something."""
+    """Write lines of several processes."""
     now_ns = time.monotonic_ns()
     text = "".join(f"{each}/{each}@{now_ns} {event}\n" for each in range(first, first + number) for event in events)
     return b"anchor %d %f\n" % (now_ns, time.time()) + text.encode()
@@ -49,7 +49,7 @@ def _peak_mib(daemon: Daemon) -> int:
 
 
 def test_invented_processes_take_bounded_memory(tmp_path: Path) -> None:
-    """24,000 machines through a socket; a log is followed to its end, scrapes are answered, what is too much counted."""
+    """With 24,000 machines through a socket a log is followed to its end, scrapes are answered, and the excess is counted."""
     log, address = tmp_path / "db-7.log", tmp_path / "probe.sock"
     log.write_bytes(_RECORDING[:_HALF])
     is_over = threading.Event()

@@ -1,4 +1,4 @@
-"""Prometheus and other clients that go in the middle: a scrape that nobody takes costs the next one nothing."""
+"""Prometheus and other clients that disconnect midway: an aborted scrape does not delay the next one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_aborted_scrapes_delay_no_other(tmp_path: Path) -> None:
 
 
 def test_restarted_prometheus_goes_on(tmp_path: Path) -> None:
-    """It had asked and was not answered yet, for the daemon stood still; both are as they were when they run again."""
+    """Its scrape was open while the daemon was stopped; both work as before when they run again."""
     need("prometheus")
     with _exporting(tmp_path) as daemon:
         target = daemon.url.removeprefix("http://")
@@ -70,7 +70,7 @@ def test_restarted_prometheus_goes_on(tmp_path: Path) -> None:
 
 
 def _connections(daemon: Daemon) -> list[int]:
-    """Return of each connection to the daemon how much of what was asked it has not read: proc(5)."""
+    """Return the unread bytes of each connection to the daemon: proc(5)."""
     port = f":{int(daemon.url.rpartition(':')[2]):04X}"
     sockets = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
     return [int(each[4].partition(":")[2], 16) for each in sockets if each[1].endswith(port) and each[3] == "01"]

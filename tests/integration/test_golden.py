@@ -25,7 +25,7 @@ Check = Callable[[str, str], None]
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda each: each.name)
 def test_recording_matches_golden_files(recording: Recording, assert_golden: Check) -> None:
-    """What the program makes of a recording changes only on purpose."""
+    """The output for a recording changes only on purpose."""
     output = run([recording.data], vm=recording.name)
 
     assert_golden(f"{recording.name}/report.json", json.dumps(output.report, indent=2) + "\n")
@@ -37,7 +37,7 @@ def test_recording_matches_golden_files(recording: Recording, assert_golden: Che
 
 @pytest.mark.parametrize("name", ["7.2-two-attempts", "7.2-pre-switchover", "8.2-completed", "9.2-postcopy"])
 def test_synthetic_log_matches_golden_spans(name: str, assert_golden: Check) -> None:
-    """What no recording has: a retry, the wait before the switchover, QEMU's own checkpoints of the downtime."""
+    """These cases are in no recording: a retry, the wait before the switchover, QEMU's own checkpoints of the downtime."""
     assert_golden(f"made-{name}/spans.txt", tree(run([made(name)], vm="web-42").all_spans))
 
 

@@ -1,4 +1,4 @@
-"""Names and texts that tenants choose, through the whole program: whatever comes out of it stays what it is."""
+"""Names and texts chosen by tenants, through the whole program: every output stays well-formed."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _decoded(words: bytes, *, files: bool = True) -> str:
 
 
 def _log_of(folder: Path, words: bytes) -> Path:
-    """Name a log after a machine."""
+    """Return the path of a log named after a machine."""
     return folder / "logs" / os.fsdecode(words.replace(b"/", b"_") + b".log")
 
 
@@ -139,7 +139,7 @@ def _configuration(folder: Path) -> str:
 
 
 def _write_everything(folder: Path, stack: ExitStack) -> list[str]:
-    """Let hostile words come by every way there is; return the machines whose migrations that were."""
+    """Write hostile words to every input; return the machines whose migrations those were."""
     expected: list[str] = []
     for words in _HOSTILE.values():
         _log_of(folder, words).write_bytes(_failing(words))
@@ -262,7 +262,7 @@ def _promtool(text: str) -> None:
 
 
 def test_report_has_no_terminal_escapes(folder: Path) -> None:
-    """What is printed has letters and ends of lines, colours apart, which are the report's own; so have complaints."""
+    """Output and error messages hold only printable characters and newlines, apart from the report's own colours."""
     for words in _HOSTILE.values():
         _log_of(folder, words).write_bytes(_failing(words))
         _log_of(folder, b"empty " + words[:240]).touch()

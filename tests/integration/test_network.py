@@ -1,4 +1,4 @@
-"""Whom the program speaks to: who is configured, and nobody else; as the kernel sees it."""
+"""Connections of the program, as the kernel sees them: only those that are configured."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _kinds_of_sockets(out: Path) -> set[str]:
     ],
 )
 def test_commands_open_no_connection(tmp_path: Path, arguments: list[str]) -> None:
-    """Nothing is fetched, nothing is reported, no name is looked up."""
+    """Commands fetch no file, report no usage and look up no name."""
     out = tmp_path / "trace"
     subprocess.run(
         [*_strace(out), sys.executable, "-m", "qemu_migration_exporter", *arguments], capture_output=True, check=True
@@ -69,7 +69,7 @@ def test_commands_open_no_connection(tmp_path: Path, arguments: list[str]) -> No
 
 @pytest.mark.parametrize("has_receiver", [False, True])
 def test_daemon_connects_only_as_configured(tmp_path: Path, *, has_receiver: bool) -> None:
-    """It listens where it was told to, and sends spans where it was told to; answering a scrape asks nobody."""
+    """It listens and sends spans only at configured addresses; a scrape opens no connection."""
     out, log = tmp_path / "trace", tmp_path / "web-42.log"
     with receiving(Receiver()) as receiver:
         arguments = [f"--source={log}", *([f"--otlp.endpoint={receiver.url}"] if has_receiver else [])]

@@ -27,7 +27,7 @@ _IDLE = (DATA / "qemu-7.2-log-idle.log").read_bytes()
 
 
 def _halves() -> tuple[bytes, bytes]:
-    """A cancelled migration, cut between the end of its loop and the line that says how it ended."""
+    """A cancelled migration, cut between the end of its loop and the line with its outcome."""
     data = (DATA / "qemu-7.2-log-cancelled.log").read_bytes()
     place = data.index(b"savevm_state_cleanup")
     line = data.rindex(b"\n", 0, place) + 1
@@ -55,7 +55,7 @@ class Run:
         self.kill()
 
     def kill(self) -> None:
-        """End the writer of checkpoints with what it has."""
+        """Close the store of checkpoints as it is."""
         store = self.pipeline._store  # noqa: SLF001 - a kill is no part of the interface
         assert store is not None
         store.close()
@@ -64,7 +64,7 @@ class Run:
         self.pipeline.take(_SOURCE, items)
 
     def tick(self, *behind: str) -> list[str]:
-        """Let time pass; return the names of the running machines."""
+        """Advance the time; return the names of the running machines."""
         return [each.identity.vm for each in self.pipeline.tick(time.time_ns(), behind)]
 
     @property
@@ -77,7 +77,7 @@ class Run:
 
 
 def test_no_time_passes_in_late_stream() -> None:
-    """A log read late holds its end a chunk further on: the time now must not end what that chunk does."""
+    """The end of a log read late is a chunk further on: the current time must not end a migration that this chunk ends."""
     run = Run()
     run.settle()
 
@@ -90,7 +90,7 @@ def test_no_time_passes_in_late_stream() -> None:
 
 
 def test_late_stream_holds_no_other() -> None:
-    """Time passes in the other streams of its pattern, and what it ends is counted."""
+    """Time passes in the other streams of its pattern, and migrations that it ends are counted."""
     run = Run()
     run.settle()
 
@@ -130,7 +130,7 @@ def _later(log: bytes, seconds: int) -> bytes:
 
 
 def test_memory_is_independent_of_log_age() -> None:
-    """Of what ended in it before it was opened nothing is kept."""
+    """Migrations that ended before the log was opened are not kept."""
     run = Run()
     data = (DATA / "qemu-7.2-log-nonconverging.log").read_bytes()
     kept = []
@@ -147,7 +147,7 @@ def test_memory_is_independent_of_log_age() -> None:
 
 
 def test_time_ends_wait_for_missing_lines() -> None:
-    """With everything read, the state that is missing is missing: the result is inferred and says so."""
+    """With everything read, a missing state is final: the result is inferred and marked so."""
     run = Run()
     run.settle()
 

@@ -1,4 +1,4 @@
-"""Streams in the shape of real situations: read as the plain log is, or named for what they are."""
+"""Streams of real situations: read like the plain log, or rejected by name."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ char device redirected to /dev/pts/0 (label charserial0)
         ("-trace migrate_set_state \\\n", "2026-09-21 14:41:00.120+0000: initiating migration\n", ()),
     ],
 )
-def test_silent_log_is_no_wrong_hint(
+def test_silent_log_gives_no_wrong_hint(
     capsys: Capture, tmp_path: Path, trace: str, end: str, words: tuple[str, ...]
 ) -> None:
     """A fresh log, or that of an incoming VM: its events may be on without one so far."""
@@ -147,7 +147,7 @@ def test_systemtap_name_and_printf_are_one(capsys: Capture) -> None:
 
 
 def test_refused_connection_is_failure(capsys: Capture) -> None:
-    """By `qmp_migrate` and the mark of the error alone: pn() prints no state and no text."""
+    """`qmp_migrate` and the mark of the error are the only evidence: pn() prints no state and no text."""
     report, messages = replay(capsys, SYSTEMTAP / "refused-hand-pn.log.gz")
     (migration,) = report["migrations"]
     assert (migration["result"], migration["side"], messages) == ("failed", "source", "")

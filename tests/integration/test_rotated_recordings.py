@@ -75,7 +75,7 @@ def test_whole_log_needs_no_backup(capsys: pytest.CaptureFixture[str], tmp_path:
 
 
 def test_four_rotated_files_are_one_stream(capsys: pytest.CaptureFixture[str]) -> None:
-    """Virtlogd keeps three backups; the beginning is gone, and the report says so."""
+    """Virtlogd keeps three backups; the beginning is gone, and the report mentions it."""
     names = [f"postcopy-paused-recovered.log{part}.gz" for part in ("", ".0", ".1", ".2")]
     report = _report(capsys, *(_ROTATED / name for name in names))
 

@@ -1,4 +1,4 @@
-"""A command is kept running: its output is the stream, what it complains about is in the log."""
+"""Source `command`: kept running, its output is the stream, its complaints are logged."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_command_closes_output(tmp_path: Path) -> None:
 
 
 def _until_gone(process: int) -> None:
-    """Wait for the end of a process that somebody else reaps."""
+    """Wait for the end of a process that is no child."""
     with suppress(ProcessLookupError):
         pidfd = os.pidfd_open(process)
         poll = select.poll()

@@ -1,4 +1,4 @@
-"""A FIFO is read for as long as the daemon lives, whoever writes into it; standard input to its end."""
+"""Source `fifo`: read as long as the daemon lives, from any writer; standard input is read to its end."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_no_writer_is_no_input(fifo: Path) -> None:
 
 
 def test_fifo_may_appear_late_or_be_replaced(tmp_path: Path) -> None:
-    """A missing FIFO is waited for. What is left in one that was replaced is read, then its stream ends."""
+    """A missing FIFO is waited for. The rest of a replaced one is read, then its stream ends."""
     path = tmp_path / "probe.fifo"
     with Reader(Fifo(str(path))) as reader:
         path.write_bytes(b"no")
@@ -85,7 +85,7 @@ def test_fifo_may_appear_late_or_be_replaced(tmp_path: Path) -> None:
 
 
 def test_permissions_lost_and_regained() -> None:
-    """What is open is read on; that its path cannot be looked at any more is said once, and once that it can."""
+    """An open file is read on; an unreadable path is logged once, and once more when it is readable again."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)  # pytest's own are root's alone
         path = Path(directory, "private", "probe.fifo")
@@ -158,7 +158,7 @@ def test_standard_input_file(tmp_path: Path) -> None:
 
 
 def test_standard_input_unreadable(tmp_path: Path) -> None:
-    """A directory is said to be none and ends; a reset connection, too; a closed descriptor is down."""
+    """A directory is rejected and ends; a reset connection, too; a closed descriptor is down."""
     directory = os.open(tmp_path, os.O_RDONLY)
     with Reader(StandardInput(directory)) as reader:
         reader.settle()
@@ -170,7 +170,7 @@ def test_standard_input_unreadable(tmp_path: Path) -> None:
 
 
 def test_standard_input_socket() -> None:
-    """A socket is as good as a pipe, also one that somebody made non-blocking."""
+    """A socket works like a pipe, also a non-blocking one."""
     ours, theirs = socket.socketpair()
     ours.settimeout(0)
     with ours, theirs, Reader(StandardInput(ours.fileno())) as reader:

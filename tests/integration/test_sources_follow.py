@@ -79,7 +79,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def test_appended_lines_have_positions(log: Path) -> None:
-    """What is there comes first, then what is appended; the position is behind the last byte."""
+    """Existing lines come first, then appended ones; the position is behind the last byte."""
     append(log, b"one\n")
     with Reader(Follow(str(log))) as reader:
         reader.settle()
@@ -93,7 +93,7 @@ def test_appended_lines_have_positions(log: Path) -> None:
 
 
 def test_rotation_while_process_writes(log: Path) -> None:
-    """Of 200,000 lines over five quick rotations each comes once and in order."""
+    """All 200,000 lines over five quick rotations come once and in order."""
     with Reader(Follow(str(log))) as reader, writer(log, 200_000, 5, backups=5) as process:
         reader.until(lambda: reader.data().count(b"\n") >= 200_000 and process.poll() == 0, ticking=True)
         reader.tick()
@@ -106,7 +106,7 @@ def test_rotation_while_process_writes(log: Path) -> None:
 @pytest.mark.parametrize("rotations", [1, 2, 3])
 @pytest.mark.parametrize("known", [False, True])
 def test_rotations_between_two_reads(log: Path, rotations: int, known: bool) -> None:
-    """Nothing is read in between: the files come in the order in which they were written, also of a new path."""
+    """Without a read in between, the files come in the order in which they were written, also of a new path."""
     if known:
         log.touch()
     with Reader(Follow(str(log))) as reader:
@@ -123,7 +123,7 @@ def test_rotations_between_two_reads(log: Path, rotations: int, known: bool) -> 
 
 
 def test_unread_rotated_lines_are_lost(log: Path) -> None:
-    """Six rotations with three backups between two reads: what is gone is said to be lost, the rest comes in order."""
+    """After six rotations with three backups between two reads, missing files are reported as lost and the rest comes in order."""
     append(log, b"first\n")
     with Reader(Follow(str(log))) as reader:
         for number in range(6):
@@ -170,7 +170,7 @@ def test_truncated_log_is_read_from_start(log: Path) -> None:
 
 
 def test_regrown_truncated_log_is_noticed(log: Path) -> None:
-    """By its size alone it has grown."""
+    """Its size alone has grown."""
     append(log, lines(10))
     with Reader(Follow(str(log))) as reader:
         reader.settle()
@@ -224,7 +224,7 @@ def test_double_copytruncate_loses_nothing(log: Path) -> None:
 
 
 def test_log_deleted_between_runs_is_new(log: Path) -> None:
-    """What was open in the old one ends."""
+    """A migration open in the old log ends."""
     append(log, b"old\n")
     first = _read_all(log)
     keeper = log.open("rb")  # so that the inode is not used again
@@ -319,7 +319,7 @@ def test_delete_and_reappear(log: Path, settled: bool) -> None:
 
 
 def test_directory_that_comes_later(tmp_path: Path) -> None:
-    """What is followed may not exist yet, nor its directory, which may go again."""
+    """A followed log and its directory may be missing at first, and the directory may disappear again."""
     log = tmp_path / "later" / "vm.log"
     with Reader(Follow(str(log))) as reader:
         assert reader.items == [StatusChanged(str(log), up=False, reason="No such file or directory")]
@@ -592,7 +592,7 @@ def test_resume(tmp_path: Path, rotations: int, pattern: str) -> None:
 
 
 def test_resume_after_rotation(log: Path) -> None:
-    """If the file is gone, that is said, and the current one is read from its beginning."""
+    """A missing file is reported, and the current one is read from its beginning."""
     append(log, b"read\n")
     first = _read_all(log)
     keeper = log.open("rb")  # so that the inode is not used again
@@ -608,7 +608,7 @@ def test_resume_after_rotation(log: Path) -> None:
 
 
 def test_resume_after_truncate_or_delete(log: Path) -> None:
-    """A file that is shorter than what was read of it begins anew; one that is nowhere has ended."""
+    """A file shorter than its position is read from its beginning; a missing one has ended."""
     append(log, b"read long ago\n")
     position = _position(_read_all(log))
     os.truncate(log, 0)
@@ -707,7 +707,7 @@ def test_large_file_delays_no_other(tmp_path: Path) -> None:
         assert reader.source.pending
 
 
-def test_disk_that_fails(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_disk_is_survived(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that cannot be read is down and let alone for a minute, then gone on with where it was left."""
     append(log, b"one\n")
     with Reader(Follow(f"{log.parent}/*.log")) as reader:
@@ -788,6 +788,6 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
     ("pattern", "message"), [("/var/*/vm.log", "expected wildcards in the file"), ("/var/log/", "names a directory")]
 )
 def test_unfollowable_patterns(pattern: str, message: str) -> None:
-    """A pattern that would mean something else than it says is an error."""
+    """Wildcards belong in the name of the file, and a directory is no log."""
     with pytest.raises(SourceError, match=message):
         Follow(pattern)

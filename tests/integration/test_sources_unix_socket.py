@@ -30,7 +30,7 @@ def _connect(path: Path) -> socket.socket:
 
 
 def test_two_writers_interleaved(path: Path) -> None:
-    """What they write is not mixed; each has its number, and ends by itself."""
+    """Their lines are not mixed; each writer has its number, and ends by itself."""
     with Reader(UnixSocket(str(path))) as reader:
         assert reader.items == [StatusChanged(str(path), up=True, reason="")]
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
@@ -102,7 +102,7 @@ def test_busy_writer_delays_no_other(path: Path) -> None:
 
 
 def test_stale_socket_is_replaced(path: Path) -> None:
-    """What a killed process left is no obstacle; a process that listens is, until it is gone."""
+    """The socket of a killed process is no obstacle; a listening process is one until it ends."""
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
     with Reader(UnixSocket(str(path))) as reader:
@@ -141,7 +141,7 @@ def test_deleted_socket_is_recreated(path: Path) -> None:
 
 
 def test_no_descriptors_left(path: Path) -> None:
-    """Nothing is accepted then, which is said and does not spin; the writer waits and is taken as soon as one is free."""
+    """No writer is accepted then, which is logged and does not spin; the writer waits until a descriptor is free."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with Reader(UnixSocket(str(path))) as reader, _connect(path) as writer:
         writer.sendall(b"patience")

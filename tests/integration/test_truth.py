@@ -1,4 +1,4 @@
-"""Every real recording says what QEMU itself answered to query-migrate."""
+"""Every real recording agrees with QEMU's own answer to query-migrate."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def outgoing(name: str) -> Migration:
 
 
 def those_with(key: str) -> list[str]:
-    """Name the recordings of which this is known."""
+    """Return the names of the recordings of which this is known."""
     return [name for name in RECORDINGS if key in truth(name)]
 
 
@@ -73,7 +73,7 @@ def test_result_is_qemus_status(name: str) -> None:
 
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_error_is_qemus_text(name: str) -> None:
-    """The text of a failure is QEMU's own; what did not fail has none."""
+    """The text of a failure is QEMU's own; a migration that did not fail has none."""
     assert truth(name).get("error") == outgoing(name).error
 
 
@@ -130,7 +130,7 @@ def test_ram_is_ram_total(name: str) -> None:
 
 
 def test_first_trace() -> None:
-    """The SystemTap trace of QEMU 2.6 has no time, no states, no arguments in most lines, and says a lot all the same."""
+    """The SystemTap trace of QEMU 2.6 has no time, no states and few arguments, but still gives a useful report."""
     known = truth("qemu-kvm-2.6-systemtap")
     reading = replayed("qemu-kvm-2.6-systemtap")
     migration = reading.migration

@@ -1,4 +1,4 @@
-"""Real migrations of QEMU 2.6, 5.2, 8.2 and 11.1 against what QEMU itself answered to query-migrate."""
+"""Real migrations of QEMU 2.6, 5.2, 8.2 and 11.1 against QEMU's own answer to query-migrate."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_dirty_sync_count_matches_qemu(name: str) -> None:
         ("v11.1/recover", [Kind.LIVE]),
     ],
 )
-def test_job_is_of_kind(name: str, kinds: list[Kind]) -> None:
+def test_job_has_its_kind(name: str, kinds: list[Kind]) -> None:
     assert kinds == [migration.identity.kind for migration in replayed(name).migrations]
 
 

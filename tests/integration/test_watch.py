@@ -63,7 +63,7 @@ class _Terminal:
         fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def close(self) -> int:
-        """Read what is left; return the exit status."""
+        """Read the rest; return the exit status."""
         deadline = time.monotonic() + 15
         while self.process.poll() is None:
             assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""The HTTP server: what is at which path, asked by real clients."""
+"""Paths of the HTTP server, requested by real clients."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ def test_bad_path_is_explained(text: str) -> None:
     ],
 )
 def test_trace_link_uses_template(template: str, url: str) -> None:
-    """JSON in it, as Grafana has it, is encoded; what is encoded already stays."""
+    """JSON in it, as Grafana has it, is encoded; encoded parts stay."""
     assert trace_url(check_template(template), "ab") == url
     assert "<" not in str(trace_url(template, "a/../<\"'> &"))
 

@@ -83,7 +83,7 @@ def test_requestless_connection_is_closed(
 
 @pytest.mark.parametrize("tls", [True], indirect=True)
 def test_idle_handshake_is_closed(tls: tuple[str | None, ssl.SSLContext | None], stack: ExitStack) -> None:
-    """The time begins when the connection does, and not anew with the handshake's end."""
+    """The time begins with the connection, and does not restart at the end of the handshake."""
     config_file, context = tls
     assert context is not None
     server = stack.enter_context(serving(config_file=config_file, limits=SOON))
@@ -123,7 +123,7 @@ def test_missing_body_is_not_waited_for(stack: ExitStack) -> None:
 
 
 def test_unread_answer_is_thrown_away(stack: ExitStack) -> None:
-    """It is larger than what the sockets hold, and is not kept for ever."""
+    """It is larger than the buffers of the sockets, and is not kept for ever."""
     server = stack.enter_context(serving(limits=SOON, migrations=lambda: [{"vm": "x" * 30_000_000}]))
     connection = socket.socket()
     stack.callback(connection.close)
@@ -160,7 +160,7 @@ def test_nonsense_is_refused_or_closed(
     said: bytes,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """And is no line in the log for each that somebody sends, as HTTP or where TLS begins."""
+    """Requests that are no HTTP, or no TLS, do not give a log line each."""
     config_file, context = tls
     server = stack.enter_context(serving(config_file=config_file, limits=SOON))
     connection = stack.enter_context(connect(server.url))
@@ -257,7 +257,7 @@ def test_silent_connections_make_room(tls: tuple[str | None, ssl.SSLContext | No
 
 
 def test_busy_connections_stay_open(stack: ExitStack) -> None:
-    """Where all are, who comes then is turned away."""
+    """If all connections are busy, a new one is refused."""
     release = False
 
     def wait() -> list[dict[str, str]]:
@@ -289,7 +289,7 @@ with serving() as server:
 
 
 def test_descriptor_lack_closes_silent_ones(stack: ExitStack) -> None:
-    """As when the limit of the service is low; it says so once."""
+    """A low limit of the service gives the same result; it is logged once."""
     command = [sys.executable, "-c", _POOR]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     stack.enter_context(server)

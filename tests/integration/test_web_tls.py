@@ -73,7 +73,7 @@ def test_configured_certificate_is_used(tmp_path: Path) -> None:
 
 
 def test_old_versions_are_refused(tmp_path: Path) -> None:
-    """By the configured minimum."""
+    """The configured minimum decides."""
     old = _client()
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     with serving(config_file=_config(tmp_path)) as server:
@@ -83,7 +83,7 @@ def test_old_versions_are_refused(tmp_path: Path) -> None:
 
 
 def test_configured_ciphers_are_used(tmp_path: Path) -> None:
-    """By Go's names."""
+    """The configuration uses Go's names."""
     suite = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"
     config = _config(tmp_path, f"cipher_suites: [{suite}]", "max_version: TLS12", "curve_preferences: [CurveP256]")
     with (
@@ -113,7 +113,7 @@ def test_configured_ciphers_are_used(tmp_path: Path) -> None:
     ],
 )
 def test_clients_show_certificates(tmp_path: Path, keys: list[str], client: list[str], status: int | None) -> None:
-    """Of the right authority, with an allowed name."""
+    """Only a certificate of the right authority with an allowed name is accepted."""
     config = _config(tmp_path, "client_ca_file: ca.pem", *keys)
     context = _client(*client, authority=STRANGER if client == ["stranger"] else AUTHORITY)
     with serving(config_file=config) as server:

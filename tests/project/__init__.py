@@ -1,1 +1,1 @@
-"""Tests of what ships beside the code: documents, rules, dashboards, units."""
+"""Tests of the files shipped beside the code: documents, rules, dashboards, units."""

@@ -28,7 +28,7 @@ _RATIO: Final = "vm:qemu_migration_required_downtime_per_limit:ratio"
 
 
 def _photograph(url: str, name: str, size: str, *, seconds: int) -> None:
-    """Let a browser draw a page for so long."""
+    """Photograph a page in a browser after a delay."""
     picture = _PICTURES / f"{name}.png"
     subprocess.run(
         ["chromium", *_FLAGS, f"--window-size={size}", f"--timeout={seconds}000", f"--screenshot={picture}", url],

@@ -1,4 +1,4 @@
-"""The benchmark runs; what it says is for people to read, on a quiet machine."""
+"""The benchmark runs; its figures are for people to read, on a quiet machine."""
 
 from __future__ import annotations
 

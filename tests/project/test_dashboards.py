@@ -88,7 +88,7 @@ def test_committed_json_equals_source() -> None:
     assert made == {path.name: path.read_text(encoding="utf-8") for path in DIRECTORY.iterdir()}
 
 
-def test_uids_stay_as_they_are() -> None:
+def test_uids_are_stable() -> None:
     """Links and bookmarks contain them."""
     assert {name: dashboard.uid for name, dashboard in DASHBOARDS.items()} == {
         "fleet": "qemu-migration-fleet",
@@ -309,7 +309,7 @@ def test_table_sorts_by_existing_column(panel: Panel) -> None:
 
 @_each([panel for panel in _of_kind("table") if "trace_id" in json.dumps(panel.json["fieldConfig"])])
 def test_trace_links_use_raw_value(panel: Panel) -> None:
-    """The cell shows a word in place of the id, and Grafana's `__data.fields` has what is shown."""
+    """The cell shows a word in place of the id, and Grafana's `__data.fields` has the shown text."""
     (trace,) = (
         {item["id"]: item["value"] for item in override["properties"]}
         for override in panel.json["fieldConfig"]["overrides"]
@@ -322,7 +322,7 @@ def test_trace_links_use_raw_value(panel: Panel) -> None:
 
 @_each([panel for panel in _of_kind("table") if "sentence" in json.dumps(panel.json["fieldConfig"])])
 def test_sentences_wrap_worst_first(panel: Panel) -> None:
-    """A sentence cut after half its numbers, or below ten that are fine, helps nobody."""
+    """A sentence cut after half its numbers, or below ten healthy rows, is useless."""
     overrides = {
         override["matcher"]["options"]: override["properties"] for override in panel.json["fieldConfig"]["overrides"]
     }

@@ -1,4 +1,4 @@
-"""What an operator takes as it is: containers, Prometheus, Alertmanager and Collector, each held to a real tool.
+"""Shipped files for operators: containers, Prometheus, Alertmanager and Collector, each held to a real tool.
 
 No container engine, Grafana, Jaeger or OpenTelemetry Collector is packaged where the tests run. The compose file is read by
 an implementation of its specification, the Dockerfile by its linter, and the Collector's configuration by this file alone.
@@ -52,7 +52,7 @@ def test_file_begins_with_its_purpose(path: Path) -> None:
 
 
 def test_compose_file_is_valid() -> None:
-    """By the specification: no unknown key, no wrong type, no volume or network that is not declared."""
+    """The specification allows no unknown key, no wrong type, no volume or network that is not declared."""
     compose = compose_spec.PyCompose.from_yaml((DEPLOY / "compose.yml").read_text(encoding="utf-8"))
     compose.validate()
 
@@ -121,7 +121,7 @@ def test_demo_configurations_are_accepted(tmp_path: Path) -> None:
 
 
 def test_collector_pipelines_use_declared_parts() -> None:
-    """Nothing is used that is not declared, nothing declared that is not used; memory is watched first, batches are made last."""
+    """All used parts are declared and all declared parts are used; memory is watched first, batches are made last."""
     config = _yaml(CONFIG / "collector.yml")
     pipelines = config["service"]["pipelines"].values()
 

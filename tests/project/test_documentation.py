@@ -1,4 +1,4 @@
-"""What is documented exists, and what exists is documented: metrics, labels, keys, flags, dashboards, rules, links."""
+"""Documentation and program agree: metrics, labels, keys, flags, dashboards, rules, links."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_state_diagram_is_up_to_date() -> None:
 
 
 def test_files_of_recipes_exist() -> None:
-    """Of "How to add" in CONTRIBUTING: below the package or the project."""
+    """Paths in "How to add" of CONTRIBUTING are relative to the package or the project."""
     recipes = (
         (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## How to add", 1)[1].split("## Style", 1)[0]
     )
@@ -86,7 +86,7 @@ def test_every_label_is_explained() -> None:
 
 @_documents
 def test_named_metric_exists(path: Path) -> None:
-    """Or is a histogram's series; what a recording rule makes is of the rules."""
+    """It may also be a histogram's series; series of recording rules belong to the rules."""
     for name in _named(r"(qemu_migrations?_[a-z_0-9]*[a-z0-9])\b(?!:|[_*…])", path):
         if name != "qemu_migration_exporter":  # the package
             assert name in _METRICS or re.sub(r"_(bucket|sum|count)$", "", name) in _METRICS, name
@@ -136,7 +136,7 @@ def test_every_flag_is_documented() -> None:
 
 @pytest.mark.parametrize("path", _MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_named_flag_exists(path: Path) -> None:
-    """Where a line of a document runs the program."""
+    """Every line of a document that runs the program is checked."""
     flags = set(_flags(cli.build_parser()))
     for line in path.read_text(encoding="utf-8").splitlines():
         for command in re.findall(r"qemu-migration-exporter (?:run|replay|check|probe)\b[^`|>]*", line):
@@ -155,13 +155,13 @@ def test_every_dashboard_is_documented() -> None:
 
 @_documents
 def test_linked_dashboard_exists(path: Path) -> None:
-    """By its uid: alerts and dashboards lead to dashboards."""
+    """The uid identifies it: alerts and dashboards link to dashboards."""
     assert _named(r"/d/(qemu-[\w-]+)", path) <= {dashboard.uid for dashboard in DASHBOARDS.values()}
 
 
 @_documents
 def test_named_alert_exists(path: Path) -> None:
-    """By its whole name."""
+    """The whole name must match."""
     assert _named(r"\bQemuMigration[A-Z]\w+", path) <= _rules("alert")
 
 
@@ -196,7 +196,7 @@ def test_every_promise_names_its_test(name: str) -> None:
 
 
 def test_every_tested_fault_is_listed() -> None:
-    """Of tests/integration/test_faults_*.py."""
+    """The tests are those in tests/integration/test_faults_*.py."""
     tried = {f"{path.name}::{name}" for path in (ROOT / "tests").rglob("test_faults_*.py") for name in _tests(path)}
     named = _named(r"\b(test_\w+\.py::\w+)", ROOT / "FAULTS.md")
 

@@ -1,4 +1,4 @@
-"""Nothing that fails is ignored: whoever catches an exception raises another, tells it, counts it, or says why not."""
+"""No failure is ignored: every handler of an exception raises another, logs it, counts it, or gives a reason in a comment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TELLING = {
 
 
 def _handlers(tree: ast.AST) -> Iterator[tuple[ast.ExceptHandler | ast.With, list[ast.stmt]]]:
-    """Yield what ends an exception's way: handlers, and `suppress` with nothing but its body."""
+    """Yield the places that end an exception: handlers, and `suppress` with its body."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ExceptHandler):
             yield node, node.body
@@ -31,7 +31,7 @@ def _handlers(tree: ast.AST) -> Iterator[tuple[ast.ExceptHandler | ast.With, lis
 
 
 def _name(node: ast.AST) -> str:
-    """Return what is called, without what it is called on."""
+    """Return the name of the called function, without its object."""
     function = node.func if isinstance(node, ast.Call) else None
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
@@ -58,7 +58,7 @@ def _silent(source: str) -> list[int]:
 
 @pytest.mark.parametrize("path", sorted(_EXPORTER.rglob("*.py")), ids=lambda path: str(path.relative_to(_EXPORTER)))
 def test_handlers_report_or_justify(path: Path) -> None:
-    """In each module; a comment is for what is no failure, and says so."""
+    """This holds for each module; an exception that is no failure has a comment."""
     assert [] == _silent(path.read_text(encoding="utf-8"))
 
 

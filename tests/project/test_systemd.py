@@ -60,7 +60,7 @@ def test_systemd_verifies_units(root: Path, *, with_drop_in: bool) -> None:
 
 
 def test_systemd_would_find_mistake(root: Path) -> None:
-    """A misspelled key is told, with its place."""
+    """A misspelled key is reported, with its place."""
     unit = root / "etc/systemd/system/qemu-migration-exporter.service"
     unit.write_text(unit.read_text().replace("ProtectClock=", "ProtectClok="))
 
@@ -78,7 +78,7 @@ def test_systemd_would_find_mistake(root: Path) -> None:
     ],
 )
 def test_unit_hardening_is_kept(root: Path, unit: str, *, with_drop_in: bool, exposure: float) -> None:
-    """By systemd's own figure, of 10; the margin is for what other releases of it weigh differently."""
+    """The measure is systemd's exposure level, of 10; the margin is for the different weights of other releases."""
     if with_drop_in:
         _with_drop_in(root)
 
@@ -90,7 +90,7 @@ def test_unit_hardening_is_kept(root: Path, unit: str, *, with_drop_in: bool, ex
 
 
 def test_user_and_folder_are_created(root: Path) -> None:
-    """systemd-sysusers makes a user who cannot log in, systemd-tmpfiles a folder that the user may read and nobody else."""
+    """systemd-sysusers makes a user without a login, systemd-tmpfiles a folder that only this user may read."""
     if os.geteuid() != 0:
         pytest.skip("only root can make a user, even in a root of its own")
     (root / "etc/qemu-migration-exporter").mkdir()

@@ -76,7 +76,7 @@ def test_glued_lines_take_no_longer() -> None:
 
 
 def test_endless_line_has_bounded_memory() -> None:
-    """Of a gigabyte without a newline 64 KiB are kept, and the next lines are read."""
+    """Only 64 KiB of a gigabyte without a newline are kept, and the next lines are read."""
     reading = Stream("guest.log", vm="guest")
     for _ in range(4_096):
         reading.feed(b"\0" * 262_144)
@@ -116,7 +116,7 @@ def test_invented_processes_are_capped() -> None:
     assert 100 == len(_infos(sink))
 
 
-def test_ended_processes_make_room_once_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ended_processes_make_room_each_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     """An invented process a line must not cost a look at all others."""
     monkeypatch.setattr(stream, "MAX_PROCESSES", 2)
     events = "".join(

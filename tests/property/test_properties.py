@@ -373,7 +373,7 @@ def test_rules_hold_for_any_processes(
     gaps=st.lists(st.integers(-(10**9), 10**10), min_size=40, max_size=40),
 )
 def test_rules_hold_for_arrival_times(lines: list[str], gaps: list[int]) -> None:
-    """By a clock that may be set back."""
+    """The clock may be set back."""
     stream = new_stream(ClockKind.ARRIVAL)
     changes: list[Change] = []
     now_ns = EPOCH_NS

@@ -131,7 +131,7 @@ def _playing(player: Player) -> Iterator[None]:
 
 
 def photograph(url: str, path: Path, width: int, height: int, *, seconds: int = 40) -> None:
-    """Let Chromium draw a page; the seconds are virtual ones, that pass while nothing is loaded."""
+    """Photograph a page with Chromium; the seconds are virtual ones that pass while no resource is loading."""
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(
             ["chromium", *_FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}",

@@ -177,7 +177,7 @@ class Backend:
         return {"status": 200, "frames": frames}
 
     def resource(self, path: str, parameters: dict[str, str]) -> object:
-        """Answer what variables and the query editor ask: labels, their values, metadata."""
+        """Answer requests of variables and of the query editor: labels, their values, metadata."""
         is_read = path.endswith("/values") or "metadata" in path or "buildinfo" in path
         body = urllib.parse.urlencode(parameters)
         url = f"{self.prometheus}{path}" + (f"?{body}" if is_read else "")
@@ -185,7 +185,7 @@ class Backend:
             return json.loads(answer.read())
 
     def plugin(self, name: str) -> Json:
-        """Return what is known of a plugin."""
+        """Return the metadata of a plugin."""
         return {**self._plugins("datasource"), **self._plugins("panel")}.get(name, {"id": name})
 
     def _least(self, question: Json) -> float:

@@ -1,4 +1,4 @@
-"""What the tests of the core share: streams read from text, and the recordings."""
+"""Helpers of the core's tests: streams read from text, and the recordings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ C = TypeVar("C", bound=Change)
 
 
 class Reading(NamedTuple):
-    """What came of a stream that was read to its end."""
+    """The result of a stream that was read to its end."""
 
     stream: Stream
     changes: list[Change]
@@ -128,7 +128,7 @@ def recording(name: str) -> bytes:
 
 
 def truth(name: str) -> dict[str, Any]:
-    """Return what is known of a real recording from elsewhere."""
+    """Return the facts known of a real recording from elsewhere."""
     known: dict[str, Any] = tomllib.loads((DATA / f"{name}.toml").read_text())["truth"]
     return known
 
@@ -139,6 +139,6 @@ def made(name: str) -> bytes:
 
 
 def made_cases() -> list[dict[str, Any]]:
-    """Return what each of the made logs means."""
+    """Return the expected meaning of each made log."""
     cases: list[dict[str, Any]] = tomllib.loads((MADE / "expected.toml").read_text())["case"]
     return cases

@@ -30,7 +30,7 @@ class SmallDisk:
         self._process: int | None = None
 
     def need(self) -> None:
-        """Skip the test where nobody may mount anything; where `CI` is set, somebody has to."""
+        """Skip the test without the right to mount; with `CI` set, fail."""
         done = subprocess.run([*self.under, "true"], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             assert not os.environ.get("CI"), done.stderr
@@ -42,7 +42,7 @@ class SmallDisk:
 
     @property
     def path(self) -> Path:
-        """Where it is from here."""
+        """Path of the disk as seen by the tests."""
         return Path(f"/proc/{self._process}/root{self._directory}")
 
     def fill(self) -> None:
@@ -55,7 +55,7 @@ class SmallDisk:
                 assert error.errno == errno.ENOSPC  # noqa: PT017 - that it fails is how it ends
 
     def empty(self) -> None:
-        """Take away what filled it."""
+        """Remove the file that filled the disk."""
         (self.path / "filler").unlink()
 
     def protect(self) -> None:

@@ -30,7 +30,7 @@ class Flood:
         self._stop = threading.Event()
 
     def write(self, path: Path, lines_per_second: int) -> None:
-        """Write until told to stop; a block that is late is followed by the next at once."""
+        """Write until stopped; a late block is followed by the next at once."""
         marks = round(lines_per_second * _BLOCK_SECONDS / (_NOISE_A_MARK + 1) / len(_MARKS))
         began = time.monotonic()
         with path.open("ab", buffering=0) as out:
@@ -55,7 +55,7 @@ def block(marks: int) -> bytes:
 
 @contextmanager
 def flooding(path: Path, lines_per_second: int) -> Iterator[Flood]:
-    """Write beside what the test does."""
+    """Write while the test runs."""
     flood = Flood()
     thread = threading.Thread(target=flood.write, args=(path, lines_per_second))
     thread.start()

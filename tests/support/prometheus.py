@@ -40,7 +40,7 @@ class Prometheus:
         self.process = process
 
     def ask(self, path: str, **parameters: str) -> list[dict[str, Any]]:
-        """Ask its API for a list of what it has; a question that it refuses is a mistake of the test's."""
+        """Ask its API for a list; a refused query is a mistake of the test."""
         try:
             with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}") as answer:
                 data = json.loads(answer.read())["data"]
@@ -64,14 +64,14 @@ class Prometheus:
 
 
 class Webhook(Receiver):
-    """What Alertmanager delivered: one alert after the other, with its labels, annotations and status."""
+    """Receiver of Alertmanager's notifications: one alert after the other, with its labels, annotations and status."""
 
     def __init__(self) -> None:
         super().__init__()
         self.alerts: list[dict[str, Any]] = []
 
     def handle(self, path: str, headers: dict[str, str], body: bytes) -> Answer:  # noqa: ARG002 - as its kind
-        """Take one notification."""
+        """Record one notification."""
         self.alerts += json.loads(body)["alerts"]
         return Answer(200)
 

@@ -82,7 +82,7 @@ def _sector(code: bytes) -> bytes:
 
 
 class Qemu:
-    """A running QEMU; its trace log is `log`, what it says about migration comes from `query`.
+    """A running QEMU; `log` is its trace log, `query` its view of the migration.
 
     Args:
         name: The guest's name.
@@ -133,16 +133,16 @@ class Qemu:
             wait_for(lambda: console.exists() and console.stat().st_size > 0, 20, "the guest wrote all of its memory")
 
     def command(self, name: str, **arguments: Any) -> Any:  # noqa: ANN401 - whatever JSON QEMU takes and gives
-        """Give a QMP command; underscores in argument names stand for hyphens."""
+        """Send a QMP command; underscores in argument names become hyphens."""
         spelled = {key.replace("_", "-"): value for key, value in arguments.items()}
         return self._loop.run(self._monitor.execute(name, spelled))
 
     def execute(self, command: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON QEMU gives
-        """Give a QMP command as it is."""
+        """Send a QMP command unchanged."""
         return self._loop.run(self._monitor.execute(command["execute"], command.get("arguments")))
 
     def query(self) -> dict[str, Any]:
-        """Ask QEMU what it thinks of its migration."""
+        """Return QEMU's answer to query-migrate."""
         answer: dict[str, Any] = self.command("query-migrate")
         return answer
 
@@ -170,7 +170,7 @@ class Qemu:
 
 
 def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Poll until something is so; what it is stands in the complaint."""
+    """Poll until a condition holds; the description is part of the failure message."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

@@ -38,7 +38,7 @@ START_NS = 1_767_225_600_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A recording of a real migration, with what QEMU itself said of it."""
+    """A recording of a real migration, with QEMU's own answers about it."""
 
     path: Path
 
@@ -55,7 +55,7 @@ class Recording:
 
     @property
     def truth(self) -> dict[str, Any]:
-        """What query-migrate answered; times in ms."""
+        """The answer of query-migrate; times in ms."""
         truth: dict[str, Any] = tomllib.loads((DATA / f"{self.name}.toml").read_text(encoding="utf-8"))["truth"]
         return truth
 

@@ -54,7 +54,7 @@ class Rotel:
             self.stop()
 
     def stop(self) -> None:
-        """Stop it; it passes on what it has."""
+        """Terminate the collector, and wait for its end."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(timeout=20)
@@ -62,7 +62,7 @@ class Rotel:
 
 
 def free_port() -> int:
-    """Find a port that nobody listens at."""
+    """Return an unused port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port: int = taken.getsockname()[1]
         return port

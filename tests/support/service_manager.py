@@ -9,14 +9,14 @@ from pathlib import Path
 
 
 class ServiceManager:
-    """Hears what a daemon tells; `address` is what NOTIFY_SOCKET says."""
+    """Receiver of a daemon's notifications; `address` is the value of NOTIFY_SOCKET."""
 
     def __init__(self, listening: socket.socket, address: str) -> None:
         self._listening = listening
         self.address = address
 
     def wait_for(self, field: bytes, *, times: int = 1) -> None:
-        """Wait until it is told so often from now on."""
+        """Wait for that many notifications from now on."""
         self._listening.settimeout(0)
         try:
             while self._listening.recv(1000):

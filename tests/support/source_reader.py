@@ -18,7 +18,7 @@ _DEADLINE_S = 10.0
 
 
 class Reader:
-    """Read a source and keep what it gave; `now` is what its ticks are told."""
+    """Reader of a source that keeps its output; `now` is the time of its ticks."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -39,7 +39,7 @@ class Reader:
         self.source.close()
 
     def tick(self, seconds: float = 1.0) -> None:
-        """Let time pass, and take what is there."""
+        """Advance the time, and read the available data."""
         self.now += seconds
         self.items += self.source.tick(self.now)
         self.settle()
@@ -77,7 +77,7 @@ class Reader:
         return {item.stream for item in self.items if isinstance(item, Data)}
 
     def ups(self) -> list[StatusChanged]:
-        """Return what was said about being up."""
+        """Return the reported changes of being up."""
         return [item for item in self.items if isinstance(item, StatusChanged)]
 
     def ended(self) -> list[str]:
@@ -85,13 +85,13 @@ class Reader:
         return [item.stream for item in self.items if isinstance(item, StreamClosed)]
 
     def lost(self) -> list[str]:
-        """Return what was lost."""
+        """Return the reported losses."""
         return [item.detail for item in self.items if isinstance(item, DataLost)]
 
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Be nobody for a while, if this is root, whom no permission stops."""
+    """Drop root's privileges for a while, as root passes every permission check."""
     if os.geteuid() != 0:
         yield
         return
@@ -104,7 +104,7 @@ def unprivileged() -> Iterator[None]:
 
 @contextmanager
 def as_root() -> Iterator[None]:
-    """Be who the tests were started by again, among what is done unprivileged."""
+    """Restore the user of the tests within an unprivileged part."""
     if os.getuid() != 0:
         yield
         return

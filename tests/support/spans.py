@@ -1,4 +1,4 @@
-"""Spans that are told apart by their number, for tests of their delivery."""
+"""Spans with different numbers, for tests of their delivery."""
 
 from __future__ import annotations
 

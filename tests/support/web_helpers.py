@@ -1,4 +1,4 @@
-"""What the tests of the HTTP side share: a server, clients that ask it, and views made of real recordings."""
+"""Helpers of the HTTP tests: a server, clients that ask it, and views made of real recordings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.recordings import RECORDINGS, START_NS
 
 
 class Answer(NamedTuple):
-    """What a server answered."""
+    """The answer of a server."""
 
     status: int
     headers: dict[str, str]

@@ -161,7 +161,7 @@ def _guest(bed: Bed, name: str, *, working_set_mib: int = 47, dirty_mib_per_seco
 
 
 def _report(figures: str) -> None:
-    """Print figures for the person who runs this by hand."""
+    """Print figures for a manual run."""
     print(figures)  # noqa: T201
 
 
@@ -220,7 +220,7 @@ def test_saved_and_restored(bed: Bed) -> None:
 
 
 def test_dumped_while_it_runs(bed: Bed) -> None:
-    """A dump of the memory is told from a migration."""
+    """A dump of the memory is distinguished from a migration."""
     with _guest(bed, "dumped") as vm:
         bed.alpha.virsh("dump", "--live", vm, str(bed.alpha.root / "dump"))
         time.sleep(15)

@@ -73,7 +73,7 @@ STEPS = st.one_of(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(STEPS, max_size=25))
 def test_kept_text_equals_fresh_text(steps: list[tuple[Callable[..., None], ...]]) -> None:
-    """Whatever happens between two scrapes, in every format."""
+    """The texts stay equal for any changes between two scrapes, in every format."""
     host = Host(max_vms=2)
     for step, *arguments in steps:
         step(host, *arguments)

@@ -23,7 +23,7 @@ def test_wheel_carries_every_shipped_file() -> None:
     assert {f"{_SHARE}/{folder}" for folder in FOLDERS} == set(settings)
 
 
-def test_files_of_checkout_are_written(tmp_path: Path) -> None:
+def test_checkout_files_are_written(tmp_path: Path) -> None:
     written = {str(path.relative_to(tmp_path)) for path in write(tmp_path)}
 
     assert {
@@ -35,7 +35,7 @@ def test_files_of_checkout_are_written(tmp_path: Path) -> None:
     } <= written
 
 
-def test_files_of_wheel_are_same(tmp_path: Path) -> None:
+def test_wheel_files_equal_checkout(tmp_path: Path) -> None:
     """Built, installed into a folder of its own, and run from there."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     lib = tmp_path / "lib"

@@ -271,7 +271,7 @@ def test_glued_digits_join_process() -> None:
 
 
 def test_glued_digits_match_known_process() -> None:
-    """Of two that fit, the longer: the other's digits are the end of it."""
+    """If two fit, the longer one wins: the other's digits are the end of it."""
     stream_format = ProbeOutput(Decoder(), "probe")
     torn = b"7/7@81245000200000 migrate_pending pending size 16834/34@81245000200000 savevm_state_iterate"
     assert MALFORMED == stream_format.parse(torn)

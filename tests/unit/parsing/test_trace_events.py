@@ -502,7 +502,7 @@ def releases(row: EventLayout) -> tuple[Version, Version]:
 
 
 def expected(meaning: type, variant: Variant, values: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of an event that was printed with these values; what is not printed is None."""
+    """Return the fields of an event printed with these values; missing values are None."""
     fields: dict[str, Any] = {}
     for field, names in ARGUMENTS[meaning].items():
         given = names & set(variant.arguments)

@@ -1,4 +1,4 @@
-"""What is advised, and what is not."""
+"""Advice by evidence, and its commands."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def advised(reason: StallReason, vm: str = "web-42", /, **evidence: object) -> l
         ),
     ],
 )
-def test_advice_works_by_evidence(reason: StallReason, evidence: dict[str, object], expected: list[str]) -> None:
+def test_advice_follows_evidence(reason: StallReason, evidence: dict[str, object], expected: list[str]) -> None:
     """Numbers with a tenth to spare; post-copy only where it was enabled; to give up only where nothing else helps."""
     assert advised(reason, **evidence) == expected
 
@@ -114,6 +114,6 @@ def test_name_is_one_word_of_shell(vm: str) -> None:
     assert said.decode() == vm
 
 
-def test_name_like_option_is_none() -> None:
+def test_option_like_name_is_a_value() -> None:
     """It is given as the value of one."""
     assert advised(StallReason.BLOCKED_SETUP, "--help") == ["virsh domjobabort --domain --help"]

@@ -84,7 +84,7 @@ def stream_with(**given: Any) -> StreamView:  # noqa: ANN401 - any of its fields
 
 
 def paragraph(report: str) -> str:
-    """Return what the report begins with, up to the first blank line, on one line."""
+    """Return the first paragraph of the report, on one line."""
     return " ".join(report.partition("\n\n")[0].split("\n"))
 
 
@@ -501,7 +501,7 @@ def test_long_words_are_shortened() -> None:
 
 
 def test_only_failure_is_red() -> None:
-    """Red is kept for what failed."""
+    """Red is for failures."""
     red = "\x1b[1;31m"
 
     assert red in printed(one("qemu-7.2-log-refused.log"), colour=True)
@@ -626,7 +626,7 @@ def test_streams_come_last_and_quietly() -> None:
 
 
 def test_malformed_and_surprises_are_marked() -> None:
-    """By kind, and in colour."""
+    """The kinds are listed, in colour."""
     stream = stream_with(
         format="qemu-log", lines=10, events=5, noise=3, malformed=2, surprises={"duplicate": 1, "unpaired": 3}
     )
@@ -710,7 +710,7 @@ def test_lost_lines_are_mentioned() -> None:
 
 
 def test_phase_of_end_is_not_cleanup() -> None:
-    """A migration fails in what it was doing."""
+    """A migration fails in the phase that was open."""
     migration = one("qemu-7.2-log-destination-killed.log")
 
     assert migration.phases[-1].name is PhaseName.CLEANUP

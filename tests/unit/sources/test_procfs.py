@@ -43,7 +43,7 @@ def test_gone_process_has_no_name(tmp_path: Path) -> None:
 
 
 def test_unreadable_process_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Its virtual machine goes by its number, and somebody may want to know why."""
+    """Its virtual machine is named by its number, and the log gives the reason."""
     (tmp_path / "4242" / "cmdline").mkdir(parents=True)
 
     assert read_guest(4242, tmp_path) == Guest(None, None)

@@ -45,7 +45,7 @@ def test_window_of_no_time_is_ignored() -> None:
     ],
 )
 def test_cap_is_recognised(windows: list[int], max_bandwidth: int | None, *, is_capped: bool) -> None:
-    """By its setting if that is known, else by windows that only QEMU's limiter makes so regular."""
+    """A known setting decides, else windows that only QEMU's limiter makes so regular."""
     assert followed(*windows, max_bandwidth=max_bandwidth).is_capped(max_bandwidth) is is_capped
 
 
@@ -65,7 +65,7 @@ def test_lifted_cap_is_forgotten() -> None:
 
 
 def test_best_bandwidth_is_kept() -> None:
-    """What a device's state will be sent with, when next to nothing is sent before."""
+    """The state of a device will be sent with it, even if hardly any memory is sent before."""
     bandwidth = followed(*[64_000_000] * 50, *[600_000] * 200)
     assert bandwidth.best == pytest.approx(640_000_000)
     assert bandwidth.bytes_per_second == pytest.approx(6_000_000, rel=0.05)

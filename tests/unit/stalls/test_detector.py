@@ -1,4 +1,4 @@
-"""The verdict on whole migrations: what stalls, since when, why, what clears it, and what is said in the end."""
+"""Verdict on whole migrations: stalls with start, reason and end, and the final report."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_stalls_and_their_ends(what: str, events: str, expected: list[tuple[str,
 
 
 def test_postcopy_network_loss_stalls_at_once() -> None:
-    """The guest stands still as soon as it needs a page; what goes on clears it."""
+    """The guest stops as soon as it needs a missing page; progress clears the stall."""
     found = stalls(read(made("7.2-postcopy-recovered")))
     assert [reason for reason, _, _ in found] == ["postcopy_paused"]
     assert found[0][2] is not None
@@ -123,14 +123,14 @@ def test_postcopy_network_loss_stalls_at_once() -> None:
     ],
 )
 def test_progress_reports_no_stall(name: str) -> None:
-    """Not in the bulk round, nor of what ends, is cancelled, fails or goes to post-copy in time."""
+    """No stall is reported in the bulk round, nor of a migration that ends, is cancelled, fails or goes to post-copy in time."""
     migration = read(recording(name)).migration
     assert (migration.stalls, migration.progress.verdict.reason) == ((), None)
 
 
 @pytest.mark.parametrize("name", ["qemu-7.2-log-nonconverging", "qemu-10.0-log-nonconverging"])
 def test_real_stuck_migration_is_found_early(name: str) -> None:
-    """47 MiB at 32 MiB/s take 1.5 s, the limit is 0.3 s; what is advised would have been enough."""
+    """47 MiB at 32 MiB/s take 1.5 s, the limit is 0.3 s; the advised values would have been enough."""
     migration = read(recording(name)).migration
     (stall,) = migration.stalls
 
@@ -148,7 +148,7 @@ def test_real_stuck_migration_is_found_early(name: str) -> None:
 
 
 def _like_the_stall(migration: Migration) -> Verdict:
-    """Say what the verdict is when all is over: it converged, and this is what it took before."""
+    """Return the verdict expected after the end: converging, with the numbers of its only stall."""
     (stall,) = migration.stalls
     return Verdict(
         converging=True,
@@ -195,7 +195,7 @@ def test_no_evidence_means_no_verdict() -> None:
     ],
 )  # fmt: skip
 def test_enabled_postcopy_is_known(before: str, counted: float, *, offered: bool) -> None:
-    """By the command that did it, else by how QEMU counts."""
+    """The command that enabled it is evidence, else the way QEMU counts."""
     now = verdict(before + BEGIN + windows(12, postcopy=counted) + rounds(9))
     assert now.capabilities.postcopy is offered
 
@@ -228,12 +228,12 @@ def test_promised_switchover_bandwidth_counts() -> None:
 
 
 def ticked(stream: Stream, *seconds: float) -> list[Change]:
-    """Let time pass in a live stream."""
+    """Advance the time in a live stream."""
     return [change for each in seconds for change in stream.tick(EPOCH_NS + round(each * SECOND))]
 
 
 def test_silence_is_found_while_it_lasts() -> None:
-    """By the daemon's clock; told once, and cleared by the next line; told the same way by a replay of it."""
+    """The daemon's clock finds it; it is reported once, cleared by the next line, and found alike by a replay."""
     before, after = log_lines(BEGIN + windows(12)), log_lines(BEGIN + windows(12) + "+40000 " + windows(3))
     stream = new_stream()
     stream.feed(before.encode())
@@ -268,7 +268,7 @@ def test_destination_is_not_judged() -> None:
 
 
 def test_all_day_stalls_are_bounded() -> None:
-    """The first thousand stalls are kept; each one is told."""
+    """The first thousand stalls are kept; all are reported."""
     reading = read(log_lines(BEGIN + windows(1) + ("+31000 " + windows(1)) * 1_002 + END))
     assert (len(reading.of(Stalled)), len(reading.of(StallCleared)), len(reading.migration.stalls)) == (
         1_002,

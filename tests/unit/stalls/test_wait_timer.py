@@ -1,4 +1,4 @@
-"""What a migration waits for, and when that is too long."""
+"""Waits of a migration, and their limits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECOND = 1_000_000_000
     ],
 )
 def test_each_wait_has_limit(state: str | None, phase: PhaseName, reason: StallReason, limit: float) -> None:
-    """From the event on that says what it waits for."""
+    """The wait counts from the event that begins it."""
     waits = WaitTimer(WaitTimeouts(), 0)
     waits.stands(5 * SECOND, state=state, phase=phase, sends=True)
     assert waits.present == Wait(reason, 5 * SECOND, round((5 + limit) * SECOND))
@@ -50,7 +50,7 @@ def test_other_states_are_no_wait(state: str | None, phase: PhaseName | None, *,
 
 
 def test_any_movement_restarts_silence() -> None:
-    """But not the wait for somebody: QEMU may say what it likes meanwhile."""
+    """But no event restarts the wait for an operator's command."""
     waits = WaitTimer(WaitTimeouts(), 0)
     waits.stands(0, state="active", phase=PhaseName.ITERATE, sends=True)
     waits.moved_ns = 40 * SECOND

@@ -1,4 +1,4 @@
-"""Where spans are sent: the configuration, and OpenTelemetry's variables."""
+"""Endpoint of the spans: the configuration, and OpenTelemetry's variables."""
 
 from __future__ import annotations
 

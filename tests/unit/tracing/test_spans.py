@@ -99,7 +99,7 @@ def _written(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
 
 
 def test_resource_has_all_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of this machine, unless a variable has it."""
+    """No attribute is of this machine, unless a variable sets it."""
     line = _written(monkeypatch, OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=lab")
 
     attributes = {

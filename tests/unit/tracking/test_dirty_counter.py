@@ -11,7 +11,7 @@ MS = 1_000_000
 def follow(
     period: DirtyPageCounter, syncs: list[tuple[int, int | None]], *, cumulative: bool = True
 ) -> list[int | None]:
-    """Give a period the syncs, each its end and its pages."""
+    """Feed a period with syncs, each its end and its pages."""
     return [period.newly_dirtied(pages, end_ms * MS, cumulative=cumulative) for end_ms, pages in syncs]
 
 
@@ -51,5 +51,5 @@ def test_before_2_9_value_is_per_sync() -> None:
 
 
 def test_period_is_unknown_until_counter_falls() -> None:
-    """Nothing is guessed before that."""
+    """No value is guessed before that."""
     assert [None, None, 100, 150] == follow(DirtyPageCounter(), [(100, 700), (200, 900), (300, 100), (400, 250)])

@@ -1,4 +1,4 @@
-"""One migration: what events mean in the state they come in."""
+"""Meaning of events in each state of one migration."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ def test_late_sync_begins_no_round(before: str) -> None:
     assert 2 == reading.migration.progress.iterations
 
 
-def test_rounds_leave_as_they_end() -> None:
+def test_rounds_are_reported_as_they_end() -> None:
     """Not when the migration does."""
     reading = follow(
         SETUP
@@ -282,7 +282,7 @@ def test_rounds_leave_as_they_end() -> None:
 
 
 def test_throttle_ratio_is_known_since_9_2() -> None:
-    """Before, the mark says that it grew and not to what."""
+    """Before 9.2 the mark shows that the ratio grew, but not its value."""
     progress = follow(
         SETUP + "migration_throttle\nM cpu_throttle_set set guest CPU throttled by 20%\nmigration_throttle"
     ).migration.progress
@@ -360,7 +360,7 @@ def test_downtime_is_stop_ram_and_devices(events: str, parts: list[tuple[str, fl
 
 
 def test_untimed_clock_gives_no_downtime_parts() -> None:
-    """None is better than one of 0 seconds."""
+    """No part is better than one of 0 seconds."""
     names = ("savevm_state_header", "migration_thread_setup_complete", "migration_thread_low_pending")
     lines = "".join(f"{name} \n" for name in (*names, "savevm_state_complete_precopy"))
     assert [] == read(lines).of(DowntimePartEnded)
@@ -407,7 +407,7 @@ def test_impossible_states_are_surprises(states: list[str], surprises: list[Surp
 
 
 def test_last_outcome_counts() -> None:
-    """QEMU 11 says failing and failed; an odd one might say more."""
+    """QEMU 11 prints failing and then failed; other versions might print more."""
     migration = follow(SETUP + "migrate_set_state new state completed\nmigrate_set_state new state failed").migration
     assert Result.FAILED == migration.result
 

@@ -29,7 +29,7 @@ def test_states_give_outcome(state: str | None, expected: tuple[Result, bool]) -
 
 @pytest.mark.parametrize("state", [None, "active", "cancelling", "failing"])
 def test_open_migration_has_no_result(state: str | None) -> None:
-    """Nothing is inferred from a stream that ended first."""
+    """No outcome is inferred from a stream that ended first."""
     assert (Result.UNKNOWN, False) == Outcome(state=state, completing=True, failing=True).result()
 
 
@@ -45,7 +45,7 @@ def test_open_migration_has_no_result(state: str | None) -> None:
     ],
 )
 def test_missing_states_infer_outcome(outcome: Outcome, expected: Result) -> None:
-    """From what was printed; migrate_fd_cancel is printed at every exit of QEMU and so says least."""
+    """Printed events decide; migrate_fd_cancel is printed at every exit of QEMU and so is the weakest evidence."""
     assert (expected, True) == outcome.result()
 
 
@@ -60,7 +60,7 @@ def test_loop_end_replaces_terminal_state() -> None:
 
 
 def test_first_error_wins() -> None:
-    """What follows it follows from it, as QEMU sees it too; one without text (up to 2.6) leaves room for a text."""
+    """Later errors follow from the first, as in QEMU; one without text (up to 2.6) leaves room for a text."""
     outcome = Outcome(state="failed", at_ns=5)
     for text in (None, "Broken pipe", "Channel error"):
         outcome.error_set(text)
@@ -80,7 +80,7 @@ def test_first_error_wins() -> None:
 )
 @pytest.mark.parametrize("how", ["broke", "error"])
 def test_broken_channel_fails(before: Outcome, expected: tuple[Result, bool], how: str) -> None:
-    """Unless somebody asked to cancel before, which shuts the sockets down; and QEMU's own state says more."""
+    """Exceptions are a cancel requested before, which shuts the sockets down, and QEMU's own state."""
     outcome = replace(before)
     if how == "broke":
         outcome.broke()
@@ -99,7 +99,7 @@ def test_break_after_end_is_ignored() -> None:
 
 
 def test_postcopy_resume_forgets_break() -> None:
-    """Also why; what breaks later counts again."""
+    """The cause is forgotten too; a later break counts again."""
     outcome = Outcome(completing=True)
     outcome.error_reported(1, "Detected IO failure for postcopy. Migration paused.")
     outcome.error_set("Broken pipe")

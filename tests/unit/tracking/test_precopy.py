@@ -35,7 +35,7 @@ class Recorded:
 
 
 class Follower:
-    """An iteration and what it told."""
+    """An iteration and its reports."""
 
     def __init__(self, *, joined: bool = False) -> None:
         self.changes: list[Change] = []
@@ -44,19 +44,19 @@ class Follower:
     def sync(
         self, at_ms: int, pages: int | None, *, begins_round: bool = True, phase: PhaseName | None = ITERATE
     ) -> None:
-        """Let a sync of a millisecond start and end."""
+        """Start and end a sync of a millisecond."""
         self.iteration.sync_started(at_ms * MS, phase=phase, begins_round=begins_round)
         self.iteration.sync_ended((at_ms + 1) * MS, SyncEnded(None, None, pages), phase=phase)
 
     @property
     def syncs(self) -> list[tuple[int, int | None, int | None]]:
-        """Number, round and newly dirtied bytes of each sync told."""
+        """Number, round and newly dirtied bytes of each reported sync."""
         syncs = [change.sync for change in self.changes if isinstance(change, SyncFinished)]
         return [(sync.number, sync.round, sync.dirtied_bytes) for sync in syncs]
 
     @property
     def surprises(self) -> list[SurpriseKind]:
-        """Kinds of the surprises told."""
+        """Kinds of the reported surprises."""
         return [change.kind for change in self.changes if isinstance(change, Surprised)]
 
 
@@ -157,7 +157,7 @@ def test_postponable_memory_reveals_postcopy() -> None:
 
 
 def test_sync_belongs_to_its_round() -> None:
-    """It is told once it is known whether anything is sent in the round that it begins."""
+    """It is reported once it is known whether data is sent in the round that it begins."""
     follower = Follower()
     follower.sync(0, 0, begins_round=False, phase=PhaseName.SETUP)
     follower.iteration.begin(2 * MS)
@@ -174,7 +174,7 @@ def test_sync_belongs_to_its_round() -> None:
 
 
 def test_end_without_start_is_sync() -> None:
-    """QEMU counted it; it begins no round, because nobody knows when."""
+    """QEMU counted it; it begins no round, because its start is unknown."""
     follower = Follower()
     follower.iteration.begin(0)
     follower.iteration.sync_ended(5 * MS, SyncEnded(None, None, 3), phase=ITERATE)
@@ -186,7 +186,7 @@ def test_end_without_start_is_sync() -> None:
 
 
 def test_start_without_end_is_sync() -> None:
-    """Told when the next one starts, or when nothing more comes."""
+    """It is reported when the next one starts, or at the end of the stream."""
     follower = Follower()
     for at_ms in (1, 2):
         follower.iteration.sync_started(at_ms * MS, phase=ITERATE, begins_round=False)

@@ -1,4 +1,4 @@
-"""What management set."""
+"""Parameters and capabilities set over QMP."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from qemu_migration_exporter.core.qmp_parameters import Parameters, read_object
     ],
 )
 def test_limits_follow_qemu_validation(arguments: str, limit: float | None, bandwidth: int | None) -> None:
-    """A limit of 0 to 2000 s, a bandwidth of more than nothing; what is cut or strange changes nothing."""
+    """QEMU accepts a limit of 0 to 2000 s and a bandwidth above 0; cut or strange values change nothing."""
     parameters = Parameters()
     parameters.note_parameters(arguments)
     assert (parameters.downtime_limit_seconds, parameters.max_bandwidth) == (limit, bandwidth)
@@ -38,7 +38,7 @@ def test_limits_follow_qemu_validation(arguments: str, limit: float | None, band
         ('{"max-cpu-throttle": 5}', 1),
     ],
 )
-def test_auto_converge_has_so_many_steps(arguments: str, steps: int) -> None:
+def test_auto_converge_steps_are_counted(arguments: str, steps: int) -> None:
     """From the initial throttle to the greatest."""
     parameters = Parameters()
     parameters.note_parameters(arguments)

@@ -14,7 +14,7 @@ def shares(rounds: list[Round]) -> list[tuple[int, int | None]]:
 
 
 def test_round_waits_for_window_and_count() -> None:
-    """The window that reaches past its end says what it sent, the sync that ended it what the guest dirtied in it."""
+    """The window that reaches past its end gives the sent bytes, the sync that ended it the dirtied ones."""
     rounds = Rounds()
     rounds.begin(0, by_sync=False)
     assert rounds.pending(1_000)
@@ -80,7 +80,7 @@ def test_setup_bytes_are_first_rounds() -> None:
 
 
 def test_empty_window_is_last_rounds() -> None:
-    """Where the clock stands still, as between lines of one chunk by arrival time."""
+    """The clock may not move between lines of one chunk by arrival time."""
     rounds = Rounds()
     rounds.begin(0, by_sync=False)
     rounds.iterate()
@@ -113,7 +113,7 @@ def test_last_numbers_may_be_missing() -> None:
 
 
 def test_outside_of_rounds_nothing_happens() -> None:
-    """Pending, slices, windows and syncs before the first round are nobody's."""
+    """Pending, slices, windows and syncs before the first round belong to no round."""
     rounds = Rounds()
     rounds.iterate()
     assert not rounds.pending(1)

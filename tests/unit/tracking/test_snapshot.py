@@ -84,7 +84,7 @@ def test_restored_counters_do_not_double() -> None:
 
 
 def test_passing_time_ends_waits() -> None:
-    """A live stream that falls silent after a migration: a second later all is said."""
+    """A live stream is silent after a migration: its end is reported one second later."""
     data = (DATA / "qemu-7.2-bpftrace-nonconverging.log").read_bytes()
     stream = Stream("x", vm="x", untimed=ClockKind.ARRIVAL)
     told = [change for change in stream.feed(data, 1) if isinstance(change, MigrationEnded)]
@@ -118,7 +118,7 @@ def test_tick_before_first_line_is_noop() -> None:
 
 @pytest.mark.parametrize("recording", SMALL, ids=lambda each: each.name)
 def test_running_migration_is_visible(recording: Recording) -> None:
-    """What is known so far, the open round and phase too; looking changes nothing."""
+    """The view holds the open round and phase too; reading it changes no state."""
     lines = recording.data.splitlines(keepends=True)
     stream = _stream(recording)
     changes = stream.feed(b"".join(lines[: len(lines) // 2]))

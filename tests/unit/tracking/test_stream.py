@@ -1,4 +1,4 @@
-"""Whole streams, from bytes to changes: what each of QEMU's eras and endings means."""
+"""Whole streams, from bytes to changes, of all QEMU eras and outcomes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def summary(migration: Migration) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_every_era_and_end_is_read(case: dict[str, Any]) -> None:
-    """What tests/data/made/expected.toml says of each log, and no surprise in any."""
+    """Each log matches tests/data/made/expected.toml, without any surprise."""
     reading = read(made(case["name"]))
     assert case.get("migrations", []) == [summary(migration) for migration in reading.migrations]
     assert [] == reading.surprises
@@ -85,7 +85,7 @@ def test_two_attempts_are_two_traces() -> None:
 
 
 def test_pre_switchover_pause_is_one_wait() -> None:
-    """The wait for migrate-continue is told when it ends."""
+    """The wait for migrate-continue is reported when it ends."""
     (wait,) = read(made("7.2-pre-switchover")).of(PreSwitchoverEnded)
     assert (104_100_000, 1_604_200_000) == (wait.start_ns - EPOCH_NS, wait.end_ns - EPOCH_NS)
 
@@ -121,12 +121,12 @@ def test_cancel_at_exit_is_no_cancel() -> None:
 
 @pytest.mark.parametrize("name", ["7.2-cut", "7.2-joined"])
 def test_piece_of_migration_is_partial(name: str) -> None:
-    """A stream joined or cut in the middle gives a migration that says so."""
+    """A stream joined or cut in the middle gives a migration marked as partial."""
     assert read(made(name)).migration.partial
 
 
 def test_stream_without_end_is_unknown() -> None:
-    """What was open when the stream ended has no outcome, and so no duration."""
+    """A migration open at the end of its stream has no outcome, and so no duration."""
     migration = read(made("7.2-cut")).migration
     assert (Result.UNKNOWN, False, None, None) == (
         migration.result,
@@ -143,7 +143,7 @@ def test_incoming_begins_at_arrival() -> None:
 
 
 def test_uncertain_changes_are_withheld() -> None:
-    """A snapshot begins like a migration, so nothing is told of one until a line shows that it is none."""
+    """A snapshot begins like a migration, so no change is reported until a line shows that it is none."""
     stream = new_stream()
     header = log_lines("M migrate_set_state new state setup\nsavevm_state_header\nsavevm_state_setup")
     assert [] == stream.feed(header.encode())
@@ -155,7 +155,7 @@ def test_uncertain_changes_are_withheld() -> None:
 
 
 def test_line_is_event_noise_or_malformed() -> None:
-    """The three add up; blank lines and events that nobody asks for are noise."""
+    """The three add up; blank lines and unused events are noise."""
     text = log_lines("""
         M migrate_set_state new state setup
         migration_rate_limit_pre 94 ms
@@ -165,7 +165,7 @@ def test_line_is_event_noise_or_malformed() -> None:
 
 
 def test_noise_has_no_format() -> None:
-    """Nothing is guessed from lines that say nothing; the clock is the one for lines without time."""
+    """No format is guessed from noise; the clock is the one for lines without time."""
     reading = read("hello\n\x00\xff\nsavevm_section_sta\n")
     assert Counts(lines=3, noise=2, malformed=1) == reading.counts
     assert (None, ClockKind.RECONSTRUCTED, []) == (
@@ -200,7 +200,7 @@ def test_format_is_recognised(line: str, name: str, clock: ClockKind) -> None:
 
 
 def test_undated_first_report_moves_no_clock() -> None:
-    """A recording's file was written last when all was over: what has no time did not happen then."""
+    """The file's time is that of its last line, so it does not date an earlier untimed report."""
     for name, data in (("qemu-log", made("8.0-completed")), ("probe", probe_lines({1: made("8.0-completed")}))):
         stream = Stream("guest.log", vm="guest", format_name=name, start_ns=EPOCH_NS + 10**15)
         changes = stream.feed(b"kvm: warning: host doesn't support requested feature\n" + ANCHOR + data)
@@ -210,7 +210,7 @@ def test_undated_first_report_moves_no_clock() -> None:
 
 
 def test_format_can_be_given() -> None:
-    """What is configured is not guessed."""
+    """A configured format is not guessed."""
     for name in FORMATS:
         assert name == Stream("guest.log", vm="guest", format_name=name).format_name
 
@@ -228,14 +228,14 @@ def test_untimed_live_stream_uses_arrivals() -> None:
 
 
 def test_last_event_is_dated() -> None:
-    """A stream knows when it last said something that means anything."""
+    """A stream keeps the time of its last meaningful event."""
     stream = read(log_lines("migrate_fd_cancel\n+41 migration_thread_after_loop\nmigration_rate_limit_pre 1 ms")).stream
     assert EPOCH_NS + 42 * NS_PER_MS == stream.last_event_ns
     assert None is new_stream().last_event_ns
 
 
-def test_progress_comes_once_batch() -> None:
-    """However many lines a chunk holds, the numbers are told once, and only if a line touched them."""
+def test_progress_comes_once_per_batch() -> None:
+    """Numbers are reported once for any number of lines in a chunk, and only if a line touched them."""
     stream = new_stream()
     changes = stream.feed(made("7.2-cut"))
     assert 1 == len([change for change in changes if isinstance(change, Progressed)])
@@ -255,7 +255,7 @@ def test_doubled_line_is_taken_once() -> None:
 
 
 def test_untimed_equal_lines_are_two() -> None:
-    """Where nothing tells two slices apart, each counts."""
+    """Without a time, two equal lines cannot be distinguished from repeated events, so each counts."""
     assert (
         2
         == read(
@@ -265,7 +265,7 @@ def test_untimed_equal_lines_are_two() -> None:
 
 
 def test_older_line_is_surprise() -> None:
-    """Threads may overtake each other by a millisecond; what is more is a surprise, and time never goes back."""
+    """Threads may overtake each other by a millisecond; a larger step back is a surprise, and time never goes back."""
     lines = log_lines("migration_thread_setup_complete\n+1000 savevm_state_iterate\nsavevm_state_iterate").splitlines(
         keepends=True
     )
@@ -276,7 +276,7 @@ def test_older_line_is_surprise() -> None:
 
 
 def test_glued_line_still_counts() -> None:
-    """The tail of a line and its newline are lost; what was glued on is found, and the torn one is malformed."""
+    """The tail of a line and its newline are lost; the line glued to it is found, and the torn one is malformed."""
     whole = made("8.0-completed")
     lines = whole.splitlines(keepends=True)
     torn = next(index for index, line in enumerate(lines) if b"migrate_pending_estimate" in line)
@@ -288,15 +288,15 @@ def test_glued_line_still_counts() -> None:
 
 
 @pytest.mark.parametrize("newline", [b"\r\n", b"\n"])
-def test_line_ends_of_other_systems_do(newline: bytes) -> None:
-    """A log that went through Windows says the same."""
+def test_foreign_line_ends_are_accepted(newline: bytes) -> None:
+    """A log with CRLF line ends gives the same result."""
     data = made("9.2-auto-converge")
     expected = [summary(each) for each in read(data).migrations]
     assert expected == [summary(each) for each in read(data.replace(b"\n", newline)).migrations]
 
 
 def test_outside_surprise_is_counted() -> None:
-    """What the source of the bytes notices is counted with the rest."""
+    """Surprises noticed by the source are counted with the rest."""
     stream = new_stream()
     stream.surprise(SurpriseKind.DAMAGED, "the file ends in the middle of its compression")
     assert {SurpriseKind.DAMAGED: 1} == stream.counts.surprises
@@ -317,15 +317,15 @@ def test_every_older_line_is_counted() -> None:
     assert run.count(b"\n") == reading.counts.surprises[SurpriseKind.CLOCK_BACKWARD]
 
 
-def test_arbitrary_bytes() -> None:
-    """A compressed file that nobody unpacked is noise."""
+def test_arbitrary_bytes_are_noise() -> None:
+    """A compressed file is noise."""
     reading = read(bytes(range(256)) * 100)
     assert [] == reading.changes
     assert reading.counts.lines == reading.counts.noise
 
 
 def test_flood_of_one_event_is_harmless() -> None:
-    """A log of which 99 % is migration_transferred_bytes says the same as without those lines."""
+    """A log of which 99 % is migration_transferred_bytes gives the same result as without those lines."""
     data = recording("qemu-10.0-log-nonconverging")
     thin = b"".join(line for line in data.splitlines(keepends=True) if b"migration_transferred_bytes" not in line)
     assert [summary(each) for each in read(thin).migrations] == [summary(each) for each in read(data).migrations]
@@ -393,7 +393,7 @@ def test_two_ends_on_one_host_are_two() -> None:
 
 
 def test_arrival_and_departure_are_two() -> None:
-    """One process: what it was at first, a destination, is not what it is later."""
+    """One process may be first a destination and later a source."""
     reading = read(ANCHOR + probe_lines({1: log(DESTINATION) + log("+3600000 " + SOURCE.strip())}))
     assert [(Side.DESTINATION, Result.COMPLETED), (Side.SOURCE, Result.COMPLETED)] == [
         (each.identity.side, each.result) for each in reading.migrations
@@ -452,7 +452,7 @@ def test_idle_processes_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("chunks", [1, 1_000])
 def test_silent_process_uses_others_time(chunks: int) -> None:
-    """A second after its outcome, though its process says no more, and however the lines come."""
+    """It ends one second after its outcome without another line of its process, in any order of lines."""
     busy = (
         RUNNING
         + 5
@@ -466,7 +466,7 @@ def test_silent_process_uses_others_time(chunks: int) -> None:
 
 
 def test_lines_of_two_cpus_are_one_migration() -> None:
-    """Whatever CPU's buffer was emptied first: within half a second nothing is out of order."""
+    """The order in which CPU buffers are emptied does not matter within half a second."""
     lines = probe_lines({1: log(SOURCE)}).splitlines(keepends=True)
     shuffled = read(ANCHOR + b"".join(lines[1::2] + lines[::2]))
     assert by_vm(read(ANCHOR + b"".join(lines))) == by_vm(shuffled)
@@ -492,7 +492,7 @@ def test_unanchored_stream_begins_at_arrival() -> None:
 
 
 def test_second_run_of_probe_goes_on() -> None:
-    """Each run prints its anchor; the machine may have started anew in between."""
+    """Each run prints its anchor; the host may have rebooted in between."""
     again = probe_lines({1: log(SOURCE)}).replace(b"@%d" % (UPTIME_NS // 10**9), b"@7")
     anchor = b"anchor 7000000000 %d.5\n" % (EPOCH_NS // 10**9 + 3_600)
     first, second = read(ANCHOR + probe_lines({1: log(SOURCE)}) + anchor + again).migrations
@@ -514,7 +514,7 @@ LOST = [
 
 @pytest.mark.parametrize("line", LOST)
 def test_lost_lines_make_open_ones_partial(line: str) -> None:
-    """All that are open, for nobody knows whose the lines were; none that is over, and none that comes after."""
+    """All open migrations, as the owner of the lines is unknown; no ended and no later one."""
     over = {1: log(SOURCE)}
     opened = {2: log("+5000 " + RUNNING.strip()), 3: log("+5000 " + RUNNING.strip())}
     done = "\nmigration_thread_low_pending 0\nmigrate_set_state new state completed"
@@ -535,7 +535,7 @@ def test_lost_lines_make_open_ones_partial(line: str) -> None:
 
 
 def test_script_losses_hit_its_only_vm() -> None:
-    """Where a stream is of one machine, what is open there is not whole; what comes after may be."""
+    """In a stream of one machine an open migration becomes partial; later ones may be whole."""
     data = recording("qemu-kvm-2.6-systemtap")
     half = data.index(b"\n", len(data) // 2) + 1
     reading = read(data[:half] + b"WARNING: Number of errors: 0, skipped probes: 7\n" + data[half:] + data)

@@ -11,7 +11,7 @@ from qemu_migration_exporter.core.tracking.switchover import LOW_PENDING_RANK, W
 def section(
     switchover: Switchover, idstr: str | None, start_ns: int, end_ns: int, *, vmsd: str | None = None, number: int = 5
 ) -> list[Device]:
-    """Let a section start and end; return the devices that this finished."""
+    """Start and end a section; return the devices that this finished."""
     devices = switchover.section_started(start_ns, SectionStarted(None, None, idstr, number))
     if vmsd is not None:
         devices += switchover.device_saved(start_ns, DeviceSaved(None, None, idstr, vmsd))
@@ -46,8 +46,8 @@ def test_best_start_mark_wins() -> None:
     assert [1, 2, 3, 3, 5, 5] == starts
 
 
-def test_device_is_section() -> None:
-    """Told when the next line shows that nothing can be added to it."""
+def test_section_is_device() -> None:
+    """It is reported when the next line shows that it is complete."""
     switchover = Switchover()
     assert [] == section(switchover, "cpu", 10, 30, vmsd="cpu_common")
     expected = Device(number=1, name="cpu", vmsd_name="cpu_common", instance=None, start_ns=10, duration_ns=20)
@@ -57,7 +57,7 @@ def test_device_is_section() -> None:
 
 
 def test_ram_is_no_device() -> None:
-    """Its last pass is what the downtime is spent on, and not a device's state."""
+    """Its last pass is part of the downtime, and not a device's state."""
     switchover = Switchover()
     switchover.section_started(10, SectionStarted(None, None, "ram", 2))
     assert [part(DowntimePartName.RAM, 10, 30)] == switchover.section_ended(

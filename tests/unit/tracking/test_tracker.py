@@ -37,7 +37,7 @@ def tracker(clock: ClockKind = ClockKind.PROBE) -> Tracker:
 
 
 def said(to: Tracker, event: Event, at_ns: int, line: bytes) -> list[Change]:
-    """Give a tracker one event; return what it means."""
+    """Feed a tracker one event; return the resulting changes."""
     return to.apply([((event, line, None), at_ns)])
 
 
@@ -79,7 +79,7 @@ def ended(changes: list[Change]) -> list[Migration]:
     ],
 )
 def test_migration_begins_at_evidence(events: str, *, partial: bool) -> None:
-    """At its beginning, or in its middle, and then it is partial: said at once."""
+    """The first evidence may be in the middle; the migration is then reported as partial at once."""
     (started,) = follow(events).started
     assert (Side.SOURCE, partial) == (started.identity.side, started.identity.partial)
 
@@ -153,21 +153,21 @@ def test_later_setup_is_another_attempt() -> None:
     ],
 )
 def test_attempt_after_failure_is_retry(before: str, *, is_retry: bool) -> None:
-    """Of the same end: what came in before was another thing."""
+    """A retry is of the same direction: an incoming migration before it does not count."""
     first, second = follow(before + COMPLETED).migrations
     assert (first.identity.trace_id if is_retry else None) == second.identity.retry_of
     assert None is first.identity.retry_of
 
 
 def test_stateless_header_is_new_attempt() -> None:
-    """Where there are, it means nothing."""
+    """With states, a second header changes nothing."""
     stateless = "savevm_state_header\nmigration_thread_setup_complete\n"
     assert 2 == len(follow(stateless + stateless).migrations)
     assert 1 == len(follow(RUNNING + "savevm_state_header").migrations)
 
 
 def test_lone_setup_has_no_side() -> None:
-    """A destination says it too, when it begins to listen (8.2 and later)."""
+    """A destination prints it too, when it begins to listen (8.2 and later)."""
     reading = follow("M migrate_set_state new state setup")
     assert (None, Result.UNKNOWN) == (reading.migration.identity.side, reading.migration.result)
 
@@ -190,7 +190,7 @@ def test_qmp_command_reveals_side(command: str, side: Side | None) -> None:
     ids=["the connection", "active", "something was cleaned up before"],
 )
 def test_incoming_begins_after_listening(events: str, start_ms: int) -> None:
-    """With the connection, else with `active`; which end this is may be told only at the end."""
+    """It begins with the connection, else with `active`; its direction may be known only at the end."""
     migration = follow("M migrate_set_state new state setup\n" + events).migration
     assert (Side.DESTINATION, EPOCH_NS + start_ms * NS_PER_MS) == (migration.identity.side, migration.identity.start_ns)
 
@@ -225,7 +225,7 @@ RESUME = """
 
 @pytest.mark.parametrize("resume", ["", *RESUME.strip().splitlines(), RESUME.strip()])
 def test_resume_begins_no_migration(resume: str) -> None:
-    """Whatever is printed of it, the migration that is open goes on; without one, nothing does."""
+    """An open migration continues through all events of a resume; without one, no migration begins."""
     assert [] == follow(resume).changes
     start = "savevm_state_header\nmigration_thread_setup_complete\npostcopy_start\nsavevm_state_complete_precopy\n"
     end = "\nR source_return_path_thread_shut 0x0\nmigration_return_path_end_after 0\nmigration_thread_after_loop"
@@ -264,7 +264,7 @@ AFTER_LOOP = "\nmigration_thread_after_loop\n"
     ],
 )  # fmt: skip
 def test_break_fails_unless_resumed(events: str, result: Result) -> None:
-    """Post-copy pauses and is resumed; what QEMU says itself stands; a cancel breaks everything, and so does the end."""
+    """Post-copy pauses and is resumed; QEMU's own state wins; a cancel and the end break every channel."""
     assert [result] == [each.result for each in follow(events).migrations]
 
 
@@ -309,7 +309,7 @@ def test_next_attempt_ends_wait() -> None:
 
 
 def test_time_alone_ends_migration() -> None:
-    """A second after its outcome, though no line comes."""
+    """It ends one second after its outcome without another line of its process, in any order of lines."""
     lone = tracker()
     assert [] == lone.tick(0)
     changes: list[Change] = []
@@ -343,7 +343,7 @@ def test_without_loop_end_cleanup_ends() -> None:
 
 
 def test_only_real_migrations_have_numbers() -> None:
-    """What may yet turn out to be a snapshot has none."""
+    """An attempt that may still become a snapshot has none."""
     lone = tracker()
     assert () == lone.progress()
     said(lone, mark(Signal.HEADER), 5, b"")
@@ -420,7 +420,7 @@ def test_monitor_gives_downtime_limit(arguments: str, limit: float | None, *, be
 
 
 def test_script_command_may_lack_arguments() -> None:
-    """Its mark alone says nothing."""
+    """Its mark alone is no evidence."""
     assert [] == said(tracker(), QmpCommand(None, None, None, "migrate_set_parameters"), 5, b"")
 
 
@@ -450,7 +450,7 @@ def test_capabilities_are_set_one_by_one() -> None:
 
 
 def test_capability_applies_afterwards() -> None:
-    """QEMU refuses it while a migration runs, so what was refused is not believed of that one."""
+    """QEMU refuses it while a migration runs, so it does not apply to that one."""
     on = capabilities(("background-snapshot", True))
     assert Result.COMPLETED == follow(RUNNING + on + "migrate_set_state new state completed").migration.result
 
@@ -474,7 +474,7 @@ def test_capability_applies_afterwards() -> None:
     ],
 )
 def test_cut_capabilities_are_ignored(arguments: str) -> None:
-    """A probe cuts strings, at 64 bytes some; what is not understood is not set."""
+    """A probe cuts strings, sometimes at 64 bytes; capabilities that cannot be read are not set."""
     lone = tracker()
     said(lone, QmpCommand(None, None, arguments, "migrate_set_capabilities"), 5, b"")
     said(lone, mark(Signal.SETUP_COMPLETE), 5, b"")
@@ -492,7 +492,7 @@ def test_unnamed_capability_is_ignored(capability: object) -> None:
 
 
 def test_tracker_is_idle_between_migrations() -> None:
-    """Also what may yet turn out to be a snapshot is open."""
+    """An attempt that may still become a snapshot counts as open."""
     lone = tracker()
     idle = [lone.is_idle]
     said(lone, mark(Signal.HEADER), 5, b"")
@@ -502,7 +502,7 @@ def test_tracker_is_idle_between_migrations() -> None:
 
 
 def test_lost_lines_affect_open_migrations() -> None:
-    """The one that began before; it said so when it began, and says otherwise when it ends."""
+    """The migration that began before is partial at its end, though it was not at its start."""
     lone = tracker()
     lone.lines_lost()
     (started,) = [

@@ -1,4 +1,4 @@
-"""The metrics in the form a client asks for: what the library itself answers, only sooner."""
+"""Metrics in the requested format: equal to the output of the library, only sooner."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _registry() -> CollectorRegistry:
 
 
 def answered(registry: CollectorRegistry, accept: str, query: str) -> tuple[int, bytes, dict[str, str]]:
-    """Return what the library answers."""
+    """Return the answer of the library."""
     answers: list[tuple[int, dict[str, str]]] = []
     environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics", "QUERY_STRING": query, "HTTP_ACCEPT": accept}
     body = make_wsgi_app(registry)(

@@ -1,4 +1,4 @@
-"""The web configuration file: what it may say, and what each mistake in it is answered with."""
+"""The web configuration file: valid settings, and the message for each mistake."""
 
 from __future__ import annotations
 
