@@ -24,7 +24,15 @@ from tools import state_diagram
 #: Where people read: documents, what is shipped to be edited or loaded, and the page.
 _DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "config/**/*", "deploy/**/*", "docs/**/*", "grafana/**/*", "exporter/**/*.md", "exporter/**/*.html")
+    for pattern in (
+        "*.md",
+        "config/**/*",
+        "deploy/**/*",
+        "docs/**/*",
+        "grafana/**/*",
+        "exporter/**/*.md",
+        "exporter/**/*.html",
+    )
     for path in ROOT.glob(pattern)
     if path.suffix in {".md", ".yml", ".json", ".html", ".conf", ".service", ".py"} or path.name == "Dockerfile"
 )
