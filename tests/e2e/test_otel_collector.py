@@ -100,7 +100,7 @@ def test_restarted_collector_gets_all(tmp_path: Path) -> None:
 
         with running(tmp_path, *arguments, OTEL_EXPORTER_OTLP_TIMEOUT="1") as daemon:
             _append(log, b"".join(attempts[2 * third :]))
-            _finished(daemon, 2)
+            _finished(daemon, 6)
             with rotel.running():
                 daemon.wait_until(lambda: not any((tmp_path / "spool").glob("*.otlp")), "the disk is empty")
                 expected = _replayed(log)
