@@ -59,8 +59,8 @@ def newest(packages: Path, suffix: str) -> Path:
 
 
 def install(root: Path, package: Path) -> None:
-    shutil.copy(package, root / "root/package.deb")
-    run(root, "dpkg", "--install", "/root/package.deb")
+    shutil.copy(package, root / "srv/package.deb")
+    run(root, "dpkg", "--install", "/srv/package.deb")
 
 
 def as_daemon(*words: str) -> Sequence[str]:
@@ -152,8 +152,8 @@ def test_removal_leaves_config_and_state(installed: Path, packages: Path) -> Non
 
 
 def test_packaged_program_prints_report(installed: Path) -> None:
-    shutil.copy(DATA / _LOG, installed / "root/web-42.log")
+    shutil.copy(DATA / _LOG, installed / "srv/web-42.log")
 
-    report = json.loads(run(installed, _NAME, "replay", "/root/web-42.log", "--report=json"))
+    report = json.loads(run(installed, _NAME, "replay", "/srv/web-42.log", "--report=json"))
 
     assert "completed" == report["migrations"][0]["result"]
