@@ -1,6 +1,6 @@
-"""What events mean. Changes are all that sinks ever see of a stream.
+"""Changes of migrations: the output of the core, and the only input of metrics, traces and reports.
 
-Every change but `Surprised` names its migration by trace id.
+Every change but `Surprised` carries the trace id of its migration.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from qemu_migration_exporter.core.model import (
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A migration began, or was joined half-way."""
+    """A migration began, or the stream was joined in its middle."""
 
     identity: Identity
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A migration that began before this program did goes on; its beginning, and all up to here, was told then.
+    """A migration continues that an earlier run of this program reported up to this point.
 
-    `rounds` are those that were told.
+    `rounds` are the rounds reported then.
     """
 
     identity: Identity
@@ -66,7 +66,7 @@ class RoundEnded:
 
 @dataclass(frozen=True, slots=True)
 class SyncFinished:
-    """A bitmap sync ended and it is known to which round it belongs."""
+    """A bitmap sync ended, and its round is known."""
 
     trace_id: str
     sync: Sync
@@ -82,7 +82,7 @@ class DeviceFinished:
 
 @dataclass(frozen=True, slots=True)
 class DowntimePartEnded:
-    """A part of the downtime that is no device's ended."""
+    """A part of the downtime other than a device ended."""
 
     trace_id: str
     part: DowntimePart
@@ -115,7 +115,7 @@ class StallCleared:
 
 @dataclass(frozen=True, slots=True)
 class MigrationEnded:
-    """A migration is over and nothing more will be said of it."""
+    """A migration is over; this is its last change."""
 
     trace_id: str
     migration: Migration
@@ -123,14 +123,14 @@ class MigrationEnded:
 
 @dataclass(frozen=True, slots=True)
 class GuestGone:
-    """QEMU has ended, and with it the guest of a migration that did not complete."""
+    """QEMU ended after a migration that did not complete, and the guest ended with it."""
 
     trace_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Surprised:
-    """An event parsed and was not expected."""
+    """A valid event that was not expected in the present state."""
 
     kind: SurpriseKind
     detail: str

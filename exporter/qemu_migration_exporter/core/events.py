@@ -1,13 +1,11 @@
-"""What a probe line can say, one type per kind of argument list.
+"""The events that probe lines print, one type per kind of argument list.
 
-Every event starts with `at_ns`, nanoseconds since the Unix epoch by the probe's clock
-(None where the line carries no time), and `thread`, the number in front of the line
-(None without one). The number is a thread's id, not a process's: one migration speaks
-under several.
+Every event starts with `at_ns`, nanoseconds since the Unix epoch by the probe's clock (None if the line has no time),
+and `thread`, the number in front of the line (None without a number). The number is the id of a thread, not of a
+process: several threads print the events of one migration.
 
-An argument is None where the line does not give it, as when a SystemTap script prints the
-mark's name alone. Tuples rather than frozen dataclasses: an event is made per line,
-and a tuple costs a third of it.
+An argument is None if the line does not give it, as when a SystemTap script prints only the mark's name. Events are
+tuples rather than frozen dataclasses, because a line makes an event and a tuple costs a third of a dataclass.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from typing import NamedTuple
 
 
 class Signal(StrEnum):
-    """The meaning of an event whose name says everything."""
+    """The meaning of an event that has no arguments of interest."""
 
     HEADER = "header"
     SETUP_BEGIN = "setup_begin"
@@ -27,12 +25,12 @@ class Signal(StrEnum):
     THROTTLE = "throttle"
     #: The next bitmap sync comes from the throttle's own timer, in the middle of a pass.
     THROTTLE_SYNC = "throttle_sync"
-    #: The places that may begin the downtime, see `qemu_migration_exporter.core.tracking.switchover`.
+    #: Candidates for the start of the downtime, see `qemu_migration_exporter.core.tracking.switchover`.
     DOWNTIME_START = "downtime_start"
     POSTCOPY_SET_RUN = "postcopy_set_run"
     VM_STOPPED = "vm_stopped"
     COMPLETE = "complete"
-    #: What could be sent while the guest ran, RAM above all, is sent to its end; the devices come next.
+    #: RAM and everything else that is sent in rounds is sent completely; the devices come next.
     ITERABLE_SAVED = "iterable_saved"
     #: The devices are sent too: the source waits for the destination.
     ALL_SAVED = "all_saved"
@@ -44,29 +42,29 @@ class Signal(StrEnum):
     POSTCOPY_REQUEST = "postcopy_request"
     #: After a pause, over a new connection: the same migration.
     POSTCOPY_RESUMED = "postcopy_resumed"
-    #: Something broke of which the migration fails; in post-copy it may pause instead, and go on.
+    #: A failure that ends the migration; post-copy may pause instead, and continue.
     FAILING = "failing"
-    #: The return path from the destination ended badly.
+    #: The return path from the destination ended with an error.
     BAD_END = "bad_end"
     AFTER_LOOP = "after_loop"
     CLEANUP = "cleanup"
-    #: Asked for by somebody, but printed at every exit of QEMU too: never an outcome.
+    #: A request to cancel. QEMU prints it at every exit too, so it is never an outcome.
     CANCEL = "cancel"
-    #: Says no more than that this QEMU sends a migration.
+    #: Proof that this QEMU is a source, and nothing more.
     OUTGOING = "outgoing"
     #: The channel to the destination is set up, and the migration thread begins.
     CONNECTED = "connected"
     #: The migration goes to a file.
     TO_FILE = "to_file"
-    #: A migration comes in; the other one says no more than that one does.
+    #: An incoming migration begins; the second event only proves that this QEMU is a destination.
     INCOMING = "incoming"
     DESTINATION = "destination"
-    #: The CPUs were stopped or started, by QMP's own events.
+    #: QMP's own events: the CPUs were stopped or started.
     GUEST_STOPPED = "guest_stopped"
     GUEST_RESUMED = "guest_resumed"
     #: libvirt begins a live migration.
     INITIATED = "initiated"
-    #: Known, parsed, and of no consequence here.
+    #: Known and parsed, but without effect.
     OTHER = "other"
 
 
@@ -101,7 +99,7 @@ class RunStateSet(NamedTuple):
 
 
 class RunStateNumbered(NamedTuple):
-    """The same, as QEMU printed it up to 3.1; the decoder turns it into a `RunStateSet`."""
+    """A run state as a number, up to 3.1; the decoder turns it into a `RunStateSet`."""
 
     at_ns: int | None
     thread: int | None
@@ -109,7 +107,7 @@ class RunStateNumbered(NamedTuple):
 
 
 class StateNumbered(NamedTuple):
-    """The same, as QEMU printed it up to 2.10; the decoder turns it into a `StateSet`."""
+    """A migration state as a number, up to 2.10; the decoder turns it into a `StateSet`."""
 
     at_ns: int | None
     thread: int | None
@@ -117,9 +115,9 @@ class StateNumbered(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """Bytes still to send, and the threshold where QEMU prints it beside them.
+    """Bytes still to send, and the threshold if QEMU prints it in the same line.
 
-    `postcopy` of them may be sent after the switchover, which is memory if post-copy is enabled (2.12 and later).
+    `postcopy` bytes may be sent after the switchover; they are memory if post-copy is enabled (2.12 and later).
     `final` is 1 in a query inside the switchover (11.1 and later, None before).
 
     Source: migrate_pending (2.0 to 7.2), migrate_pending_estimate and _exact (8.0 to 11.0),
@@ -155,8 +153,8 @@ class Transferred(NamedTuple):
 class SyncEnded(NamedTuple):
     """A dirty bitmap sync ended.
 
-    `cumulative` says that `dirty_pages` counts since QEMU last reset its period, one second
-    or more ago, and not this sync alone (since 2.9).
+    If `cumulative`, `dirty_pages` counts from the last reset of QEMU's period, one second or more ago, and not from the
+    sync before (since 2.9).
 
     Source: migration_bitmap_sync_end, migration/ram.c (num_dirty_pages_period).
     """
@@ -203,7 +201,7 @@ class DeviceSaved(NamedTuple):
 
 
 class DeviceDowntime(NamedTuple):
-    """What one device cost of the downtime, by QEMU's own clock, in microseconds.
+    """One device's share of the downtime, by QEMU's own clock, in microseconds.
 
     Source: vmstate_downtime_save, migration/savevm.c, since 8.2. Printed for skipped devices too.
     """
@@ -217,7 +215,7 @@ class DeviceDowntime(NamedTuple):
 
 
 class DeviceLoaded(NamedTuple):
-    """What one device cost of the downtime at the destination, in microseconds.
+    """One device's share of the downtime at the destination, in microseconds.
 
     Source: vmstate_downtime_load, migration/savevm.c, since 8.2.
     """
@@ -247,7 +245,7 @@ class ThrottleSet(NamedTuple):
 
 
 class ErrorSet(NamedTuple):
-    """QEMU noted why the migration failed; None before 2.7."""
+    """QEMU recorded the error of the migration; the text is None before 2.7."""
 
     at_ns: int | None
     thread: int | None
@@ -280,7 +278,7 @@ class QmpCommand(NamedTuple):
 
 
 class QemuStarted(NamedTuple):
-    """libvirt started a QEMU and begins its log."""
+    """libvirt started a QEMU, and this is the first line of its log."""
 
     at_ns: int | None
     thread: int | None
@@ -321,7 +319,7 @@ class BacktraceFrame(NamedTuple):
 
 
 class PostcopyRequests(NamedTuple):
-    """So many pages were asked for since this was last said: the probes shipped here count them themselves."""
+    """Number of page requests since the last such event, counted by the probes of this project."""
 
     at_ns: int | None
     thread: int | None
@@ -329,7 +327,7 @@ class PostcopyRequests(NamedTuple):
 
 
 class Anchored(NamedTuple):
-    """The probe's clock, `at_ns` here being monotonic, showed this when the wall's showed `wall_ns`."""
+    """One moment on two clocks: `at_ns` on the probe's monotonic clock, `wall_ns` on the wall clock."""
 
     at_ns: int
     thread: int | None
@@ -337,7 +335,7 @@ class Anchored(NamedTuple):
 
 
 class LinesLost(NamedTuple):
-    """The probe says that it dropped lines: bpftrace at once, SystemTap when it ends."""
+    """The probe reports dropped lines: bpftrace at once, SystemTap when it ends."""
 
     at_ns: int | None
     thread: int | None
@@ -375,6 +373,6 @@ Event = (
     | LinesLost
 )
 
-#: An event, the raw line that said it, and the process that spoke, where the format tells. A plain tuple costs a third
-#: of a named one, and there is one a line.
+#: An event, its raw line, and its process if the format has one. A plain tuple, made for every line, costs a third of a
+#: named tuple.
 Line = tuple[Event, bytes, int | None]

@@ -1,6 +1,6 @@
-"""The nouns: a migration, its phases, rounds, syncs and devices, as immutable records.
+"""The records of the model: a migration, its phases, rounds, syncs and devices.
 
-Times (`*_ns`) are nanoseconds since the Unix epoch on the stream's clock. What the stream does not give
+Times (`*_ns`) are nanoseconds since the Unix epoch on the stream's clock. A value that the stream does not give
 is None, never 0.
 """
 
@@ -50,11 +50,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What tells one migration from another.
+    """The key of one migration.
 
     Attributes:
         trace_id: 32 hexadecimal digits, see `qemu_migration_exporter.core.tracking.trace_ids`.
-        side: None where nothing in the stream tells.
+        side: None if no event in the stream shows it.
         partial: The stream was joined after the migration's beginning.
         stacktrace: The backtrace of the probe that began it, if one was printed.
         retry_of: The trace id of the attempt before, of the same virtual machine in the same stream, if that did not
@@ -76,7 +76,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """A phase; `end_ns` is None while, or where, it did not end."""
+    """A phase; `end_ns` is None if its end is not in the stream."""
 
     name: PhaseName
     start_ns: int
@@ -89,10 +89,10 @@ class Sync:
 
     Attributes:
         number: 1 for the first of the migration, as QEMU's dirty-sync-count.
-        end_ns: None where the end was not seen.
-        dirtied_bytes: Newly dirty memory this sync found.
-        phase: The phase it took place in, None for one that is inside of none.
-        round: The round it began or was in the middle of, None outside of rounds.
+        end_ns: None if the end is not in the stream.
+        dirtied_bytes: Memory that became dirty since the sync before.
+        phase: The phase at the sync's start, None between phases.
+        round: The round that the sync began or interrupted, None outside of rounds.
     """
 
     number: int
@@ -110,14 +110,15 @@ class Round:
 
     Attributes:
         number: 1 is the bulk round, which sends all memory once.
-        end_ns: None for the round that was not over when the stream ended.
+        end_ns: None if the stream ended during the round.
         iterations: Slices (`savevm_state_iterate`) in it, at least 1.
         transferred_bytes: Its share, by time, of the bandwidth windows.
-        pending_at_start_bytes: Just after the sync that began it: comparable between rounds.
-        pending_at_end_bytes: The last one QEMU printed in it, after the one at its start.
-        dirtied_bytes: What the sync that ended it found dirtied in it.
-        bandwidth_bytes_per_second: Of the last bandwidth window that ended in it, else of the one it is inside of.
-        threshold_bytes: The last threshold that QEMU printed before its end.
+        pending_at_start_bytes: Pending just after the sync that began the round: comparable between rounds.
+        pending_at_end_bytes: The last pending bytes that QEMU printed in the round, if it printed any after its start.
+        dirtied_bytes: Memory dirtied during the round, as found by the sync that ended it.
+        bandwidth_bytes_per_second: From the last bandwidth window that ended in the round, else from the window around
+            the round.
+        threshold_bytes: The last threshold that QEMU printed before the round's end.
     """
 
     number: int
@@ -133,7 +134,7 @@ class Round:
 
     @property
     def dirty_bytes_per_second(self) -> float | None:
-        """How fast the guest dirtied memory in it."""
+        """The rate at which the guest dirtied memory during the round."""
         if self.dirtied_bytes is None or self.end_ns is None or self.end_ns <= self.start_ns:
             return None
         return self.dirtied_bytes * 1e9 / (self.end_ns - self.start_ns)
@@ -141,13 +142,13 @@ class Round:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A device's section, saved while the guest was stopped.
+    """A device whose state was saved while the guest was stopped.
 
     Attributes:
         number: 1 for the first of the migration.
-        name: Its idstr, which is unique in a virtual machine together with `instance`.
+        name: The device's idstr, which is unique in a virtual machine together with `instance`.
         instance: The instance id (since 8.2).
-        duration_ns: By QEMU's own clock where it prints that (since 8.2), else between its section's marks.
+        duration_ns: By QEMU's own clock if QEMU prints it (since 8.2), else between the section's marks.
     """
 
     number: int
@@ -182,9 +183,9 @@ class OpenWait:
     """The wait in which a migration's stream ended.
 
     Attributes:
-        state: QEMU's own word for the status, None where the stream gives none.
-        reason: The wait's name; None for one that no stall reason names.
-        since_ns: When it began.
+        state: QEMU's migration state, None if the stream has none.
+        reason: The stall reason of this wait, None if there is none.
+        since_ns: Start of the wait.
     """
 
     state: str | None
@@ -200,7 +201,7 @@ class Capabilities:
         postcopy: Post-copy was enabled before the migration began; QEMU cannot start it otherwise.
         auto_converge: Auto-converge is enabled, or has throttled the guest.
         dirty_limit: The dirty limit is enabled (8.1 and later); QEMU refuses auto-converge beside it.
-        max_bandwidth: The cap that was set, in bytes per second; None without a cap, or where none is known.
+        max_bandwidth: The cap in bytes per second; None without a known cap.
         multifd: Memory is sent over several connections.
         switchover_bandwidth: avail-switchover-bandwidth in bytes per second; None if unset.
     """
@@ -215,16 +216,16 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stall:
-    """A time in which the migration got no nearer to its end, with the numbers of its last judgement.
+    """A time in which the migration came no closer to its end, with the numbers of its last judgement.
 
     Attributes:
         number: 1 for the first of the migration.
-        start_ns: When the evidence was complete.
-        end_ns: When it ended; None for the stall in force, or in force until the migration ended.
-        since_ns: When it really began: the best boundary, or the beginning of the wait.
+        start_ns: Time at which the evidence was complete.
+        end_ns: End of the stall; None for a stall in force, or in force until the migration ended.
+        since_ns: Real beginning of the stall: the best boundary, or the beginning of the wait.
         reason: The cause by the numbers of its last judgement.
         round: The round in which the evidence was complete.
-        pending_bytes: At the last boundary that was judged.
+        pending_bytes: Pending at the last judged boundary.
         best_pending_bytes, best_round, best_case_seconds: As in `Verdict`.
         bandwidth_bytes_per_second: Smoothed over some seconds.
         dirty_bytes_per_second: Of the last round that ended.
@@ -252,23 +253,23 @@ class Stall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the boundaries between rounds say about convergence.
+    """The judgement on convergence: whether the migration is stalled, why, and the numbers behind that.
 
     Attributes:
-        converging: None where there is no evidence either way.
-        stalled_since_ns: Of a stall that holds, the best boundary when it turned out, or the beginning of the wait.
-        reason: Of the stall that holds; once the migration is over, of its last one.
+        converging: None without evidence either way.
+        stalled_since_ns: Real beginning of the stall in force: the best boundary, or the beginning of the wait.
+        reason: Cause of the stall in force; once the migration is over, of the last stall.
         best_pending_bytes: The least memory pending just after a sync, the bulk round left out.
-        best_round: The round that boundary began.
-        eta_seconds: At least and at most this long to the end; None for never or unknown. In the bulk round it is the
-            time at the present rate, and no evidence of convergence.
+        best_round: The round that began at this boundary.
+        eta_seconds: Lower and upper bound of the time to the end; None for never or unknown. In the bulk round it is
+            the time at the present rate, and no evidence of convergence.
         best_case_seconds: Of a stall of the rounds, the time to the threshold at the most favourable rate that the
             boundaries allow; None for other stalls and where it is not known.
-        required_downtime_seconds: What the last boundary's memory takes at the present bandwidth; once the migration is
-            over, what it took in the last stall.
-        required_bandwidth_bytes_per_second: What would send it within the downtime limit.
-        bandwidth_bytes_per_second: Smoothed over some seconds; the required downtime is reckoned with it.
-        capabilities: Features that decide what would end the stall; see `qemu_migration_exporter.present.advice`.
+        required_downtime_seconds: Time to send the last boundary's memory at the present bandwidth; once the migration
+            is over, the same for the last stall.
+        required_bandwidth_bytes_per_second: Bandwidth that sends that memory within the downtime limit.
+        bandwidth_bytes_per_second: Smoothed over some seconds, and the base of the required downtime.
+        capabilities: Features that decide on the advice; see `qemu_migration_exporter.present.advice`.
     """
 
     converging: bool | None = None
@@ -290,12 +291,12 @@ class Progress:
 
     Attributes:
         phase: None before the first phase.
-        state: QEMU's own word for the status.
+        state: QEMU's migration state.
         downtime_limit_seconds: From the bandwidth windows, else from the QMP command that set it.
         transferred_bytes: Sum of the bandwidth windows, None before the first.
-        postcopy_requests: None in post-copy where the event is not enabled.
-        last_progress_ns: When it last got nearer to its end.
-        paused_since_ns, pause_cause: Of the pause the guest is in, None while it runs.
+        postcopy_requests: None in post-copy if the event is not enabled.
+        last_progress_ns: Time of the last progress.
+        paused_since_ns, pause_cause: Start and cause of the guest's present pause, None while the guest runs.
     """
 
     phase: PhaseName | None
@@ -322,21 +323,22 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """A migration that ended, or whose stream did.
+    """The summary of a migration that ended, or whose stream ended.
 
     Attributes:
-        result_inferred: The outcome is not in the stream (QEMU's states are), it follows from other marks.
+        result_inferred: The stream has no terminal state, and the result follows from other marks.
         partial: The beginning or the end is missing.
-        outcome_ns: The terminal state, else the mark that ended it; None where the stream ended first.
-        end_ns: The last mark that belongs to it, cleanup included.
+        outcome_ns: Time of the terminal state, else of the mark that ended the migration; None if the stream ended
+            first.
+        end_ns: Time of the migration's last mark, cleanup included.
         setup_ns, downtime_ns: Durations; None on a reconstructed clock.
-        downtime_start_ns: When QEMU's own downtime began.
-        downtime_parts: In their order, without gaps: they add up to the downtime. Empty if that is unknown.
-        pauses: The times in which the guest did not run, the downtime included.
+        downtime_start_ns: Start of QEMU's own downtime.
+        downtime_parts: In order and without gaps: they add up to the downtime. Empty if the downtime is unknown.
+        pauses: The times in which the guest did not run, including the downtime.
         blackout_ns: The sum of the pauses up to the outcome; None on a reconstructed clock.
         dirty_sync_count: QEMU's own number of bitmap syncs, which is not `Progress.bitmap_syncs` from 11.1 on.
         transferred_is_partial: QEMU printed no bandwidth window at the end, so `transferred_bytes` is too low.
-        open_wait: What the migration waited for when the stream ended.
+        open_wait: The wait in which the stream ended.
     """
 
     identity: Identity
@@ -363,14 +365,14 @@ class Migration:
 
     @property
     def timed(self) -> bool:
-        """Whether durations other than the iterate phase's mean anything."""
+        """True if the clock measures durations; a reconstructed clock only measures the iterate phase."""
         return self.identity.clock is not ClockKind.RECONSTRUCTED
 
     def is_bulk(self, row: Round) -> bool:
-        """Say whether this round sent all memory once; where the beginning is missing, the first one seen did not."""
+        """Return whether this round sent all memory once; the first round of a partial migration did not."""
         return row.number == 1 and not self.identity.partial
 
     @property
     def duration_ns(self) -> int | None:
-        """From the `setup` state to the outcome, as QEMU's total-time; on a reconstructed clock the iterate phase's."""
+        """The time from `setup` to the outcome, as QEMU's total-time; on a reconstructed clock the iterate phase."""
         return None if self.outcome_ns is None else self.outcome_ns - self.identity.start_ns

@@ -1,4 +1,4 @@
-"""What management set before or while a migration runs, as far as the trace tells: the QMP commands (7.0 and later)."""
+"""Migration parameters and capabilities set by management, from the QMP commands in the trace (7.0 and later)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Final
 #: MAX_MIGRATE_DOWNTIME of migration/options.c: QEMU refuses more.
 MAX_LIMIT_MS: Final = 2_000_000
 
-#: libvirt's max-bandwidth where nothing limits it is the largest number of whole MiB/s, so above any network's.
+#: Without a limit, libvirt sets max-bandwidth to the largest number of whole MiB/s, above the speed of any network.
 UNBOUNDED: Final = 1 << 62
 
-#: Capabilities with which `migrate` does something else (6.0 and later, 2.8 and later).
+#: Capabilities that change the meaning of `migrate` (6.0 and later, 2.8 and later).
 _OTHER_USES: Final = frozenset({"x-colo"})
 _CLOSING: Final = {"{": "}", "[": "]"}
 _MAX_DEPTH: Final = 16
@@ -25,14 +25,15 @@ _KNOWN: Final = {
 
 @dataclass(slots=True)
 class Parameters:
-    """The parameters and capabilities that matter here; the defaults are QEMU's (qapi/migration.json, 2.5 to 11.0).
+    """The parameters and capabilities in use; the defaults are QEMU's (qapi/migration.json, 2.5 to 11.0).
 
     Attributes:
-        downtime_limit_seconds, max_bandwidth: None where nothing was set. Bytes per second.
-        mode: Of the migration, where another than `normal` was set (8.2 and later).
-        switchover_bandwidth: avail-switchover-bandwidth, None where none was set (8.2 and later).
-        throttle_initial, throttle_increment, throttle_max: Of auto-converge, in per cent.
-        capabilities: Those that were switched, by name.
+        downtime_limit_seconds: None if unset.
+        max_bandwidth: Bytes per second, None if unset.
+        mode: The migration mode, None for `normal` (8.2 and later).
+        switchover_bandwidth: avail-switchover-bandwidth, None if unset (8.2 and later).
+        throttle_initial, throttle_increment, throttle_max: The settings of auto-converge, in per cent.
+        capabilities: The capabilities that were switched, by name.
     """
 
     downtime_limit_seconds: float | None = None
@@ -45,7 +46,7 @@ class Parameters:
     capabilities: dict[str, bool] = field(default_factory=dict)
 
     def note_parameters(self, arguments: str) -> None:
-        """Take the arguments of migrate-set-parameters, as JSON text."""
+        """Apply the arguments of migrate-set-parameters, a JSON text."""
         given = read_object(arguments)
         limit_ms = _whole(given, "downtime-limit", MAX_LIMIT_MS)
         if limit_ms is not None:
@@ -63,7 +64,7 @@ class Parameters:
         self.throttle_max = _whole(given, "max-cpu-throttle", 99) or self.throttle_max
 
     def note_capabilities(self, arguments: str) -> None:
-        """Take the arguments of migrate-set-capabilities, as JSON text."""
+        """Apply the arguments of migrate-set-capabilities, a JSON text."""
         capabilities = read_object(arguments).get("capabilities")
         for each in capabilities if isinstance(capabilities, list) else []:
             name = each.get("capability") if isinstance(each, dict) else None
@@ -72,32 +73,32 @@ class Parameters:
 
     @property
     def is_other_use(self) -> bool:
-        """True if `migrate` now begins no migration and no job like one: COLO."""
+        """True if `migrate` would begin COLO now, which is not a migration."""
         return any(self.capabilities.get(name) for name in _OTHER_USES)
 
     @property
     def is_background_snapshot(self) -> bool:
-        """True if `migrate` now begins a snapshot of a running guest."""
+        """True if `migrate` would begin a snapshot of a running guest now."""
         return bool(self.capabilities.get("background-snapshot"))
 
     @property
     def is_cpr(self) -> bool:
-        """True if `migrate` now begins a checkpoint for a restart of QEMU or of its host."""
+        """True if `migrate` would begin a checkpoint for a restart of QEMU or of its host now."""
         return self.mode is not None and self.mode.startswith("cpr-")
 
     @property
     def is_unbounded_without_return_path(self) -> bool:
-        """True if the parameters are libvirt's for a save, a dump or a snapshot to a file."""
+        """True if the parameters are those that libvirt sets for a save, a dump or a snapshot to a file."""
         switched_off = (self.capabilities.get(name) is False for name in ("return-path", "pause-before-switchover"))
         return (self.max_bandwidth or 0) >= UNBOUNDED and all(switched_off)
 
     def throttle_steps(self) -> int:
-        """Return after how many steps auto-converge has slowed the guest down as far as it will."""
+        """Return the number of steps up to auto-converge's greatest throttle."""
         return 1 + max(0, -(-(self.throttle_max - self.throttle_initial) // self.throttle_increment))
 
 
 def read_object(text: str) -> dict[str, Any]:
-    """Parse a JSON object; of one that was cut by its probe, the members that are whole. Other text is empty."""
+    """Parse a JSON object, or the complete members of an object that a probe cut; other text gives an empty dict."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):  # cut, or not JSON
@@ -108,7 +109,7 @@ def read_object(text: str) -> dict[str, Any]:
 def _read_cut(text: str) -> object:
     """Parse JSON whose end is missing: SystemTap cuts texts at 511 bytes, bpftrace at 63 or 127.
 
-    The text is cut once more, at the last place behind a whole value, and the brackets open there are closed.
+    The text is cut again after the last complete value, and the open brackets are closed.
     """
     open_brackets: list[str] = []
     whole = ""

@@ -1,8 +1,9 @@
-"""The one table of facts about what a probe line can mean.
+"""The table of facts about the meanings of probe lines.
 
-A meaning is a `Signal`, or the type of an event with arguments. Each has one row here, and every set of meanings that
-the program uses is derived from the rows: which end of a migration prints it, whether it proves that data moves,
-whether it may begin a migration, how well it marks the start of the downtime, and which probe prints it.
+A meaning is a `Signal`, or the type of an event with arguments, and has one row in the table. The row states which end
+of a migration prints the event, whether the event proves that data moves, whether it may begin a migration, how well
+it marks the start of the downtime, and which probe prints it. Every set of meanings in the program is derived from the
+rows.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Probed(Enum):
     """The events of a meaning that the generated probes print."""
 
     ALL = "all"
-    #: Only those that `qemu_migration_exporter.probes.plan` names: the others tell nothing more.
+    #: Only the events listed in `qemu_migration_exporter.probes.plan`; the others add no information.
     NAMED = "named"
     NONE = "none"
 
@@ -62,14 +63,14 @@ class SignalFacts(NamedTuple):
 
     Attributes:
         of: The meaning.
-        side: The end that prints it; None for both ends. A snapshot (`savevm`) prints nothing that has a side.
-        moves: It proves that data moves, beside pending bytes that change and windows that are not empty.
-        begins: It may begin another migration while one is open.
-        joins: If it comes first, the stream was joined in the middle of a migration.
-        rank: Its quality as a mark of the downtime's start, 0 is best; None for no mark of it.
-        aside: It is part of no migration and tells something about one.
-        guest: It changes whether the guest runs.
-        probed: Which of its events a probe prints.
+        side: The end that prints it; None for both ends. A snapshot (`savevm`) prints no event that has a side.
+        moves: True for proof that data moves, as are changing pending bytes and windows that are not empty.
+        begins: True if it may begin another migration while a migration is open.
+        joins: True if it shows, as the first event, that the stream was joined in the middle of a migration.
+        rank: Quality as a mark of the downtime's start, 0 is best; None if it does not mark that.
+        aside: True if it is not part of a migration, but has information about it.
+        guest: True if it changes whether the guest runs.
+        probed: The events of this meaning that a probe prints.
     """
 
     of: Meaning
@@ -132,7 +133,7 @@ _ROWS: Final = (
     SignalFacts(Signal.POSTCOPY_RESUMED, _SOURCE, probed=Probed.NAMED),
     SignalFacts(PostcopyRequests, _SOURCE, moves=True, probed=Probed.NONE),
     SignalFacts(Pinged, moves=True),
-    # The end that speaks
+    # Source or destination
     SignalFacts(Signal.OUTGOING, _SOURCE, probed=Probed.NAMED),
     SignalFacts(Signal.CONNECTED, _SOURCE, probed=Probed.NAMED),
     SignalFacts(Signal.TO_FILE, _SOURCE, probed=Probed.NAMED),
@@ -169,7 +170,7 @@ RANKS: Final[Mapping[Meaning, int]] = {row.of: row.rank for row in _ROWS if row.
 
 
 def meaning_of(event: Event) -> Meaning:
-    """Return the key of an event's row: its signal if it is nothing else, else its type."""
+    """Return the key of an event's row: the signal of a `SignalEvent`, otherwise the event's type."""
     return event.mark if type(event) is SignalEvent else type(event)
 
 

@@ -1,4 +1,4 @@
-"""Events and time applied to one migration: the table of handlers, the checks of its wait, and its end."""
+"""Application of events and time to one migration: table of handlers, check of the wait, and end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SETUP_MARK_NS: Final = 1_000_000_000
 
 
 def apply(machine: Machine, event: Event, meaning: Meaning, at_ns: int) -> Sequence[Change]:
-    """Apply one event that belongs to this migration, at a time that never goes back; return what it changes."""
+    """Apply one event of this migration, at a time that never goes back; return the changes."""
     machine.last_ns = at_ns
     machine.is_touched = True
     if machine.side is None:
@@ -56,7 +56,7 @@ def apply(machine: Machine, event: Event, meaning: Meaning, at_ns: int) -> Seque
 
 
 def tick(machine: Machine, now_ns: int) -> Sequence[Change]:
-    """Let time pass without an event; return what it changes."""
+    """Advance the time without an event; return the changes."""
     if machine.side is not Side.SOURCE or machine.outcome.at_ns is not None:
         return ()
     changes: Sequence[Change] = ()
@@ -69,7 +69,7 @@ def tick(machine: Machine, now_ns: int) -> Sequence[Change]:
 
 
 def _check_wait(machine: Machine, at_ns: int) -> Sequence[Change]:
-    """Look at what the migration waits for now; once it is over there is nothing to wait for."""
+    """Check the migration's wait; a migration that is over has none."""
     changes: Sequence[Change] = ()
     if machine.side is Side.SOURCE and machine.outcome.at_ns is None:
         detector = machine.detector
@@ -85,7 +85,7 @@ def _set_next_check(machine: Machine) -> None:
 
 
 def progressed(machine: Machine) -> Sequence[Change]:
-    """Return the numbers as they are now, if an event touched them since they were last asked for."""
+    """Return the present numbers, if an event changed them since the last call."""
     if not machine.is_touched:
         return ()
     machine.is_touched = False
@@ -93,7 +93,7 @@ def progressed(machine: Machine) -> Sequence[Change]:
 
 
 def finish(machine: Machine) -> Sequence[Change]:
-    """Close what is open and sum the migration up. The machine must not be used after."""
+    """End open rounds, phases and parts, and return the summary. The machine must not be used afterwards."""
     changes: list[Change] = []
     if machine.phase is PhaseName.CLEANUP and machine.cleanup_ns is not None:
         changes += machine.leave(max(machine.cleanup_ns, machine.phase_ns))

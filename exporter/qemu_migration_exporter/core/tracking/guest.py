@@ -1,4 +1,4 @@
-"""The guest's run state, and the pauses it makes.
+"""The guest's run state and pauses.
 
 QEMU prints each change of the run state (runstate_set); QMP's `stop` and `cont` and the events STOP and RESUME show the
 same without a cause. A pause lasts until the guest runs again, whatever the migration does. The stop for the
@@ -34,12 +34,12 @@ _CAUSES: Final[Mapping[str, PauseCause]] = {
     },
 }  # fmt: skip
 
-#: A guest that is stopped and started all day has its first pauses listed; all of them count.
+#: Only this many pauses are listed; later pauses still count in the total length.
 _MAX_PAUSES: Final = 1_000
 
 
 def cause_of(run_state: str) -> PauseCause | None:
-    """Return the cause of the pause that a run state is, None if the guest runs in it."""
+    """Return the cause of the pause in a run state, None if the guest runs in that state."""
     return None if run_state in _NO_PAUSE else _CAUSES.get(run_state, PauseCause.OTHER)
 
 
@@ -49,9 +49,9 @@ class GuestRun:
 
     Attributes:
         is_known: The run state was printed.
-        by, since_ns: Of the pause that lasts; None while the guest runs.
-        pauses: Those that are over.
-        more_ns: The length of those that are not listed.
+        by, since_ns: Cause and start of the present pause; None while the guest runs.
+        pauses: The pauses that are over.
+        more_ns: The total length of pauses that are not listed.
     """
 
     is_known: bool = False
@@ -75,7 +75,7 @@ class GuestRun:
             self.stopped(at_ns, cause)
 
     def stopped(self, at_ns: int, by: PauseCause) -> None:
-        """Begin a pause, or another one right after the one that lasts."""
+        """Begin a pause, and end the present pause if there is one."""
         if self.by is by:
             return
         self.resumed(at_ns)
@@ -92,7 +92,7 @@ class GuestRun:
             self.more_ns += at_ns - self.since_ns
 
     def continued(self, at_ns: int) -> GuestRun:
-        """Return the run state of a migration that begins at `at_ns`, with the pause that lasts."""
+        """Return the run state for a migration that begins at `at_ns`; a present pause begins there too."""
         return GuestRun(is_known=self.is_known, by=self.by, since_ns=at_ns)
 
 
@@ -106,4 +106,4 @@ def follow_guest(guest: GuestRun, event: Event, at_ns: int) -> None:
             guest.stopped(at_ns, PauseCause.SUSPENDED)
     else:
         guest.resumed(at_ns)
-    guest.pauses.clear()  # those of a migration are its machine's
+    guest.pauses.clear()  # the machine of a migration keeps its own

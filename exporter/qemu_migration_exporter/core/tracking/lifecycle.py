@@ -1,4 +1,4 @@
-"""Handlers of the events that move a migration from one state or phase to another, and to its outcome."""
+"""Handlers of the events that move a migration to another state or phase, and to its outcome."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _LAST_COMPUTING_AFTER_LOOP: Final = (2, 10)
 #: Since 9.0 the migration thread computes the times before it sets the state `completed`.
 _SINCE_THREAD_COMPUTES: Final = (9, 0)
 
-#: libvirt's reasons to shut a QEMU down after a migration or save that went well.
+#: libvirt's reasons for the end of a QEMU after a successful migration or save.
 _WELL_ENDED: Final = ("reason=migrated", "reason=saved")
 
 
 def learn_side(machine: Machine, side: Side, at_ns: int) -> None:
-    """Set the end this QEMU is of the migration."""
+    """Set this QEMU's side: source or destination."""
     if side is Side.DESTINATION and machine.header_seen:
         return  # no destination writes a header: a snapshot was saved, and now one is loaded
     machine.side = side
@@ -56,7 +56,7 @@ def learn_side(machine: Machine, side: Side, at_ns: int) -> None:
 
 
 def state_set(machine: Machine, at_ns: int, event: StateSet) -> Sequence[Change]:
-    """Follow QEMU's own word for the status."""
+    """Apply a change of QEMU's migration state."""
     state, outcome = event.state, machine.outcome
     if state is None or outcome.qemu_ended is not None:
         return ()
@@ -100,7 +100,7 @@ def _surprises(before: str | None, state: str) -> list[Change]:
 
 
 def end(machine: Machine, at_ns: int) -> Sequence[Change]:
-    """Set the outcome's time; the last one counts."""
+    """Set the outcome's time; the last call counts."""
     changes = [*_wait_ended(machine, at_ns), *active_ended_setup(machine, at_ns)]
     machine.outcome.at_ns = machine.end_ns = at_ns
     if machine.phase is not PhaseName.CLEANUP:
@@ -114,7 +114,7 @@ def end(machine: Machine, at_ns: int) -> Sequence[Change]:
 
 
 def header(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Change]:
-    """Begin setup's own time, which is later than the state's."""
+    """Begin the phase setup at the stream's header, which is later than the state `setup`."""
     machine.thread = event.thread
     if machine.outcome.at_ns is not None or machine.header_seen:
         return ()
@@ -157,14 +157,14 @@ def iterating(machine: Machine, at_ns: int, event: Event) -> Sequence[Change]:
 
 
 def active_ended_setup(machine: Machine, at_ns: int) -> Sequence[Change]:
-    """Begin the iterate phase with the state `active`, where no other mark of setup's end is enabled."""
+    """Begin the iterate phase with the state `active`, if no other mark of setup's end is enabled."""
     if machine.phase is PhaseName.SETUP and machine.active_ns is not None:
         return iterating(machine, at_ns, SignalEvent(at_ns, machine.thread, Signal.OTHER))
     return ()
 
 
 def _is_live(machine: Machine) -> None:
-    """Take back that this is a snapshot: a mark of the migration thread was printed, and savevm has none."""
+    """Correct the kind from snapshot to live: only a migration thread prints this mark, and savevm has no thread."""
     if machine.kind is Kind.SNAPSHOT and not machine.parameters.is_background_snapshot:
         machine.kind = Kind.LIVE
 
@@ -177,7 +177,7 @@ def _rounds_ended(machine: Machine, at_ns: int) -> Sequence[Change]:
 
 
 def _complete(machine: Machine, at_ns: int, rank: int) -> Sequence[Change]:
-    """Enter the switchover; `rank` is the quality of this mark of the downtime's start."""
+    """Enter the switchover, with a mark of this rank for the downtime's start."""
     changes = [*active_ended_setup(machine, at_ns)]
     if machine.phase is PhaseName.ITERATE:
         changes += _rounds_ended(machine, at_ns)
@@ -215,7 +215,7 @@ def low_pending(machine: Machine, at_ns: int, event: LowPending) -> Sequence[Cha
 
 
 def pending_is(machine: Machine, at_ns: int, size: int, postcopy: int | None = None) -> Sequence[Change]:
-    """Set the pending bytes, and have them judged if they are a boundary's."""
+    """Set the pending bytes; at a boundary, pass them to the detector."""
     precopy, detector = machine.precopy, machine.detector
     if size != precopy.pending:
         detector.waits.moved_ns = at_ns
@@ -235,7 +235,7 @@ def postcopy_start(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequenc
 
 
 def postcopy_sent(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Change]:
-    """Follow the commands that only post-copy sends; the ping behind them ends the downtime better than `run` does."""
+    """Follow the commands that only post-copy sends; the ping after them marks the downtime's end better than `run`."""
     machine.mode = Mode.POSTCOPY
     changes = _complete(machine, at_ns, WORST_RANK)
     if event.mark is Signal.POSTCOPY_RUN and machine.phase is PhaseName.COMPLETE_PRECOPY:
@@ -246,7 +246,7 @@ def postcopy_sent(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[
 def downtime_end(machine: Machine, at_ns: int, _event: Event) -> Sequence[Change]:
     """End the downtime as QEMU does; in post-copy the migration goes on after it.
 
-    QEMU 8.2 does so after the state `completed`, which it sets without the lock it has to wait for.
+    QEMU 8.2 prints this mark after the state `completed`, because it first waits for its lock.
     """
     switchover, outcome = machine.switchover, machine.outcome
     if machine.phase is PhaseName.COMPLETE_PRECOPY and machine.kind is not Kind.SNAPSHOT:
@@ -258,7 +258,7 @@ def downtime_end(machine: Machine, at_ns: int, _event: Event) -> Sequence[Change
             return end(machine, at_ns)
     elif machine.mode is Mode.PRECOPY and outcome.at_ns is not None:
         _extend_outcome(machine, at_ns)
-        if machine.kind is not Kind.SNAPSHOT:  # whose guest runs again since long before
+        if machine.kind is not Kind.SNAPSHOT:  # the guest of a snapshot has run again for a long time
             switchover.end_ns = outcome.at_ns
     return ()
 
@@ -272,7 +272,7 @@ def _extend_outcome(machine: Machine, at_ns: int) -> None:
 
 
 def all_saved(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequence[Change]:
-    """Note that all is sent: the source waits for the destination."""
+    """Record that all data is sent: the source waits for the destination."""
     if machine.phase is PhaseName.COMPLETE_PRECOPY and machine.switchover.all_saved_ns is None:
         machine.switchover.all_saved_ns = at_ns
     return ()
@@ -321,13 +321,13 @@ def cleanup(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequence[Chang
 
 
 def cancel_seen(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[Change]:
-    """Note a cancel, which QEMU prints at every exit too."""
+    """Record a request to cancel, which QEMU prints at every exit too."""
     machine.outcome.cancel_requested = True
     return ()
 
 
 def bad_end(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[Change]:
-    """Note that the return path from the destination ended badly."""
+    """Record that the return path from the destination ended with an error."""
     if machine.outcome.at_ns is None:
         machine.outcome.refused = True
     machine.outcome.broke()
@@ -335,13 +335,13 @@ def bad_end(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[Chan
 
 
 def channel_failed(machine: Machine, _at_ns: int, event: ChannelFailed) -> Sequence[Change]:
-    """Keep the error of the connection."""
+    """Record the error of the connection."""
     machine.outcome.channel_failed(event.text)
     return ()
 
 
 def outgoing(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Change]:
-    """Keep when the source first showed, and when its channel was set up: QEMU's setup begins there since 9.0."""
+    """Record the source's first event and the setup of its channel, where QEMU's setup begins since 9.0."""
     if machine.header_seen:
         return ()
     if machine.outgoing_ns is None:
@@ -354,13 +354,13 @@ def outgoing(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Chang
 
 
 def failing(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[Change]:
-    """Note that something broke."""
+    """Record a failure that may end the migration."""
     machine.outcome.broke()
     return ()
 
 
 def resumed(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[Change]:
-    """Go on in post-copy over a new connection."""
+    """Continue post-copy over a new connection."""
     machine.outcome.resumed()
     return ()
 
@@ -369,7 +369,7 @@ def resumed(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[Chan
 
 
 def run_state_set(machine: Machine, at_ns: int, event: RunStateSet) -> Sequence[Change]:
-    """Follow the guest's run state: a pause, the stop for the switchover, and the end of it."""
+    """Apply a change of the guest's run state: a pause, the stop for the switchover, or the end of either."""
     state = event.state
     if state is None:
         return ()
@@ -394,13 +394,13 @@ def run_state_set(machine: Machine, at_ns: int, event: RunStateSet) -> Sequence[
 
 
 def _is_no_save(machine: Machine) -> None:
-    """Take back that this is a save: the guest of a save does not run again on this host."""
+    """Correct the kind from save: the guest of a save does not run again on this host."""
     if machine.kind is Kind.SAVE and machine.side is Side.SOURCE:
         machine.kind = Kind.DUMP
 
 
 def guest_stopped(machine: Machine, at_ns: int, _event: Event) -> Sequence[Change]:
-    """Follow QMP's own event: the stop for the switchover has its marks before it."""
+    """Follow QMP's STOP; the stop for the switchover has marks before this event."""
     was_suspended = machine.guest.is_suspended
     if machine.guest.by is None and machine.outcome.at_ns is None:
         is_switchover = machine.phase is PhaseName.COMPLETE_PRECOPY or machine.switchover.start_ns is not None
@@ -409,7 +409,7 @@ def guest_stopped(machine: Machine, at_ns: int, _event: Event) -> Sequence[Chang
 
 
 def guest_resumed(machine: Machine, at_ns: int, _event: Event) -> Sequence[Change]:
-    """Follow QMP's own event."""
+    """Follow QMP's RESUME."""
     was_suspended = machine.guest.is_suspended
     machine.guest.resumed(at_ns)
     _end_downtime_with_resume(machine, at_ns)
@@ -417,7 +417,7 @@ def guest_resumed(machine: Machine, at_ns: int, _event: Event) -> Sequence[Chang
 
 
 def _end_downtime_with_resume(machine: Machine, at_ns: int) -> None:
-    """End the downtime of a migration that failed, or of a background snapshot, where the guest runs again."""
+    """End the downtime when the guest runs again after a failure or in a background snapshot."""
     switchover = machine.switchover
     is_stopped = switchover.start_ns is not None and switchover.end_ns is None
     if is_stopped and machine.guest.by is None and machine.outcome.at_ns is None:
@@ -425,7 +425,7 @@ def _end_downtime_with_resume(machine: Machine, at_ns: int) -> None:
 
 
 def _suspension_changed(machine: Machine, at_ns: int, *, was_suspended: bool) -> Sequence[Change]:
-    """Judge no rounds of a guest that does not run, and none against those before."""
+    """Stop judging rounds while the guest is paused, and forget the rounds before the pause."""
     is_suspended = machine.guest.is_suspended
     if is_suspended and not was_suspended:
         return machine.detector.paused(at_ns)
@@ -435,7 +435,7 @@ def _suspension_changed(machine: Machine, at_ns: int, *, was_suspended: bool) ->
 
 
 def qemu_ended(machine: Machine, at_ns: int, text: str) -> Sequence[Change]:
-    """End the migration with its QEMU, unless it has ended."""
+    """End the migration with its QEMU process, unless the migration has ended."""
     outcome = machine.outcome
     machine.last_ns = max(at_ns, machine.last_ns)
     if outcome.qemu_ended is not None:

@@ -1,4 +1,4 @@
-"""One migration as plain data, and the few steps that all of its handlers share.
+"""One migration as plain data, and the steps that its handlers share.
 
 Events go in and changes come out, in five modules:
 
@@ -8,12 +8,12 @@ Events go in and changes come out, in five modules:
     machine.py    the data they work on, which is what a checkpoint keeps
     summary.py    the numbers at one moment, computed when they are read
 
-The machine observes and never objects: any event in any state has an answer, the stream is right, and what QEMU would
-not do is a `Surprised` beside it. The tracker decides which events begin a migration and which end it for good.
+The machine accepts every event in every state, because the stream is the evidence. An event that QEMU should not print
+in the present state adds a `Surprised` to the changes. The tracker decides which events begin and end a migration.
 
-A migration may be in a wait (see `qemu_migration_exporter.core.stalls.wait_timer`). Its wait depends on its side,
-state, phase and on whether it was seen to send. Whatever changes one of these calls `recheck`, and the wait is looked
-at again after the event; otherwise not before its deadline, `next_check_ns`.
+A migration may be in a wait (see `qemu_migration_exporter.core.stalls.wait_timer`). The wait depends on the side, the
+state, the phase, and on whether memory was sent. A handler that changes one of these calls `recheck`, and the wait is
+checked after the event. Otherwise the wait is checked at its deadline, `next_check_ns`.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ class Machine:
     """The data of one migration.
 
     Attributes:
-        side: None as long as no event told.
-        releases: The first and last release this QEMU may be.
+        side: None until an event shows it.
+        releases: The first and last release that this QEMU may be of.
         retry_of: The trace id of the attempt before, if that did not complete.
-        outcome: The end, after which more events may still belong to the migration.
+        outcome: The end. More events of the migration may follow it.
         parameters: QMP's, shared with the tracker, which updates them.
         last_ns: Time of the last event that belongs to the migration.
         end_ns: Time of the last mark that belongs to it.
         next_check_ns: Before this time `tick` changes nothing; 0 after `recheck`, and once the migration may be over.
-        is_touched: An event came since the progress was last asked for.
+        is_touched: An event came since the progress was last read.
         thread: The migration thread's id.
         active_ns: When the state `active` ended setup.
         connected_ns: When the channel to the destination was set up.
@@ -128,7 +128,7 @@ class Machine:
         parameters: Parameters | None = None,
         policy: StallPolicy | None = None,
     ) -> Machine:
-        """Make the machine of a migration that begins."""
+        """Return the machine of a new migration."""
         return cls(
             trace_id=trace_id,
             vm=vm,
@@ -166,7 +166,7 @@ class Machine:
 
     @property
     def is_timed(self) -> bool:
-        """True if durations can be told."""
+        """True if the clock measures durations."""
         return self.clock is not ClockKind.RECONSTRUCTED
 
     @property
@@ -176,25 +176,25 @@ class Machine:
 
     @property
     def is_snapshot(self) -> bool:
-        """True if it wrote its header or completed, and never was active, which only `savevm` does."""
+        """True if the header or the end came without the state `active`, which only happens in `savevm`."""
         ran = self.side is not None or self.was_active or self.partial
         return not ran and (self.header_seen or self.outcome.state == "completed")
 
     def recheck(self) -> None:
-        """Have the wait looked at again after this event."""
+        """Request a check of the wait after this event."""
         self.next_check_ns = 0
 
     # Phases
 
     def enter(self, phase: PhaseName, at_ns: int) -> Sequence[Change]:
-        """End the phase that is open, and begin another."""
+        """End the open phase and begin another."""
         changes = self.leave(at_ns)
         self.phase, self.phase_ns = phase, at_ns
         self.recheck()
         return changes
 
     def leave(self, at_ns: int) -> Sequence[Change]:
-        """End the phase that is open."""
+        """End the open phase."""
         if self.phase is None:
             return ()
         devices = self.switchover.flush() if self.phase is PhaseName.COMPLETE_PRECOPY else []
@@ -211,5 +211,5 @@ class Machine:
         return [DeviceFinished(self.trace_id, device) for device in devices]
 
     def parts_ended(self, parts: Sequence[DowntimePart]) -> Sequence[Change]:
-        """Return the changes of parts of the downtime; none if the clock does not know how long they took."""
+        """Return the changes for parts of the downtime; empty if the clock does not measure durations."""
         return [DowntimePartEnded(self.trace_id, part) for part in parts] if self.is_timed else ()

@@ -25,7 +25,7 @@ from qemu_migration_exporter.core.model import DowntimePart, DowntimePartName, K
 from qemu_migration_exporter.core.tracking.lifecycle import iterating, pending_is
 from qemu_migration_exporter.core.tracking.machine import Machine
 
-#: As in `qemu_migration_exporter.core.tracking.switchover`.
+#: The same as in `qemu_migration_exporter.core.tracking.switchover`.
 _MAX_LOADS: Final = 4_096
 _MAX_NAME: Final = 256
 
@@ -33,7 +33,7 @@ _MAX_NAME: Final = 256
 
 
 def pending_seen(machine: Machine, at_ns: int, event: Pending) -> Sequence[Change]:
-    """Follow the bytes still to send."""
+    """Record the bytes still to send."""
     if event.final:  # asked inside the switchover
         return ()
     _find_savevm(machine)
@@ -66,7 +66,7 @@ def iterated(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Chang
 
 
 def transferred_seen(machine: Machine, at_ns: int, event: Transferred) -> Sequence[Change]:
-    """Add a bandwidth window, after which the boundary before it is judged."""
+    """Add a bandwidth window, and judge the boundary before it."""
     if event.transferred:
         machine.detector.waits.moved_ns = at_ns
     if not machine.precopy.sends:
@@ -105,7 +105,7 @@ def section_started(machine: Machine, at_ns: int, event: SectionStarted) -> Sequ
 
 
 def device_saved(machine: Machine, at_ns: int, event: DeviceSaved) -> Sequence[Change]:
-    """Follow the device whose state the open section carries; devices are saved in the switchover only."""
+    """Record the device in the open section; QEMU saves devices in the switchover only."""
     if machine.phase is None and machine.partial and machine.outcome.at_ns is None:
         return [
             *machine.enter(PhaseName.COMPLETE_PRECOPY, at_ns),
@@ -161,7 +161,7 @@ def throttled(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequence[Cha
 
 
 def throttle_set(machine: Machine, at_ns: int, event: ThrottleSet) -> Sequence[Change]:
-    """Set how far the guest is slowed down."""
+    """Set the throttle's percentage."""
     if event.percentage is None:
         return ()
     machine.throttle_ratio = event.percentage / 100
@@ -176,7 +176,7 @@ def _throttle_judged(machine: Machine, at_ns: int) -> Sequence[Change]:
 
 
 def throttle_syncs(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[Change]:
-    """Note that the next bitmap sync is the throttle's own."""
+    """Mark the next bitmap sync as the throttle's own."""
     machine.throttle_sync = True
     return ()
 
@@ -194,12 +194,12 @@ def postcopy_requests_counted(machine: Machine, _at_ns: int, event: PostcopyRequ
 
 
 def error_set(machine: Machine, _at_ns: int, event: ErrorSet) -> Sequence[Change]:
-    """Keep QEMU's own error."""
+    """Record QEMU's own error."""
     machine.outcome.error_set(event.text)
     return ()
 
 
 def error_reported(machine: Machine, at_ns: int, event: ErrorReported) -> Sequence[Change]:
-    """Keep a line of error_report()."""
+    """Record a line of error_report()."""
     machine.outcome.error_reported(at_ns, event.text)
     return ()

@@ -1,8 +1,8 @@
-"""The end of a migration and its cause: by QEMU's own states where they are printed, inferred from other marks if not.
+"""The end of a migration and its cause, from QEMU's own states if they are printed, else inferred from other marks.
 
-The cause is the most specific text that belongs to the failure: the error QEMU keeps for query-migrate, else that of
-the connection, else the lines of error_report() around the end. Of these a warning is no cause, nor is a line from long
-before the end, and one that names the fault comes before one that only reports it (`load of migration failed`).
+The cause is the most specific text about the failure, in this order: the error QEMU keeps for query-migrate, the error
+of the connection, the lines of error_report() around the end. Warnings and lines from long before the end are left out.
+A line with the fault itself precedes a line that only reports the failure (`load of migration failed`).
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Final
 from qemu_migration_exporter.core.model import Result
 from qemu_migration_exporter.core.tracking import states
 
-#: A line this long before the end is another matter: QEMU prints the cause and fails at once.
+#: An older line before the end has nothing to do with it: QEMU prints the cause and fails at once.
 _RELATED_NS: Final = 5_000_000_000
 
-#: A line that reports a failure whose cause is in the lines before it.
+#: Pattern of a line that reports a failure; the cause is in the lines before.
 _GENERIC: Final = "load of migration failed"
 
-#: A cause has up to three lines: the fault, the part of the device, the device.
+#: A cause has up to three lines: fault, part of the device, device.
 _MAX_CAUSE_LINES: Final = 3
 _MAX_REPORTS: Final = 8
 
-#: The return path ended badly and QEMU gave no reason of its own.
+#: The error text for a return path that ended with an error, if QEMU printed no reason.
 REFUSED: Final = "the destination ended the migration: its log has the reason"
 
 
@@ -40,15 +40,15 @@ class Outcome:
     """The evidence of one migration's end, as plain data.
 
     Attributes:
-        state: QEMU's last word for the status.
+        state: The last migration state that QEMU printed.
         at_ns: When it ended; None while it runs.
         stated_ns: When the terminal state was printed.
         left_loop_ns: When the migration thread left its loop (after_loop), else the first cleanup mark.
         completing: The guest's last state was being saved, the guest stopped.
-        failing: Something broke, or an error text was printed, of which it fails.
-        cancelling: The same after a cancel was asked for, and because of that: the sockets are shut down.
-        cancel_requested: A cancel was asked for, or QEMU exits.
-        refused: The return path from the destination ended badly.
+        failing: A failure or an error text was printed.
+        cancelling: A failure was printed because of a request to cancel, which shuts the sockets down.
+        cancel_requested: A cancel was requested, or QEMU exits.
+        refused: The return path from the destination ended with an error.
         qemu_ended: The line that shows the end of QEMU itself, which ended the migration.
         error_text: QEMU's own error.
         channel_text: The error of the connection.
@@ -70,17 +70,17 @@ class Outcome:
     reports: list[Report] = field(default_factory=list)
 
     def error_set(self, text: str | None) -> None:
-        """Keep QEMU's own error. QEMU keeps the first and drops what follows from it: migrate_set_error()."""
+        """Record QEMU's own error. QEMU keeps the first error and drops later ones: migrate_set_error()."""
         self._fails()
         self.error_text = self.error_text or text
 
     def channel_failed(self, text: str | None) -> None:
-        """Keep the error of the connection."""
+        """Record the error of the connection."""
         self.broke()
         self.channel_text = self.channel_text or text
 
     def broke(self) -> None:
-        """Mark it as failing; what breaks after the end is only being closed."""
+        """Mark the migration as failing; failures after the end are only channels being closed."""
         if self.at_ns is None:
             self._fails()
 
@@ -91,13 +91,13 @@ class Outcome:
             self.failing = True
 
     def resumed(self) -> None:
-        """Forget what broke: post-copy goes on after it, and QEMU drops its error too (migrate_fd_connect())."""
+        """Forget failures: post-copy continues after them, and QEMU drops its error too (migrate_fd_connect())."""
         self.failing = self.refused = False
         self.error_text = self.channel_text = None
         self.reports.clear()
 
     def error_reported(self, at_ns: int, text: str) -> None:
-        """Keep a line of error_report(); in 7.2 only one after the cleanup has the cause."""
+        """Record a line of error_report(); QEMU 7.2 prints the cause after the cleanup."""
         if "warning:" in text or text.startswith("info:"):
             return
         if len(self.reports) >= _MAX_REPORTS:
@@ -107,14 +107,14 @@ class Outcome:
         self.reports.append(Report(at_ns, text))
 
     def assume_end(self) -> None:
-        """End it with the loop, because no terminal state came."""
+        """End the migration at the end of its thread's loop, because no terminal state came."""
         if self.at_ns is None:
             self.at_ns = self.left_loop_ns
 
     def result(self) -> tuple[Result, bool]:
         """Return the result, and whether it is inferred.
 
-        Success and a failure during completion look the same without states, so completed is a guess, the better one.
+        Without states, success and a failure during completion print the same marks. Success is more likely.
         """
         if self.qemu_ended is not None:
             return Result.FAILED, True

@@ -1,4 +1,13 @@
-"""The numbers of pre-copy: pending bytes, bandwidth windows, bitmap syncs and the rounds they make."""
+"""The numbers of pre-copy: pending bytes, bandwidth windows, bitmap syncs and rounds.
+
+QEMU's lines give the numbers of one round in pieces:
+
+    sync end ──> pending bytes ──> slices ──> bandwidth window ──> … ──> sync start ──> sync end
+    dirtied      the boundary                 bytes, threshold           the round ends
+
+`rounds` puts the pieces together. A sync belongs to the round that it begins, and is returned when that round is known
+to send anything.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +23,14 @@ from qemu_migration_exporter.core.tracking.rounds import Rounds
 
 _NS_PER_MS = 1_000_000
 
-#: Rounds that are remembered, 3 MB of them: hours of a migration that is stuck, at a round a second. Of more, the first
-#: and the last half are; what lies between them is told as it ends, and their numbers say that something is missing.
+#: Rounds kept for the summary, at most 3 MB: hours of a stuck migration with a round a second. Of more rounds the first
+#: and the last half are kept. The others are reported when they end, and the gap in the round numbers shows them.
 MAX_ROUNDS: Final = 10_000
 
 
 @dataclass(slots=True)
 class OpenSync:
-    """A bitmap sync whose end was not seen yet."""
+    """A bitmap sync that has not ended."""
 
     start_ns: int
     phase: PhaseName | None
@@ -36,15 +45,15 @@ class Precopy:
     Every method that completes a round or a sync returns the changes.
 
     Attributes:
-        joined: The migration's beginning was not seen.
-        sends: It was seen to send; a stream may have nothing but states.
+        joined: The stream was joined after the migration's beginning.
+        sends: An event proved that memory is sent; a stream may have nothing but states.
         pending, threshold, ram: Bytes, as in `qemu_migration_exporter.core.model.Progress`.
         bandwidth: Bytes per second of the last window.
         transferred: Bytes of all windows, None before the first.
-        downtime_limit_seconds: May be set from outside until a window tells it.
-        dirty_bytes_per_second: Of the last round for which it is known.
-        may_postcopy: Memory was counted as what post-copy may send later, so post-copy is enabled.
-        finished: The rounds that are over, as far as they are remembered.
+        downtime_limit_seconds: From QMP, until a bandwidth window shows it.
+        dirty_bytes_per_second: The dirty rate of the last round that has one.
+        may_postcopy: Pending memory may be sent after the switchover, so post-copy is enabled.
+        finished: The rounds that are over and kept.
     """
 
     trace_id: str
@@ -71,7 +80,7 @@ class Precopy:
 
     @property
     def round(self) -> int:
-        """The round that is open, else the last one; 0 before the first."""
+        """The number of the open or else the last round; 0 before the first."""
         return self.rounds.number
 
     @property
@@ -89,9 +98,9 @@ class Precopy:
         return self._rounds_ended(self.rounds.begin(at_ns, by_sync=False))
 
     def pending_seen(self, size: int, *, postcopy: int | None = None) -> bool:
-        """Set the pending bytes, of which post-copy may send `postcopy`; return whether they are a boundary's.
+        """Set the pending bytes, of which post-copy may send `postcopy`; return whether this is a boundary.
 
-        The first ones are the guest's memory.
+        The first pending bytes of a migration are the guest's memory.
         """
         self.sends = True
         self.pending = size
@@ -101,7 +110,7 @@ class Precopy:
         return self.rounds.pending(size)
 
     def threshold_seen(self, event: Pending | Transferred) -> None:
-        """Set the threshold; it is 0 before the first window, and means nothing then."""
+        """Set the threshold; QEMU prints a meaningless 0 before the first window."""
         if event.threshold is not None and event.threshold > 0:
             self.threshold = event.threshold
             self.rounds.threshold(event.threshold)
@@ -136,7 +145,7 @@ class Precopy:
         return self._begin_sync(OpenSync(at_ns, phase, begins_round, stacktrace))
 
     def sync_ended(self, at_ns: int, event: SyncEnded, *, phase: PhaseName | None) -> Sequence[Change]:
-        """End a bitmap sync; one whose start was lost counts, and begins no round."""
+        """End a bitmap sync; a sync whose start was lost counts, but begins no round."""
         changes: list[Change] = []
         sync = self.open_sync
         if sync is None:
@@ -163,11 +172,11 @@ class Precopy:
         return changes
 
     def end(self, at_ns: int) -> Sequence[Change]:
-        """End the last round: the switchover comes next, or the end."""
+        """End the last round, before the switchover or the end."""
         return [*self._release_opening_sync(), *self._rounds_ended(self.rounds.end(at_ns, by_sync=False))]
 
     def close(self) -> Sequence[Change]:
-        """Give out the syncs and rounds that wait for lines which will not come."""
+        """Return the changes of syncs and rounds whose last lines will not come."""
         changes: list[Change] = []
         if self.open_sync is not None:
             changes += self._sync_finished(self.open_sync, None, None)
@@ -176,7 +185,7 @@ class Precopy:
         return changes
 
     def all_rounds(self) -> list[Round]:
-        """Return the rounds as far as they are known, the open one included."""
+        """Return the known rounds, including the open round."""
         return [*self.finished, *self.rounds.now()]
 
     def _learn_limit(self, event: Transferred) -> None:
@@ -209,7 +218,7 @@ class Precopy:
         return self._rounds_ended(self.rounds.sync_ended(dirtied))
 
     def _release_opening_sync(self) -> Sequence[Change]:
-        """Give out the sync that began the open round, once it is known whether that round sends anything."""
+        """Return the sync that began the open round, as soon as it is known whether the round sends anything."""
         sync = self.opening_sync
         if sync is None:
             return ()

@@ -1,9 +1,9 @@
 """The rounds of a migration, and the bytes of each bandwidth window shared among them by time.
 
-A round is one pass over the dirty bitmap. It begins when setup is complete, or at a sync of the
-migration thread, and ends at the next such sync or when pending is low. What was sent in it is known only when
-the bandwidth window that reaches past its end is printed, up to 100 ms later, and what was dirtied in it when
-the sync that ended it has ended, so rounds wait here until both are in.
+A round is one pass over the dirty bitmap. It begins when setup is complete, or at a sync of the migration thread,
+and ends at the next such sync or when pending is low. Two numbers of a round arrive after its end: the bytes sent,
+with the bandwidth window that reaches past the end (up to 100 ms later), and the bytes dirtied, at the end of the
+sync that ended the round. A `RoundDraft` waits for both.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from dataclasses import dataclass, field
 
 from qemu_migration_exporter.core.model import Round
 
-#: A window is 100 ms and a round takes a millisecond or more: of what waits longer the numbers do not come any more.
+#: A window is 100 ms and a round takes 1 ms or more, so the numbers of an older draft are lost.
 _MAX_WAITING = 1_000
 
 
 @dataclass(slots=True)
 class RoundDraft:
-    """A round whose numbers are not all known."""
+    """A round that waits for its last numbers."""
 
     number: int
     start_ns: int
     end_ns: int | None = None
     iterations: int = 0
-    #: Bytes, with a fraction: rounded once, when the round is given out.
+    #: Bytes with a fraction, rounded once, when the round is returned.
     transferred: float | None = None
     pending_at_start: int | None = None
     pending_at_end: int | None = None
     dirtied: int | None = None
     bandwidth: float | None = None
     threshold: int | None = None
-    #: Whether the sync that ended it has yet to say what it found.
+    #: True until the sync that ended the round has ended.
     awaits_sync: bool = False
 
     def finished(self) -> Round:
@@ -51,7 +51,7 @@ class RoundDraft:
 
 @dataclass(slots=True)
 class Rounds:
-    """Follow the rounds of one migration."""
+    """The rounds of one migration that still wait for numbers."""
 
     count: int = 0
     current: RoundDraft | None = None
@@ -63,12 +63,12 @@ class Rounds:
 
     @property
     def number(self) -> int:
-        """The round that is open, else the last one; 0 before the first."""
+        """The number of the open or else the last round; 0 before the first."""
         return self.current.number if self.current else self.count
 
     @property
     def open_is_row(self) -> bool:
-        """Whether a round is open in which something was sent."""
+        """True if a round is open in which memory was sent."""
         return self.current is not None and self.current.iterations > 0
 
     def begin(self, at_ns: int, *, by_sync: bool) -> list[Round]:
@@ -81,7 +81,7 @@ class Rounds:
         return ended
 
     def pending(self, size: int) -> bool:
-        """Note pending bytes; say whether they are the first of the open round, a boundary."""
+        """Record pending bytes; return whether they are the open round's first, which is a boundary."""
         draft = self.current
         if draft is None:
             return False
@@ -98,14 +98,14 @@ class Rounds:
             self.current.threshold = size
 
     def iterate(self) -> None:
-        """Note a slice of the open round."""
+        """Count a slice of the open round."""
         draft = self.current
         if draft is not None:
             draft.iterations += 1
             self.count = draft.number
 
     def end(self, at_ns: int, *, by_sync: bool) -> list[Round]:
-        """End the open round; return the rounds that are complete. One in which nothing was sent is forgotten."""
+        """End the open round, or drop it if nothing was sent; return the rounds that are complete."""
         draft, self.current = self.current, None
         if draft is not None:
             self.last_end_ns = at_ns
@@ -116,7 +116,7 @@ class Rounds:
         return self._complete()
 
     def sync_ended(self, dirtied_bytes: int | None) -> list[Round]:
-        """Note what the sync that ended the last round found; return the rounds that are complete."""
+        """Record the bytes found dirty by the sync that ended the last round; return the rounds that are complete."""
         if self.waiting and self.waiting[-1].awaits_sync:
             draft = self.waiting[-1]
             draft.awaits_sync = False
@@ -128,8 +128,8 @@ class Rounds:
     ) -> list[Round]:
         """Share a bandwidth window's bytes among the rounds it spans; return the rounds that are complete.
 
-        What was sent in setup, headers of a few bytes, goes to the first round. What was sent after the last round,
-        with the guest stopped or in post-copy, goes to none.
+        Bytes sent in setup, which are a few headers, belong to the first round. Bytes sent after the last round, with
+        the guest stopped or in post-copy, belong to no round.
         """
         self.window_end_ns = end_ns
         drafts = [*self.waiting, *([self.current] if self.current else [])]
@@ -149,12 +149,12 @@ class Rounds:
         return self._complete()
 
     def now(self) -> list[Round]:
-        """Return the rounds that were not given out, as far as they are known; the open one has no end."""
+        """Return the rounds that still wait, with the numbers known so far; the open round has no end."""
         current = [self.current] if self.current is not None and self.current.iterations else []
         return [draft.finished() for draft in (*self.waiting, *current)]
 
     def close(self) -> list[Round]:
-        """Give out every round, also those whose last numbers never came, the open one without an end."""
+        """Return the rounds that still wait and forget them; their last numbers are lost."""
         rounds = self.now()
         self.current, self.waiting = None, []
         return rounds

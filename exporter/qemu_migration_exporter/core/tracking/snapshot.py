@@ -1,7 +1,7 @@
 """The data of a stream at one place in its bytes: dataclasses of plain values, for a checkpoint.
 
-A state shares its parts with the stream it came from, so it has to be serialised before the stream reads on. What
-is configuration (the vocabulary, the stall policy, the page size) is no part of it: a restored stream has its own.
+A state shares its parts with the stream it came from, so it has to be serialised before the stream reads on.
+Configuration (the vocabulary, the stall policy, the page size) is not part of it: a restored stream has its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from qemu_migration_exporter.core.tracking.tracker import TrackerState
 
 @dataclass(slots=True, kw_only=True)
 class ProcessState:
-    """One process of a stream; `process` is None for the one of a log that does not tell processes apart."""
+    """One process of a stream; `process` is None if the log carries no process ids."""
 
     process: int | None
     vm: str
@@ -27,7 +27,7 @@ class StreamState:
     """One stream.
 
     Attributes:
-        tail: The beginning of a line whose end was not read.
+        tail: The beginning of a line that is not complete.
         releases: The first and last QEMU release the lines can be of.
         clock: None before the first event.
         last_line: The last line that was an event, to find duplicates.

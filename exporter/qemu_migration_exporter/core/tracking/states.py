@@ -13,12 +13,12 @@ from qemu_migration_exporter.core.model import Result
 
 
 class StateFacts(NamedTuple):
-    """The facts about one state.
+    """Facts about one state.
 
     Attributes:
         successors: The states that may follow.
         result: The result of a migration that ends in it.
-        implied: The result of a migration whose last known state it is: the end itself was not printed.
+        implied: The result of a migration if this is the last state printed and its end was not.
         source_only: Only an outgoing migration has it. The destination has `setup` too since 8.2.
         joins: If it comes first, the stream was joined in the middle of a migration.
     """

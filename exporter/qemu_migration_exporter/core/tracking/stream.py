@@ -25,14 +25,14 @@ from qemu_migration_exporter.core.tracking.machine import DEFAULT_PAGE_SIZE_BYTE
 from qemu_migration_exporter.core.tracking.snapshot import ProcessState, StreamState
 from qemu_migration_exporter.core.tracking.tracker import Tracker, TrackerState, lost
 
-#: A prefilter finds a line at the price of parsing three: it pays if most lines are noise, in blocks of hundreds.
+#: To find a line, a prefilter costs as much as parsing three: it pays in blocks of hundreds of lines, mostly noise.
 _NOISY: Final = 0.8
 _PREFILTERED_BYTES: Final = 16 * 1024
 
 
 @dataclass(slots=True)
 class Counts:
-    """What the lines of a stream were; events, noise and malformed add up to lines."""
+    """Counters of a stream's lines; events, noise and malformed lines add up to `lines`."""
 
     lines: int = 0
     events: int = 0
@@ -41,24 +41,24 @@ class Counts:
     surprises: Counter[SurpriseKind] = field(default_factory=Counter)
 
 
-#: How a process is named: by its virtual machine's name and uuid, None for each that is not known.
+#: Returns the name and uuid of the virtual machine that a process runs; a field that is not known is None.
 ProcessResolver = Callable[[int], tuple[str | None, str | None]]
 
-#: More processes than any host runs QEMUs at once; the idle ones are forgotten first.
+#: More than the number of QEMU processes on any host; idle processes are forgotten first.
 MAX_PROCESSES: Final = 1_024
 
 
 @dataclass(slots=True)
 class ProcessBudget:
-    """How many more processes several streams may follow together; the machine that a log is of is always followed."""
+    """Number of further processes that several streams may follow; a stream's own virtual machine does not count."""
 
     left: int
 
 
-#: How often, by the stream's own time, silent processes are looked at: an end lingers for ten times that.
+#: Interval, in the stream's own time, between checks of silent processes; an ended migration stays open 10 times that.
 _TICK_NS: Final = 100_000_000
 
-#: And how many of them for a line: of a thousand, all are looked at after 63 lines, if each of those moves the time.
+#: Processes checked per line: 63 lines that advance the time check a thousand processes.
 _TICKED_A_LINE: Final = 16
 
 
@@ -66,17 +66,17 @@ class Stream:
     """Read one stream.
 
     Args:
-        name: What the stream is called in metrics and reports.
+        name: The stream's name in metrics and reports.
         vm: The virtual machine its lines are about; of several processes, the ones `name_process` does not know are
             called `vm/PROCESS`.
         format_name: One of `FORMATS`; recognised from the lines if None.
         untimed: The clock of lines that carry no time: reconstructed in replay, arrival live.
-        start_ns: Where a clock begins that does not say so itself.
+        start_ns: Start of a clock whose lines do not give it.
         page_size: Bytes of a guest page (TARGET_PAGE_SIZE), which is not in the stream.
-        name_process: Asked once for each process of a stream that tells processes apart.
+        name_process: Called once for each process of a stream whose lines carry process ids.
         parser: The vocabulary and other settings of the parser.
-        policy: What counts as stalled.
-        room: What this stream shares with others, None if it is alone.
+        policy: The thresholds of the stall detector.
+        room: The process budget shared with other streams, None without one.
         is_named: `vm` was configured, so a name in the log does not replace it.
     """
 
@@ -109,7 +109,7 @@ class Stream:
         self._parser = LineParser(parser, format_name)
         self._lines = LineSplitter()
         self._clock: Clock | None = None
-        #: What the log's header told before any event showed how the stream tells time.
+        #: Name and uuid from the log's header, kept until the first event decides on the clock.
         self._described: list[GuestDescribed] = []
         self._trackers: dict[int | None, Tracker] = {}
         self._jumps_back = 0
@@ -122,7 +122,7 @@ class Stream:
 
     @property
     def format_name(self) -> str | None:
-        """The format's name, None as long as no line told."""
+        """The format's name, None until a line is recognised."""
         return self._parser.format.name if self._parser.format else None
 
     @property
@@ -132,17 +132,17 @@ class Stream:
 
     @property
     def clock_kind(self) -> ClockKind:
-        """Where the times come from."""
+        """The source of the stream's times."""
         return ClockKind.PROBE if self._parser.timed else self._untimed
 
     def feed(self, chunk: bytes, now_ns: int = 0) -> list[Change]:
-        """Take bytes, which came at `now_ns`; return what they mean."""
+        """Read bytes that arrived at `now_ns`; return the changes."""
         self._now_ns = now_ns or None
         first, block = self._lines.take(chunk)
         return self._counted(self._take(first + self._kept(block), now_ns))
 
     def _kept(self, block: bytes) -> list[bytes]:
-        """Cut a block into lines; where lines are noise for the most part, count it in bulk and leave it out."""
+        """Split a block into lines; if most lines are noise, count and drop the noise in bulk."""
         if len(block) < _PREFILTERED_BYTES:
             return self._lines.split(block)
         noise, lines = self.counts.noise, self.counts.lines
@@ -160,7 +160,7 @@ class Stream:
         return kept
 
     def close(self, now_ns: int = 0) -> list[Change]:
-        """Take the end of the stream; return what it ends."""
+        """Close the stream; return the changes of the migrations that this ends."""
         changes = self._take(self._lines.close(), now_ns)
         if self._clock is not None:
             self._place(self._clock.close(), changes)
@@ -169,7 +169,7 @@ class Stream:
         return self._counted(changes)
 
     def tick(self, now_ns: int) -> list[Change]:
-        """Let time pass, for a stream that is followed live: give what waited for it, and end what it ends."""
+        """Advance the time of a live stream: release lines that the clock held back, and end migrations by time."""
         if self._clock is None:
             return []
         changes: list[Change] = []
@@ -185,16 +185,16 @@ class Stream:
 
     @property
     def processes(self) -> int:
-        """How many processes are followed, those without an open migration included; the one of a log is none."""
+        """The number of processes followed, idle ones included; the process of a QEMU log does not count."""
         return len(self._trackers) - (None in self._trackers)
 
     def forget_idle(self) -> None:
-        """Follow the processes with an open migration only; the others begin as new ones."""
+        """Drop the trackers of processes without an open migration."""
         self._trackers = {process: each for process, each in self._trackers.items() if not each.is_idle}
 
     @property
     def is_idle(self) -> bool:
-        """Whether no migration is open in it."""
+        """True if no migration is open in the stream."""
         return all(tracker.is_idle for tracker in self._trackers.values())
 
     def running(self) -> list[Migration]:
@@ -252,11 +252,11 @@ class Stream:
         return self._counted([Surprised(kind, detail)])
 
     def _take(self, lines: list[bytes], now_ns: int) -> list[Change]:
-        """Read lines, place them in time and say what they mean."""
+        """Parse lines, place them in time, and return the changes."""
         changes: list[Change] = []
         first = 0
         while self._clock is None and first < len(lines):
-            # One by one, as long as it may turn out with each how the next one is to be read.
+            # Line by line, because any of these lines may decide on the format of the next.
             self._place(self._parse(lines[first : first + 1], now_ns, changes), changes)
             first += 1
         self._place(self._parse(lines[first:], now_ns, changes), changes)
@@ -267,7 +267,7 @@ class Stream:
     def _parse(self, lines: list[bytes], now_ns: int, changes: list[Change]) -> Sequence[tuple[Line, int]]:
         """Read lines and count them; return those whose time is certain now.
 
-        A chatty stream spends its time here: what can be done once is not done a line.
+        A busy stream spends its time here, so work is moved out of the loop.
         """
         events: list[Line] = []
         noise = malformed = duplicates = 0
@@ -305,7 +305,7 @@ class Stream:
         return clock.place(events, now_ns or self._start_ns)
 
     def _begin(self, events: list[Line], changes: list[Change]) -> Clock | None:
-        """Begin the clock with the stream's first event, if this is one that says how the stream tells time."""
+        """Start the clock with the first event that shows whether lines carry a time."""
         parser = self._parser
         for event, _, _ in events:
             if isinstance(event, LinesLost):
@@ -314,7 +314,7 @@ class Stream:
                 self._described.append(event)
             elif parser.format is not None and not (parser.timed and _is_undated_report(event)):
                 self._clock = self._make_clock()
-            # else an error report before anything else: when it came is not when it happened
+            # otherwise an error report before any event: its time of arrival is not the time of the error
         return self._clock
 
     def _make_clock(self) -> Clock:
@@ -324,7 +324,7 @@ class Stream:
         return ReconstructedClock(self._start_ns) if kind is ClockKind.RECONSTRUCTED else StreamClock(kind)
 
     def _place(self, lines: Sequence[tuple[Line, int]], changes: list[Change]) -> None:
-        """Add to `changes` what lines mean whose time is certain."""
+        """Add the changes of lines whose time is certain to `changes`."""
         if lines:
             self.last_event_ns = lines[-1][1]
             if isinstance(self._clock, ReorderingClock):
@@ -341,7 +341,7 @@ class Stream:
             changes += [Surprised(SurpriseKind.CLOCK_BACKWARD, "a line is older than the one before it")] * older
 
     def _apply_run(self, lines: Sequence[tuple[Line, int]], start: int, changes: list[Change]) -> int:
-        """Apply the lines from `start` on that one process wrote before the next tick; return where they end."""
+        """Apply one process's lines from `start` up to the next tick; return the index after them."""
         (event, _, process), at_ns = lines[start]
         if at_ns - self._ticked_ns >= _TICK_NS:
             self._overdue += _TICKED_A_LINE
@@ -364,20 +364,20 @@ class Stream:
         return end
 
     def _tick(self, now_ns: int) -> list[Change]:
-        """End what time alone ends, of processes that say nothing more too; however the lines came in chunks."""
+        """End migrations that time alone ends, also of silent processes, independently of how lines were chunked."""
         if now_ns - self._ticked_ns < _TICK_NS:
             return []
         self._ticked_ns, self._overdue = now_ns, 0
         return [change for tracker in self._trackers.values() for change in tracker.tick(now_ns)]
 
     def _lines_lost(self, event: LinesLost) -> list[Change]:
-        """Note that lines are missing, of whatever processes."""
+        """Mark the open migrations of all processes as partial: lines are missing."""
         for tracker in self._trackers.values():
             tracker.lines_lost()
         return [lost(event)]
 
     def _tracker(self, process: int | None) -> Tracker | None:
-        """Find who follows a process, None if there are too many processes to follow this one too."""
+        """Return the tracker of a process, None if the budget of processes is spent."""
         tracker = self._trackers.get(process)
         if tracker is None and (process is None or (self._room.left > 0 and self._has_room())):
             self._room.left -= process is not None
@@ -402,7 +402,7 @@ class Stream:
         )
 
     def _has_room(self) -> bool:
-        # Looked for once a tick, which is what makes processes idle: who invents a process a line pays for each look.
+        # Idle processes are collected once a tick, so that a stream with a new process in every line stays cheap.
         if len(self._trackers) >= MAX_PROCESSES and self._crowded_ns != self._ticked_ns:
             self._crowded_ns = self._ticked_ns
             self.forget_idle()

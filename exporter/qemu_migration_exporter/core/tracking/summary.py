@@ -27,14 +27,14 @@ from qemu_migration_exporter.core.tracking.machine import Machine
 _SINCE_THREAD_SETS_UP: Final = (11, 1)
 #: Since 11.1 dirty-sync-count counts iterations.
 _SINCE_ITERATIONS_COUNT: Final = (11, 1)
-#: A stream of a release this new may be of one that counts iterations, unless an event shows which.
+#: A stream of this release or a later one may count iterations, unless an event shows the exact release.
 _FIRST_MODERN: Final = (10, 0)
 #: States in which memory is sent.
 _UNDER_WAY: Final = frozenset({None, "none", "active", "postcopy-active"})
-#: Less of the bytes than this is no loss.
+#: A smaller share of the bytes than this is not reported as missing.
 _NOTABLE_SHARE: Final = 0.01
 _NS_PER_S: Final = 1_000_000_000
-#: A connection inside of a host or a network of hosts takes less.
+#: A connection within a host or a data centre takes less time.
 _QUICK_CONNECTION_NS: Final = 50_000_000
 
 
@@ -116,7 +116,7 @@ def migration(machine: Machine) -> Migration:
 
 
 def _downtime(machine: Machine) -> tuple[int, int] | None:
-    """Return the start and end of QEMU's own downtime, None if one of them is not known."""
+    """Return the start and end of QEMU's own downtime, None unless both are known."""
     start_ns, end_ns = machine.switchover.start_ns, machine.switchover.end_ns
     if machine.mode is Mode.PRECOPY and end_ns is None and machine.kind is not Kind.SNAPSHOT:
         end_ns = machine.outcome.at_ns  # the guest of a background snapshot runs again before the end
@@ -198,7 +198,7 @@ def _dirty_sync_count(machine: Machine) -> int | None:
 
 
 def _misses_last_window(machine: Machine) -> bool:
-    """Return whether the bytes since the last bandwidth window matter, which QEMU does not print under 100 ms."""
+    """Return whether the last window, which QEMU does not print under 100 ms, may have a relevant share of bytes."""
     precopy, outcome = machine.precopy, machine.outcome
     if outcome.result()[0] is not Result.COMPLETED or precopy.window_ns is None or not precopy.bandwidth:
         return False

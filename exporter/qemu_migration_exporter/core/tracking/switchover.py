@@ -1,7 +1,7 @@
-"""The switchover: when the downtime began and ended, what was saved in it, and the wait before it.
+"""The switchover: start and end of the downtime, the devices saved in it, and the wait before it.
 
-QEMU takes the start of the downtime just before it stops the guest. Which event stands nearest to that differs by
-release and by what is enabled, so each candidate has a rank, and the best one seen wins.
+QEMU records the start of the downtime just before it stops the guest. The event nearest to that moment depends on the
+release and on the enabled events, so every candidate has a rank, and the best rank seen wins.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from typing import Final
 from qemu_migration_exporter.core.events import DeviceDowntime, DeviceSaved, SectionEnded, SectionStarted
 from qemu_migration_exporter.core.model import Device, DowntimePart, DowntimePartName
 
-#: Beside the ranks of signals, see `qemu_migration_exporter.core.signals`.
+#: Further ranks; those of signals are in `qemu_migration_exporter.core.signals`.
 BEST_RANK: Final = 0
 VM_STOPPING_RANK: Final = 1
 LOW_PENDING_RANK: Final = 2
 COMPLETE_RANK: Final = 4
 WORST_RANK: Final = 5
 
-#: A machine has some hundreds of devices, and QEMU keeps their names in 256 bytes (SaveStateEntry.idstr). What is
-#: beyond is no machine's.
+#: A virtual machine has some hundreds of devices, and QEMU limits their names to 256 bytes (SaveStateEntry.idstr).
 _MAX_DEVICES: Final = 4_096
 _MAX_NAME: Final = 256
 
-#: RAM is not a device: its last pass is what the switchover sends, and its cost is the boundary's memory.
+#: RAM is not a device: its last pass is a part of the downtime of its own.
 _RAM: Final = "ram"
 
 
@@ -41,7 +40,7 @@ class OpenSection:
 
 @dataclass(slots=True)
 class Switchover:
-    """Follow the time in which the guest is stopped."""
+    """The time in which the source stops the guest, as plain data."""
 
     start_ns: int | None = None
     end_ns: int | None = None
@@ -51,23 +50,23 @@ class Switchover:
     devices: list[Device] = field(default_factory=list)
     rank: int = WORST_RANK + 1
     section: OpenSection | None = None
-    #: The last device may still get QEMU's own measure.
+    #: The last device, kept because QEMU's own measure may follow.
     open: bool = False
     sections_seen: bool = False
     pre_switchover_ns: int | None = None
-    #: When the last thing before saving happened; None while the guest runs.
+    #: End of the last step before devices are saved; None while the guest runs.
     saving_ns: int | None = None
     ram_told: bool = False
 
     def may_begin(self, at_ns: int, rank: int) -> None:
-        """Note a candidate for the start of the downtime; the first of the best rank counts."""
+        """Record a candidate for the start of the downtime; the first candidate of the best rank counts."""
         if rank < self.rank:
             self.rank, self.start_ns = rank, at_ns
 
     def stopped(self, at_ns: int) -> list[DowntimePart]:
-        """Note that the guest stands still, from a mark that only comes after that; return the stop, the first time.
+        """Record that the guest is stopped; return the part `stop` of the downtime the first time.
 
-        QEMU says so since 6.1 (migration_completion_vm_stop); before, the next mark is savevm_state_complete.
+        QEMU prints this since 6.1 (migration_completion_vm_stop); before, the next mark is savevm_state_complete.
         """
         is_first, self.saving_ns = self.saving_ns is None, at_ns
         if is_first:
@@ -77,17 +76,17 @@ class Switchover:
         return [DowntimePart(name=DowntimePartName.STOP, start_ns=self.start_ns, end_ns=at_ns)]
 
     def iterable_saved(self, at_ns: int) -> list[DowntimePart]:
-        """Note that all but the devices is sent; return RAM's last pass if nothing else tells how long that took."""
+        """Record that only devices are left to send; return RAM's last pass if no other event measures it."""
         if self.sections_seen or self.saving_ns is None:
             return []
         return self._ram(self.saving_ns, at_ns)
 
     def wait_begins(self, at_ns: int) -> None:
-        """Note that QEMU waits for `migrate-continue` (state pre-switchover)."""
+        """Begin the wait for `migrate-continue` (state pre-switchover)."""
         self.pre_switchover_ns = at_ns
 
     def wait_ends(self, at_ns: int) -> int | None:
-        """Return when the wait that ends now began, if there was one."""
+        """End the wait for `migrate-continue`; return its start, None without a wait."""
         began, self.pre_switchover_ns = self.pre_switchover_ns, None
         if began is not None:
             self.add(DowntimePartName.PRE_SWITCHOVER, began, at_ns)
@@ -99,7 +98,7 @@ class Switchover:
             self.parts.append(DowntimePart(name=name, start_ns=start_ns, end_ns=end_ns))
 
     def section_started(self, at_ns: int, event: SectionStarted) -> list[Device]:
-        """Note the start of a section; return the device before it, which nothing can be added to any more."""
+        """Begin a section; return the device before it, which is complete now."""
         finished = self.flush()
         if self.section is not None and self.section.saves_device:  # its end was lost
             self._add(self.section.start_ns, self.section.idstr, self.section.vmsd_name, None)
@@ -110,7 +109,7 @@ class Switchover:
         return finished
 
     def device_saved(self, at_ns: int, event: DeviceSaved) -> list[Device]:
-        """Note the device whose state the open section carries; without section marks the event stands alone."""
+        """Record the device in the open section; without section marks this event alone shows the device."""
         if self.section is not None:
             self.section.saves_device = True
             self.section.idstr = event.idstr or self.section.idstr
@@ -121,7 +120,7 @@ class Switchover:
         return finished
 
     def section_ended(self, at_ns: int, event: SectionEnded, *, timed: bool) -> list[DowntimePart]:
-        """Note the end of a section; return RAM's last pass if it was that.
+        """End a section; return RAM's last pass if the section was that.
 
         QEMU's own measure of its device may follow in the next line.
         """
@@ -136,15 +135,15 @@ class Switchover:
         return []
 
     def ram_downtime(self, at_ns: int, event: DeviceDowntime) -> list[DowntimePart]:
-        """Return RAM's last pass by QEMU's own measure, where no section says when that began."""
+        """Return RAM's last pass by QEMU's own measure, if no section mark shows its start."""
         if event.idstr != _RAM or not event.downtime_us or self.sections_seen:
             return []
         return self._ram(max(at_ns - event.downtime_us * 1_000, self.start_ns or 0), at_ns)
 
     def device_downtime(self, at_ns: int, event: DeviceDowntime) -> list[Device]:
-        """Take QEMU's own measure of a device; return the devices that are finished by it.
+        """Apply QEMU's own measure of a device; return the devices that this completes.
 
-        It follows the section's end. Where sections are not enabled it stands alone, and one of 0 µs was skipped.
+        The event follows the section's end. Without section marks it alone shows the device; 0 µs is a skipped device.
         """
         duration_ns = None if event.downtime_us is None else event.downtime_us * 1_000
         if self.open and self.devices[-1].name == event.idstr:
@@ -187,6 +186,6 @@ class Switchover:
         self.open = True
 
     def flush(self) -> list[Device]:
-        """Return the last device if it was not returned before."""
+        """Return the last device, if it was not returned yet."""
         was_open, self.open = self.open, False
         return self.devices[-1:] if was_open else []

@@ -6,13 +6,13 @@ import hashlib
 
 
 def trace_id(vm: str, first_line: bytes, ordinal: int, arrival_ns: int | None = None) -> str:
-    """Name a migration by 32 hexadecimal digits.
+    """Return the trace id of a migration, 32 hexadecimal digits.
 
     Args:
         vm: The virtual machine's name.
         first_line: The raw line that began the migration.
-        ordinal: Which migration of its stream this is.
-        arrival_ns: When that line came, for live streams without times: their lines repeat themselves.
+        ordinal: The migration's number in its stream.
+        arrival_ns: Time of arrival in a live stream without times, because such lines repeat themselves.
     """
     arrival = "" if arrival_ns is None else str(arrival_ns)
     text = b"\0".join([vm.encode(), first_line, str(ordinal).encode(), arrival.encode()])
@@ -20,26 +20,26 @@ def trace_id(vm: str, first_line: bytes, ordinal: int, arrival_ns: int | None = 
 
 
 def span_id(trace: str, *path: str | int) -> str:
-    """Name a span by 16 hexadecimal digits, from its place in the trace."""
+    """Return a span id, 16 hexadecimal digits, from the span's place in the trace."""
     text = "/".join([trace, *map(str, path)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def root_span(trace: str) -> str:
-    """Name the span `migrate`."""
+    """Return the id of the span `migrate`."""
     return span_id(trace, "migrate")
 
 
 def phase_span(trace: str, phase: str) -> str:
-    """Name the span of a phase; the rounds are the spans of the iterate phase."""
+    """Return the id of a phase's span; the iterate phase has a span for each round instead."""
     return span_id(trace, "phase", phase)
 
 
 def round_span(trace: str, number: int) -> str:
-    """Name the span `iterate` of a round."""
+    """Return the id of a round's span `iterate`."""
     return span_id(trace, "iterate", number)
 
 
 def sync_span(trace: str, number: int) -> str:
-    """Name a span `bitmap_sync`."""
+    """Return the id of a sync's span `bitmap_sync`."""
     return span_id(trace, "bitmap_sync", number)

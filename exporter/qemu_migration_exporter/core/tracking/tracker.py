@@ -1,4 +1,12 @@
-"""All migrations of one QEMU, one after the other: which event begins one, and when nothing more belongs to it."""
+"""The migrations of one QEMU, in sequence: which event begins a migration, and when the last event has come.
+
+    line ──> aside from migrations: commands, the guest, QEMU itself
+        └──> begins a migration? ──> Machine ──> withheld until it is certain ──> changes
+
+Events that several jobs print, such as the state `active`, may begin a migration that turns out to be none. The changes
+of such a machine are withheld until an event proves a migration. After the outcome a machine stays open for a moment,
+because cleanup marks and error lines follow.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +44,11 @@ from qemu_migration_exporter.core.tracking.machine import DEFAULT_PAGE_SIZE_BYTE
 #: after_loop, cleanup and error_report lines this soon after the outcome still belong to it.
 LINGER_NS: Final = 1_000_000_000
 
-#: After after_loop a terminal state comes as soon as QEMU has joined its threads and closed its channels. If it has not
-#: come by now its line is lost.
+#: After after_loop, QEMU joins its threads, closes its channels, and prints a terminal state. A state later than this
+#: is lost.
 LOST_OUTCOME_NS: Final = 30_000_000_000
 
-#: A migration that runs prints something every 100 ms; one that waits for its operator (in pre-switchover, or in a
+#: A running migration prints a line every 100 ms. A migration that waits for its operator (in pre-switchover, or in a
 #: post-copy that lost its network) prints nothing. After a day of silence its QEMU is gone.
 SILENCE_NS: Final = 24 * 3600 * 1_000_000_000
 
@@ -54,7 +62,7 @@ _MAX_FRAMES: Final = 64
 
 
 class Withheld:
-    """Changes of a machine of which it is not certain yet that it is a migration.
+    """Changes of a machine that may turn out to be no migration.
 
     A class of its own, so that a checkpoint can write the type beside each change.
     """
@@ -77,14 +85,14 @@ class TrackerState:
     Attributes:
         machine: The open migration.
         is_started: `Started` was returned for it; before that its changes are in `withheld`.
-        failed_trace_id, failed_side: Of the last attempt, if that did not complete.
+        failed_trace_id, failed_side: Trace id and side of the last attempt, if that did not complete.
         began_by_active: The open migration's first event was the state `active`.
-        ordinal: Migrations so far.
+        ordinal: The number of migrations so far.
         states_enabled: A state was printed.
-        announced: The side of the migration that a command has asked for.
-        is_other_use: The open machine is no migration but COLO.
+        announced: The side of the migration that a command has requested.
+        is_other_use: The open machine is COLO, not a migration.
         guest: The guest's run state.
-        uri: The destination in the command that asked for the next migration.
+        uri: The destination in the command that requested the next migration.
         initiated: libvirt printed that it begins a live migration.
         function, frames: The last function probe, and the backtraces by function.
     """
@@ -108,7 +116,7 @@ class TrackerState:
 
 
 class Tracker:
-    """All migrations of one QEMU process, or of one stream that does not tell processes apart."""
+    """The migrations of one QEMU process, or of a stream without process ids."""
 
     def __init__(
         self,
@@ -139,7 +147,7 @@ class Tracker:
     def apply(self, lines: Iterable[tuple[Line, int]], now_ns: int | None = None) -> list[Change]:
         """Apply events, each with its time and with its line, which names the migration it may begin.
 
-        `now_ns` is the time in a live stream. A line that is later has the time of a clock that was set forth, and is
+        `now_ns` is the present in a live stream. A later line has the time of a clock that was set forward, which is
         no proof of silence.
         """
         changes: list[Change] = []
@@ -159,7 +167,7 @@ class Tracker:
             if machine is not None and (machine.next_check_ns <= at_ns or at_ns - machine.last_ns > SILENCE_NS):
                 changes += self.tick(at_ns, now_ns)
                 machine = state.machine
-            # In the middle of a migration, where nearly all events are, only few can begin another.
+            # Nearly all events come in the middle of a migration, and few of them can begin another.
             if machine is None or machine.outcome.at_ns is not None or meaning in BEGINNING:
                 if type(event) is StateSet and event.state is not None:
                     state.states_enabled = True
@@ -179,7 +187,7 @@ class Tracker:
         return changes
 
     def tick(self, now_ns: int, live_ns: int | None = None) -> list[Change]:
-        """Let time pass: it shows what does not move, and ends for good what no event ends."""
+        """Advance the time: report stalls, and end migrations whose last event has come."""
         machine = self.state.machine
         if machine is None:
             return []
@@ -200,7 +208,7 @@ class Tracker:
         return [*self._released(machine, changed)]
 
     def resume(self) -> list[Change]:
-        """Return which migration is open, after this tracker was made from a kept state."""
+        """Return the change that announces the open migration, after this tracker was restored."""
         machine = self.state.machine
         if machine is None or not self.state.is_started:
             return []
@@ -217,7 +225,7 @@ class Tracker:
         return self.state.machine is None
 
     def running(self) -> Migration | None:
-        """Return the open migration as far as it is known, None if there is none or none is certain."""
+        """Return the summary of the open migration so far, None without one or while its changes are withheld."""
         machine = self.state.machine
         return summary.migration(machine) if machine is not None and self.state.is_started else None
 
@@ -227,7 +235,7 @@ class Tracker:
             self.state.machine.partial = True
 
     def close(self) -> list[Change]:
-        """End what is still open: the stream is over."""
+        """End the open migration at the end of the stream."""
         if self.state.machine is None:
             return []
         self.state.machine.outcome.assume_end()
@@ -241,7 +249,7 @@ class Tracker:
         return [*self._released(machine, lifecycle.qemu_ended(machine, at_ns, text))]
 
     def _gone(self) -> Sequence[GuestGone]:
-        """Return that a guest is gone whose last migration ended before its QEMU, without completing."""
+        """Return the change for a guest whose QEMU ended after a migration that did not complete."""
         machine, trace_id = self.state.machine, self.state.failed_trace_id
         if machine is not None:
             has_failed = machine.outcome.at_ns is not None and machine.outcome.result()[0] is not Result.COMPLETED
@@ -249,7 +257,7 @@ class Tracker:
         return [] if trace_id is None else [GuestGone(trace_id)]
 
     def _qemu_started(self, at_ns: int) -> list[Change]:
-        """Forget what was set in the QEMU before this one."""
+        """Forget the settings of the QEMU before."""
         changes = self.qemu_ended(at_ns, "another one was started")
         if self.state.machine is not None:
             changes += self._finish(self.state.machine)
@@ -257,7 +265,7 @@ class Tracker:
         return changes
 
     def describe(self, event: GuestDescribed) -> None:
-        """Name the guest by QEMU's command line."""
+        """Set the guest's name or uuid from QEMU's command line."""
         if event.incoming:
             self.state.announced = Side.DESTINATION
         if not self.is_named:
@@ -314,7 +322,7 @@ class Tracker:
                 state.parameters.note_capabilities(arguments)
             case "migrate":
                 given = read_object(arguments)
-                if given.get("resume") is not True:  # else post-copy goes on, and none begins
+                if given.get("resume") is not True:  # otherwise post-copy continues
                     state.announced = Side.SOURCE
                     state.uri = given["uri"] if isinstance(given.get("uri"), str) else ""
             case "migrate_incoming":
@@ -335,11 +343,11 @@ class Tracker:
         return tuple(self.state.frames.pop(function, ()))
 
     def _begins(self, event: Event, meaning: Meaning) -> bool:
-        """Return whether a migration begins with this event, be it in its middle."""
+        """Return whether this event is the first of a migration, possibly joined in its middle."""
         machine = self.state.machine
         state = event.state if type(event) is StateSet else None
         if machine is not None and machine.outcome.at_ns is None:
-            # The beginning again is another attempt, unless nothing has happened since the first one.
+            # A second beginning is another attempt, unless no event came since the first.
             if meaning is Signal.HEADER:
                 return not self.state.states_enabled and machine.has_left_setup
             return state == "setup" and machine.outcome.state not in {None, "setup"}
@@ -349,7 +357,7 @@ class Tracker:
             return not self.state.states_enabled  # where states are printed, one of them comes first
         if machine is not None:
             return False
-        if meaning is ChannelFailed:  # the first mark of an attempt that nobody answered
+        if meaning is ChannelFailed:  # the first mark of an attempt without an answer
             return not self.state.states_enabled
         return meaning is Signal.INCOMING or meaning in JOINING or state in states.JOINING
 
@@ -389,7 +397,7 @@ class Tracker:
         return changes
 
     def _kind(self) -> Kind:
-        """Return the kind of the job that begins, by the commands before it; without evidence it is live."""
+        """Return the kind of the next job, by the commands before it; live without evidence."""
         state = self.state
         parameters = state.parameters
         if parameters.is_background_snapshot:
@@ -407,7 +415,7 @@ class Tracker:
         return Kind.LIVE
 
     def _released(self, machine: Machine, changed: Sequence[Change]) -> Sequence[Change]:
-        """Return the machine's changes once it is certain that this is a migration; withhold them before."""
+        """Return the machine's changes, or withhold them until a migration is certain."""
         state = self.state
         if state.is_other_use:
             return ()
@@ -416,7 +424,7 @@ class Tracker:
         state.withheld.changes += changed
         if machine.side is None:
             return ()
-        # A destination's first state is `active` (to 8.1); for a source it means that the beginning is missing.
+        # `active` is the first state of a destination (to 8.1); a source with this first state lacks its beginning.
         machine.partial = machine.partial or (state.began_by_active and machine.side is Side.SOURCE)
         return self._start(machine)
 
@@ -454,5 +462,5 @@ class Tracker:
 
 
 def lost(event: LinesLost) -> Surprised:
-    """Return the surprise of a probe that dropped lines."""
+    """Return the surprise for lines that a probe dropped."""
     return Surprised(SurpriseKind.LINES_LOST, f"{event.lines} lines")
