@@ -2,9 +2,9 @@
 
     streams ─changes→ Sinks {metrics, history, spans} ←reads─ registry, landing page, API ←HTTP─ server
 
-The commands differ in where lines come from and in how spans leave: `run` queues spans and never waits, `replay` waits
-for its receiver. All else is built here. Parts that a command may do without are imported where they are built:
-OpenTelemetry where spans have a receiver, the HTTP server where there is an address.
+The commands differ in the origin of lines and in the export of spans: `run` queues spans and never waits, `replay` waits
+for its receiver. Everything else is built here. Optional parts are imported where they are built: OpenTelemetry only
+for a receiver of spans, the HTTP server only for an address.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
 
 class StreamSet(Protocol):
-    """Streams of a command: those that a daemon follows, or that a replay has read."""
+    """The streams that a daemon follows, or that a replay has read."""
 
     def all(self) -> Sequence[tuple[Stream, bool]]:
-        """Return the streams, each with True if it can be read now."""
+        """Return the streams, with True for a stream that can be read now."""
         ...
 
     def problems(self) -> Mapping[str, str]:
@@ -57,8 +57,8 @@ class App:
     """Parts of one command around its streams.
 
     Attributes:
-        is_ready: True once everything that was there at the start has been read.
-        config_loaded: True if the configuration in force is the last one given.
+        is_ready: True once the content from before the start has been read.
+        config_loaded: True if the last configuration read is in force.
         has_metrics: True if the counters have caught up with those of the previous run.
     """
 
@@ -136,7 +136,7 @@ class App:
 
 
 def live_sinks(config: Config) -> Sinks:
-    """Build the sinks of a daemon: spans are queued, and the spool keeps those that no receiver takes.
+    """Build the sinks of a daemon: spans are queued, and a spool keeps spans while the receiver is away.
 
     Raises:
         OtlpError: The endpoint or the protocol cannot be used.
@@ -170,7 +170,7 @@ def live_sinks(config: Config) -> Sinks:
 def replay_sinks(config: Config, *, spans_out: TextIO | None) -> Sinks:
     """Build the sinks of a replay: spans go to a file, to a receiver that the replay waits for, or to both.
 
-    A replay's resource carries nothing of the machine it runs on.
+    The resource of a replay has no attributes of its host, so that the same recording gives the same spans anywhere.
 
     Raises:
         OtlpError: The endpoint or the protocol cannot be used.

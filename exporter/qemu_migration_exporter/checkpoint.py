@@ -6,14 +6,14 @@ JSON lines. The first line is the header, then one line per stream and per batch
     {"name":"/var/log/libvirt/qemu/web-42.log","position":[2049,1310,88123,0],"state":{…}}
     …
 
-Streams, their positions and the spans that no receiver and no spool has yet are written together, in one file that
-replaces the old one whole: whenever the program is killed, they are of one moment.
+Streams, their positions, and the spans that are neither sent nor spooled are written to one file, which replaces the
+old file in one step. So they are always of the same moment, even if the program is killed.
 
 The core's states are dataclasses of plain values, which msgspec turns into JSON and back, checking every type. Fields
-that this release does not know are ignored, and those that are missing get their defaults: releases of one schema
-version read one another's files. Other changes raise the version and add a step to `MIGRATIONS`.
-A file is as untrusted as a log: its size is bounded, a line that is damaged costs its stream and no other, and each
-loss is counted and logged.
+that this release does not know are ignored, and missing fields get their defaults, so releases of the same schema
+version can read each other's files. Other changes raise the version and add a step to `MIGRATIONS`.
+A file is as untrusted as a log: its size is bounded, a damaged line only loses its own stream, and every loss is
+counted and logged.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamCheckpoint:
-    """One stream: the position its file was read to, and its state there."""
+    """One stream: the position in its file, and its state there."""
 
     position: Position
     state: StreamState
@@ -67,7 +67,7 @@ class Checkpoint:
         saved_ns: Wall time of the save, None without a usable file.
         sources: The files and patterns that were followed: a matching file without a stream appeared later.
         streams: By the name of the file.
-        reading: Files that were being read for the first time: nothing of them was reported.
+        reading: Files that were being read for the first time, with no migration reported yet.
         counters: Counters of the metrics, see `MetricsSink.snapshot`.
     """
 
@@ -91,7 +91,7 @@ class _Header(msgspec.Struct, omit_defaults=True):
 
 
 class _StreamLine(msgspec.Struct, omit_defaults=True):
-    """A stream; `raw_name` is the name of a file that is no UTF-8."""
+    """A stream; `raw_name` is a file name that is not UTF-8."""
 
     position: Position
     state: StreamState
@@ -151,10 +151,10 @@ def encode(
     reading: Sequence[str] = (),
     counters: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Put a file together from the lines of its streams.
+    """Build the content of a file from the lines of its streams.
 
     Raises:
-        OSError: It would be larger than is ever read back.
+        OSError: The file would be larger than the limit for reading it back.
     """
     header = _Header(
         version=VERSION,
@@ -176,7 +176,7 @@ def save(path: Path, content: bytes) -> None:
     """Replace the state file; a crash or a full disk leaves the old one.
 
     Raises:
-        OSError: The old file is still there.
+        OSError: The file could not be replaced; the old file is unchanged.
     """
     replace_file(path, content, sync=True)
 
@@ -199,7 +199,7 @@ def load(path: Path, failures: ErrorCounter) -> Checkpoint:
 
 
 class _UnusableError(ValueError):
-    """A file of which nothing can be used."""
+    """A file without usable content."""
 
 
 def _decode(path: Path, content: bytes, failures: ErrorCounter) -> Checkpoint:

@@ -1,10 +1,9 @@
-"""Main loop of the daemon: one thread that reads every source in turns, each only briefly.
+"""Main loop of the daemon: one thread that reads the sources in turns, with a limit of time per turn.
 
     run → _run_once: select → read ready sources → reload, if requested → tick once a second
 
-Spans leave from a thread of their own and HTTP is served from another; neither makes this one wait. Other threads ask
-for a reload through `request_reload`: they get a future, and the socket that wakes the loop up for signals wakes it up
-for them too.
+Two other threads send spans and serve HTTP; the loop waits for neither. Other threads request a reload through
+`request_reload`, which returns a future and wakes the loop up through the socket that signals use.
 """
 
 from __future__ import annotations
@@ -46,13 +45,13 @@ _MIN_COMMIT_SECONDS: Final = 1.0
 _MAX_COMMIT_SECONDS: Final = 5.0
 _COMMIT_SHARE: Final = 0.02
 
-#: Time after which the daemon is ready although files are still being read: one of them may have no end.
+#: Time after which the daemon is ready although files are still being read, because a file may have no end.
 _START_SECONDS: Final = 10.0
 
 #: Keys that are read only at the start.
 _NEEDS_RESTART: Final = ("state_file", "web.", "spans.", "metrics.max_vms")
 
-#: systemd waits 90 s for a service to stop; a receiver that is slow gets a small part of that.
+#: Time for the last spans to be sent; systemd waits 90 s for a service to stop.
 _FLUSH_SECONDS: Final = 5.0
 
 _NS_PER_SECOND: Final = 1_000_000_000
@@ -99,7 +98,7 @@ class Daemon:
 
     @property
     def is_ready(self) -> bool:
-        """True once everything that was there at the start has been read, or `_START_SECONDS` have passed."""
+        """True once the content from before the start has been read, or `_START_SECONDS` have passed."""
         return self._is_ready
 
     def stop(self) -> None:
@@ -116,7 +115,7 @@ class Daemon:
         self._reload_results.put(result)
         waker = self._waker
         if waker is not None:
-            with suppress(OSError):  # full: the loop wakes up anyway; closed: `_close` answers
+            with suppress(OSError):  # a full socket wakes the loop up anyway; after a close, `_close` answers
                 waker.send(b"\0")
         if self._stopping:
             self._answer_reloads("the exporter is stopping")
@@ -169,7 +168,7 @@ class Daemon:
         ready = self._selector.select(0 if busy or self._starts_until is not None else max(0.0, due))
         sources = [key.data for key, _ in ready if key.data is not None]
         if len(sources) < len(ready):
-            with suppress(BlockingIOError):  # a signal's byte was read with another's
+            with suppress(BlockingIOError):  # several signals were read at once
                 woken.recv(4096)
         sources += [source for source in self._sources.values() if source.pending and source not in sources]
         for source in sources:
@@ -203,9 +202,9 @@ class Daemon:
         self._next_commit = ended + min(max(pause, _MIN_COMMIT_SECONDS), _MAX_COMMIT_SECONDS)
 
     def _settle(self) -> None:
-        """Finish the start: everything that was there has been read, or takes too long."""
+        """Finish the start, after the content from before it has been read or has taken too long."""
         self._starts_until = None
-        self._tick()  # what time has ended meanwhile is counted before the first scrape
+        self._tick()  # count the migrations that time ended before the first scrape
         self.streams.settle(self._sources)
         self._is_ready = True
         self._notifier.tell(READY="1")
@@ -213,7 +212,7 @@ class Daemon:
         self._warn_of_missing()
 
     def _close(self) -> None:
-        """Close in the reverse order of opening: streams that a restart can resume are saved, the others ended."""
+        """Close everything in the reverse order of opening; save the streams that a restart can resume, end the others."""
         self._stopping = True
         self._notifier.tell(STOPPING="1")
         self._answer_reloads("the exporter is stopping")
@@ -257,7 +256,7 @@ class Daemon:
                     self._reload_results.get_nowait().set_result(mistakes)
 
     def _reload_config(self) -> str | None:
-        """Replace the configuration; sources in both stay as they are, and a broken one changes nothing.
+        """Replace the configuration; sources in both stay open, and a configuration with mistakes changes nothing.
 
         Returns:
             The mistakes, one a line; None if there are none.
@@ -300,7 +299,7 @@ class Daemon:
             logger.warning("config change needs a restart", extra={"keys": ", ".join(keys)})
 
     def _warn_of_missing(self) -> None:
-        """Log the reasons for which this daemon may be of no use: sources without a file, and no state file."""
+        """Log reasons why this daemon may be useless: sources without a file, or no state file."""
         if not self._sources:
             logger.warning("nothing to read", extra={"hint": "name a source in the configuration or by --source"})
         for config in self._sources:
@@ -311,7 +310,7 @@ class Daemon:
             logger.warning("no state file", extra={"hint": hint})
 
     def _take(self, source: Source, read: Callable[[], list[Item]]) -> None:
-        """Read one source; its failure stops no other."""
+        """Read one source; an error affects no other source."""
         config = next(config for config, each in self._sources.items() if each is source)
         with self._failures.attempt(Component.SOURCE, "source failed: %s", _describe(config)):
             self.streams.take(config, read())
@@ -337,7 +336,7 @@ def _no_file(pattern: str) -> str:
 
 
 def _describe(config: SourceConfig) -> dict[str, object]:
-    """Return a source as it is configured."""
+    """Return the source that a configuration describes."""
     return config.model_dump(exclude_defaults=True)
 
 

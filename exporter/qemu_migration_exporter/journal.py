@@ -1,7 +1,8 @@
-"""Log lines about migrations: for an operator who has no Prometheus, the journal is where a stall is heard of.
+"""Log lines about migrations, which show stalls to an operator without Prometheus.
 
-One line each for a migration's start, a stall with its reason and advice, the stall's end, and the migration's end.
-Everything that varies is a field: `journalctl -u qemu-migration-exporter | grep 'vm=web-42'` is a machine's history.
+The start of a migration, a stall with its reason and advice, the end of the stall, and the end of the migration are one
+line each. Every variable part is a field: `journalctl -u qemu-migration-exporter | grep 'vm=web-42'` is the history of
+a machine.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ logger = logging.getLogger(__name__)
 
 
 class Journal:
-    """A sink that writes the events of migrations to the log."""
+    """A sink that logs migrations."""
 
     def __init__(self) -> None:
         self._identities: dict[str, Identity] = {}
 
     def apply(self, changes: Iterable[Change]) -> None:
-        """Log the changes that an operator would look for."""
+        """Log starts, stalls and ends of migrations."""
         for change in changes:
             match change:
                 case Started(identity=identity):

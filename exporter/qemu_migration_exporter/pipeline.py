@@ -1,16 +1,16 @@
-"""Pipeline of a daemon: items of the sources become changes, changes go to the sinks, and a checkpoint keeps it all.
+"""Pipeline of a daemon: items of sources become changes, sinks apply the changes, and a checkpoint keeps both.
 
     sources ─Item→ Pipeline ─bytes→ Stream (core) ─Change→ Sinks {metrics, history, spans}
                       └─ commit ─→ checkpoint: positions, snapshots, counters, unsent spans
 
-**History.** A file that is there at the start is read from its beginning, for a migration may be open in it. What ended
-in it before is not reported: it was reported when it happened, or nobody was listening. A file that appeared since the
-last checkpoint of a daemon that followed the same pattern has no history: all of it is news.
+**History.** A file that exists at the start is read from its beginning, because a migration may be open in it.
+Migrations that ended in it are not reported: an earlier run reported them, or no exporter ran then. A file that
+appeared since the last checkpoint of a daemon with the same pattern has no history: everything in it is reported.
 
-**Commit.** The checkpoint is written in one step and holds everything that follows from the bytes before the positions
-in it: the state of the streams, the counters, and the spans that are neither sent nor spooled. After a crash the bytes
-behind the positions are read again and give the same again. So counters are exact, and a span is sent at least once
-under one id.
+**Commit.** The checkpoint is written in one step. It contains positions in files and everything computed from the bytes
+before them: the state of the streams, the counters, and the spans that are neither sent nor spooled. After a crash, the
+bytes after the positions are read again with the same result. So counters are exact, and a span is sent at least once,
+with the same id.
 
 **Time.** Time passes in a stream by its lines, and by the clock once all its bytes have been read. A stream that is
 behind affects no other.
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Processes that all streams follow together: some 20 KB each while a migration is open, and more than a host has.
+#: Limit of processes over all streams: more than any host runs, at some 20 KB per process with an open migration.
 _MAX_PROCESSES: Final = 2_048
 
 
@@ -77,7 +77,7 @@ class Sinks:
     journal: Journal | None = None
 
     def apply(self, changes: Sequence[Change], *, skip: Component | None = None) -> None:
-        """Apply changes to all sinks; a sink that fails at a change goes on with the next, and stops no other."""
+        """Apply changes to all sinks; after an error a sink continues with the next change, and other sinks are unaffected."""
         sinks: list[tuple[Component, Sink]] = [(Component.METRICS, self.metrics), (Component.PAGE, self.board)]
         if self.spans is not None:
             sinks.append((Component.SPANS, self.spans))
@@ -118,10 +118,10 @@ class _StreamState:
     """Stream of a source, and the daemon's knowledge of it.
 
     Attributes:
-        position: Place behind the bytes that were read, None if the stream cannot be resumed.
+        position: The position after the bytes read, None if the stream cannot be resumed.
         is_dirty: True if its line of the checkpoint is out of date.
-        is_catching_up: True while bytes are read that were there when the source was opened.
-        history: Changes from these bytes if they are not news, without the migrations that ended; else None.
+        is_catching_up: True while reading bytes from before the source was opened.
+        history: Changes of open migrations in these bytes if they are not reported yet; else None.
         reported: Hints that were logged.
     """
 
@@ -168,11 +168,11 @@ class Pipeline:
             sinks.metrics.restore(before.counters)
 
     def all(self) -> list[tuple[Stream, bool]]:
-        """Return the streams, each with whether it can be read."""
+        """Return the streams, with True for a stream that can be read."""
         return [(state.stream, state.up) for state in list(self._streams.values())]
 
     def has(self, source: SourceConfig) -> bool:
-        """Return whether a source has given a stream."""
+        """Return whether a stream belongs to a source."""
         return any(state.source == source for state in self._streams.values())
 
     def problems(self) -> Mapping[str, str]:
@@ -190,7 +190,7 @@ class Pipeline:
         return self._before.saved_ns
 
     def take(self, source: SourceConfig, items: Iterable[Item]) -> None:
-        """Process the items of a source; a stream that fails affects no other."""
+        """Process the items of a source; an error in a stream affects no other stream."""
         for item in items:
             with self._attempt(item.stream) as attempt:
                 self._take(source, item)
@@ -204,7 +204,7 @@ class Pipeline:
             self._end(name, self._streams.pop(name), time.time_ns())
 
     def tick(self, now_ns: int, behind: Collection[str] = ()) -> list[Migration]:
-        """Let time pass in all streams that are not `behind`; return the running migrations.
+        """Advance the time of all streams that are not `behind`; return the running migrations.
 
         The unread lines of a stream that is behind are older than now, so the clock must not end anything in it.
         """
@@ -221,7 +221,7 @@ class Pipeline:
         return running
 
     def settle(self, sources: Iterable[SourceConfig]) -> None:
-        """Commit the start: the files of these sources were read, and what appears from now on is news."""
+        """Commit the start: the files of these sources were read, so later files have no history."""
         self._settled = {source.file for source in sources if source.file is not None}
         self._remembered = {name: kept for name, kept in self._remembered.items() if Path(name).exists()}
         self.commit()
@@ -240,11 +240,11 @@ class Pipeline:
 
     @property
     def is_commit_due(self) -> bool:
-        """True if something changed since the last checkpoint, or that was not written."""
+        """True if there were changes since the last checkpoint, or if it was not written."""
         return self.is_dirty or (self._store is not None and self._store.is_failing)
 
     def commit(self) -> None:
-        """Hand over a checkpoint to be written."""
+        """Pass a checkpoint to the writer."""
         self.is_dirty = False
         if self._store is None:
             return
@@ -264,7 +264,7 @@ class Pipeline:
         )
 
     def _make_room(self) -> None:
-        """Calculate how many more processes may be followed; if few, forget the idle ones."""
+        """Compute the budget of further processes; if it is small, forget idle processes."""
         for is_last in (False, True):
             self._room.left = _MAX_PROCESSES - sum(state.stream.processes for state in self._streams.values())
             if self._room.left > _MAX_PROCESSES // 10 or is_last:
@@ -323,7 +323,7 @@ class Pipeline:
             self.is_dirty = state.is_dirty = True
 
     def _reset(self, name: str, *, lost: bool) -> None:
-        """Replace a stream that failed, for its state may be the cause; the counts of its lines continue."""
+        """Replace a stream after an error, because its state may be the cause; the counts of its lines continue."""
         state = self._streams.get(name)
         if state is None:
             return
@@ -358,7 +358,7 @@ class Pipeline:
             state.stream = self._stream(name, state.source, state.stream.vm)
         state.stream.counts = remembered.counts
         if not state.stream.is_idle and state.stream.last_event_ns is not None:
-            # The lines may be dated ahead of the wall clock, if that was set back: time must go on in them.
+            # If the wall clock was set back, the lines have later times: the stream's time must not go back.
             state.time.saw(max(state.stream.last_event_ns, time.time_ns()), is_news=True)
 
     def _stream(self, name: str, source: SourceConfig, vm: str) -> Stream:
@@ -372,7 +372,7 @@ class Pipeline:
             parser=self._parser_options(),
             policy=self.config.verdict.policy(),
             room=self._room,
-            # A name that was given, or changed to tell two files apart, is not replaced by that in the log.
+            # A configured name, or a name made unique, is not replaced by the name in the log.
             is_named=source.vm is not None or vm != vm_name(name),
         )
 
@@ -397,7 +397,7 @@ class Pipeline:
             return
         self.is_dirty = state.is_dirty = True
         if state.history is not None:
-            # A log may be long: a migration is forgotten as soon as it ends. The stream counts the surprises itself.
+            # A log may be long, so migrations that ended are dropped at once. The stream counts the surprises itself.
             state.history += [change for change in changes if not isinstance(change, Surprised)]
             if any(isinstance(change, MigrationEnded) for change in changes):
                 state.history = _without_ended(state.history)

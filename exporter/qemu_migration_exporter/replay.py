@@ -108,7 +108,7 @@ class Replay:
         return [(stream, not self._done and stream is streams[-1]) for stream in streams]
 
     def problems(self) -> Mapping[str, str]:
-        """Return no problems of streams: a recording that was read to its end is none."""
+        """Return no problems: a recording that was read to its end has none."""
         return {}
 
     def _replay(self, names: Sequence[str]) -> None:
@@ -195,7 +195,7 @@ class Replay:
         self._apply(changes)
 
     def _apply_end(self, changes: Sequence[Change]) -> None:
-        """Apply the end of a recording: in the metrics a migration that it cuts goes on, and may be stalled."""
+        """Apply the end of a recording; a migration without an end stays running in the metrics, and may be stalled."""
         ends = [change for change in changes if isinstance(change, MigrationEnded)]
         cut = [end for end in ends if end.migration.outcome_ns is None]
         self._apply([change for change in changes if change not in cut])
@@ -243,7 +243,7 @@ class Replay:
 
 
 class _Pace:
-    """Delay that makes changes appear at a multiple of their recorded speed."""
+    """Delays for a replay at a multiple of the recorded speed."""
 
     def __init__(self, speed: float) -> None:
         self._speed = speed
@@ -283,6 +283,6 @@ def _complain(message: str) -> None:
 
 
 def _say(message: str) -> None:
-    """Write a line for a person to standard error; standard output is for results."""
+    """Write a message to standard error; standard output is for results."""
     sys.stderr.write(f"{printable(message)}\n")
     sys.stderr.flush()

@@ -2,9 +2,9 @@
 
     put(stream) … put(stream) → commit(spans) ─content→ writer thread: write, fsync, rename
 
-The reading thread pays for encoding the streams that changed since the last commit, some 20 µs each; lines of the
-others are kept as they are. A disk that is slow or full delays the writer thread alone. A content that waits there is
-replaced by a newer one. A write that failed is tried again at the next commit.
+The reading thread only encodes the streams that changed since the last commit, in some 20 µs per stream; the lines of
+other streams are kept. A slow or full disk delays only the writer thread, where newer content replaces content that
+waits. A failed write is repeated at the next commit.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class StateStore:
         reading: Sequence[str] = (),
         counters: Mapping[str, Any] | None = None,
     ) -> None:
-        """Have all streams, as they were put last, written together with these spans and counters."""
+        """Write all streams, as encoded last, together with these spans and counters."""
         with self._failures.attempt(Component.STATE, "state not saved: %s", self._path) as attempt:
             content = checkpoint.encode(
                 list(self._lines.values()), sources, spans, saved_ns=time.time_ns(), reading=reading, counters=counters

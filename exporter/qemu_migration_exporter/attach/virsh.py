@@ -1,4 +1,4 @@
-"""The few virsh commands that `attach` needs.
+"""The virsh commands that `attach` needs.
 
 virsh is on every libvirt host and honours its connection settings, so the exporter needs no compiled binding.
 """
@@ -19,7 +19,7 @@ _TIMEOUT_SECONDS: Final = 90.0
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-#: Part of libvirt's message → the sentence that follows it here.
+#: Part of libvirt's message → a sentence added to it.
 _HINTS: Final = (
     (
         re.compile(r"permission denied|authentication (?:failed|unavailable)|access denied", re.IGNORECASE),
@@ -37,16 +37,16 @@ _HINTS: Final = (
 
 
 class VirshError(Exception):
-    """A virsh command failed; the message is libvirt's own, with a hint where there is one."""
+    """A failure of virsh, with libvirt's own message and a hint if there is one."""
 
 
 class Domain(NamedTuple):
     """One running virtual machine.
 
     Attributes:
-        name: As the operator knows it.
-        uuid: As virsh is called with; a name may look like an option.
-        number: libvirt's id, which is another one after every start.
+        name: libvirt's name of the machine.
+        uuid: The machine's UUID, used in virsh commands because a name may look like an option.
+        number: libvirt's id, which changes at every start.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Domain(NamedTuple):
 
 
 class Virsh:
-    """Calls virsh on one connection.
+    """A connection to libvirt through virsh.
 
     Args:
         uri: libvirt's connection URI; None for virsh's own default.
@@ -123,7 +123,7 @@ class Virsh:
         return Domain(name, uuid, int(number)) if number is not None else None
 
     def is_arriving(self, domain: Domain) -> bool:
-        """Return whether the machine waits here for its memory; libvirt blocks monitor commands until then."""
+        """Return whether the machine is the destination of a running migration, when libvirt blocks monitor commands."""
         return self.call("domstate", "--reason", "--domain", domain.uuid).strip() == "paused (migration)"
 
     def emulator(self, domain: Domain) -> str | None:
@@ -131,7 +131,7 @@ class Virsh:
         return self._xml(domain.uuid).findtext("devices/emulator")
 
     def monitor(self, domain: Domain, commands: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Give QMP commands to a machine in one virsh process; return the replies in order.
+        """Send QMP commands to a machine in one virsh process; return the replies in order.
 
         Raises:
             VirshError: libvirt refused a command, or a reply is missing.
@@ -145,7 +145,7 @@ class Virsh:
 
     @staticmethod
     def monitor_line(key: str, command: dict[str, Any]) -> str:
-        """Write a QMP command as a virsh command, quoted for virsh and for a shell alike."""
+        """Return the virsh command for a QMP command, quoted for both virsh and a shell."""
         return shlex.join(["qemu-monitor-command", key, json.dumps(command, separators=(",", ":"))])
 
     def _xml(self, key: str) -> ET.Element:

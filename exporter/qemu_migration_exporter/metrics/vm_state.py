@@ -1,7 +1,7 @@
-"""Numbers of one virtual machine's outgoing migrations, from which its series are read.
+"""Numbers of one virtual machine's outgoing migrations, the origin of its series.
 
-Counters continue over the attempts of a virtual machine: `next_attempt` keeps the sums of the attempts before. Of an
-ended migration only numbers are kept, not its rounds and devices.
+Counters continue over the attempts of a virtual machine: `next_attempt` keeps the sums of earlier attempts. After a
+migration's end its numbers are kept, but not its rounds and devices.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NS: Final = 1e9
 #: Attributes of `Progress` that become counters of a virtual machine.
 COUNTERS: Final = ("transferred_bytes", "bitmap_syncs", "iterations", "throttles", "postcopy_requests")
 
-#: QEMU's words for a migration that is over.
+#: QEMU's terminal states.
 _TERMINAL_STATES: Final = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -34,7 +34,7 @@ class LastMigration:
 
     @classmethod
     def of(cls, migration: Migration) -> LastMigration:
-        """Keep the numbers of a migration."""
+        """Record the numbers of a migration."""
         return cls(
             migration.result,
             seconds(migration.duration_ns),
@@ -48,7 +48,7 @@ class VmState:
     """The newest outgoing migration of a virtual machine, and the counts of earlier attempts.
 
     Attributes:
-        is_gone: Its QEMU has ended, and the migration did not complete.
+        is_gone: QEMU ended after a migration that did not complete.
         before: Counts of earlier attempts.
         version: Grows with every change.
         exemplar: The trace of the newest migration, for its counters.
@@ -78,14 +78,14 @@ class VmState:
         self.version += 1
 
     def resume(self, progress: Progress) -> None:
-        """Continue a migration of an earlier run: the counters go on from `before`, which has its counts."""
+        """Continue a migration of an earlier run; `before` already has its counts."""
         totals, self.before = self.before, {}
         self.progress = progress
         self.before = {counter: totals.get(counter, 0) - self.total(counter) for counter in COUNTERS}
         self.version += 1
 
     def update(self, progress: Progress) -> None:
-        """Take the newest numbers."""
+        """Replace the numbers by newer ones."""
         self.progress = progress
         self.version += 1
 
@@ -96,7 +96,7 @@ class VmState:
 
     @property
     def stalled_since_ns(self) -> int | None:
-        """When the stall in force began; an alert must not outlive its migration, so None after the outcome."""
+        """Start of the stall in force; None after the outcome, so that no alert outlives its migration."""
         progress = self.progress
         if progress is None or self.end_ns is not None:
             return None

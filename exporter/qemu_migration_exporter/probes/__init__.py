@@ -1,6 +1,6 @@
-"""The probes that make the recordings: scripts for bpftrace and SystemTap, patterns for QEMU's own log.
+"""Generators of probes: scripts for bpftrace and SystemTap, and event patterns for QEMU's own log.
 
-All three are text that a person reads and then runs; nothing here traces anything.
+All three are text for an operator to read and run; this package itself traces nothing.
 """
 
 from __future__ import annotations

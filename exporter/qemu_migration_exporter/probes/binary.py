@@ -4,8 +4,8 @@ A binary built with the `dtrace` trace backend has a note in `.note.stapsdt` for
 
     Location, base, semaphore (addresses), then "qemu\0" "migrate_transferred\0" "8@%r12 8@%rbp 8@%rbx 8@%r13\0"
 
-The Location is where a probe attaches. If the file was prelinked, `.stapsdt.base` has moved away from `base`, and all
-Locations by as much.
+A probe attaches at the Location. If the file was prelinked, all Locations have moved by the distance between
+`.stapsdt.base` and `base`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OWNER: Final = "stapsdt"
 #: `N@OPERAND`, N negative for a signed value, and with an `f` for a double since SystemTap 4.6.
 #: An operand may hold blanks, as `8@[sp, 16]` on ARM.
 _ARGUMENT: Final = re.compile(rb"(?:^| )(-?)([1248])f?@")
-#: Characters that both tools take literally in a path; wildcards, colons, quotes and line ends have a meaning there.
+#: Characters without a special meaning in both tools' paths; wildcards, colons, quotes and line ends have one.
 _PATH: Final = re.compile(r"/[\w./+@,=~ -]+")
 #: The format string of an event is in the binary if a text backend prints it, and only then.
 _LOGGED: Final = re.compile(rb"migrate_set_state new state %[sd]\n")
@@ -54,7 +54,7 @@ class Binary(NamedTuple):
         build_id: The linker's id of this build in hexadecimal, or None.
         pointer_size: In bytes.
         probes: Name of each of QEMU's USDT probes → its arguments.
-        addresses: Address of each place a probe was compiled into → the probe's name.
+        addresses: Address at which a probe was compiled in → the probe's name.
         logs: True if the binary prints its events as text, as the `log` backend does.
     """
 
@@ -77,7 +77,7 @@ def read(path: Path) -> Binary:
     """Read the trace events of a binary.
 
     Raises:
-        ProbeError: The file cannot be read, is no ELF file, or has a path that a probe cannot contain.
+        ProbeError: The file cannot be read, is not an ELF file, or has a path that a probe cannot contain.
     """
     path = path.absolute()
     if not _PATH.fullmatch(str(path)):
@@ -158,7 +158,7 @@ def _notes(elf: ELFFile) -> tuple[str | None, list[_Note]]:
 
 
 def _parse_note(description: bytes, pointer_size: int, *, little: bool) -> Iterator[_Note]:
-    """Parse a note, if it is of a mark of QEMU."""
+    """Parse a note, if it describes a mark of QEMU."""
     address, base = (
         int.from_bytes(description[at : at + pointer_size], "little" if little else "big") for at in (0, pointer_size)
     )

@@ -70,7 +70,7 @@ def _print(printed: Printed) -> str:
     formats = iter([_conversion(value) for value in printed.values])
     text = re.sub(r"%[a-z]", lambda _: next(formats), f" {printed.format}" if printed.format else "")
     arguments = ["pid", "tid", "nsecs", *(_argument(value) for value in printed.values)]
-    if "%%" in text:  # only ever behind the last value
+    if "%%" in text:  # only after the last value
         text = text.replace("%%", "%s")
         arguments.append('"%"')
     return f'printf("%d/%d@%llu {printed.name}{text}\\n", {", ".join(arguments)});'

@@ -91,7 +91,7 @@ def log_advice(path: Path | None) -> str:
     """Return an events file for `-trace events=FILE`; its comments explain two ways to use it.
 
     Args:
-        path: The QEMU it is for, to find out if that can print events; None for any.
+        path: The QEMU binary to check for the ability to print events; None for no check.
 
     Raises:
         ProbeError: The file is no QEMU, or one that cannot print events.

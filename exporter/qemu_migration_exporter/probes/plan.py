@@ -1,8 +1,11 @@
-"""Which events a probe prints for a binary, and how: the vocabulary's layouts against the binary's own.
+"""The plan of a probe: the events it prints for one binary, and their formats.
 
-The vocabulary has the layouts of every QEMU; a probe must name only what this one has, with the
-arguments this one passes. A printed line reads as QEMU's own log would print it, save that values
-nobody asks for are constants: reading an argument costs the guest time.
+    vocabulary (every QEMU) ──┐
+                              ├─> same name, same number and shape of arguments ──> Plan ──> script
+    notes of this binary    ──┘
+
+The plan has an event for each mark of the binary that the vocabulary knows. A printed line is equal to the line of
+QEMU's own log, except that unused values are constants, because reading an argument costs the guest time.
 """
 
 from __future__ import annotations
@@ -18,36 +21,36 @@ from qemu_migration_exporter.core.parsing.vocabulary import Release, releases
 from qemu_migration_exporter.core.signals import Probed, probed
 from qemu_migration_exporter.probes.binary import Argument, Binary, ProbeError
 
-#: Rows that stand for one argument's values each are one layout to a probe, which prints the argument.
+#: Rows that differ only in the value of an argument are one layout for a probe, which prints the argument.
 _MERGED: Final = (EventLayout("vmstate_downtime_checkpoint", "8.2..", "%s", Signal.DOWNTIME_START, "checkpoint"),)
-#: Of the events that only tell which end this is or that it fails, those that the scripts print: beside the states
-#: the others tell nothing more, and each probe costs something to attach.
+#: The events printed of those that only show the side or a failure. In addition to the states, the others add no
+#: information, and every probe costs time to attach.
 EVIDENCE: Final = frozenset(
     {"migration_thread_file_err", "migration_completion_file_err", "migration_socket_outgoing_connected",
      "migration_socket_outgoing_error", "migration_fd_outgoing", "migration_exec_outgoing", "migration_file_outgoing",
      "migration_set_outgoing_channel", "savevm_send_switchover_start", "loadvm_state_setup", "loadvm_state_cleanup",
      "process_incoming_migration_co_end"}
 )  # fmt: skip
-#: The commands that tell something no other event does: who sends, the downtime limit, the mode.
+#: The commands with information that no other event has: the side, the downtime limit, the mode.
 _COMMANDS: Final = frozenset({"migrate", "migrate_set_capabilities", "migrate_set_parameters"})
 
 STATE_EVENT: Final = "migrate_set_state"
-#: The state in which page requests come and QEMU 7.2 iterates without a pause; its number was 5 from 2.5 to 2.10.
+#: The state in which the destination requests pages and QEMU 7.2 iterates without a pause; number 5 from 2.5 to 2.10.
 POSTCOPY_STATE: Final = "postcopy-active"
 POSTCOPY_STATE_NUMBER: Final = 5
-#: Conversion of the vocabulary → of the probe. A double's bits (to 2.12) and the integer it is since print alike.
+#: Conversion of the vocabulary → of the probe. A double's bits (to 2.12) and an integer (later) are printed alike.
 _KINDS: Final = {"u": "u", "d": "d", "x": "x", "g": "u", "s": "s", "w": "s"}
 
-#: What the probes print in the place of the page requests they count.
+#: The event that the probes print instead of the page requests they count.
 REQUESTS_EVENT: Final = "postcopy_requests"
 #: In post-copy, at most one line of a quietened event and process in this time.
 QUIET_NS: Final = 50_000_000
-#: Counted page requests are told at most this often.
+#: Shortest time between two lines of counted page requests.
 REQUESTS_NS: Final = 100_000_000
 
 
 class Value(NamedTuple):
-    """An argument that is printed: its place from 0, its C conversion without length (u d x s) and its shape."""
+    """A printed argument: its place from 0, its C conversion without length (u d x s), and its shape."""
 
     place: int
     conversion: str
@@ -60,10 +63,10 @@ class Printed(NamedTuple):
     Attributes:
         name: The event's name.
         format: C's format string; `%` and one letter each for the values, and `%%`.
-        values: What fills the format.
-        quiet: Whether it must be held back in post-copy, when it comes up to 0.7 million times a second.
-        ends: Whether the process's counts may be forgotten after it.
-        long_text: Whether its only argument is a text that may be longer than a string of SystemTap.
+        values: The values for the format: arguments and constants.
+        quiet: True if it must be limited in post-copy, when it comes up to 0.7 million times a second.
+        ends: True if the process's counts may be forgotten after it.
+        long_text: True if its only argument is a text that may be longer than a string of SystemTap.
     """
 
     name: str
@@ -75,15 +78,15 @@ class Printed(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What to print for one binary.
+    """The events to print for one binary.
 
     Attributes:
         binary: The binary.
         printed: The events to print, in the vocabulary's order.
-        request: The event that is a page request of post-copy, to be counted; None where there is none.
-        state_numbered: Whether migration states are numbers; None where there is no such event.
+        request: The event of post-copy's page requests, to be counted; None if the binary has none.
+        state_numbered: True if migration states are numbers; None if the binary has no event for states.
         absent: Names of the vocabulary's events that the binary does not have.
-        unknown: Names it has with arguments that no row of the vocabulary has; they are left out.
+        unknown: Names of events whose arguments in the binary fit no row of the vocabulary; they are left out.
     """
 
     binary: Binary
@@ -95,7 +98,7 @@ class Plan(NamedTuple):
 
     @property
     def sees_postcopy(self) -> bool:
-        """Whether anything tells that post-copy began; nothing can be held back without."""
+        """True if an event shows that post-copy began, without which no event can be limited."""
         return self.state_numbered is not None or self.request is not None
 
 
@@ -141,7 +144,7 @@ def _candidates() -> dict[str, list[EventLayout]]:
 
 
 def is_printed(row: EventLayout) -> bool:
-    """Say whether a probe has a use for an event; `postcopy_requests` it makes itself."""
+    """Return whether a probe prints an event; it makes `postcopy_requests` itself."""
     which = probed(row.meaning)
     if which is Probed.NONE or _is_idle_command(row):
         return False
@@ -154,7 +157,7 @@ def _is_idle_command(row: EventLayout) -> bool:
 
 
 def _pieces(row: EventLayout) -> Iterator[tuple[str, str]]:
-    """Cut a format into literals and the conversion behind each, "" behind the last."""
+    """Split a format into pairs of a literal and the conversion after it, "" after the last."""
     yield from re.findall(r"((?:[^%]|%%)*)(?:%([a-z]))?", row.format)
 
 
@@ -163,7 +166,7 @@ def _conversions(row: EventLayout) -> list[str]:
 
 
 def _fits(row: EventLayout, arguments: tuple[Argument, ...], pointer_size: int) -> bool:
-    """Say whether a binary's arguments can be this row's: as many, and a pointer for each string."""
+    """Return whether a binary's arguments fit a row: the same number, and a pointer for each string."""
     conversions = _conversions(row)
     return len(conversions) == len(arguments) and all(
         conversion not in "sw" or argument == Argument(pointer_size, signed=False)
@@ -172,7 +175,7 @@ def _fits(row: EventLayout, arguments: tuple[Argument, ...], pointer_size: int) 
 
 
 def _release(fitting: Iterable[list[EventLayout]]) -> tuple[Release, Release]:
-    """Narrow down which release this is, by the events that have but one fitting row."""
+    """Narrow the range of releases by the events with exactly one fitting row."""
     since, until = (0, 0), (99, 0)
     for rows in fitting:
         if len(rows) == 1:
@@ -183,10 +186,10 @@ def _release(fitting: Iterable[list[EventLayout]]) -> tuple[Release, Release]:
 
 
 def _choose(rows: list[EventLayout], since: Release, until: Release) -> EventLayout:
-    """Choose among rows of as many arguments.
+    """Choose among rows with the same number of arguments.
 
-    A pointer fits a number's conversion too, so the row with more strings is the better one; what is alike
-    then differs in the spelling alone (`%x`, `0x%x`), and the release decides.
+    A pointer fits a number's conversion too, so the row with more strings is better. Rows with as many strings differ
+    only in spelling (`%x`, `0x%x`), and the release decides.
     """
 
     def rank(row: EventLayout) -> tuple[int, bool]:

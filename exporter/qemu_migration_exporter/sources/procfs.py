@@ -1,4 +1,4 @@
-"""Name and uuid of a QEMU process, from its command line in /proc."""
+"""The name and uuid of a QEMU process, from its command line in /proc."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ logger = logging.getLogger(__name__)
 
 _PROC: Final = Path("/proc")
 
-#: Longest accepted name: no log could be called by a longer one (NAME_MAX), and the name is a label of every series.
+#: Longest accepted name: libvirt's log has the name as its file name (NAME_MAX), and every series has it as a label.
 #: A longer name is ignored, not cut: two names that begin alike are two machines.
 _MAX_NAME_BYTES: Final = 255
 
-#: As QEMU reads it (qemu_uuid_parse of util/uuid.c).
+#: The form that QEMU accepts (qemu_uuid_parse of util/uuid.c).
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
-#: `-name` first appeared with `guest=` in 2.4; before, and by hand, the name stands alone.
+#: `-name` accepts `guest=` since 2.4; in older or manual command lines the value is only the name.
 _GUEST: Final = "guest="
 
 
 class Guest(NamedTuple):
-    """Virtual machine as its QEMU was started."""
+    """A virtual machine, from the options of its QEMU."""
 
     name: str | None
     uuid: str | None
 
 
 def read_guest(process: int, proc: Path = _PROC) -> Guest:
-    """Return the name and uuid of the virtual machine that a process runs; None for what is not given."""
+    """Return the name and uuid of the virtual machine that a process runs, None for an option that is not given."""
     try:
         arguments = (proc / str(process) / "cmdline").read_bytes().decode("utf-8", "backslashreplace").split("\0")
     except (FileNotFoundError, ProcessLookupError):  # no such process any more

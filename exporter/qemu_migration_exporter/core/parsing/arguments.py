@@ -1,4 +1,4 @@
-"""Arguments printed as `key=value` or `key:value`: which field of its event a key fills.
+"""Arguments printed as `key=value` or `key:value`, and the event fields that their keys mean.
 
 A key is looked up in this order:
 
@@ -74,7 +74,7 @@ _WORDS: Final[Mapping[bytes, Mapping[str, frozenset[str]]]] = {
 #: Words that qualify a field without another meaning.
 _NEUTRAL: Final = frozenset({"size", "total", "bytes", "now", "cur", "current", "in", "the", "of", "is"})
 
-#: Fields without which an event has lost its point.
+#: Fields without which an event is useless.
 _ESSENTIAL: Final[Mapping[bytes, frozenset[str]]] = {
     b"migrate_set_state": frozenset({"state"}),
     b"migrate_pending": frozenset({"size"}),
@@ -84,7 +84,7 @@ _ESSENTIAL: Final[Mapping[bytes, frozenset[str]]] = {
     b"migration_bitmap_sync_end": frozenset({"dirty_pages"}),
 }
 
-#: Bounds memory: keys of all scripts that one stream may have.
+#: Bounds memory: distinct keys in one stream.
 _MAX_RESOLVED: Final = 1_024
 
 #: A sign and the digits of 64 bits.
@@ -97,7 +97,7 @@ def _read_whole(printed: bytes) -> int:
     return int(printed, 16 if printed.startswith(b"0x") else 10)
 
 
-#: Fields that are no whole numbers → the function that reads them.
+#: Fields that are not whole numbers → the function that reads them.
 _READERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
     "bandwidth": lambda printed: read_bandwidth(read_text(printed)),
     "state": read_text, "text": read_text, "idstr": read_text, "vmsd_name": read_text, "kind": read_text,
@@ -149,7 +149,7 @@ class ArgumentNames:
         return values or None
 
     def unknown(self, event: bytes, keys: Iterable[bytes]) -> list[str]:
-        """Return the keys that are not understood, if without them a field that matters is missing."""
+        """Return the unknown keys, if a required field is missing."""
         fields = {key: self.field(event, key) for key in keys}
         given = {field[0] for field in fields.values() if field is not None}
         if _ESSENTIAL.get(event, frozenset()) <= given:
@@ -169,6 +169,6 @@ def _described(event: bytes, key: str) -> str | None:
     words = {word.lower() for word in words}
     fields = _WORDS.get(event, {})
     matching = [field for field, described in fields.items() if words & described and words <= described | _NEUTRAL]
-    if len(matching) > 1:  # `pending_size`: a word that only qualifies decides nothing
+    if len(matching) > 1:  # `pending_size`: ignore words that only qualify
         matching = [field for field in matching if (words - _NEUTRAL) & fields[field]]
     return matching[0] if len(matching) == 1 else None

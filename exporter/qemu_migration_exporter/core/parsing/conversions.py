@@ -1,4 +1,4 @@
-"""Conversions of QEMU's format strings: the text each one matches, and the value it becomes."""
+"""Conversions of QEMU's format strings: the text that a conversion matches, and its value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_bandwidth(value: str) -> float:
     2**52 when read as an integer, and no link carries 4 TiB per millisecond.
 
     Raises:
-        ValueError: `value` is no number.
+        ValueError: `value` is not a number.
     """
     if not value.isdigit():
         return float(value)
@@ -37,8 +37,8 @@ def _read_hexadecimal(group: bytes) -> int:
 
 
 #: Conversion → the pattern of its text and the function that reads it. 64 bits are at most 20 digits: a longer number
-#: is damaged, and Python's own limit on digits would raise. A text in the middle of a line is a name, which QEMU keeps
-#: in 256 bytes (idstr, ramblocks) and DNS in 255; without a bound a hostile line would be searched for minutes.
+#: is damaged, and Python's own limit on digits would raise. A text in the middle of a line is a name, limited to 256
+#: bytes in QEMU (idstr, ramblocks) and 255 in DNS; without a limit, the search of a hostile line would take minutes.
 CONVERSIONS: Final[Mapping[str, tuple[bytes, Callable[[bytes], Any]]]] = {
     "u": (rb"(\d{1,20})", int),
     "d": (rb"(-?\d{1,20})", int),

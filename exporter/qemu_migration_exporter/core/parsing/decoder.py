@@ -42,7 +42,7 @@ class Malformed(NamedTuple):
     """A line that begins like an event of the vocabulary and does not parse.
 
     Attributes:
-        salvaged: The event of another line that was found glued to its end, or None.
+        salvaged: The event of another line glued to the end of this line, or None.
     """
 
     salvaged: Event | None = None
@@ -68,14 +68,14 @@ _RUN_STATES_TO_3_1: Final = (
 #: Texts kept in the cache: a switchover prints three for each of some 80 devices.
 _MAX_CACHED: Final = 256
 _MAX_DIGITS: Final = 20
-#: No pointer is as low.
+#: Lower numbers are not pointers.
 _MAX_NUMBERED: Final = 0xFFFF
 #: Bounds memory: the keys of a script, at most.
 _MAX_HINTS: Final = 32
 #: Events with large numbers, whose text does not repeat.
 _UNREPEATED: Final = frozenset({Pending, Transferred, SyncEnded, LowPending, QmpCommand})
 
-#: Builds an event at half the price of its constructor.
+#: Builds an event in half the time of its constructor.
 new_event: Final = tuple.__new__
 
 
@@ -89,7 +89,7 @@ class Decoder:
 
     Attributes:
         recall: Returns the cached event of a text, or None.
-        hints: Reasons for which lines were not understood, each with a detail; see `hints.Hint`.
+        hints: Reasons why lines were not understood, with a detail for each reason; see `hints.Hint`.
     """
 
     def __init__(self, options: ParserOptions | None = None) -> None:
@@ -169,12 +169,12 @@ class Decoder:
         return self.make(name, {}) if not values else MALFORMED
 
     def hint(self, hint: Hint, detail: str = "") -> None:
-        """Record a reason for which a line was not understood."""
+        """Record a reason why a line was not understood."""
         if len(self.hints) < _MAX_HINTS:
             self.hints[hint, detail] = None
 
     def remember(self, text: bytes, event: Event) -> None:
-        """Cache an event by its text, if that is likely to come again."""
+        """Cache an event by its text, if the text is likely to be repeated."""
         if type(event) in _UNREPEATED:
             return
         if len(self._cache) >= _MAX_CACHED:
@@ -187,7 +187,7 @@ class Decoder:
 
     @property
     def releases(self) -> tuple[Release, Release]:
-        """First and last release this QEMU may be."""
+        """First and last release that this QEMU may be of."""
         return self._since, self._until
 
     def restore(self, releases: tuple[Release, Release]) -> None:
@@ -195,7 +195,7 @@ class Decoder:
         self._since, self._until = releases
 
     def _narrow_release(self, event: Event, since: Release, until: Release) -> Event:
-        """Narrow the range of releases, then return the event as that range gives it its meaning."""
+        """Narrow the range of releases, then return the event with its meaning in that range."""
         if since > self._since or until < self._until:
             since, until = max(self._since, since), min(self._until, until)
             if since <= until:  # a vendor's backport may contradict: the first layouts win
@@ -223,7 +223,7 @@ def _run_state_name(number: int | None) -> str | None:
 
 
 def _format(text: str, values: Sequence[bytes]) -> bytes:
-    """Put values into a format string of the vocabulary."""
+    """Return a format string of the vocabulary filled with values."""
     rest = iter(values)
 
     def put(conversion: re.Match[str]) -> str:

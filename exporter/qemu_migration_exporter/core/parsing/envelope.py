@@ -7,12 +7,12 @@ r"""Text around each event: added by a log collector, a shell, an author's scrip
      live_migration-4100  [003]  5321.002000: tracing_mark_write:   savevm_state_header                ftrace
     {"level":"info","msg":"4001@1790001200.000000:migrate_set_state new state setup","pid":7}          virt-launcher
 
-No tool is known by name here. If a line is no event, but a part of it is, then the text in front of that part teaches a
-*shape*: digits stand for digits, words for words, punctuation for itself. In JSON the shape is the key. Later lines of
-that shape are opened by one match, and what is inside is parsed by the stream's format.
+No tool is known by name here. If a line is not an event, but a part of it is, then the text before that part becomes a
+*shape*: digits match digits, words match words, and punctuation matches itself. In JSON the shape is the key. Later
+lines of that shape are opened by one match, and the stream's format parses the part inside.
 
-A part teaches only if it is strong evidence: a whole event with a time or with arguments that fit a layout. Text with
-an event's time or name in it is the torn beginning of another line, not an envelope.
+Only a part that is strong evidence makes a shape: a whole event with a time, or with arguments that fit a layout. Text
+that contains an event's time or name is the torn beginning of another line, not an envelope.
 
 Some prefixes hold a time of at least a millisecond's precision. It becomes the time of events that have none.
 """
@@ -31,12 +31,12 @@ from qemu_migration_exporter.core.parsing.prefilter import alternation
 from qemu_migration_exporter.core.parsing.vocabulary import FUNCTIONS, Vocabulary
 
 _MAX_SHAPES: Final = 16
-#: Bounds the time that hostile lines cost: parts of a line, and shapes of a stream that turned out to be none.
+#: Bounds the time spent on hostile lines: parts tried in a line, and useless shapes in a stream.
 _MAX_PARTS: Final = 4
 _MAX_FAILED_SHAPES: Final = 1_000
 _MAX_PREFIX_BYTES: Final = 512
 
-#: The beginning of an event, or of a name that is one, in the text before a part.
+#: The beginning of an event or of an event's name, in the text before a part.
 _TORN: Final = re.compile(rb'\d@\d|process\("')
 _WORD: Final = re.compile(rb"[A-Za-z_]\w*")
 #: The end of a prefix.
@@ -84,12 +84,12 @@ _TIMES: Final = (
 
 
 class Shape(NamedTuple):
-    """What the envelopes of some lines have in common.
+    """The common text of some lines around their events.
 
     Attributes:
-        sample: The text that taught it, from which it can be made again.
-        find: Searches the envelope in a line.
-        time: The time in it, or None.
+        sample: The text from which the shape was made; a checkpoint keeps it.
+        find: Searches a line for the envelope.
+        time: The format of the time in the envelope, or None.
         is_json: True if the part is a string of JSON, in the match's last group.
     """
 
@@ -131,7 +131,7 @@ class Envelopes:
 
     @property
     def samples(self) -> tuple[bytes, ...]:
-        """A text of each shape; enough to make them again."""
+        """A sample of each shape, from which the shape can be made again."""
         return tuple(shape.sample for shape in self._shapes)
 
     @property
@@ -150,7 +150,7 @@ class Envelopes:
                 yield opened
 
     def learn(self, line: bytes, is_event: Callable[[bytes], bool]) -> bool:
-        """Learn a shape from a line that is no event; return whether a part of it is one.
+        """Learn a shape from a line that is not an event; return whether a part of the line is an event.
 
         Args:
             line: The line.
@@ -201,7 +201,7 @@ def _part_pattern(vocabulary: Vocabulary) -> re.Pattern[bytes]:
 
 
 def _is_strong(part: bytes) -> bool:
-    """Return whether a part has more than a name: a time, or arguments."""
+    """Return whether a part has a time or arguments in addition to a name."""
     return bool(part.partition(b" ")[2].strip()) or b"@" in part or b"(" in part
 
 
@@ -217,7 +217,7 @@ def _shape(sample: bytes) -> Shape:
         else:
             pattern += _token_pattern(token)
     trailing = sample[len(sample.rstrip(b" \t")) :]
-    if trailing:  # one blank too many would be the beginning of the part: a backtrace's frame begins with a blank
+    if trailing:  # a surplus blank belongs to the part: a backtrace's frame begins with a blank
         pattern = pattern.removesuffix(_BLANKS) + re.escape(trailing)
     return Shape(sample, re.compile(pattern).match, time, is_json=False)
 

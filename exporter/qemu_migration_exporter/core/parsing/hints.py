@@ -37,7 +37,7 @@ _MIGRATED: Final = re.compile(rb"\+\d{4}: (?:initiating migration|shutting down,
 
 
 def recognise(line: bytes, vocabulary: Vocabulary) -> Hint | None:
-    """Return what a line of noise is evidence for, or None."""
+    """Return the hint that a line of noise gives, or None."""
     perf = _PERF.search(line)
     if perf is not None and (perf[1] or perf[2]) in vocabulary.layouts:
         return Hint.PERF_SCRIPT

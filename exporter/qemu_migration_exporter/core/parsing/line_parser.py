@@ -22,7 +22,7 @@ from qemu_migration_exporter.core.parsing.hints import Hint, recognise
 from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter
 
-#: Lines of a stream without a known format that are looked at for a hint.
+#: Lines of a stream without a known format that are searched for a hint.
 _MAX_HINTED_LINES: Final = 10_000
 
 
@@ -54,27 +54,27 @@ class LineParser:
 
     @property
     def hints(self) -> tuple[tuple[Hint, str], ...]:
-        """Reasons for which lines were not understood, each with a detail."""
+        """Reasons why lines were not understood, with a detail for each reason."""
         return tuple(self.decoder.hints)
 
     @property
     def line_format(self) -> Format:
-        """The format, or the one of a log without times as long as it is not known."""
+        """The format, or while it is unknown the format of a log without times."""
         return self.format or self._guess
 
     @property
     def timed(self) -> bool:
-        """Whether the lines carry the time of their event, in the format or in the envelope."""
+        """True if the lines carry the time of their event, in the format or in the envelope."""
         return (self.format is not None and self.format.timed) or self._envelopes.time is not None
 
     @property
     def per_cpu(self) -> bool:
-        """Whether lines may be out of order: several CPUs write them."""
+        """True if lines may be out of order, because several CPUs write them."""
         return (self.format is not None and self.format.per_cpu) or self._is_timed_by_envelope
 
     @property
     def monotonic(self) -> bool:
-        """Whether the times count from an unknown moment."""
+        """True if the times count from an unknown moment."""
         time = self._envelopes.time
         if self._is_timed_by_envelope and time is not None:
             return time.monotonic
@@ -101,7 +101,7 @@ class LineParser:
                 self.format = FORMATS[name](self.decoder)
 
     def functions(self) -> tuple[Callable[[bytes], Parsed], Callable[[bytes, Parsed], Parsed]]:
-        """Return the function that parses the next lines, and the one for those in which it finds no event."""
+        """Return the function that parses the next lines, and the function for lines in which it finds no event."""
         if self.format is None:
             return self._parse_undetected, _keep
         if self._envelopes:
@@ -110,7 +110,7 @@ class LineParser:
 
     def _parse_again(self, line: bytes, parsed: Parsed) -> Parsed:
         """Parse a line that may be in an envelope."""
-        if self._envelopes:  # learnt since the functions were given out
+        if self._envelopes:  # learnt after the functions were returned
             return self._parse_opened(line)
         if self.line_format.claims(line) or not self._envelopes.learn(line, self._is_event):
             return parsed
@@ -151,7 +151,7 @@ class LineParser:
         return False
 
     def _parse_undetected(self, line: bytes) -> Parsed:
-        """Parse a line of a stream without a known format; it may be evidence of the reason."""
+        """Parse a line of a stream without a known format, and search it for a hint."""
         if self._hinted_lines < _MAX_HINTED_LINES:
             self._hinted_lines += 1
             hint = recognise(line, self.decoder.vocabulary)

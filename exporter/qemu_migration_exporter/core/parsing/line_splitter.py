@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-#: QEMU's longest lines are QMP commands of a few KiB, so a longer line is no probe line. Its beginning is kept and
-#: counted as the line it looked like, and the memory of a stream is bounded.
+#: QEMU's longest lines are QMP commands of a few KiB, so a longer line is not a probe line. Only its beginning is kept
+#: and parsed, which bounds the memory of a stream.
 MAX_LINE_BYTES: Final = 64 * 1024
 
 
 class LineSplitter:
-    """Splitter of a stream of bytes into lines, in whatever chunks the bytes come.
+    """Splitter of a stream of bytes, in chunks of any size, into lines.
 
     A line ends at a newline; a carriage return before it is dropped. A line longer than `max_line_bytes` is cut to
     that length.

@@ -1,4 +1,4 @@
-r"""A prefilter: of a block of bytes, keep only the lines that may be more than noise.
+r"""A prefilter: it drops the lines of a block that can only be noise.
 
 QEMU 8.1 and later can print a line for each page of memory. Splitting such a log into lines and parsing each costs a
 microsecond a line; nearly all of them are noise. The regular expression engine searches the block as a whole at more

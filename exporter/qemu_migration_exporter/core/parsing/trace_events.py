@@ -1,8 +1,8 @@
-"""The one table of QEMU's trace events: name and argument layout by version → meaning.
+"""The table of QEMU's trace events: name and argument layout by version → meaning.
 
-A row is an event as QEMU's trace-events files declare it, its format string with C's length
-modifiers left out. Each conversion in the format fills the field of the same place in
-`fields`; "_" is a value nobody asks for. Rows of one name are tried in order.
+A row is an event as QEMU's trace-events files declare it, its format string without C's length modifiers. Each
+conversion in the format fills the field at the same place in `fields`; "_" marks an unused value. Rows of the same
+name are tried in order.
 
 Source: trace-events (to 2.6), migration/trace-events (since 2.7) of QEMU 2.0 to 11.1.
 """
@@ -44,7 +44,7 @@ class EventLayout(NamedTuple):
 
     Attributes:
         name: The event's name.
-        versions: First and last QEMU release with this layout, "2.11.." for one still in use.
+        versions: First and last QEMU release with this layout, "2.11.." for a layout still in use.
         format: QEMU's format string, `%lu` and the like written `%u`.
         meaning: The mark, or the type of event to make of the fields.
         fields: A field of `meaning` for each conversion, separated by blanks.
@@ -164,7 +164,7 @@ LAYOUTS: tuple[EventLayout, ...] = (
     EventLayout("savevm_send_postcopy_listen", "2.5..", "", Signal.POSTCOPY_LISTEN),
     EventLayout("savevm_send_postcopy_run", "2.5..", "", Signal.POSTCOPY_RUN),
 
-    # The return path; a zero at its end says that all is well
+    # The return path; a zero at its end is success
     EventLayout("source_return_path_thread_entry", "2.5..", "", Signal.OUTGOING),
     EventLayout("source_return_path_thread_pong", "2.10..", "0x%x", Signal.OUTGOING, "_"),
     EventLayout("source_return_path_thread_pong", "2.5..2.9", "%x", Signal.OUTGOING, "_"),
@@ -187,7 +187,7 @@ LAYOUTS: tuple[EventLayout, ...] = (
     EventLayout("migration_return_path_end_after", "2.10..8.1", "%d", Signal.FAILING, "_"),
     EventLayout("migration_return_path_end_after", "8.2..", "", Signal.OUTGOING),
 
-    # Post-copy pauses when its connection breaks, and goes on over another: the same migration
+    # Post-copy pauses when its connection breaks, and continues over another: the same migration
     EventLayout("postcopy_pause_return_path", "3.0..", "", Signal.OUTGOING),
     EventLayout("postcopy_pause_return_path_continued", "3.0..", "", Signal.POSTCOPY_RESUMED),
     EventLayout("savevm_state_resume_prepare", "3.0..", "", Signal.POSTCOPY_RESUMED),
@@ -210,7 +210,7 @@ LAYOUTS: tuple[EventLayout, ...] = (
     EventLayout("multifd_send_thread_end", "7.0..8.2", "channel %u packets %u normal pages %u", Signal.OUTGOING, "_ _ _"),
     EventLayout("multifd_send_thread_end", "3.0..6.2", "channel %u packets %u pages %u", Signal.OUTGOING, "_ _ _"),
 
-    # The destination's own; loading a snapshot prints the loadvm_* ones too
+    # Destination only; the loadvm_* events are printed for a snapshot too
     EventLayout("migration_socket_incoming_accepted", "2.7..", "", Signal.INCOMING),
     EventLayout("migration_set_incoming_channel", "2.7..", "ioc=%s ioctype=%s", Signal.INCOMING, "_ _"),
     EventLayout("migration_fd_incoming", "2.7..", "fd=%d", Signal.INCOMING, "_"),
@@ -255,9 +255,9 @@ LAYOUTS: tuple[EventLayout, ...] = (
 
 
 def meanings() -> dict[str, Signal | Callable[..., Event]]:
-    """Name every meaning an event can be given: the marks by their value, the kinds with arguments in lower case.
+    """Return every meaning by its name in a configuration.
 
-    `StateSet` is `state_set`, and so on.
+    A signal has its value as its name. A type of event has its own name in snake case: `StateSet` is `state_set`.
     """
     kinds = {row.meaning for row in LAYOUTS if isinstance(row.meaning, type)}
     named: dict[str, Signal | Callable[..., Event]] = {mark.value: mark for mark in Signal}

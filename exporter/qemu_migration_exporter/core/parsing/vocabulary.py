@@ -1,8 +1,8 @@
-"""The table of trace events, compiled once and shared by every stream.
+"""The compiled table of trace events, shared by every stream.
 
 `trace_events.LAYOUTS` is text: "new state %w". A `CompiledLayout` is that row as a regular expression and the places
-its groups fill. Compiling takes milliseconds, so a vocabulary is made once for each table of rows; a stream keeps only
-what it learns from its own lines (`decoder.Decoder`).
+its groups fill. Compiling takes milliseconds, so a vocabulary is made once for each table of rows; the knowledge from
+a stream's own lines is kept in its `decoder.Decoder`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from qemu_migration_exporter.core.parsing.conversions import CONVERSIONS, LAST_T
 from qemu_migration_exporter.core.parsing.prefilter import alternation
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
 
-#: Functions of QEMU that people probe beside its marks. `migrate_fd_connect` is `migration_connect` since 10.2.
+#: Functions of QEMU that scripts probe in addition to marks. `migrate_fd_connect` is `migration_connect` since 10.2.
 FUNCTIONS: Final = frozenset(
     {b"qmp_migrate", b"fd_start_outgoing_migration", b"migrate_fd_connect", b"migration_connect",
      b"migration_bitmap_sync", b"bitmap_set"}
@@ -67,7 +67,7 @@ class CompiledLayout:
 
 
 class KeyedKind(NamedTuple):
-    """The event to make of arguments that are given by name.
+    """The kind of event for arguments that are printed by name.
 
     Attributes:
         mark: The signal, or None if the event has arguments.
@@ -108,11 +108,11 @@ class Vocabulary:
         return bool(text) and place < len(self._sorted_names) and self._sorted_names[place].startswith(text)
 
     def keyed_kind(self, name: bytes, given: Collection[str]) -> KeyedKind:
-        """Return the event to make of the arguments in `given`; a value that alone tells two signals apart is lost."""
+        """Return the kind of event for the arguments in `given`; a value that selects between two signals is lost."""
         return _keyed_kind(self.layouts[name], tuple(given))
 
     def begins_with_key(self, name: bytes) -> bool:
-        """Return whether QEMU may print `key=value` or a bare value first: then the text decides the layout."""
+        """Return whether layouts begin both with `key=value` and with a bare value, so that the text decides."""
         return any(re.match(r"\w+[:=]|%", layout.row.format) for layout in self.layouts[name])
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from qemu_migration_exporter.core.stalls.ewma import Ewma
 
-#: Some twenty windows: steady, and quick enough to follow a change while a person looks.
+#: Some twenty windows: steady, but fast enough to follow a change while an operator watches.
 _SMOOTHING_SECONDS: Final = 2.0
 
 #: Over this time windows at the cap are counted.
@@ -21,7 +21,7 @@ _COUNTING_SECONDS: Final = 5.0
 #: Share of max-bandwidth from which a window counts as at the cap; QEMU may stop a page short of it.
 _AT_THE_CAP: Final = 0.95
 
-#: Windows that differ by less are the same.
+#: Windows that differ by less count as equal.
 _SAME: Final = 0.005
 
 #: Share of windows at a known cap, and of windows that repeat the one before where no cap is known.

@@ -1,4 +1,4 @@
-"""The rule of the verdict: how far the threshold is away at best, judged at the boundaries between rounds.
+"""The rule of the verdict: the shortest possible time to the threshold, judged at the boundaries between rounds.
 
 Pending bytes are comparable only just after a bitmap sync. Inside a round they always fall, and the bulk round begins
 with all memory, so its own boundary proves nothing.
@@ -8,7 +8,7 @@ The rule:
 1. A *look-back* is the last three boundaries, the last four, and so on through 40 s or eight boundaries, whichever is
    longer. A straight line is fitted to each.
    Its *best case* is the time to the threshold along the steepest fall that the boundaries allow, one-sided 95 %.
-   Boundaries that lie dead level allow none; they may still wander unseen, by 6 % in 100 s, and by the square root of
+   Level boundaries allow no fall; they may still wander unseen, by 6 % in 100 s, and by the square root of
    time for longer or shorter: at 1.25 times the threshold 7 s of look-back exclude that, at twice 4 s do.
 2. A migration is *stalled* when the best case of some look-back of 4 s or more is over 100 s and over 20 rounds.
 3. Five kinds of evidence are about something other than the guest, or contradict a verdict. No verdict is given
@@ -18,16 +18,16 @@ The rule:
    - while the last progress is more recent than the longest pause before an earlier progress: a guest that writes
      in bursts got nearer after such a pause before;
    - when a boundary of the last 40 s was within half of the usual distance (in log) of the threshold, as the low
-     points of a saw-tooth are: it may get there by chance;
+     points of a saw-tooth are: pending may reach the threshold by chance;
    - on boundaries of a network dip: the look-back's bandwidth is under half of the best of the last 40 s;
    - before auto-converge made its last step, and one round longer.
 4. The threshold is the best of the last 40 s, smoothed over 2 s, so that a dip does not make a migration that would
    fit one that is far above, and a spike of one window does not hide a stall.
 5. A stall is over with *progress*, a boundary 4 % below all boundaries of the last 40 s, or when the threshold rises
-   above what is pending. Boundaries from before a new high are no low points: the guest has become busier since.
+   above the pending bytes. Boundaries before a new high are not low points: the guest has become busier since.
 
 A boundary is judged when a bandwidth window ended after it, because the threshold printed before it is stale.
-docs/convergence.md has a picture, the reason for each number, and what the rules of others say.
+docs/convergence.md has a picture, the reason for each number, and a comparison with other rules.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from qemu_migration_exporter.core.stalls.trend import Line, Point, lines
 
 _NS: Final = 1e9
 
-#: Some twenty bandwidth windows, so that one odd window means little.
+#: Some twenty bandwidth windows, so that a single odd window has little weight.
 _SMOOTHING_SECONDS: Final = 2.0
 
 #: Share of the usual distance to the threshold, in log, at which a low point counts as near.
@@ -52,14 +52,14 @@ _NEAR_SHARE: Final = 0.5
 #: Share of the longest pause in progress that must pass again. Rounds shrink a little while a guest gets nearer.
 _PAUSE_SHARE: Final = 0.9
 
-#: Bytes per second and seconds that stand for a fall that will never arrive.
+#: Rate and time of a fall that never reaches the threshold, in bytes per second and seconds.
 _SLOWEST: Final = 1e-3
 _AGES: Final = 1e9
 
-#: Boundaries that are kept: 40 s of ten a second, which is as often as any is judged, and some more.
+#: Boundaries kept: 40 s of ten a second, the highest rate at which boundaries are judged, and some more.
 _MAX_BOUNDARIES: Final = 512
 
-#: Boundaries that are kept however old they are: of rounds of ten seconds and more, three are little evidence.
+#: Boundaries kept at any age: with rounds of ten seconds or more, 40 s would leave too few.
 _LEAST_BOUNDARIES: Final = 8
 
 
@@ -107,8 +107,8 @@ class Convergence:
         last_pending: Pending at the last boundary.
         progress_ns: Time of the last progress.
         is_stalled: The verdict in force.
-        best_case_seconds: Time to the threshold at best, from the last judged boundary; None where it fits, or where
-            too little is known.
+        best_case_seconds: Shortest possible time to the threshold, from the last judged boundary; None if pending is
+            below the threshold, or if too little is known.
     """
 
     rules: Rules = field(default_factory=Rules)
@@ -182,7 +182,7 @@ class Convergence:
         self.progress_ns = at_ns if self.last_pending is not None else self.progress_ns
 
     def restart(self) -> None:
-        """Forget the boundaries: the guest was stopped, which says nothing about its dirty rate."""
+        """Forget the boundaries: a stopped guest is no evidence of its dirty rate."""
         self.boundaries.clear()
         self.is_stalled, self.best_case_seconds, self.is_judged = False, None, True
         self.high, self.high_seconds, self.longest_pause, self.reference = 0.0, 0.0, 0.0, 0.0
@@ -212,7 +212,7 @@ class Convergence:
         return (at_ns - self.origin_ns) / _NS
 
     def _append(self, boundary: Boundary) -> None:
-        """Keep a window of boundaries, and of those between two judgements the last."""
+        """Keep a window of boundaries, and only the last boundary between two judgements."""
         kept = self.boundaries
         if not self.is_judged and len(kept) > self.rules.boundaries and self.window_ns is not None:
             kept.pop()
@@ -227,7 +227,7 @@ class Convergence:
         return (point for point in self.boundaries if point.seconds >= since)
 
     def _best_case(self, threshold: float) -> tuple[float | None, bool]:
-        """Return the best case by the most telling look-back, and whether a look-back proves a stall."""
+        """Return the best case of the look-back with the strongest evidence, and whether a look-back proves a stall."""
         # A single high boundary, as after a freeze, is no evidence of its own.
         pending = min(point.pending for point in self.boundaries[-self.rules.boundaries :])
         distance = pending - threshold
@@ -265,7 +265,7 @@ class Convergence:
         return (self.area - first.area) / covered < self.rules.dip_ratio * self.peaks[0][1]
 
     def _is_conclusive(self, threshold: float) -> bool:
-        """Return whether nothing of rule 3 contradicts a verdict."""
+        """Return whether no evidence of rule 3 contradicts a verdict."""
         if self.steps_left or self.rounds_to_wait:
             return False
         seconds = self.boundaries[-1].seconds

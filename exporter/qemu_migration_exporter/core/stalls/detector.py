@@ -1,4 +1,4 @@
-"""The verdict on one migration: whether it is stalled, since when, why, and the numbers of what would end that.
+"""The verdict on one migration: whether it is stalled, since when, why, and which numbers would end the stall.
 
     boundary, window ──> Convergence ──> stall of the rounds ─┐
                                                               ├─> at most one stall in force ──> changes
@@ -8,12 +8,12 @@ Two kinds of evidence make a stall (`reasons` has the table). Rounds are judged 
 becomes a stall at its deadline, and replaces a stall of the rounds, because then nothing moves at all.
 
 Time is checked lazily. `next_check_ns` is the time of the next deadline: before it, `tick` changes nothing and need
-not be called. What moves only puts a deadline off, so it is computed afresh at a check and not at every event. It is
-NEVER_NS if there is nothing to wait for, and 0 while a wait is stalled, so that the next event can end the stall.
+not be called. Progress only postpones a deadline, so the deadline is computed at a check and not at every event.
+`next_check_ns` is NEVER_NS without a wait, and 0 while a wait is stalled, so that the next event can end the stall.
 
-Numbers are those of now: while a stall lasts, its reason, bandwidth and requirements follow every boundary that is
-judged, and they stay as they were last when the stall ends. While the guest is paused, by anything but the migration's
-own downtime, nothing is judged, because a guest that does not run cannot fail to converge.
+While a stall lasts, its reason, bandwidth and requirements are updated at every judged boundary; its end keeps the last
+values. While the guest is paused for another reason than the downtime, no round is judged, because a guest that does
+not run dirties no memory.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ _MS_PER_SECOND: Final = 1_000
 
 _NS: Final = 1e9
 
-#: Stalls that are remembered of one migration; more are reported as they come, and left out of the summary.
+#: Stalls kept for the summary of one migration; later stalls are reported when they happen, and left out of it.
 _MAX_STALLS: Final = 1_000
 
 #: Smoothing of the rate at which pending falls in the bulk round: longer than a run of zero pages.
 _BULK_SMOOTHING_SECONDS: Final = 5.0
 
-#: Boundaries that an estimate is made from, because it is made whenever the numbers are read.
+#: Boundaries used for an estimate; few, because every read of the numbers computes an estimate.
 _ETA_BOUNDARIES: Final = 64
 
-#: Share of the pending bytes of a boundary. Where less was newly dirtied, the rest is no memory.
+#: Share of a boundary's pending bytes. If less was newly dirtied, the rest is not memory.
 _STATE_SHARE: Final = 0.1
 
-#: Rounds that a pause touched, the one that goes on when the guest resumes among them, prove nothing.
+#: Rounds that overlap a pause, including the round in which the guest resumes, prove nothing.
 _ROUNDS_AFTER_PAUSE: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StallPolicy:
-    """Numbers that decide what counts as stalled."""
+    """Thresholds and timeouts of the detector."""
 
     rules: Rules = field(default_factory=Rules)
     limits: WaitTimeouts = field(default_factory=WaitTimeouts)
@@ -85,14 +85,14 @@ class PrecopyNumbers(Protocol):
 
 @dataclass(slots=True)
 class StallDetector:
-    """The stalls of one migration, found by its boundaries and by its silence.
+    """The stalls of one migration, found by boundaries and by silence.
 
-    Every method that may begin or end a stall returns the changes. The object is plain data: a checkpoint keeps it.
+    Every method that may begin or end a stall returns the changes. A checkpoint keeps the object as plain data.
 
     Attributes:
         next_check_ns: Before this time, `tick` changes nothing; 0 asks for a check at the next event.
-        stalls: Those that are over, and the one in force.
-        progress_ns: When the migration last got nearer to its end.
+        stalls: The stalls that are over, and the stall in force.
+        progress_ns: Time of the last progress.
         last_reported_ns: Time of the last change, which may be in the middle of a silence.
     """
 
@@ -118,7 +118,7 @@ class StallDetector:
 
     @classmethod
     def begin(cls, trace_id: str, start_ns: int, policy: StallPolicy) -> StallDetector:
-        """Make the detector of a migration that begins."""
+        """Return the detector of a new migration."""
         return cls(
             trace_id=trace_id,
             progress_ns=start_ns,
@@ -128,7 +128,7 @@ class StallDetector:
         )
 
     def use(self, policy: StallPolicy) -> None:
-        """Judge by this policy from now on."""
+        """Replace the policy."""
         self.convergence.rules, self.waits.limits = policy.rules, policy.limits
 
     # The rounds
@@ -136,7 +136,7 @@ class StallDetector:
     def pending_seen(
         self, at_ns: int, pending: int, *, is_boundary: bool, numbers: PrecopyNumbers
     ) -> Sequence[StallCleared]:
-        """Add pending bytes: in the bulk round every byte less is progress, after that only a boundary can be."""
+        """Add pending bytes: in the bulk round every decrease is progress, later only a lower boundary."""
         number = numbers.round
         if number <= 1:
             self.progress_ns = at_ns
@@ -177,9 +177,9 @@ class StallDetector:
         return cleared
 
     def throttled(self, at_ns: int, *, steps: int, ratio: float | None, parameters: Parameters) -> None:
-        """Add a step of auto-converge: their count, and how far the guest is slowed where QEMU prints that."""
+        """Add a step of auto-converge: the number of steps, and the throttle's percentage if QEMU prints it."""
         if self.is_throttled_max:
-            return  # QEMU goes on to print what changes nothing any more
+            return  # QEMU continues to print steps at the greatest throttle
         reached = steps >= parameters.throttle_steps()
         if ratio is not None:
             reached = round(100 * ratio) >= parameters.throttle_max
@@ -207,7 +207,7 @@ class StallDetector:
     # Waits
 
     def tick(self, now_ns: int, numbers: PrecopyNumbers, parameters: Parameters) -> Sequence[Change]:
-        """Begin or end the stall that a wait makes by `now_ns`."""
+        """Begin or end the stall of a wait, as of `now_ns`."""
         changes = self._check_wait(now_ns, numbers, parameters)
         wait = self.waits.present
         is_waiting = self.stall is not None and self.stall.reason not in ROUND_REASONS
@@ -236,9 +236,9 @@ class StallDetector:
         Args:
             now_ns: The present on the stream's clock.
             converged: The migration reached the switchover by itself.
-            is_over: There is an outcome; what would have ended the last stall is still worth knowing then.
-            numbers: Of the rounds.
-            parameters: Of QMP.
+            is_over: True after the outcome; the verdict then has the requirements of the last stall.
+            numbers: The numbers of the rounds.
+            parameters: The parameters set by QMP.
         """
         stall, convergence = self.stall, self.convergence
         last = self.stalls[-1] if is_over and self.stalls else stall
@@ -265,7 +265,7 @@ class StallDetector:
         )
 
     def _follow_bulk(self, at_ns: int, pending: int) -> None:
-        """Follow how fast pending falls in the bulk round, in which zero pages cost next to nothing."""
+        """Update the rate at which pending falls in the bulk round, where zero pages are sent almost for free."""
         if self.bulk_pending is not None and at_ns > self.bulk_ns:
             elapsed = (at_ns - self.bulk_ns) / _NS
             self.bulk_rate.update(max(0, self.bulk_pending - pending) / elapsed, elapsed)
@@ -295,8 +295,8 @@ class StallDetector:
     def _required(self, numbers: PrecopyNumbers, reason: StallReason | None) -> tuple[float | None, float | None]:
         """Return the downtime and the bandwidth that the pending bytes of the last boundary take.
 
-        QEMU computes with avail-switchover-bandwidth if that is set (8.2 and later). While next to nothing is sent
-        before the switchover, as with device state, the present bandwidth proves nothing and the best one serves.
+        QEMU computes with avail-switchover-bandwidth if that is set (8.2 and later). If almost nothing is sent before
+        the switchover, as with device state, the present bandwidth is no evidence, and the best bandwidth is used.
         """
         pending, limit = self.convergence.last_pending, numbers.downtime_limit_seconds
         seen = self.bandwidth.best if reason is StallReason.DEVICE_STATE else self.bandwidth.bytes_per_second
@@ -345,7 +345,7 @@ class StallDetector:
         return Stalled(self.trace_id, self.stall)
 
     def _renew(self, stall: Stall, reason: StallReason, numbers: PrecopyNumbers, parameters: Parameters) -> None:
-        """Give the stall in force the reason and the numbers of now."""
+        """Update the reason and the numbers of the stall in force."""
         self.stall = self._with_numbers(replace(stall, reason=reason), numbers, parameters)
         if self.stalls and self.stalls[-1].number == stall.number:
             self.stalls[-1] = self.stall

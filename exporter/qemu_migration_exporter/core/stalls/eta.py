@@ -1,9 +1,9 @@
-"""Estimate of the time to the end, from the same lines that the verdict rests on.
+"""Estimate of the time to the end, from the straight lines of `trend`, which the verdict uses too.
 
-Two kinds of evidence give an estimate. Lines of the last 10 s that all fall and agree are extrapolated, with a margin
-that grows with their disagreement. Else one line over 8 s or more serves if its shallowest fall, one-sided 95 %, still
-is one; its bounds are wide. Near the threshold chance decides, and nothing is estimated. In the bulk round the rate at
-which pending falls is known, and what the guest dirties meanwhile is not.
+Two kinds of evidence give an estimate. If all lines of the last 10 s fall and agree, they are extrapolated, with a
+margin that grows with their disagreement. Otherwise a single line over 8 s or more is extrapolated, if even its
+shallowest fall (one-sided 95 %) is above zero; the bounds are wide then. Near the threshold chance decides, and there
+is no estimate. In the bulk round the rate at which pending falls is known, but not the memory dirtied meanwhile.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from qemu_migration_exporter.core.stalls.trend import Line, Point, lines
 
-#: Lines no longer than this have to agree.
+#: Lines up to this length have to agree.
 _RECENT_SECONDS: Final = 10.0
 
 #: Margin of lines that agree, and the disagreement up to which they are believed.
@@ -26,13 +26,13 @@ _LONG_POINTS: Final = 4
 _SOONER: Final = 4.0
 _LATER: Final = 2.5
 
-#: A longer interval says nothing.
+#: A wider interval is of no use to an operator.
 _WIDEST: Final = 30.0
 
 #: Distance to the threshold, relative to it, below which chance decides.
 _NEAR: Final = 0.05
 
-#: Rounds near the end are short, and one more or less of them is usual.
+#: Rounds near the end are short, and their number varies by one.
 _LEAST_SECONDS: Final = 0.5
 
 #: Margin in the bulk round: zero pages make it faster, the rounds that follow make it longer.
@@ -45,7 +45,7 @@ Interval = tuple[float, float]
 def eta_of_rounds(
     boundaries: Sequence[Point], *, threshold: float, bandwidth: float, elapsed: float
 ) -> Interval | None:
-    """Return the least and the greatest time to the end; None if it cannot be estimated.
+    """Return the least and the greatest time to the end, None without enough evidence.
 
     Args:
         boundaries: The last ones.

@@ -1,8 +1,8 @@
 """The table of stall reasons: one row per reason, from which timeouts, configuration keys and documents are derived.
 
-A reason is found by one of two kinds of evidence. *Rounds* lead nowhere: the rule of `convergence` finds out, and the
-cause is then looked up in the numbers. A *wait* is silent: the migration is in a state, or below its threshold, for
-longer than a timeout. Sentences and advice for each reason belong to the `present` package.
+A reason is found by one of two kinds of evidence. For *rounds*, the rule of `convergence` proves that they will not
+reach the threshold, and the numbers show the cause. In a *wait*, the migration is in a state, or below its threshold,
+for longer than a timeout. Sentences and advice for each reason belong to the `present` package.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from qemu_migration_exporter.core.model import StallReason
 
 
 class Evidence(StrEnum):
-    """The kind of evidence that a reason rests on."""
+    """The kind of evidence for a reason."""
 
     ROUNDS = "rounds"
     WAIT = "wait"

@@ -1,7 +1,7 @@
-"""Straight lines through the last boundaries, and how far such a line can be trusted.
+"""Straight lines through the last boundaries, with the uncertainty of their slope.
 
-Between two rounds QEMU sends at its bandwidth and the guest dirties at its rate, so pending falls by a constant number
-of bytes per second for as long as neither changes: a straight line over time, however the rounds get shorter.
+QEMU sends at its bandwidth and the guest dirties at its rate. As long as neither changes, pending falls by a constant
+number of bytes per second, which is a straight line over time even though the rounds become shorter.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-#: Student's t, one-sided 95 %, by degrees of freedom; the last value serves for more. With three boundaries the noise
+#: Student's t, one-sided 95 %, by degrees of freedom; more use the last value. With three boundaries the noise
 #: is nearly unknown and the factor is large, with twenty it is close to the normal distribution's 1.64.
 _STUDENT: Final = (6.31, 2.92, 2.35, 2.13, 2.02, 1.94, 1.89, 1.86, 1.83, 1.81, 1.70)
 

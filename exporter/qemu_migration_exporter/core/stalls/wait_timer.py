@@ -1,7 +1,7 @@
-"""Waits, which no boundary can show: for somebody, for the network, or for the destination.
+"""Waits for the operator, the network or the destination, during which QEMU prints no boundary.
 
-A wait is silent, so time has to be passed in. It becomes a stall at its deadline, whenever the passing of the deadline
-is noticed.
+QEMU prints nothing in a wait, so callers pass the time. A wait becomes a stall at its deadline; a late check still
+dates the stall to the deadline.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _NS: Final = 1_000_000_000
 #: Phases in which bytes have to move.
 _MOVING: Final = frozenset({PhaseName.ITERATE, PhaseName.COMPLETE_PRECOPY, PhaseName.POSTCOPY})
 
-#: States in which an end is near, or was asked for.
+#: States in which the end is near, or was requested.
 _ENDING: Final = frozenset({"cancelling", "failing"})
 
 
 @dataclass(frozen=True, slots=True)
 class WaitTimeouts:
-    """How long each wait may last before it counts as a stall, in seconds.
+    """Timeouts after which waits count as stalls.
 
     Attributes:
-        seconds: By reason; a reason that is missing has its default.
+        seconds: Timeout in seconds by reason; a missing reason has its default.
     """
 
     seconds: Mapping[StallReason, float] = field(default_factory=lambda: dict(DEFAULT_TIMEOUTS))
@@ -41,8 +41,8 @@ class Wait(NamedTuple):
     """One wait.
 
     Attributes:
-        since_ns: Its beginning.
-        deadline_ns: When it becomes a stall.
+        since_ns: Start of the wait.
+        deadline_ns: Time at which the wait becomes a stall.
     """
 
     reason: StallReason
@@ -52,14 +52,13 @@ class Wait(NamedTuple):
 
 @dataclass(slots=True)
 class WaitTimer:
-    """The wait a migration is in, as plain data.
+    """The present wait of a migration, as plain data.
 
     Attributes:
-        moved_ns: Time of the last event that brings the migration on. Nearly every event does, so it is only noted
-            here, and a deadline is computed when asked for.
-        below_threshold_ns: Time of the first of the last boundaries that are below the threshold; None after one that
-            is not.
-        goes_on_below: There was more than one of them, so QEMU goes on although it could stop the guest.
+        moved_ns: Time of the last event that moves the migration forward. Nearly every event does, so only its time is
+            kept, and deadlines are computed on demand.
+        below_threshold_ns: Time since which all boundaries are below the threshold; None if the last is above it.
+        goes_on_below: Several boundaries were below the threshold, so QEMU continues although it could stop the guest.
     """
 
     limits: WaitTimeouts
@@ -70,9 +69,9 @@ class WaitTimer:
     goes_on_below: bool = False
 
     def stands(self, at_ns: int, *, state: str | None, phase: PhaseName | None, sends: bool) -> None:
-        """Set QEMU's state and the phase from now on.
+        """Set QEMU's state and the phase from `at_ns` on.
 
-        A migration `sends` if it was ever seen to; a stream of nothing but states is silent for another reason.
+        `sends` is True once an event proved that memory is sent; a stream with nothing but states is always silent.
         """
         reason = _reason(state, phase, sends=sends)
         if reason is not self.reason:
@@ -92,7 +91,7 @@ class WaitTimer:
 
     @property
     def present(self) -> Wait | None:
-        """The wait that becomes a stall first, if nothing more happens."""
+        """The wait with the earliest deadline, if no further event comes."""
         reason, since_ns = self.reason, self.since_ns
         if reason is None:
             return None
@@ -114,6 +113,6 @@ def _reason(state: str | None, phase: PhaseName | None, *, sends: bool) -> Stall
     if waiting is not None:
         return waiting
     if phase is PhaseName.SETUP:
-        # If the mark of setup's end is not enabled, the state tells that setup is over.
+        # If the mark of setup's end is not enabled, the state shows that setup is over.
         return StallReason.BLOCKED_SETUP if state in {None, "setup"} else None
     return StallReason.NO_THROUGHPUT if phase in _MOVING and sends else None

@@ -21,14 +21,14 @@ class HeldLine:
 
 @dataclass(slots=True)
 class ClockState:
-    """The data of a clock, which is what a checkpoint keeps. A field that a clock does not have keeps its default.
+    """The data of a clock, for the checkpoint. A field that a clock does not use keeps its default.
 
     Attributes:
-        now_ns: Of the reconstructed clock.
-        offset_ns: Difference between the wall's time and the probe's.
+        now_ns: The reconstructed clock's time.
+        offset_ns: Difference between wall time and the probe's time.
         newest_ns: Time of the newest line.
-        last_ns, set_back_ns, jumps_back: Of the order of lines.
-        held: The lines held back, in their order.
+        last_ns, set_back_ns, jumps_back: Time of the last line, and how far and how often lines went back in time.
+        held: The lines held back, in order.
     """
 
     now_ns: int = 0
@@ -55,11 +55,11 @@ class Clock(Protocol):
         ...
 
     def tick(self, now_ns: int) -> list[tuple[Line, int]]:
-        """Return the lines that have been held back for long enough at `now_ns`."""
+        """Return the lines that were held back long enough, as of `now_ns`."""
         ...
 
     def settle(self, now_ns: int) -> None:
-        """Trust the time of the next line: while no migration is open, a clock that was set back does no harm."""
+        """Accept the next line's time as it is: without an open migration, a clock that was set back does no harm."""
         ...
 
     def close(self) -> list[tuple[Line, int]]:

@@ -50,7 +50,7 @@ class ReconstructedClock:
         return placed
 
     def tick(self, now_ns: int) -> list[tuple[Line, int]]:  # noqa: ARG002 - the protocol's signature
-        """Return no lines: time passes here only by a line."""
+        """Return no lines: only lines advance this clock."""
         return []
 
     def settle(self, now_ns: int) -> None:

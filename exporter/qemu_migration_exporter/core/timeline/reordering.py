@@ -23,7 +23,7 @@ _MAX_HELD_EVENTS: Final = 10_000
 
 
 class ReorderingClock:
-    """Times of lines put in order.
+    """Clock that sorts lines by time.
 
     Args:
         monotonic: True if the times count from the boot of the host. They are mapped to wall time by the anchor that
@@ -51,7 +51,7 @@ class ReorderingClock:
         for line in lines:
             event = line[0]
             if type(event) is Anchored:
-                placed += self._release(0)  # another run of the probe: its clock may have started again
+                placed += self._release(0)  # another run of the probe, possibly after a reboot
                 self._offset_ns = event.wall_ns - event.at_ns if self._monotonic else 0
                 self._newest_ns = event.wall_ns
                 continue
@@ -75,13 +75,13 @@ class ReorderingClock:
         return self._release(_MAX_HELD_EVENTS, until_ns=now_ns - _REORDERING_NS)
 
     def settle(self, now_ns: int) -> None:
-        """Trust the next line's time, unless lines are held that it may have to be put among."""
+        """Accept the next line's time as it is, unless lines are held back."""
         if not self._held:
             self._order.settle(now_ns)
             self._newest_ns = min(self._newest_ns, now_ns)
 
     def close(self) -> list[tuple[Line, int]]:
-        """Return the lines still held."""
+        """Return the lines still held back."""
         return self._release(0)
 
     def _release(self, keep: int, until_ns: int = 0) -> list[tuple[Line, int]]:

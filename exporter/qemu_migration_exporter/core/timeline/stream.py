@@ -29,7 +29,7 @@ class StreamClock:
         self._set_back_ns = 0
 
     def place(self, lines: Sequence[Line], arrival_ns: int) -> Sequence[tuple[Line, int]]:
-        """Return all lines at once; an event without a time gets that of the event before it."""
+        """Return all lines at once; an event without a time gets the time of the event before."""
         if self.kind is ClockKind.ARRIVAL:
             return [(line, self.advance(arrival_ns)) for line in lines]
         placed = []
@@ -41,7 +41,7 @@ class StreamClock:
         return placed
 
     def advance(self, at_ns: int) -> int:
-        """Move to `at_ns` and return it; a time in the past is counted, and the last time is returned instead."""
+        """Advance to `at_ns` and return it; for a time in the past, count it and return the last time."""
         last_ns = self._last_ns
         if last_ns is not None and at_ns <= last_ns:
             return self._continue(at_ns, last_ns)
@@ -69,7 +69,7 @@ class StreamClock:
         return []
 
     def settle(self, now_ns: int) -> None:
-        """Trust the next line's time if the host's clock was set back, as far as `now_ns` shows."""
+        """Accept the next line's time as it is, if `now_ns` shows that the host's clock was set back."""
         if self._set_back_ns or (self._last_ns is not None and self._last_ns - now_ns > _SET_BACK_NS):
             self._set_back_ns = 0
             self._last_ns = None

@@ -80,7 +80,7 @@ class Precopy:
 
     @property
     def round(self) -> int:
-        """The number of the open or else the last round; 0 before the first."""
+        """The number of the open round, else of the last round; 0 before the first."""
         return self.rounds.number
 
     @property

@@ -63,7 +63,7 @@ class Rounds:
 
     @property
     def number(self) -> int:
-        """The number of the open or else the last round; 0 before the first."""
+        """The number of the open round, else of the last round; 0 before the first."""
         return self.current.number if self.current else self.count
 
     @property

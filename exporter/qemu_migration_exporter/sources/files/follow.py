@@ -1,14 +1,14 @@
-"""Files that grow, one or all that match a pattern, through rotation, truncation and deletion.
+"""Followed log files, by path or pattern, through rotation, truncation and deletion.
 
 A followed log is in one of four states:
 
     open      read when inotify reports a write; at most `MAX_OPEN` logs
     parked    read to its end and closed, to make room: its position and a watch are kept, no descriptor
     waiting   to be opened as soon as a log can be parked
-    retried   could not be opened or read; tried again at a tick
+    retried   could not be opened or read; the next tick tries again
 
-The most recently written logs are the open ones. Notices of inotify drive everything; because it may miss some, every
-log is looked at (`stat`) once in `_LOOK_SECONDS`, and at every tick on file systems that report no writes.
+The most recently written logs are open. Notices of inotify cause all transitions. Because inotify may miss changes,
+the status of every log is read once in `_LOOK_SECONDS`, and at every tick on file systems that report no writes.
 """
 
 from __future__ import annotations
@@ -52,24 +52,24 @@ from qemu_migration_exporter.sources.files.rotated_log import RotatedLog
 
 logger = logging.getLogger(__name__)
 
-#: Open logs of one pattern, of a descriptor or more each: more than a host has running virtual machines.
+#: Open logs of one pattern, with one or more descriptors per log: more than a host has running virtual machines.
 MAX_OPEN: Final = 1_000
 
 #: Followed logs of one pattern; a stream takes some 40 KiB of memory.
 MAX_LOGS: Final = 5_000
 
-#: Pause after a read error: a disk's error does not pass in a second.
+#: Pause after a read error, because errors of a disk last longer than a second.
 _REST_S: Final = 60.0
 
-#: Logs that are parked at a time: to find the oldest takes milliseconds.
+#: Logs parked at a time, because the search for the oldest log takes milliseconds.
 _PARKED_TOGETHER: Final = 50
 
-#: Time in which every log is looked at once, whether or not inotify reported something.
+#: Interval between two reads of a log's status, with or without notices of inotify.
 _LOOK_SECONDS: Final = 30
 
 
 class _Parked(NamedTuple):
-    """Closed log: its position, and the status that it had."""
+    """A closed log: its position and its last status."""
 
     position: Position
     modified_ns: int
@@ -99,7 +99,7 @@ class Follow:
         self._waiting: dict[str, None] = {}  # in the order in which they are opened
         self._retries: dict[str, float] = {}
         self._ready: dict[str, None] = {}  # in the order in which they are read
-        self._existing: set[str] = set()  # were there at the first listing and are not read to their end
+        self._existing: set[str] = set()  # found at the first listing and not read to their end
         self._history_bytes: dict[str, int] = {}  # of the logs that are read to the end they had then
         self._status: dict[str, str] = {pattern: ""} if self._pattern.is_glob else {}
         self._items: list[Item] = []
@@ -121,12 +121,12 @@ class Follow:
 
     @property
     def behind(self) -> Collection[str]:
-        """Logs with unread bytes, and those that wait to be opened."""
+        """Logs with unread bytes, and logs that wait to be opened."""
         unread = {path for path in self._ready if path in self._logs and self._logs[path].is_behind()}
         return unread | self._waiting.keys()
 
     def read(self) -> list[Item]:
-        """Return what changed, and the next bytes of every log in turn."""
+        """Return the changes of streams, and the next bytes of every log in turn."""
         self._take_notices()
         budget = READ_BYTES
         while budget > 0 and self._ready:
@@ -139,7 +139,7 @@ class Follow:
         return self._drain_items()
 
     def tick(self, now: float) -> list[Item]:
-        """Retry, and look for changes that no notice reported."""
+        """Retry logs with errors, and look for changes that inotify missed."""
         self._now = now
         self._take_notices()
         self._watch_directory()
@@ -200,7 +200,7 @@ class Follow:
                 self._look(path)
 
     def _recover(self) -> None:
-        """Find without notices what happened."""
+        """Find changes by listing the directory, after notices were lost."""
         logger.warning("%s: inotify dropped notices, looking at all files", self._pattern.text)
         for log in self._logs.values():
             log.recount()
@@ -230,7 +230,7 @@ class Follow:
             self._logs[path].deleted = True
 
     def _is_stream(self, name: str) -> bool:
-        """Return whether a name is a stream's own, and not that of a stream's backup."""
+        """Return whether a name is that of a log, and not of a log's backup."""
         base = self._pattern.of_backup(name)
         return self._pattern.matches(name) and not (base and (self._is_followed(base) or os.path.lexists(base)))
 
@@ -238,7 +238,7 @@ class Follow:
         return path in self._logs or path in self._parked or path in self._waiting
 
     def _due_looks(self) -> Iterable[str]:
-        """Return the logs to look at in this tick: those without notices, and a share of the others."""
+        """Return the logs to check in this tick: all logs without notices, and a share of the others."""
         if not self._is_directory_watched():
             return [*self._logs, *self._parked]
         if not self._look_queue:
@@ -251,7 +251,7 @@ class Follow:
         return self._watches.has_directory and self._listed is not None and notifies(self._listed[0])
 
     def _look(self, path: str) -> None:
-        """Find out by its status if a log has changed."""
+        """Check a log's status for changes."""
         log, parked = self._logs.get(path), self._parked.get(path)
         if log is not None:
             if not log.is_current():
@@ -266,7 +266,7 @@ class Follow:
     # The directory
 
     def _watch_directory(self) -> None:
-        """Watch the directory, and list it if it changed or is another one."""
+        """Watch the directory, and list it if it changed or was replaced."""
         directory = self._pattern.directory
         try:
             status = directory.stat()
@@ -277,7 +277,7 @@ class Follow:
         except OSError as error:
             self._watches.leave_directory()
             self._listed = None
-            self._has_listed |= isinstance(error, FileNotFoundError)  # what is made in it later is new
+            self._has_listed |= isinstance(error, FileNotFoundError)  # files created in it later are new
             if self._pattern.is_glob or not self._logs:
                 self._set_status(self._pattern.text, _reason(error))
             return
@@ -288,7 +288,7 @@ class Follow:
             self._list()
 
     def _list(self) -> None:
-        """Follow the files of the directory, and drop those that are no longer there."""
+        """Follow the files of the directory, and drop deleted files."""
         try:
             names = self._pattern.names()
         except OSError as error:
@@ -318,7 +318,7 @@ class Follow:
             )
 
     def _most_recent(self, paths: list[str]) -> tuple[list[str], int]:
-        """Return the followed paths, the most recently written first, and the number of the others."""
+        """Return the paths to follow, the most recently written first, and the number of further paths."""
         if not self._pattern.is_glob or len(paths) <= 1:
             return paths, 0
         if len(paths) <= MAX_LOGS and all(self._is_followed(path) for path in paths):
@@ -385,7 +385,7 @@ class Follow:
             self._resume[path] = resume
 
     def _forget(self, path: str) -> None:
-        """Give up a path that could not be read and is gone."""
+        """Drop a path that could not be read and was deleted."""
         if self._retries.pop(path, None) is not None and self._status.pop(path, None) is not None:
             self._items.append(StreamClosed(path))
 
@@ -431,14 +431,14 @@ class Follow:
     # Parking
 
     def _open_waiting(self) -> None:
-        """Open the logs that wait, as far as others can be parked."""
+        """Open waiting logs, and park others to make room."""
         for path in list(self._waiting):
             if len(self._logs) >= MAX_OPEN and not self._park_oldest():
                 return
             self._adopt(path)
 
     def _park_oldest(self) -> bool:
-        """Close the open logs that were written longest ago, of those that were read to their end."""
+        """Close the logs that were read to their end and written longest ago."""
         at_rest = [(path, log) for path, log in self._logs.items() if path not in self._ready and log.is_at_rest()]
         statuses = {path: os.fstat(log.files[0].fd) for path, log in at_rest}
         count = min(_PARKED_TOGETHER, 1 + MAX_OPEN // 20)
@@ -459,7 +459,7 @@ class Follow:
             self._waiting[path] = None
 
     def _watch(self, handle: Handle, path: str, device: int) -> None:
-        """Watch a file; poll its log if inotify does not report everything of it."""
+        """Watch a file; poll its log if inotify does not report all of its changes."""
         is_watched = self._watches.watch(handle, path)
         if not is_watched or not notifies(device) or Path(path).is_symlink():
             self._polled.add(path)

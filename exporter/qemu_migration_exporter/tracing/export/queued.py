@@ -1,20 +1,20 @@
-"""Span processor of the daemon: nothing waits for the receiver, and no span is lost to a crash.
+"""Span processor of the daemon: the daemon never waits for the receiver, and a crash loses no span.
 
     on_end ─▶ open spans ─seal─▶ batches in memory ─▶ sender
                                         │  ▲             │ not accepted
                                         ▼  │ restore     ▼
                        commit ─▶ spool, or checkpoint   spool, or back to memory
 
-A thread seals the open spans into a batch, which is an encoded request, when they are enough for one or the first has
-lingered for a second. It sends the batches of the spool first, then those in memory. While the receiver is away,
-batches move to the spool, or stay in memory if there is none; the queue's limit counts both open and sealed spans in
-memory, and drops the newest.
+A thread seals the open spans into a batch, which is an encoded request, when there are enough or when the first span is
+a second old. The thread sends batches of the spool first, then batches in memory. While the receiver is away, batches
+move to the spool, or stay in memory without a spool. The queue's limit counts open and sealed spans in memory; above
+it, new spans are dropped.
 
-`commit` gives positions and spans one order. The daemon calls it before it saves the positions up to which it has read:
-when it returns, every span made so far is on disk, or in the batches it returns, which belong into the checkpoint. A
-crash after the save loses no span. A crash before it makes spans again, with the same ids. With `hold_seconds`, a batch
-also waits for the first `commit` after it was sealed, so that spans of lines that are read again were not sent before.
-A span is sent at least once, and twice only if the program is killed between the receiver's answer and the next commit.
+`commit` keeps spans and positions consistent. The daemon calls it before saving its positions. After the call, every
+span made so far is on disk, or in the returned batches, which belong into the checkpoint. A crash after the save loses
+no span; a crash before it makes the same spans again, with the same ids. With `hold_seconds`, a batch also waits for the
+first `commit` after its sealing, so that lines that are read again do not repeat sent spans. A span is sent at least
+once, and twice only if the program is killed between the receiver's answer and the next commit.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class QueuedSpanProcessor(CountingProcessor):
         sender: The way to the receiver.
         config: Sizes of queue and batch.
         spool: An open spool for batches that cannot be sent yet.
-        hold_seconds: How long a batch waits for a `commit` before it is sent regardless.
+        hold_seconds: Longest time that a batch waits for a `commit` before it is sent.
     """
 
     def __init__(
@@ -130,9 +130,9 @@ class QueuedSpanProcessor(CountingProcessor):
                     self._wake.notify()
 
     def commit(self) -> tuple[SpanBatch, ...]:
-        """Make every span so far survive a crash; return the batches that the caller has to save.
+        """Secure every span so far against a crash; return the batches that the caller has to save.
 
-        With a working spool all of them are on disk, and nothing is returned.
+        With a working spool all batches are on disk, and the result is empty.
         """
         with self._batch_lock:
             while self._seal(everything=True):
@@ -158,10 +158,10 @@ class QueuedSpanProcessor(CountingProcessor):
             self._wake.notify()
 
     def stop(self, seconds: float) -> None:
-        """Send waiting spans for at most this long; the rest goes to the spool, or waits for a last `commit`."""
+        """Send waiting spans within this time; the rest goes to the spool, or waits for a last `commit`."""
         with self._wake:
             self._stopping = True
-            self._backoff.resume()  # one last attempt, whatever the receiver asked for
+            self._backoff.resume()  # a last attempt, even if the receiver requested a pause
             self._wake.notify()
         self._thread.join(seconds)
         with self._batch_lock:
@@ -222,17 +222,17 @@ class QueuedSpanProcessor(CountingProcessor):
         return is_full or bool(self._spool) or any(item.held_until <= now for item in tuple(self._batches))
 
     def _wait_seconds(self) -> float | None:
-        """Return how long the thread may sleep; None if only a new span can give it work."""
+        """Return the time that the thread may sleep, None until a new span comes."""
         is_idle = not (self._open or self._batches or self._spool)
         return None if is_idle else min(self._config.linger_seconds, LINGER_SECONDS)
 
     @property
     def _stores(self) -> bool:
-        """Whether the disk takes batches."""
+        """True if there is a spool that accepts batches."""
         return self._spool is not None and not self._spool.is_failing
 
     def _work(self) -> bool:
-        """Seal a batch if it is time to, then send one or store all; return whether there was one to send."""
+        """Seal a batch if it is due, then send one batch or store all; return whether there was a batch to send."""
         with self._batch_lock:
             if self._is_stopped:
                 return False
@@ -254,7 +254,7 @@ class QueuedSpanProcessor(CountingProcessor):
         return False
 
     def _seal(self, *, everything: bool) -> bool:
-        """Encode up to one batch of the open spans if it is full or due; return whether any were left."""
+        """Encode the open spans as a batch if it is full or due; return whether any spans were left."""
         linger = self._config.linger_seconds
         if self._backoff.is_pausing:
             linger = max(linger, _OUTAGE_LINGER_SECONDS)
@@ -276,12 +276,12 @@ class QueuedSpanProcessor(CountingProcessor):
         return True
 
     def _make_room(self) -> None:
-        """Move batches that cannot be sent now to the spool, except those that wait for a commit."""
+        """Move batches that cannot be sent now to the spool, except batches that wait for a commit."""
         if self._spool is not None:
             self._store_batches(self._spool, time.monotonic())
 
     def _store_batches(self, spool: Spool, held_until: float = math.inf) -> None:
-        """Move the batches in memory that are not held longer to the spool; the one being sent gets a copy there."""
+        """Move batches in memory whose wait is over to the spool, and copy the batch that is being sent."""
         if self._sending is not None and self._sending.file is None:
             self._sending.file = spool.put(self._sending.batch)
         for _ in range(len(self._batches)):
@@ -349,7 +349,7 @@ class QueuedSpanProcessor(CountingProcessor):
     def _final_result(
         self, result: ExportResult, failing_since: float | None
     ) -> tuple[ExportResult | None, float | None]:
-        """Return the result if the batch is done with, else None and since when its retries are limited."""
+        """Return the final result of a batch, or None and the time since which its retries are limited."""
         if result.status is not ExportStatus.RETRYABLE:
             if self._backoff.succeeded():
                 logger.info("receiver answers again")
@@ -370,7 +370,7 @@ class QueuedSpanProcessor(CountingProcessor):
             logger.warning("span export failed: %d spans rejected", rejected)
 
     def _release(self, spans: int) -> None:
-        """Give the queue's room for these spans back."""
+        """Free the queue's room for these spans."""
         with self._wake:
             self._memory_spans -= spans
 
@@ -384,6 +384,6 @@ class QueuedSpanProcessor(CountingProcessor):
             self._counts[outcome] += spans
 
     def _pause(self, asked_seconds: float) -> None:
-        """Leave the receiver alone for a while."""
+        """Pause before the next attempt."""
         if self._backoff.failed(asked_seconds):
             logger.warning("span export failed, retrying; spans wait %s", "on disk" if self._stores else "in memory")

@@ -35,7 +35,7 @@ class Format(Protocol):
         ...
 
     def claims(self, line: bytes) -> bool:
-        """Return whether the line begins as only a line of this format does, so that no envelope is around it."""
+        """Return whether the line's beginning is unique to this format, so that it has no envelope."""
         ...
 
     def parse(self, line: bytes) -> Parsed:
@@ -63,7 +63,7 @@ def detect(line: bytes, decoder: Decoder) -> str | None:
 
 @cache
 def detection_prefilter(vocabulary: Vocabulary) -> LinePrefilter:
-    """Return the prefilter of a stream whose format is not known yet: it drops what is noise in all formats.
+    """Return the prefilter of a stream whose format is not known yet: it drops lines that are noise in all formats.
 
     LTTng shows a name behind a colon as QEMU's log does, simpletrace.py at the beginning of a line.
     """

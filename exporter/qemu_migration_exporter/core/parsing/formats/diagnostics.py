@@ -1,4 +1,4 @@
-"""Lines that carry information and are no trace event, common to all formats: error reports, lost lines, torn names."""
+"""Lines other than trace events that carry information in all formats: error reports, lost lines, torn names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLON: Final = rb":(?= )"
 
 
 def torn_end(vocabulary: Vocabulary) -> bytes:
-    """Return a pattern for what follows a newline: the end of a torn name or of lost events, or QEMU's command line."""
+    """Return a pattern of text after a newline: the end of a torn name or of lost events, or QEMU's command line."""
     letters = {bytes([letter]) for name in (*vocabulary.names, b"events\r") for letter in name}
     return rb"(?<=[" + b"".join(map(re.escape, sorted(letters))) + rb"]\n)|" + lifecycle.BEGINNING
 

@@ -30,7 +30,7 @@ _QMP_EVENT: Final = re.compile(
     rb'\{"timestamp": \{"seconds": (\d{1,11}), "microseconds": (\d{1,6})\}, "event": "(STOP|RESUME)"\}'
 )
 
-#: Pattern of the beginning of such a line; the others have ": " in them, as error reports have.
+#: Pattern of the beginning of such a line; lines without it contain ": ", as error reports do.
 BEGINNING: Final = rb"-(?:name|uuid|incoming) |LC_ALL=|/"
 
 
