@@ -2,9 +2,9 @@
 
     streams ─changes→ Sinks {metrics, history, spans} ←reads─ registry, landing page, API ←HTTP─ server
 
-The commands differ in the origin of lines and in the export of spans: `run` queues spans and never waits, `replay` waits
-for its receiver. Everything else is built here. Optional parts are imported where they are built: OpenTelemetry only
-for a receiver of spans, the HTTP server only for an address.
+The commands differ in the origin of lines and in the export of spans: `run` queues spans and never waits, `replay`
+waits for its receiver. Everything else is built here. Optional parts are imported where they are built: OpenTelemetry
+only for a receiver of spans, the HTTP server only for an address.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def live_sinks(config: Config) -> Sinks:
 def replay_sinks(config: Config, *, spans_out: TextIO | None) -> Sinks:
     """Build the sinks of a replay: spans go to a file, to a receiver that the replay waits for, or to both.
 
-    The resource of a replay has no attributes of its host, so that the same recording gives the same spans anywhere.
+    The resource of a replay has no attributes of the host.
 
     Raises:
         OtlpError: The endpoint or the protocol cannot be used.

@@ -212,7 +212,7 @@ class Daemon:
         self._warn_of_missing()
 
     def _close(self) -> None:
-        """Close everything in the reverse order of opening; save the streams that a restart can resume, end the others."""
+        """Close everything in the reverse order of opening; save streams that a restart can resume, and end others."""
         self._stopping = True
         self._notifier.tell(STOPPING="1")
         self._answer_reloads("the exporter is stopping")

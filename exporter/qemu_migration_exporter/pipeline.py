@@ -77,7 +77,7 @@ class Sinks:
     journal: Journal | None = None
 
     def apply(self, changes: Sequence[Change], *, skip: Component | None = None) -> None:
-        """Apply changes to all sinks; after an error a sink continues with the next change, and other sinks are unaffected."""
+        """Apply changes to all sinks; an error only loses one change of one sink."""
         sinks: list[tuple[Component, Sink]] = [(Component.METRICS, self.metrics), (Component.PAGE, self.board)]
         if self.spans is not None:
             sinks.append((Component.SPANS, self.spans))

@@ -1,8 +1,8 @@
 """Enable and disable the migration trace events of one machine, and verify the result.
 
-QEMU takes a glob for each `trace-event-set-state` command and answers an error for an exact name that it does not
-have. Those errors are expected: the list of patterns covers every QEMU release. The states that QEMU reports
-afterwards are the result, not the replies.
+Every `trace-event-set-state` command has a glob or an exact name, and QEMU replies with an error for an exact name that
+it does not have. These errors are expected, because the list of patterns covers every QEMU release. The result is
+taken from the states that QEMU reports afterwards, not from the replies.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Outcome(NamedTuple):
     """The events of one machine after a change.
 
     Attributes:
-        events: How many of the migration events are enabled now.
-        missing: Patterns of which this QEMU has no event.
+        events: Number of migration events that are enabled now.
+        missing: Patterns without an event in this QEMU.
     """
 
     domain: Domain
@@ -59,7 +59,7 @@ class Attacher:
         return Outcome(domain, enabled, missing)
 
     def commands(self, key: str) -> Iterator[str]:
-        """Yield the shell commands that `apply` is equal to, for `--dry-run`."""
+        """Yield the equivalent shell commands, for `--dry-run`."""
         for change in self._changes():
             yield f"{' '.join(self._virsh.command())} {self._virsh.monitor_line(key, change)}"
 
@@ -73,7 +73,7 @@ class Attacher:
         ]
 
     def _require_log_backend(self, domain: Domain) -> None:
-        """Refuse a QEMU that accepts the command and then prints nothing."""
+        """Raise an error for a QEMU that would accept the command and print nothing."""
         emulator = self._virsh.emulator(domain)
         if emulator is None:
             return

@@ -1,4 +1,4 @@
-"""The `attach` command: arguments to calls, results to standard output."""
+"""The `attach` command."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def attach(arguments: argparse.Namespace) -> int:
 
 
 def _once(virsh: Virsh, attacher: Attacher, names: Sequence[str]) -> int:
-    """Apply the change to each machine; a failure of one does not keep it from the others."""
+    """Apply the change to every machine, and continue after an error."""
     failed = False
     domains: list[Domain] = [] if names else virsh.running()
     for name in names:

@@ -1,7 +1,7 @@
 """Attach to every machine that starts or arrives, for as long as the process runs.
 
-`virsh event` blocks until libvirt reports something, so waiting costs no CPU time. A lifecycle event is only a reason
-to look: the list of running machines decides. When libvirtd goes away, `virsh event` ends and is started again with a
+`virsh event` blocks until libvirt reports an event, so waiting costs no CPU time. A lifecycle event only triggers a
+comparison with the list of running machines. When libvirtd ends, `virsh event` ends too, and is started again with a
 growing pause.
 """
 
@@ -35,7 +35,7 @@ def follow(
     Args:
         virsh: The connection.
         attacher: Enables the events.
-        only: Names or UUIDs to restrict it to; empty for all machines.
+        only: Names or UUIDs of the machines to attach to; empty for all.
         pause: Sleeps between attempts to reach libvirt.
     """
     attached: set[tuple[str, int]] = set()
@@ -56,7 +56,7 @@ def follow(
 
 
 def _attach_new(virsh: Virsh, attacher: Attacher, only: frozenset[str], attached: set[tuple[str, int]]) -> None:
-    """Attach to machines not attached to yet. A failure of one is logged and tried again at the next event."""
+    """Attach to new machines. A failure is logged, and the next event tries again."""
     running = [domain for domain in virsh.running() if not only or {domain.name, domain.uuid} & only]
     attached &= {_key(domain) for domain in running}
     for domain in running:
@@ -79,7 +79,7 @@ def _key(domain: Domain) -> tuple[str, int]:
 
 @contextmanager
 def _events(virsh: Virsh) -> Iterator[IO[str]]:
-    """Yield the lines of `virsh event`; its end is the end of the connection."""
+    """Yield the lines of `virsh event` until the connection ends."""
     try:
         process = subprocess.Popen(  # noqa: S603 - virsh, with arguments of our own
             virsh.command("event", "--all", "--loop"),

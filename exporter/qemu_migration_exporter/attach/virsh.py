@@ -123,7 +123,7 @@ class Virsh:
         return Domain(name, uuid, int(number)) if number is not None else None
 
     def is_arriving(self, domain: Domain) -> bool:
-        """Return whether the machine is the destination of a running migration, when libvirt blocks monitor commands."""
+        """Return whether the machine is a destination now; libvirt blocks monitor commands until the migration ends."""
         return self.call("domstate", "--reason", "--domain", domain.uuid).strip() == "paused (migration)"
 
     def emulator(self, domain: Domain) -> str | None:

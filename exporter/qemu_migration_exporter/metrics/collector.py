@@ -1,4 +1,4 @@
-"""Metrics sink: changes of migrations become plain numbers, which are read at scrape time.
+"""Metrics sink: it turns changes of migrations into plain numbers, which are read at scrape time.
 
 Series of a virtual machine describe its newest outgoing migration; incoming migrations have an info series only. The
 totals cover every migration. Histograms cover outgoing live migrations; they are filled when a migration ends, because
@@ -40,7 +40,7 @@ from qemu_migration_exporter.metrics.vm_state import COUNTERS, NS, VmState, trac
 _SYNC_HISTOGRAM: Final = "qemu_migration_bitmap_sync_duration_seconds"
 _BUCKETS: Final = {metric.name: metric.buckets for metric in MIGRATION if metric.kind == "histogram"}
 _READERS: Final = [metric.read for metric in object_metrics(MIGRATION) if metric.read is not None]
-#: Of a virtual machine that only receives a migration: its info.
+#: Metrics of a virtual machine that only receives a migration: its info.
 _INCOMING_READERS: Final = [_READERS[0]]
 _NO_READINGS: Final[tuple[Reading, ...]] = (None,) * (len(_READERS) - 1)
 
@@ -49,7 +49,7 @@ class MetricsSink(Collector):
     """Numbers of all migrations, as a collector for a registry.
 
     Attributes:
-        limited: Number of virtual machines that got no series because there were too many.
+        limited: Number of virtual machines without series because of the limit.
     """
 
     metrics = MIGRATION
@@ -59,7 +59,7 @@ class MetricsSink(Collector):
         self._max_vms = max_vms
         self._outgoing: dict[str, VmState] = {}
         self._incoming: dict[str, VmState] = {}
-        #: Open migrations by trace id, with the bytes of each that are counted, and its sync durations.
+        #: Open migrations by trace id, with their bytes counted so far and their sync durations.
         self._open: dict[str, Identity] = {}
         self._counted_bytes: dict[str, int] = {}
         self._syncs: dict[str, Histogram] = {}
@@ -122,10 +122,10 @@ class MetricsSink(Collector):
             }
 
     def expire(self, now_ns: int, retention_ns: int) -> None:
-        """Drop the series of migrations that were first seen as ended this long ago; the totals keep their counts.
+        """Drop the series of migrations whose end was read this long ago; the totals keep their counts.
 
-        The series of a guest that is gone go at once. A log may be read long after its migration ended, so the time of
-        the end itself does not count.
+        The series of a guest whose QEMU ended are dropped at once. The time of the end itself does not count, because a
+        log may be read long after its migration ended.
         """
         with self._lock:
             vms = {Side.SOURCE: self._outgoing, Side.DESTINATION: self._incoming}
@@ -207,7 +207,7 @@ class MetricsSink(Collector):
             self._observe(migration)
 
     def _on_guest_gone(self, change: GuestGone) -> None:
-        """Mark a guest that exists no more; no alert must outlive it."""
+        """Mark a guest whose QEMU ended, because no alert must outlive it."""
         for states in (self._outgoing, self._incoming):
             for vm in states.values():
                 vm.is_gone = vm.is_gone or vm.identity.trace_id == change.trace_id
@@ -246,7 +246,7 @@ class MetricsSink(Collector):
         return Families(MIGRATION).all
 
     def collect(self) -> list[PrometheusMetric]:
-        """Return the families as of now."""
+        """Return the present families."""
         return collect_objects(self)
 
     def read_objects(self, known: Mapping[str, int]) -> Sequence[ObjectReadings]:
@@ -284,7 +284,7 @@ class MetricsSink(Collector):
 
 
 def _side(identity: Identity) -> Side:
-    """Return the side; without evidence a migration counts as outgoing, because operators start those."""
+    """Return the side; without evidence a migration counts as outgoing, because operators start outgoing migrations."""
     return identity.side or Side.SOURCE
 
 

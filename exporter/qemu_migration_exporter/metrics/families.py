@@ -1,8 +1,8 @@
 """Metrics as data, and their families in one scrape.
 
-A `Metric` is a row of a table: name, type, help and labels. The rows of metrics that exist once per object, which is a
-virtual machine or a stream, also say how their reading is taken from that object. `collector` and `self_collector`
-take readings; `text_cache` compares them with those of the scrape before and has only the changed ones rendered.
+A `Metric` is a row of a table: name, type, help and labels. A metric that exists once per object (a virtual machine or a
+stream) also has a function that reads the value from that object. `collector` and `self_collector` take readings;
+`text_cache` compares them with the previous scrape, and only changed readings are rendered.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class ObjectReadings(NamedTuple):
         key: Unique among the objects of its collector.
         label: The value of the object's own label.
         version: Changes whenever a reading may have changed.
-        readings: One for each metric of an object; None if the caller knows this version.
-        exemplar: Of the object's counters.
+        readings: A reading for each metric of an object; None if the caller knows this version.
+        exemplar: The exemplar for the object's counters.
     """
 
     key: str

@@ -23,7 +23,7 @@ class Histogram:
         self._sum = 0.0
 
     def observe(self, value: float, exemplar: Mapping[str, str]) -> None:
-        """Count a value; the bucket that begins at a bound does not include it, as `le` asks for."""
+        """Count a value; a value equal to a bound belongs to the bucket that ends there, as `le` requires."""
         bucket = bisect_left(self._bounds, value)
         self._counts[bucket] += 1
         self._exemplars[bucket] = Exemplar(dict(exemplar), value)

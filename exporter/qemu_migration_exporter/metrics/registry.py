@@ -12,7 +12,7 @@ from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.metrics.self_collector import ExporterCollector
 from qemu_migration_exporter.metrics.text_cache import CollectorText, Encoder
 
-#: Text of a format that no client asked for this long is dropped: an operator's curl, a Prometheus before its update.
+#: Text of a format that no client requested for this long is dropped, as after a single curl by an operator.
 _UNUSED_SECONDS: Final = 300.0
 
 

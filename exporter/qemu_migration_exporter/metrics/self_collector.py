@@ -21,7 +21,7 @@ _READERS: Final = [metric.read for metric in object_metrics(EXPORTER) if metric.
 
 
 class StreamState(NamedTuple):
-    """A stream as its metrics read it."""
+    """The values of a stream that its metrics read."""
 
     counts: Counts
     last_event_ns: int | None
@@ -35,13 +35,13 @@ class SpanCounter(Protocol):
 
 
 class ExporterCollector(Collector):
-    """Collector that asks streams and sinks at scrape time and keeps nothing.
+    """Collector that reads streams and sinks at scrape time and keeps no state.
 
     Args:
-        streams: Returns the streams, each with whether it can be read now.
+        streams: Returns the streams, with True for a stream that can be read now.
         spans: The span sink, None if spans have no receiver.
         limited: Returns the number of virtual machines without series.
-        config_loaded: Returns whether the configuration in force is the last one that was loaded.
+        config_loaded: Returns whether the last configuration read is in force.
         failures: Counter of failed operations.
     """
 
@@ -66,7 +66,7 @@ class ExporterCollector(Collector):
         return Families(EXPORTER).all
 
     def collect(self) -> list[PrometheusMetric]:
-        """Return the families as of now."""
+        """Return the present families."""
         return collect_objects(self)
 
     def read_objects(self, known: Mapping[str, int]) -> Sequence[ObjectReadings]:  # noqa: ARG002 - streams have no version

@@ -1,8 +1,8 @@
 """All metrics: name, type, labels and help with its source in QEMU, in the order of the exposition.
 
 `make reference` writes docs/metrics.md from these tables. A help text names the trace event that a number comes from
-and the first QEMU release that has it. Rows of a virtual machine or a stream also read their numbers, so that a new
-metric of one is a new row here and nothing else.
+and the first QEMU release that has it. Rows of a virtual machine or a stream also read their numbers, so that such a
+metric is only a row here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PHASES: Final = (0.001, 0.003, *_ROUNDS, 1800, 3600)
 
 
 def _one_hot(states: type[StrEnum]) -> dict[StrEnum | None, tuple[int, ...]]:
-    """Return the reading of every state: 1 for it and 0 for the others; None is none of them."""
+    """Return a reading for every state: 1 for the present state and 0 for others; without a state all are 0."""
     return {present: tuple(int(state is present) for state in states) for present in (None, *states)}
 
 

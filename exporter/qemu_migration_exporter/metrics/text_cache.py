@@ -1,10 +1,9 @@
-"""Exposition text that is kept from one scrape to the next.
+"""Cache of the exposition text between scrapes.
 
 prometheus-client renders samples at some 3 µs each, and most of a host's series do not change between two scrapes: a
-phase, a limit, an ended migration. So the text of every object's samples is kept per metric. At a scrape the collectors
-give their readings, only readings that differ from the kept ones become samples, the library renders those as one
-small registry, and its lines are filed under their objects. The page is the headers and the kept lines in the order of
-the table:
+phase, a limit, an ended migration. So the text of every object's samples is kept per metric. At a scrape, only readings
+that differ from the kept readings become samples. The library renders these as one small registry, and its lines
+replace the kept lines of their objects. The page consists of the headers and the kept lines in the order of the table:
 
     # HELP qemu_migration_pending_bytes …      rendered at every scrape, as are totals and histograms
     # TYPE qemu_migration_pending_bytes gauge

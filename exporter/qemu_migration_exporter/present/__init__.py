@@ -1,4 +1,4 @@
-"""Migrations as people and scripts see them: the only package that makes sentences and commands.
+"""Presentation of migrations to operators and programs: the only package that makes sentences and commands.
 
     core records --view_builder--> view --> wording/, advice, downtime, rounds   (shared sentences and rows)
                                     |
@@ -7,5 +7,6 @@
                                     +--> document   JSON of the report and the API }
                                     +--> terminal/  frames of `watch`
 
-A view is made when somebody reads it. A new format is one function in `reports` that renders a `Report`.
+Views are built on demand, when a report or page is read. A new format is one function in `reports` that renders a
+`Report`.
 """

@@ -1,8 +1,8 @@
-"""Commands that would end a stall, made from its numbers when somebody reads them.
+"""Commands that would end a stall, computed from the stall's numbers when a report is read.
 
-Only commands that QEMU and libvirt would accept by the evidence are offered, each with its cost, in the order of what
-they cost the guest. A downtime limit that stops the guest for long comes after the commands that do not. Numbers leave
-a margin of a tenth over what was measured, because working sets and networks vary.
+Commands are offered only if QEMU and libvirt would accept them by the evidence. They are shown with their cost, and
+sorted by the cost for the guest: a downtime limit that stops the guest for long comes last. Numbers have a margin of
+10 % over the measured values, because working sets and networks vary.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MARGIN: Final = 1.1
 #: Downtime limits are rounded up to whole tenths of a second.
 _STEP_MS: Final = 100
 
-#: A longer standstill breaks TCP connections and cluster heartbeats, so it is neither first nor without a warning.
+#: A longer standstill breaks TCP connections and cluster heartbeats, so its command is not first and has a warning.
 _LONG_STANDSTILL_MS: Final = 5_000
 
 
@@ -34,8 +34,8 @@ class Advice:
 
     Attributes:
         virsh: The command for a guest of libvirt.
-        price: The cost of it, or its precondition.
-        qmp: The same for QEMU's own monitor.
+        price: Its cost or precondition.
+        qmp: The equivalent command for QEMU's own monitor.
     """
 
     virsh: str
@@ -43,12 +43,12 @@ class Advice:
     qmp: str
 
     def __str__(self) -> str:
-        """Return one line for a shell; all after the command is a comment."""
+        """Return one line for a shell, with the rest as a comment after the command."""
         return f"{self.virsh}  # {self.price}; QMP: {self.qmp}"
 
     @classmethod
     def parse(cls, line: str) -> Advice:
-        """Read the line that `str` made."""
+        """Parse a line made by `str`."""
         command, _, qmp = line.rpartition("; QMP: ")
         virsh, _, price = command.rpartition("  # ")
         return cls(virsh=virsh, price=price, qmp=qmp)
@@ -73,9 +73,9 @@ def advise(
         required_downtime_seconds: As in `core.model.Verdict`.
         required_bandwidth_bytes_per_second: As there.
         capabilities: As there.
-        pending_bytes: The least that was pending at a boundary.
-        kind: Another job than a live migration can only be given up.
-        mode: In post-copy, the guest would be lost; None if it is not known, where only safe commands are returned.
+        pending_bytes: The least pending bytes at a boundary.
+        kind: The kind of job; a job other than a live migration can only be cancelled.
+        mode: In post-copy, a cancel would lose the guest; None if unknown, which returns only safe commands.
     """
     word = _quoted(vm)
     if kind is not Kind.LIVE:  # libvirt refuses to change the parameters of such a job, and a migration is no cure
@@ -114,7 +114,7 @@ def _end_the_wait(vm: str, reason: StallReason, mode: Mode | None) -> Iterator[A
             )
         case StallReason.NO_THROUGHPUT if mode is None:
             return
-        case _ if mode is Mode.POSTCOPY:  # the guest's memory is on both hosts: to give up would lose it
+        case _ if mode is Mode.POSTCOPY:  # the guest's memory is on both hosts, and a cancel would lose it
             yield _advice(
                 f"virsh domjobabort --postcopy {vm}",
                 "pauses post-copy, to connect again over a working network; the guest waits for its memory meanwhile",
@@ -165,8 +165,8 @@ def _let_it_end(
 def _device_state(vm: str, downtime_seconds: float | None, pending: int | None) -> Iterator[Advice]:
     """Advise for device state, which rounds do not shrink.
 
-    QEMU estimates the bandwidth of the switchover from the little memory that the rounds send, so a limit alone would
-    not be enough: the bandwidth that the required downtime is reckoned with is given beside it.
+    QEMU estimates the bandwidth of the switchover from the little memory that the rounds send, so a higher limit is not
+    enough. The command also sets the bandwidth from which the required downtime was computed.
     """
     limit_ms = _limit_ms(downtime_seconds)
     if not downtime_seconds or not pending or limit_ms > MAX_LIMIT_MS:
@@ -218,7 +218,7 @@ def _command(execute: str, **arguments: Any) -> str:  # noqa: ANN401 - any JSON 
 
 
 def _quoted(vm: str) -> str:
-    """Return a guest's name as one word of a shell; its owner may have chosen any characters."""
+    """Return a guest's name quoted for a shell, because its owner may use any characters."""
     if vm.isprintable():
         word = shlex.quote(vm)
     else:

@@ -1,8 +1,7 @@
 """The report as JSON, and views rebuilt from JSON. Seconds and bytes; null is unknown.
 
-There are two forms of a migration. The report of a replay has the keys that its users rely on, and no others. The API
-of a running daemon adds every other field of the view and the sentence, so that a program on another machine can
-rebuild the view and render it like one of its own.
+A migration has two forms. The report of a replay has a small set of stable keys. The API of a running daemon adds the
+sentence and every other field of the view, so that a program on another machine can rebuild and render the view.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _ROW_KEYS: Final = {
 
 
 class DocumentError(ValueError):
-    """JSON that is no migration of this program."""
+    """JSON that is not a migration in the form of the API."""
 
 
 def report_document(report: Report) -> Document:
@@ -51,7 +50,7 @@ def report_document(report: Report) -> Document:
 
 
 def stream_document(stream: StreamView) -> Document:
-    """Return what was read of one stream."""
+    """Return a stream and the counts of its lines."""
     fields = msgspec.to_builtins(stream)
     return {**{key: fields[key] for key in _STREAM_KEYS}, "surprises": sum(stream.surprises.values())}
 
@@ -78,7 +77,7 @@ def migration_from_document(document: object) -> MigrationView:
     """Rebuild a view from a migration in the form of the API.
 
     Raises:
-        DocumentError: It is none.
+        DocumentError: The JSON is not a migration in the form of the API.
     """
     if not isinstance(document, dict) or not isinstance(document.get("verdict"), dict):
         raise DocumentError("expected a migration as a JSON object with a verdict")

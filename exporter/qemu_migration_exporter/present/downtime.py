@@ -12,7 +12,7 @@ from qemu_migration_exporter.present.wording.styled import literal
 
 _MAX_DEVICES: Final = 5
 _MAX_DEVICE_CELLS: Final = 36
-#: From here on microseconds do not matter.
+#: Durations from here on are shown without microseconds.
 _LONG_SECONDS: Final = 0.010
 
 _NAMES: Final = {
@@ -23,7 +23,7 @@ _NAMES: Final = {
     DowntimePartName.DESTINATION: "waiting for the destination",
     DowntimePartName.UNACCOUNTED: "not explained by the stream",
 }
-#: On a destination, parts are the loads of what the source saved.
+#: On a destination, parts are the loads of the state that the source saved.
 _DESTINATION_NAMES: Final = {DowntimePartName.RAM: "loading the last memory"}
 
 
@@ -38,14 +38,14 @@ class DowntimeRow:
 
     @property
     def activity(self) -> str:
-        """The part as something that was done."""
+        """The part as an action, for a sentence."""
         return f"saving the state of {self.name}" if self.is_device else self.name
 
 
 def downtime_rows(view: MigrationView) -> list[DowntimeRow]:
-    """Return the parts of the downtime: devices from the slowest on, the others in their order.
+    """Return the parts of the downtime: devices from the slowest to the fastest, other parts in their order.
 
-    Where a stream has no marks of the parts, these are the timed devices alone.
+    If a stream has no marks of the parts, the result has only the timed devices.
     """
     if not view.downtime_parts:
         timed = [
@@ -64,7 +64,7 @@ def downtime_rows(view: MigrationView) -> list[DowntimeRow]:
 
 
 def downtime_title(view: MigrationView) -> tuple[str, str]:
-    """Return the heading of the parts, and what they are parts of."""
+    """Return the heading of the parts, and the name of their sum."""
     if view.downtime_seconds is None:
         return "Loads", "memory and devices at the destination"
     return "Downtime", f"{duration(view.downtime_seconds)}, by its parts"
@@ -88,7 +88,7 @@ def part_time(seconds: float, longest: float) -> str:
 
 
 def device_name(name: str | None, instance: int | None = None) -> str:
-    """Return a device's name fit for a table, with its instance if that is not the first."""
+    """Return a device's name for a table, with its instance unless it is the first."""
     if name is None:
         return UNKNOWN
     return literal(name, _MAX_DEVICE_CELLS) + (f" #{instance}" if instance else "")
@@ -118,7 +118,7 @@ def _summed(rows: list[DowntimeRow]) -> list[DowntimeRow]:
 
 
 def _slowest(rows: list[DowntimeRow]) -> list[DowntimeRow]:
-    """Return the slowest rows, and the rest as one."""
+    """Return the slowest rows, and the rest as a single row."""
     ordered = sorted(rows, key=lambda row: -row.seconds)
     rest = ordered[_MAX_DEVICES:]
     together = [DowntimeRow(f"and {len(rest)} more, together", sum(row.seconds for row in rest), is_rest=True)]

@@ -1,4 +1,4 @@
-"""Sentences about a stream whose lines are not read, or not all of them: what they are, and what to do."""
+"""Sentences about streams whose lines are not understood: the reason, and the next step."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _SILENT: Final = (
 
 
 def warnings(hints: Collection[tuple[Hint, str]], *, lines: int, has_events: bool) -> list[str]:
-    """Return what is wrong with a stream and what to do about it.
+    """Return the problems of a stream and the next steps.
 
     Args:
-        hints: The reasons the parser found, each with a detail.
+        hints: The reasons that the parser found, with their details.
         lines: Lines read so far.
         has_events: True if a line was an event of a known format.
     """
@@ -63,5 +63,5 @@ def warnings(hints: Collection[tuple[Hint, str]], *, lines: int, has_events: boo
 
 
 def silence(hints: Collection[tuple[Hint, str]], *, lines: int) -> str | None:
-    """Return the remark on a stream without an event in which nothing is wrong; None if its events are enabled."""
+    """Return the remark on a stream without events and without a problem; None if its events are enabled."""
     return None if Hint.TRACE_ENABLED in {hint for hint, _ in hints} else _SILENT.format(lines=lines)

@@ -1,4 +1,4 @@
-"""Migrations that run and those that ended last, for people and scripts that ask over HTTP."""
+"""Running and recently ended migrations, for the HTTP server."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from qemu_migration_exporter.core.model import Migration
 from qemu_migration_exporter.present.view import MigrationView
 from qemu_migration_exporter.present.view_builder import migration_view
 
-#: As many as a person looks through; older ones are in the histograms and the traces.
+#: Enough for an operator to look through; older migrations are in the histograms and the traces.
 _RECENT: Final = 50
 
 
 class MigrationHistory:
     """Running and recently ended migrations.
 
-    The thread that reads the streams writes, the one that serves reads: both fields are replaced whole.
+    The thread that reads streams writes the fields and the HTTP thread reads them, so both fields are replaced, never
+    changed.
     """
 
     def __init__(self) -> None:
@@ -34,15 +35,15 @@ class MigrationHistory:
             self.recent = tuple(self._ended)
 
     def set_running(self, running: Sequence[Migration]) -> None:
-        """Replace the migrations that run now, the longest running first."""
+        """Replace the running migrations, the longest running first."""
         self.running = tuple(sorted(running, key=lambda migration: migration.identity.start_ns))
 
     def running_views(self, now_ns: int) -> tuple[MigrationView, ...]:
-        """Return the views of the migrations that run."""
+        """Return the views of the running migrations."""
         return tuple(migration_view(migration, now_ns=now_ns) for migration in self.running)
 
     def recent_views(self) -> tuple[MigrationView, ...]:
-        """Return the views of the migrations that ended, the last to end first."""
+        """Return the views of the ended migrations, the most recent end first."""
         return tuple(migration_view(migration) for migration in self.recent)
 
     def find(self, trace_id: str, now_ns: int) -> MigrationView | None:

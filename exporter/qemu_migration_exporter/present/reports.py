@@ -1,6 +1,6 @@
-"""The formats of a replay's report, by the names that the command line takes.
+"""The formats of a replay's report, by their names on the command line.
 
-A format is one function that writes a `Report`. It imports its renderer itself, because a replay uses only one.
+A format is one function that writes a `Report`. The function imports its own renderer, because a replay uses only one.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ _SPARKS: Final = "▁▂▃▄▅▆▇"
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A round to show, and how many before it are left out."""
+    """A round to show, and the number of omitted rounds before it."""
 
     round: RoundView
     left_out: int
@@ -28,14 +28,14 @@ def byte_unit(rounds: Sequence[RoundView]) -> tuple[int, str]:
 
 
 def best_round(view: MigrationView) -> int | None:
-    """Return the round that began with the least pending, unless all began alike."""
+    """Return the round that began with the least pending, unless all rounds began with the same."""
     boundaries = [row.pending_at_start_bytes for row in view.rounds if row.number > 1]
     known = [pending for pending in boundaries if pending is not None]
     return view.verdict.best_round if known and min(known) < max(known) else None
 
 
 def shown_rounds(view: MigrationView, *, most: int, first: int, last: int) -> list[Shown]:
-    """Return all rounds; of more than `most` the first, the best and the last ones."""
+    """Return all rounds, or if there are more than `most` only the first, the best and the last rounds."""
     rounds = list(view.rounds)
     if len(rounds) > most:
         best = best_round(view)
@@ -45,7 +45,7 @@ def shown_rounds(view: MigrationView, *, most: int, first: int, last: int) -> li
 
 
 def boundaries(view: MigrationView) -> list[tuple[int, int]]:
-    """Return the rounds after the bulk round with what was pending at their start."""
+    """Return the rounds after the bulk round, with the pending bytes at their start."""
     return [
         (row.number, row.pending_at_start_bytes)
         for row in view.rounds
@@ -54,7 +54,7 @@ def boundaries(view: MigrationView) -> list[tuple[int, int]]:
 
 
 def sparkline(values: Sequence[float], cells: int) -> str:
-    """Draw values to one scale that begins at zero; neighbours are averaged if there are more than fit."""
+    """Return a sparkline of the values, scaled from zero; neighbours are averaged if they do not fit."""
     if not values:
         return ""
     count = min(len(values), max(1, cells))

@@ -107,7 +107,7 @@ def limit(seconds: float | None, beside: float | None = None) -> str:
 
 
 def share(part: float, whole: float | None) -> str:
-    """Return a part in per cent of the whole."""
+    """Return a part of a whole in per cent."""
     if not whole:
         return UNKNOWN
     percent = 100 * part / whole

@@ -3,8 +3,8 @@
     core records (nanoseconds) --view_builder--> views (seconds, relative) --> text, HTML, JSON, terminal
 
 A view has numbers and no text. Times are seconds after the migration's start, and a value that the stream does not
-give is None. The fields of `MigrationView` are the keys of the report's JSON object, so a program that reads the JSON
-of another process can rebuild the view and render it like one of its own.
+give is None. The fields of `MigrationView` are the keys of the report's JSON object, so a program can rebuild and
+render the views of another process.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class RoundView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseView:
-    """A phase; `duration_seconds` is None while it lasts, and where the clock cannot give it."""
+    """A phase; `duration_seconds` is None while the phase lasts, and if the clock does not measure it."""
 
     name: PhaseName
     start_seconds: float
@@ -85,7 +85,7 @@ class DeviceView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StallView:
-    """A stall, with the numbers of the moment it was found; `end_seconds` is None if nothing cleared it."""
+    """A stall with the numbers of its last judgement; `end_seconds` is None if it was never cleared."""
 
     start_seconds: float
     end_seconds: float | None
@@ -102,7 +102,7 @@ class StallView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitView:
-    """The wait that a migration is in."""
+    """The present wait of a migration."""
 
     state: str | None
     reason: StallReason | None
@@ -114,7 +114,7 @@ class VerdictView:
     """The verdict on convergence as of now, or as of the end.
 
     Attributes:
-        best_case_seconds: Least time that a stalled migration would still take, at the most favourable rate.
+        best_case_seconds: Least remaining time of a stalled migration, at the most favourable rate.
         advice: Commands that would end the stall in force; empty once the migration is over.
         past_advice: Commands that would have ended the last stall; empty until the migration is over.
     """
@@ -137,17 +137,17 @@ class MigrationView:
     """A migration as of one moment.
 
     Attributes:
-        running: The stream is still being read and gave no outcome yet.
-        result: `unknown` while it runs, and if its stream ended first.
+        running: The stream is still being read and has no outcome yet.
+        result: `unknown` while the migration runs, and if its stream ended first.
         joined: The beginning is missing, so times and counts start later than the migration.
-        partial: Lines of it are missing, at the beginning or anywhere else.
-        elapsed_seconds: From the start to the last moment that is known: now, or the last mark.
+        partial: Lines are missing, at the beginning or elsewhere.
+        elapsed_seconds: From the start to the present of a running migration, else to the last mark.
         duration_seconds: From the start to the outcome; None without an outcome.
         transferred_is_partial: QEMU printed no bandwidth window at the end, so `transferred_bytes` is too low.
-        state: QEMU's own word for the status.
+        state: QEMU's migration state.
         bandwidth_bytes_per_second, dirty_bytes_per_second: As of now, or as of the end.
-        paused_since_seconds, pause_cause: The pause that the guest is in; None while it runs.
-        wait: The wait that it is in, or in which its stream ended.
+        paused_since_seconds, pause_cause: Start and cause of the guest's present pause; None while the guest runs.
+        wait: The present wait, or the wait in which the stream ended.
         dirty_limit: QEMU limits the guest's dirty rate (capability dirty-limit).
     """
 
@@ -206,18 +206,18 @@ class MigrationView:
 
     @property
     def is_timed(self) -> bool:
-        """True if durations other than the iterate phase's mean anything."""
+        """True if the clock measures durations; a reconstructed clock only measures the iterate phase."""
         return self.clock is not ClockKind.RECONSTRUCTED
 
     @property
     def stall(self) -> StallView | None:
-        """The stall in force; the last one if it held to the end."""
+        """The stall in force, or in force until the migration's end."""
         last = self.stalls[-1] if self.stalls else None
         return last if last is not None and last.end_seconds is None else None
 
     @property
     def last_phase(self) -> PhaseName | None:
-        """The phase that it is in, or in which it ended."""
+        """The present phase, or the phase in which the migration ended."""
         names = [phase.name for phase in self.phases if phase.name is not PhaseName.CLEANUP]
         return names[-1] if names else None
 
@@ -226,7 +226,7 @@ class MigrationView:
         return round_.number == 1 and not self.joined
 
     def end_of(self, stall: StallView) -> float:
-        """Return the end of a stall, or the last moment in which it was known to hold."""
+        """Return the end of a stall, or the last moment at which it was in force."""
         if stall.end_seconds is not None:
             return stall.end_seconds
         return (
@@ -236,14 +236,14 @@ class MigrationView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamView:
-    """A stream, and how many of its lines were read.
+    """A stream, and the counts of its lines.
 
     Attributes:
-        format: None as long as no line showed it.
-        surprises: Their number by kind.
-        is_up: True while it is read.
-        problem: Why it is not read, in a few words.
-        last_event_time: When the newest event was printed.
+        format: The format's name, None until a line is recognised.
+        surprises: Number of surprises by kind.
+        is_up: True while the stream is read.
+        problem: Short reason why the stream is not read.
+        last_event_time: Time of the newest event.
     """
 
     name: str
@@ -261,7 +261,7 @@ class StreamView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All that a replay found."""
+    """The results of a replay."""
 
     streams: tuple[StreamView, ...]
     migrations: tuple[MigrationView, ...]
@@ -269,13 +269,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """All of the landing page.
+    """The content of the landing page.
 
     Attributes:
-        now: When this was true.
-        running: The longest running first.
-        recent: The last to end first.
-        trace_url: The address of a trace with `{trace_id}` in it; see `config.addresses.check_template`.
+        now: Time of the content.
+        running: Running migrations, the longest running first.
+        recent: Ended migrations, the most recent end first.
+        trace_url: Template of a trace's address with `{trace_id}`; see `config.addresses.check_template`.
     """
 
     now: datetime

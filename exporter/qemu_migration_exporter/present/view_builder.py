@@ -37,7 +37,7 @@ def migration_view(migration: Migration, *, now_ns: int | None = None) -> Migrat
 
     Args:
         migration: The core's record.
-        now_ns: The time of reading for a migration that still runs; None for one that ended, or whose stream did.
+        now_ns: The present for a running migration; None if the migration or its stream ended.
     """
     identity, progress = migration.identity, migration.progress
     start_ns = identity.start_ns
@@ -189,7 +189,7 @@ def _verdict(migration: Migration, *, running: bool) -> VerdictView:
     verdict, identity = migration.progress.verdict, migration.identity
     advice = advice_for(identity, verdict, migration.progress.mode)
     is_over = migration.outcome_ns is not None and not running
-    # A wait that is over needs no command: giving up would have ended it too.
+    # A wait that is over needs no command.
     past_advice = advice if is_over and verdict.reason in ROUND_REASONS else ()
     return VerdictView(
         converging=verdict.converging,
@@ -207,7 +207,7 @@ def _verdict(migration: Migration, *, running: bool) -> VerdictView:
 
 
 def _bandwidth(migration: Migration) -> float | None:
-    """Return the bandwidth that the verdict reckons with; the last window's once the migration is over."""
+    """Return the bandwidth used by the verdict; once the migration is over, that of the last window."""
     smoothed = migration.progress.verdict.bandwidth_bytes_per_second
     if migration.outcome_ns is not None or smoothed is None:
         return migration.progress.bandwidth_bytes_per_second

@@ -2,8 +2,8 @@
 
     changes ─▶ spans.SpansSink ─▶ emitter.Emitter ─▶ SDK ─▶ export: a processor that waits (replay) or queues (daemon)
 
-`spans` decides which spans a change makes, `span_attributes` what they carry, `trace_limits` when rounds share a span,
-and `links` which traces belong together.
+`spans` decides which spans a change makes, `span_attributes` builds their attributes, `trace_limits` merges rounds into
+shared spans, and `links` connects traces of the same migration.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Span attributes: names, types, units, and the spans that have them.
 
-`make reference` writes docs/attributes.md from this table. `code.stacktrace` and `error.type` are OpenTelemetry's;
-there is no convention for hypervisors, so the rest is ours. Times are seconds and sizes bytes. A value that the stream
-does not have is left out and never 0.
+`make reference` writes docs/attributes.md from this table. `code.stacktrace` and `error.type` are names of
+OpenTelemetry, which has no convention for hypervisors, so the other names are defined here. Times are in seconds and
+sizes in bytes. A value that the stream does not have is left out, and is never 0.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Attribute(NamedTuple):
     """One attribute.
 
     Attributes:
-        unit: In UCUM's notation, as OpenTelemetry has it: `s`, `By`, `By/s`, `{round}`; empty for none.
-        spans: Names of the spans that may have it.
+        unit: In UCUM's notation, as in OpenTelemetry: `s`, `By`, `By/s`, `{round}`; empty for none.
+        spans: Names of the spans that may have the attribute.
         meaning: Description, with QEMU's trace event if there is one.
     """
 

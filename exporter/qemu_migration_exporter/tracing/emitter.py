@@ -1,7 +1,7 @@
 """Spans through OpenTelemetry's SDK, with given ids and times and bounded values.
 
-A span is made when it has ended: `emit` starts and ends it at once, with the probe's times. The SDK asks an id
-generator for ids, so `_GivenIds` holds those of the next span.
+A span is made after its end: `emit` starts and ends it at once, with the probe's times. The SDK takes ids from an id
+generator, so `_GivenIds` holds the ids of the next span.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SERVICE_NAME: Final = "qemu-migration"
 
 #: Maximum attribute length: fits a 60-frame backtrace, truncates garbage.
 _MAX_TEXT: Final = 4_096
-#: Maximum name length: a name may end with one that a device's author chose.
+#: Maximum name length: a name may end with a device's name, which is untrusted.
 _MAX_NAME: Final = 128
 #: Room for "… and N more" in a text that was cut.
 _TAIL: Final = 24
@@ -69,8 +69,8 @@ class Emitter:
 
     Args:
         processors: Receivers of the spans.
-        resource: Attributes of the resource beside the service's name and version and those of OTEL_ variables.
-            Nothing of this machine is added: the machine of a replay has nothing to do with the migration.
+        resource: Attributes of the resource, in addition to the service's name and version and to OTEL_ variables.
+            Attributes of this host are not added, because the host of a replay has no relation to the migration.
     """
 
     def __init__(self, processors: Sequence[SpanProcessor], resource: Mapping[str, str]) -> None:
@@ -89,7 +89,7 @@ class Emitter:
         self._tracer: Tracer = self._provider.get_tracer("qemu-migration-exporter", qemu_migration_exporter.__version__)
 
     def is_sampled(self, trace_id: str) -> bool:
-        """Return the sampler's decision (OTEL_TRACES_SAMPLER) on a trace; its root comes last, too late to decide."""
+        """Return the sampler's decision (OTEL_TRACES_SAMPLER) on a trace, because the root span comes too late for it."""
         decision = self._provider.sampler.should_sample(None, int(trace_id, 16), "migrate").decision
         return decision is Decision.RECORD_AND_SAMPLE
 
@@ -139,7 +139,7 @@ class Emitter:
 
 
 def truncate(text: str, limit: int) -> str:
-    """Return a text of at most this many characters, with the number of those cut off; invalid Unicode is replaced."""
+    """Return a text cut to a length, with the number of characters cut off; invalid Unicode is replaced."""
     text = str(text).encode(errors="replace").decode()
     if len(text) <= limit:
         return text
@@ -148,7 +148,7 @@ def truncate(text: str, limit: int) -> str:
 
 
 def _clamp_time(at_ns: int) -> int:
-    """Return a time that OTLP can encode; a damaged line may have any."""
+    """Return a time within the range of OTLP; a damaged line may have any time."""
     return min(max(at_ns, 0), _MAX_INTEGER)
 
 

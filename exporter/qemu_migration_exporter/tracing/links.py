@@ -1,6 +1,6 @@
 """Links between the two ends of one migration: the same virtual machine, on the other side, at the same time.
 
-Both ends are seen if a guest moves within a host, and in a replay of both logs.
+The exporter sees both ends if a guest moves within a host, and in a replay of both logs.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 
 from qemu_migration_exporter.core.model import ClockKind, Identity, Migration, Side
 
-#: Ended migrations that are kept, because the log of the other end may be read later.
+#: Number of ended migrations to keep, because the log of the other end may be read later.
 _MAX_ENDED: Final = 256
-#: A migration has one other end; more are found only if virtual machines share a name.
+#: A migration has one other end; more links are found only if virtual machines share a name.
 _MAX_COUNTERPARTS: Final = 4
 
 #: Suffix of virtual machines that share a name, see `sources.recording.deduplicate`.
@@ -26,7 +26,7 @@ class _Seen(NamedTuple):
 
 
 class CounterpartIndex:
-    """Migrations that run or ended lately, to find the other end of one."""
+    """Running and recently ended migrations, for the search for the other end."""
 
     def __init__(self) -> None:
         self._open: dict[str, Identity] = {}

@@ -1,6 +1,6 @@
 """Spans of the rounds of one migration: `iterate`, and beyond the limit `iterate.batch`.
 
-The newest round waits until the migration goes on, or for two ticks of a second: if the migration fails in it, its
+The newest round waits for the next change, or for two ticks of a second: if the migration fails in that round, the
 span is an error. Rounds beyond the limit wait for the end of their minute.
 """
 
@@ -26,7 +26,7 @@ _TICKS: Final = 2
 
 
 class RoundSpans:
-    """Rounds of a migration that have ended and are not sent."""
+    """The ended rounds of a migration that are not sent."""
 
     def __init__(self, emitter: Emitter, limits: TraceLimits, identity: Identity) -> None:
         self._emitter = emitter
@@ -54,7 +54,7 @@ class RoundSpans:
         if round_.number <= self._limits.max_rounds:
             self._newest, self._ticks = round_, 0
             return
-        # A round that arrives after its minute was sent, from a source that lags, joins the next batch.
+        # If a slow source delivers a round after its minute was sent, the round joins the next batch.
         minute = max(minute_of(self._identity, round_), self._next_minute)
         if self._batch is not None and self._batch.minute < minute:
             self._send_batch()
@@ -71,13 +71,13 @@ class RoundSpans:
             self._send_batch()
 
     def send_newest(self, *, is_error: bool = False) -> None:
-        """Send the newest round, because the migration went on, or failed in it."""
+        """Send the newest round, because the migration continued, or failed in the round."""
         newest, self._newest = self._newest, None
         if newest is not None:
             self._send(newest, newest.end_ns or newest.start_ns, is_error=is_error)
 
     def end(self, migration: Migration) -> None:
-        """Send everything; a round that the end of the stream cut off ends with the migration."""
+        """Send all rounds; a round cut off by the end of the stream ends with the migration."""
         failed = migration.result is Result.FAILED
         self.send_newest(is_error=failed and error_type(migration) == f"{PhaseName.ITERATE}_failed")
         self._send_batch()

@@ -22,7 +22,7 @@ Attributes = dict[str, Value | None]
 
 
 def error_type(migration: Migration) -> str:
-    """Return a low-cardinality `error.type`: the phase that failed."""
+    """Return an `error.type` of low cardinality: the phase that failed."""
     phases = [phase.name for phase in migration.phases if phase.name is not PhaseName.CLEANUP]
     return f"{phases[-1]}_failed" if phases else "failed"
 
@@ -110,7 +110,7 @@ def batch_attributes(rounds: Sequence[Round]) -> Attributes:
 
 
 def device_attributes(devices: Sequence[Device]) -> Attributes:
-    """Return the time of devices in the downtime and the slowest of them; all are None without devices."""
+    """Return the total time of devices in the downtime and the slowest device; all values are None without devices."""
     timed = [(device.duration_ns, device.name) for device in devices if device.duration_ns is not None]
     slowest_ns, slowest = max(timed, key=lambda pair: pair[0], default=(None, None))
     return {
@@ -122,7 +122,7 @@ def device_attributes(devices: Sequence[Device]) -> Attributes:
 
 
 def stall_attributes(identity: Identity, stall: Stall, at_ns: int) -> Attributes:
-    """Return the evidence of a stall, and as long as it holds, the commands that would end it."""
+    """Return the evidence of a stall, and for a stall in force the commands that would end it."""
     advice = advice_for(identity, stall) if stall.end_ns is None else ()
     return {
         attributes.VM_NAME: identity.vm,

@@ -1,7 +1,7 @@
-"""Span sink: which spans the changes of a migration make.
+"""Span sink: it makes spans from the changes of a migration.
 
-A trace is one migration. Its root `migrate` comes last, its children when they end, so a migration that is stuck for
-an hour shows its rounds all that time:
+A trace is one migration. The root span `migrate` comes last and its children come when they end, so the trace of a
+migration that is stuck for an hour shows the rounds during that hour:
 
     migrate
     ├── migrate.start                     zero length, at once
@@ -53,7 +53,7 @@ from qemu_migration_exporter.tracing.span_attributes import (
 from qemu_migration_exporter.tracing.switchover import SwitchoverSpans
 from qemu_migration_exporter.tracing.trace_limits import TraceLimits
 
-#: Pauses of one migration that have a span; each is an operator's or an I/O error's.
+#: Pauses of one migration that have a span of their own.
 _MAX_PAUSES = 256
 
 
@@ -119,7 +119,7 @@ class SpansSink:
                         self._apply_to(trace, change)
 
     def tick(self, now_ns: int) -> None:
-        """Send rounds that nothing will be added to; called every second."""
+        """Send rounds that are complete; called every second."""
         for trace in self._traces.values():
             trace.rounds.tick(now_ns)
 
@@ -234,7 +234,7 @@ class SpansSink:
 
     def _end(self, trace: _Trace, migration: Migration) -> None:
         identity = migration.identity
-        # Whatever the end of the stream cut off ends there.
+        # Open spans end with the stream.
         for phase in migration.phases:
             if phase.end_ns is None and phase.name is not PhaseName.ITERATE:
                 self._phase(identity, phase.name, (phase.start_ns, migration.end_ns), {names.INCOMPLETE: True})

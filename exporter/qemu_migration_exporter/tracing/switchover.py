@@ -1,8 +1,8 @@
 """Spans of the downtime: devices, and its other parts, below `complete_precopy`.
 
-Parts that the tracker reports as they end leave at once. The others are known only at the end, when the parts add up
-to the downtime: the wait for the destination, and on a destination the loads of devices. Time that no event explains
-has no span; the root has its sum.
+Parts that the tracker reports at their end are sent at once. Two parts are known only when the downtime is divided,
+after the end of the migration: the wait for the destination, and on a destination the loads of devices. Unexplained
+time has no span; the root has its sum.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from qemu_migration_exporter.tracing.emitter import Emitter
 from qemu_migration_exporter.tracing.span_attributes import Attributes, device_attributes
 from qemu_migration_exporter.tracing.trace_limits import TraceLimits
 
-#: Parts whose spans are made of other changes, or that have none.
+#: Parts whose spans are made from other changes, or that have no span.
 _WITHOUT_SPAN: Final = frozenset(
     {
         DowntimePartName.DEVICE,

@@ -1,8 +1,8 @@
-"""Limits on the size of a trace, and the rounds that share a span beyond them.
+"""Limits on the size of a trace, and shared spans for the rounds beyond them.
 
-A migration that is stuck for a week has a million rounds. The first are spans of their own; later ones share one span
-a minute. A round belongs to the minute of its migration in which it ended, so a restart of the program makes the same
-batches. Rounds arrive up to 2 s late: after the next bandwidth window and the read delay.
+A migration that is stuck for a week has a million rounds. The first rounds are spans of their own; later rounds share
+one span a minute. A round belongs to the minute of the migration in which it ended, so a restart of the program makes
+the same batches. Rounds arrive up to 2 s late: after the next bandwidth window and the read delay.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class TraceLimits:
     """Maximum size of a trace.
 
     Attributes:
-        max_rounds: Rounds with a span of their own; later ones share spans.
-        max_devices: Devices of the downtime with a span of their own; the others share one.
-        max_spans: Bitmap syncs, devices and markers; further ones are left out, and the root has their number.
+        max_rounds: Rounds with a span of their own; later rounds share spans.
+        max_devices: Devices of the downtime with a span of their own; the others share a span.
+        max_spans: Bitmap syncs, devices and markers; more are left out, and the root has their number.
     """
 
     max_rounds: int = 500

@@ -1,4 +1,4 @@
-"""The live view: draws the newest snapshot and moves the selection by keys."""
+"""The live view: it draws the newest snapshot and moves the selection by keys."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Watch:
         return frame(snapshot, self._selected, width, height)
 
     def press(self, key: Key) -> None:
-        """Act on a key."""
+        """Apply a key."""
         match key:
             case Key.QUIT:
                 self.is_over = True

@@ -1,4 +1,4 @@
-"""The command: chooses a feed, and runs the view beside it until it is quit."""
+"""The `watch` command: it chooses a feed, and runs the view until the operator quits."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _watch_sources(words: Sequence[str], console: Console) -> int:
     daemon = Daemon(config, Sinks(MetricsSink(), history), reload=lambda: config)
     feed = SourceFeed(", ".join(words) or "/var/log/libvirt/qemu", history, lambda: dict(daemon.streams.problems()))
     view = Watch(feed, console)
-    # The daemon's loop takes signals, which only the main thread can.
+    # The daemon's loop receives signals, which is only possible in the main thread.
     thread = threading.Thread(target=_draw, args=(view,), name="watch-screen")
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""Snapshots of migrations, from the API of a running daemon or from sources that are followed here."""
+"""Snapshots of migrations, from the API of a running daemon or from sources followed in this process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _API: Final = "api/v1/migrations"
 
 
 class WatchError(UserError):
-    """Something that can never be watched."""
+    """A source or address that can never be watched."""
 
 
 class Feed(Protocol):
@@ -37,13 +37,13 @@ class Feed(Protocol):
 
 
 class DaemonFeed:
-    """Migrations of a running daemon, asked for once a second by a thread.
+    """Migrations of a running daemon, requested once a second by a thread.
 
     Args:
-        url: Its address, such as http://host:9871; the path of its API may follow.
+        url: The daemon's address, such as http://host:9871, possibly with the path of the API.
 
     Raises:
-        WatchError: The address is none.
+        WatchError: The address is not an HTTP URL.
     """
 
     def __init__(self, url: str) -> None:
@@ -56,19 +56,19 @@ class DaemonFeed:
         self._thread = threading.Thread(target=self._poll, name="watch-feed", daemon=True)
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop asking."""
+        """Stop the thread."""
         self._stopping.set()
 
     def snapshot(self) -> Snapshot:
-        """Return the newest answer; an old one says why there is none newer."""
+        """Return the newest answer; an old answer has the reason why there is no newer one."""
         return replace(self._snapshot, now=datetime.now(UTC))
 
     def refresh(self) -> None:
-        """Ask once."""
+        """Request the migrations once."""
         try:
             views = [migration_from_document(document) for document in self._ask()]
         except (OSError, ValueError, KeyError, TypeError) as error:  # shown on the screen
@@ -112,10 +112,10 @@ class SourceFeed:
         self._problems = problems
 
     def snapshot(self) -> Snapshot:
-        """Return the migrations as of now."""
+        """Return the present migrations."""
         now_ns = time.time_ns()
         problems: dict[str, str] = {}
-        with suppress(RuntimeError):  # the loop's thread adds a stream at this moment; the next frame has it
+        with suppress(RuntimeError):  # the loop's thread is adding a stream; the next frame shows it
             problems = self._problems()
         return Snapshot(
             source=self._name,

@@ -13,7 +13,7 @@ from typing import Final
 
 
 class Key(Enum):
-    """The keys that mean something."""
+    """The keys with a function."""
 
     UP = auto()
     DOWN = auto()
@@ -38,7 +38,7 @@ _LONGEST: Final = max(len(sequence) for sequence in _KEYS)
 
 @contextmanager
 def raw_terminal(descriptor: int) -> Iterator[None]:
-    """Set a terminal to give each key at once, and back at the end."""
+    """Switch a terminal to single keys without echo, and restore it at the end."""
     before = termios.tcgetattr(descriptor)
     try:
         tty.setcbreak(descriptor)
@@ -48,7 +48,7 @@ def raw_terminal(descriptor: int) -> Iterator[None]:
 
 
 def read_keys(descriptor: int, seconds: float) -> list[Key]:
-    """Wait for keys for at most this long; return those that were pressed. The end of input quits."""
+    """Wait for keys within a timeout; return the pressed keys. The end of input counts as `q`."""
     if not select.select([descriptor], [], [], seconds)[0]:
         return []
     data = os.read(descriptor, 1024)
@@ -56,7 +56,7 @@ def read_keys(descriptor: int, seconds: float) -> list[Key]:
 
 
 def parse_keys(data: bytes) -> list[Key]:
-    """Return the keys in the bytes of a terminal; others are left out."""
+    """Return the known keys in the bytes of a terminal."""
     keys: list[Key] = []
     while data:
         for length in range(min(_LONGEST, len(data)), 0, -1):

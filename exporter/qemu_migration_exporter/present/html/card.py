@@ -22,7 +22,7 @@ _SIDES: Final = {Side.SOURCE: "outgoing", Side.DESTINATION: "incoming", None: "d
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A number with its name; `tone` is good, bad or none."""
+    """A number with its name; `tone` is good, bad or empty."""
 
     name: str
     value: str
@@ -31,7 +31,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A command, its cost, and the same for QEMU's own monitor."""
+    """A command, its cost, and the equivalent command for QEMU's own monitor."""
 
     command: str
     price: str
@@ -40,7 +40,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """Everything that a card shows."""
+    """The content of a card."""
 
     vm: str
     uuid: str | None
@@ -143,7 +143,7 @@ def _ended_facts(view: MigrationView) -> list[Fact]:
 
 
 def _downtime(view: MigrationView) -> list[Fact]:
-    """Set the downtime against its limit: the one there was, else the one that ending now would take."""
+    """Return the downtime and its limit, or for a running migration the downtime required now."""
     most = view.downtime_limit_seconds
     is_needed = view.downtime_seconds is None and view.running and view.last_phase is PhaseName.ITERATE
     seconds = view.verdict.required_downtime_seconds if is_needed else view.downtime_seconds

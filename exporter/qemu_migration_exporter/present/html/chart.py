@@ -1,9 +1,9 @@
-"""The pending memory of a migration as a drawing that does not flatter.
+"""Charts of a migration's pending memory that do not promise an end without evidence.
 
-Inside a round the pending bytes always fall and then jump back, so a bar of "sent so far" would always promise an end.
-Only the boundaries between rounds are comparable. They are drawn as steps over time on a logarithmic scale, with the
-threshold of each round, below which QEMU stops the guest: pending and threshold may be a thousandfold apart, and both
-move. A share of a whole is drawn only where it cannot fall back: in the bulk round and in post-copy.
+Within a round the pending bytes always fall and then jump back, so a bar of "sent so far" would always suggest an end.
+Only the boundaries between rounds are comparable. They are drawn as steps over time, together with the threshold of
+each round, below which QEMU stops the guest. The scale is logarithmic, because pending and threshold may differ by a
+factor of a thousand. A share of a whole is drawn only if it cannot fall: in the bulk round and in post-copy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAX_POINTS: Final = 600
 #: Points with a tooltip of their own; more of them cannot be hit with a pointer.
 _MAX_DOTS: Final = 80
 _TICK_FACTORS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500)
-#: With more ticks than these, only those at powers of ten stay.
+#: With more ticks than these, only powers of ten are kept.
 _MAX_TICKS: Final = 6
 _LEAST_BYTES: Final = 4_096
 _NO_BREAK: Final = "\N{NO-BREAK SPACE}"
@@ -90,14 +90,14 @@ class PendingChart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """A part of a whole that cannot shrink; `percent` is of the whole."""
+    """A share of a whole that cannot fall, in per cent."""
 
     percent: str
     words: str
 
 
 def pending_chart(view: MigrationView, frame: Frame) -> PendingChart | None:
-    """Draw the boundaries; None before the first. The bulk round begins with all memory, which is no boundary."""
+    """Draw the boundaries; None before the first. The beginning of the bulk round is not a boundary."""
     rounds = [row for row in view.rounds if row.number > 1 and row.pending_at_start_bytes is not None]
     if not rounds:
         return None
@@ -105,7 +105,7 @@ def pending_chart(view: MigrationView, frame: Frame) -> PendingChart | None:
 
 
 def share_of(view: MigrationView) -> Share | None:
-    """Draw how much of memory is sent; None where that can fall back."""
+    """Draw the share of memory that was sent; None in phases in which it can fall."""
     pending, ram = view.pending_bytes, view.ram_bytes
     if not view.running or pending is None or not ram or pending > ram:
         return None
@@ -229,7 +229,7 @@ def _threshold_words(thresholds: Sequence[int], view: MigrationView, frame: Fram
 
 
 def _thinned(rounds: Sequence[RoundView]) -> list[RoundView]:
-    """Return at most so many rounds as can be drawn: of each stretch the one that began with the least pending."""
+    """Return the rounds to draw: from every stretch the round that began with the least pending."""
     step = math.ceil(len(rounds) / _MAX_POINTS)
     if step == 1:
         return list(rounds)

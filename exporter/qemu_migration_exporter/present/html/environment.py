@@ -1,7 +1,7 @@
-"""Templates of the pages, with the style and the script that all of them carry inside.
+"""Templates of the pages, with their inline style and script.
 
-A page loads nothing from elsewhere. The browser is told, by a hash of each, to run this script and no other, so that
-no name of a virtual machine can become code.
+A page loads no other resource. Its Content-Security-Policy allows only this style and this script, by their hashes, so
+that the name of a virtual machine can never become code.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _resource(name: str) -> str:
 
 
 def _source(text: str) -> str:
-    """Return a text's source expression for Content-Security-Policy."""
+    """Return the hash of a text as a source expression of Content-Security-Policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 

@@ -1,4 +1,4 @@
-"""The landing page: a card for each migration that runs or ended lately, and the streams they come from."""
+"""The landing page: a card for each running or recently ended migration, and a table of the streams."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qemu_migration_exporter.present.wording.styled import literal
 
 REFRESH_SECONDS: Final = 5
 
-#: Longer pages are not read; the metrics and the JSON have all migrations.
+#: Cards on the page; the metrics and the JSON have all migrations.
 MAX_RUNNING: Final = 100
 MAX_RECENT: Final = 50
 MAX_STREAMS: Final = 500
@@ -36,7 +36,7 @@ class _StreamRow:
 
 
 def landing_page(page: Page | None, links: Mapping[str, str]) -> str:
-    """Return the page as HTML; without data it only has the links, as path to title."""
+    """Return the page as HTML; `links` has a title for each path, and without data the page has only these."""
     cards: dict[str, list[Card]] = {"running": [], "recent": []}
     streams: list[_StreamRow] = []
     if page is not None:

@@ -1,4 +1,4 @@
-"""The whole report of migrations as one HTML file that needs nothing else: to print, or to attach to a ticket."""
+"""The full report as a self-contained HTML file, to print or to attach to a ticket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from qemu_migration_exporter.present.wording.sentences import headline_text, not
 from qemu_migration_exporter.present.wording.states import state_of
 from qemu_migration_exporter.present.wording.styled import literal
 
-#: More rounds than this are not all listed; the chart has them.
+#: Rounds in the table; the chart shows all of them.
 _MAX_ROUNDS: Final = 200
 _FIRST_ROUNDS: Final = 20
 _LAST_ROUNDS: Final = 100
@@ -39,7 +39,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a table: its cells, and a bar if it has one."""
+    """A row of a table: cells, and an optional bar."""
 
     cells: tuple[str, ...]
     bar: Bar | None = None
@@ -84,7 +84,7 @@ def html_report(report: Report, now: datetime) -> str:
 
 
 def migration_page(view: MigrationView, now: datetime, *, template: str | None = None) -> str:
-    """Return the report of one migration as the daemon serves it; while it runs, the page refreshes itself."""
+    """Return the daemon's report of one migration; while the migration runs, the page refreshes itself."""
     title = f"{literal(view.vm, MAX_NAME)}: {state_of(view)[0]}"
     return _render(title, [view], now, template=template, home="../", refresh=REFRESH_SECONDS if view.running else 0)
 

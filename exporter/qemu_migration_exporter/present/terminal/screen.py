@@ -42,7 +42,7 @@ _TONES: Final = {"good": "green", "bad": "bold red", "busy": "cyan", "plain": ""
 _KEYS: Final = "↑↓ select   enter full report   q quit"
 _REPORT_KEYS: Final = "↑↓ scroll   enter back   q quit"
 
-#: Cells of the columns of a running migration; the name and the sparkline share what is left.
+#: Cells of the columns of a running migration; the name and the sparkline share the rest.
 _STATE_CELLS: Final = 11
 _PLACE_CELLS: Final = 10
 _TIME_CELLS: Final = 9
@@ -51,17 +51,17 @@ _MIN_NAME_CELLS: Final = 14
 _MAX_NAME_CELLS: Final = 32
 _MAX_SPARK_CELLS: Final = 32
 
-#: Lines that the recent migrations keep on a small terminal.
+#: Lines for recent migrations on a small terminal.
 _LEAST_RECENT: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Everything that a frame shows.
+    """The content of a frame.
 
     Attributes:
-        source: The name of what is watched.
-        problem: Why the data is old, or missing; empty if it is of now.
+        source: The name of the daemon or of the sources.
+        problem: Reason why the data is old or missing; empty if it is current.
     """
 
     source: str
@@ -71,7 +71,7 @@ class Snapshot:
     problem: str = ""
 
     def ordered(self) -> list[MigrationView]:
-        """Return all migrations in the order of the frame: the stalled, the other running ones, the recent ones."""
+        """Return all migrations in the order of the frame: stalled, other running, recent."""
         running = sorted(self.running, key=lambda view: state_of(view)[1] != "bad")
         return [*running, *self.recent]
 
@@ -81,9 +81,9 @@ def frame(snapshot: Snapshot, selected: str | None, width: int, height: int) -> 
 
     Args:
         snapshot: The data.
-        selected: The trace id of the selected migration; the first one if it is gone or None.
+        selected: The trace id of the selected migration; the first migration if it is gone or None.
         width: Cells of a line.
-        height: Lines; none more are returned.
+        height: Greatest number of lines.
     """
     views = snapshot.ordered()
     chosen = next((view for view in views if view.trace_id == selected), views[0] if views else None)
@@ -110,7 +110,7 @@ def frame(snapshot: Snapshot, selected: str | None, width: int, height: int) -> 
 def _running(
     views: Sequence[MigrationView], chosen: MigrationView | None, width: int, room: int, below: int
 ) -> list[Text]:
-    """Return a line for each running migration, with its sentence if all of them and what is below fit."""
+    """Return a line for each running migration, with its sentence if all sentences and the blocks below fit."""
     if not views:
         return [Text("No migration is running.", style=DIM)]
     sentences = [_sentence(view, width) for view in views]
@@ -125,7 +125,7 @@ def _running(
 
 
 def _window(views: Sequence[MigrationView], chosen: MigrationView | None, most: int) -> Sequence[MigrationView]:
-    """Return at most so many neighbours as fit, the selected one among them."""
+    """Return as many neighbours as fit, including the selected migration."""
     place = next((index for index, view in enumerate(views) if view is chosen), 0)
     start = max(0, min(place - most // 2, len(views) - most))
     return views[start : start + most]
@@ -140,7 +140,7 @@ def report_frame(view: MigrationView, offset: int, width: int, height: int) -> l
 
 
 def clamped(offset: int, lines: int, room: int) -> int:
-    """Return the offset, so that no more than the end of a report is scrolled to."""
+    """Return the offset, limited so that scrolling stops at the end of a report."""
     return max(0, min(offset, lines - room))
 
 
@@ -205,7 +205,7 @@ def _recent_line(view: MigrationView, now: datetime, width: int, *, is_selected:
 
 
 def _sentence(view: MigrationView, width: int) -> list[Text]:
-    """Return the sentence below a line, without the name that stands above it."""
+    """Return the sentence below a line, without the name in that line."""
     parts: list[Part] = list(headline(view)[1:])
     if parts and parts[0] == " ":
         del parts[0]

@@ -1,4 +1,4 @@
-"""The commands that would end a stall, or would have ended the last one, as lines for a shell."""
+"""The commands that would end the stall, or would have ended the last stall, as lines for a shell."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Text on a terminal: paragraphs that keep numbers with their units, commands that a shell still takes, tables.
+"""Text on a terminal: paragraphs with unbroken quantities, commands that stay valid across lines, and tables.
 
-rich wraps and aligns. Lines are made once, as `Text` without trailing blanks, so that a report in a file has none.
+rich wraps and aligns. Trailing blanks are removed from every line, so that a report in a file has none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STYLES: Final = {
     Role.SOFT: DIM,
 }
 
-#: Longer lines are hard to read, however wide the terminal is.
+#: Longer lines are hard to read, even on a wide terminal.
 MAX_WIDTH: Final = 100
 
 INDENT: Final = "  "
@@ -36,7 +36,7 @@ INDENT: Final = "  "
 #: A blank between a number and its unit or noun, at which no line may break.
 _GLUE: Final = re.compile(r"(?<=\d) (?=[^\W\d]|%)|(?<=[Rr]ound) (?=\d)|(?<=[Rr]ounds) (?=\d)")
 
-#: Stands for a blank that rich must keep; untrusted text has none, because it is not printable.
+#: Placeholder for a blank that rich must keep; not printable, so untrusted text cannot contain it.
 _GLUED: Final = "\ue000"
 
 _CONSOLE: Final = Console(width=MAX_WIDTH, color_system=None, force_terminal=False)
@@ -64,7 +64,7 @@ def wrapped(text: Text, width: int) -> list[Text]:
 
 
 def command(words: str, indent: str, width: int, *, style: str = "", continuation: str = "") -> list[Text]:
-    """Break a command at its blanks into lines that a shell still takes as one if they end in `continuation`."""
+    """Break a command at its blanks into lines that end in `continuation`, which a shell reads as one command."""
     room = width - cell_len(indent) - len(INDENT) - len(continuation)
     lines = wrapped(Text(literal(words, 4_096), style), room)
     return [
@@ -74,9 +74,9 @@ def command(words: str, indent: str, width: int, *, style: str = "", continuatio
 
 
 def grid(*columns: str, header: bool = False) -> Table:
-    """Return an empty table without lines; a column is `<` or `>` for its side, and its head.
+    """Return an empty table without rules; a column is `<` or `>` for its alignment, and its head.
 
-    A head of two lines has a line break. The last column has nothing behind it.
+    A head of two lines has a line break. The last column has no padding.
     """
     table = Table(box=None, show_header=header, header_style=DIM, pad_edge=False, padding=0)
     for column in columns:
@@ -85,7 +85,7 @@ def grid(*columns: str, header: bool = False) -> Table:
 
 
 def table_lines(table: Table, width: int) -> list[Text]:
-    """Return the lines of a table, its columns close together if they would not fit otherwise."""
+    """Return the lines of a table, with less space between its columns if the table is too wide."""
     room = width - len(INDENT)
     table.padding = (0, 2, 0, 0)
     if _CONSOLE.measure(table, options=_CONSOLE.options.update(width=10_000)).maximum - 2 > room:
@@ -100,5 +100,5 @@ def table_lines(table: Table, width: int) -> list[Text]:
 
 
 def fixed(words: str) -> str:
-    """Return words for a cell in which rich keeps the blanks at the end, so that digits align."""
+    """Return text for a cell whose trailing blanks rich keeps, so that digits align."""
     return words.replace(" ", _GLUED)

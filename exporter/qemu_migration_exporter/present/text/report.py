@@ -1,4 +1,4 @@
-"""The report for a person: the sentence first, then advice, phases, rounds and downtime, and last what was read."""
+"""The text report: sentence, advice, phases, rounds, downtime, and the counts of the streams."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qemu_migration_exporter.present.wording.styled import Role
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print a report of the migrations, and a line for each stream they were read from."""
+    """Print a report of the migrations, and a line for each stream."""
     width = min(console.width, MAX_WIDTH)
     rule = Text("─" * width, style=DIM)
     for view in report.migrations:
@@ -48,7 +48,7 @@ def migration_lines(view: MigrationView, width: int) -> list[Text]:
 
 
 def _identification(view: MigrationView) -> str:
-    """Return the date and trace id, which find this migration in logs and traces."""
+    """Return the date and trace id, for a search in logs and traces."""
     trace = f"trace {view.trace_id}"
     if view.clock is ClockKind.RECONSTRUCTED or view.start_time.year == MAXYEAR:  # no time, or an impossible one
         return trace

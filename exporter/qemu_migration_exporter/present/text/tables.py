@@ -14,14 +14,14 @@ from qemu_migration_exporter.present.view import MigrationView, RoundView
 
 _MAX_SPARKS: Final = 40
 
-#: More rounds than this are not all shown.
+#: Rounds in the table.
 _MAX_ROUNDS: Final = 24
 _FIRST_ROUNDS: Final = 5
 _LAST_ROUNDS: Final = 8
 
 
 def rounds_table(view: MigrationView, width: int) -> list[Text]:
-    """List the rounds; of many the first, the best and the last ones."""
+    """List the rounds, or if there are many only the first, the best and the last."""
     if not view.rounds:
         return []
     unit, name = byte_unit(view.rounds)
@@ -50,7 +50,7 @@ def downtime_table(view: MigrationView, width: int) -> list[Text]:
 
 
 def _devices(view: MigrationView, rows: list[DowntimeRow], width: int) -> list[Text]:
-    """List the devices alone, for a stream without the marks that explain the rest of the downtime."""
+    """List only the devices, for a stream without marks of the other parts of the downtime."""
     if not view.devices:
         return []
     title = Text.assemble(INDENT, ("Devices", BOLD))
@@ -109,7 +109,7 @@ def _mark(row: RoundView, view: MigrationView, best: int | None) -> Text:
 
 
 def _pending_line(view: MigrationView, width: int) -> list[Text]:
-    """Draw what was pending at the start of each round after the bulk round, which would dwarf the rest."""
+    """Draw the pending bytes at the start of each round, except the bulk round, which would dwarf the rest."""
     numbers = [row.number for row in view.rounds if row.number > 1]
     values = [pending for _, pending in boundaries(view)]
     if len(values) <= 1:

@@ -14,9 +14,9 @@ from qemu_migration_exporter.present.view import MigrationView
 
 _PHASE: Final = "━"
 _DOWNTIME: Final = "█"
-#: What is too short for a cell.
+#: Mark of a bar that is too short for a cell.
 _THIN: Final = "│"
-#: In place of the last cell of what had not ended.
+#: Last cell of a bar that has not ended.
 _OPEN: Final = "▸"
 
 _NAME_CELLS: Final = 16
@@ -37,7 +37,7 @@ class _Row:
 
 
 def waterfall(view: MigrationView, width: int) -> list[Text]:
-    """Draw each phase to scale, and the downtime below the phase it begins in."""
+    """Draw each phase to scale, and the downtime below the phase in which it begins."""
     rows = _rows(view)
     if not rows:
         return []

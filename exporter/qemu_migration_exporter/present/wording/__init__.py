@@ -1,1 +1,1 @@
-"""Words for what a view shows: the sentences, clauses and names that every frontend shares."""
+"""The sentences, clauses and names that all frontends share."""

@@ -1,8 +1,8 @@
 """The sentences about a migration, made once for the text report, the pages, the log and the JSON.
 
-`headline` is the first sentence: how the migration ended, or where it stays and why. `notes` are the sentences after
-it: past stalls, pauses, and what the stream cannot show. Numbers come from the view, so they are those of the moment
-of reading; numbers of a past moment carry their time.
+`headline` is the first sentence: the result, or the present state and its cause. `notes` are the sentences after it:
+past stalls, pauses, and gaps of the stream. Numbers come from the view, so they are as of the moment of reading;
+numbers of an earlier moment are printed with their time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PHASE_WORDS: Final = {
     PhaseName.CLEANUP: "cleanup",
 }
 
-#: Jobs that use the same machinery in QEMU and are no live migration.
+#: Jobs that use QEMU's migration code but are not live migrations.
 KIND_WORDS: Final = {
     Kind.SAVE: "save to a file",
     Kind.DUMP: "memory dump",
@@ -41,7 +41,7 @@ KIND_WORDS: Final = {
     Kind.CPR: "update of QEMU in place",
 }
 
-#: A sooner end is over before the sentence is read.
+#: An earlier end would come before the sentence is read.
 _LEAST_ETA_SECONDS: Final = 1.0
 
 _PLACES: Final = {
@@ -52,7 +52,7 @@ _PLACES: Final = {
 
 
 def headline(view: MigrationView) -> list[Part]:
-    """Return the first sentence: how the migration ended, or where it is and what is missing to its end."""
+    """Return the first sentence: the result, or the present state and the distance to the end."""
     name = literal(view.vm, MAX_NAME_CELLS) or "(no name)"
     label = KIND_WORDS.get(view.kind) or ("incoming" if view.side is Side.DESTINATION else None)
     return [(name, Role.NAME), f" ({label}) " if label else " ", *_predicate(view)]
@@ -87,12 +87,12 @@ def notes(view: MigrationView) -> list[str]:
 
 
 def stream_text(stream: StreamView) -> str:
-    """Return what was read of a stream, and what casts doubt on it."""
+    """Return the counts of a stream's lines, and reasons to doubt them."""
     return plain(stream_parts(stream))
 
 
 def stream_parts(stream: StreamView) -> list[Part]:
-    """Return what was read of a stream; malformed lines and surprises are marked."""
+    """Return the counts of a stream's lines, with malformed lines and surprises marked."""
     read = [plural(stream.lines, "line"), plural(stream.events, "event"), f"{stream.noise} noise"]
     name = literal(stream.name, MAX_NAME_CELLS)
     parts: list[Part] = [(f"{name}: {stream.format or 'unknown format'}, {', '.join(read)}", Role.SOFT)]
@@ -176,7 +176,7 @@ def _unknown(view: MigrationView) -> list[Part]:
 
 
 def _standing(view: MigrationView) -> list[Part]:
-    """Return the clause on what a migration without an outcome waits for, or would need to end."""
+    """Return the clause on the wait of a migration without an outcome, or on the requirement for its end."""
     wait = waiting(view)
     if wait:
         return [f", {wait}"]

@@ -1,4 +1,4 @@
-"""Clauses about stalls and waits: the one in force, those that are over, and what ends a wait."""
+"""Clauses about stalls and waits: the present stall, past stalls, and the action that ends a wait."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from qemu_migration_exporter.present.units import duration, limit, rate, size
 from qemu_migration_exporter.present.view import MigrationView, StallView
 from qemu_migration_exporter.present.wording.styled import Part, Role
 
-#: A later bandwidth or limit is worth a word if it is this many times the earlier one.
+#: A later bandwidth or limit is mentioned if it is this many times the earlier value.
 _ROSE: Final = 1.5
 
 #: A stall ends at the boundary after a suspension, or at the window after it.
 _SOON_SECONDS: Final = 2.0
 
-#: A round that ended a bandwidth window before the stall is the one whose bandwidth ended it.
+#: A round that ended up to one bandwidth window before the end of a stall has the bandwidth that ended it.
 _WINDOW_SECONDS: Final = 0.2
 
 
 class _Words(NamedTuple):
-    """Wordings of a wait; the time it lasts or lasted follows the first two."""
+    """Wordings of a wait; the first two are followed by its duration."""
 
     lasting: str
     over: str
@@ -59,7 +59,7 @@ _WAITS: Final = {
     ),
 }
 
-#: Waits by QEMU's own word for the state, for a wait that is too short to be a stall.
+#: Wordings by QEMU's state, for a wait that is too short to be a stall.
 _STATES: Final = {
     "wait-unplug": StallReason.BLOCKED_WAIT_UNPLUG,
     "pre-switchover": StallReason.BLOCKED_PRE_SWITCHOVER,
@@ -68,7 +68,7 @@ _STATES: Final = {
 
 
 def evidence(stall: StallView, view: MigrationView) -> list[Part]:
-    """Return the evidence for the stall in force, with the numbers of now."""
+    """Return the evidence for the stall in force, with the present numbers."""
     words = _WAITS.get(stall.reason)
     if words is not None:
         return [f"{words.lasting} for {_long(view.elapsed_seconds - stall.since_seconds)}; {words.ends}"]
@@ -90,7 +90,7 @@ def evidence(stall: StallView, view: MigrationView) -> list[Part]:
 
 
 def waiting(view: MigrationView) -> str:
-    """Return the clause on the wait that a migration without an outcome is in; empty without one."""
+    """Return the clause on the wait of a migration without an outcome; empty without a wait."""
     wait = view.wait
     if wait is None:
         return ""
@@ -103,7 +103,7 @@ def waiting(view: MigrationView) -> str:
 
 
 def past_stalls(view: MigrationView) -> list[str]:
-    """Return a sentence on the stalls that are over: when they were, and why; only the longest of many in full."""
+    """Return a sentence on past stalls, their times and causes; of many stalls only the longest in full."""
     stalls = [stall for stall in view.stalls if stall.end_seconds is not None or view.is_over]
     if not stalls:
         return []
@@ -119,7 +119,7 @@ def past_stalls(view: MigrationView) -> list[str]:
 
 
 def stalled_seconds(view: MigrationView) -> float:
-    """Return how long the migration was stalled in all."""
+    """Return the total duration of the stalls."""
     return sum(view.end_of(stall) - stall.start_seconds for stall in view.stalls)
 
 
@@ -139,7 +139,7 @@ def _past_reason(stall: StallView, view: MigrationView) -> str:
 
 
 def _change_that_ended(stall: StallView, view: MigrationView, end: float) -> str:
-    """Return what changed at the end of a stall: the limit, the guest's run state, or the bandwidth."""
+    """Return the change that ended a stall: of the limit, the guest's run state, or the bandwidth."""
     before, after = stall.downtime_limit_seconds, view.downtime_limit_seconds
     if before and after and after >= _ROSE * before:
         return f"; then the limit was raised to {limit(after)}"
@@ -159,7 +159,7 @@ def _change_that_ended(stall: StallView, view: MigrationView, end: float) -> str
 
 
 def _long(seconds: float) -> str:
-    """Return the length of a wait; one that has just begun has no digits yet."""
+    """Return the duration of a wait, without digits in its first second."""
     return "less than 1 s" if seconds < 1 else duration(seconds)
 
 

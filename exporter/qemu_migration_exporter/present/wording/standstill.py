@@ -1,7 +1,7 @@
-"""Clauses on how long the guest stood still: QEMU's downtime, and every other pause beside it.
+"""Clauses on the guest's standstill: QEMU's downtime, and all other pauses.
 
-The guest's owner felt the blackout: the downtime plus suspensions and I/O errors. When the two differ, the sentence
-begins with the blackout and lists its parts.
+The guest's owner notices the blackout, which is the downtime plus suspensions and I/O errors. If downtime and blackout
+differ, the sentence begins with the blackout and lists its parts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from qemu_migration_exporter.present.units import duration, limit
 from qemu_migration_exporter.present.view import MigrationView
 from qemu_migration_exporter.present.wording.styled import Part, Role
 
-#: Blackout and downtime are measured by different marks: a smaller difference is no pause.
+#: Blackout and downtime are measured by different marks, so a smaller difference is not a pause.
 _SAME_SECONDS: Final = 0.005
 _SAME_SHARE: Final = 0.02
 
@@ -26,7 +26,7 @@ _CAUSES: Final = {
 
 
 def standstill(view: MigrationView) -> list[Part]:
-    """Return the clause for a completed migration: the downtime against its limit, or the blackout and its parts."""
+    """Return the clause for a completed migration: the downtime and its limit, or the blackout and its parts."""
     if view.side is Side.DESTINATION:  # a destination does not print when the guest was stopped
         return []
     others = _other_pauses(view)
@@ -45,7 +45,7 @@ def standstill(view: MigrationView) -> list[Part]:
 
 
 def standstill_note(view: MigrationView) -> list[str]:
-    """Return a sentence on the standstill of a migration that did not complete, and on a pause that still lasts."""
+    """Return a sentence on the standstill of a migration that did not complete, or on the present pause."""
     if view.paused_since_seconds is not None and not view.is_over and view.pause_cause is not PauseCause.DOWNTIME:
         cause = _cause(view.pause_cause)
         return [f"The guest has stood still for {duration(view.elapsed_seconds - view.paused_since_seconds)}: {cause}."]

@@ -1,4 +1,4 @@
-"""A word for the state of a migration, and how long ago something was, as pages and terminal show them."""
+"""Words for the state of a migration and for the age of an event, for pages and terminals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def state_of(view: MigrationView) -> tuple[str, Tone]:
 
 
 def ago(at: datetime, now: datetime) -> str:
-    """Return how long ago something was; the clocks of a stream and of this host may differ a little."""
+    """Return the age of an event in words; the clocks of the stream and of this host may differ a little."""
     seconds = max(int((now - at).total_seconds()), 0)
     for unit, unit_seconds in _UNITS.items():
         if seconds >= 2 * unit_seconds:

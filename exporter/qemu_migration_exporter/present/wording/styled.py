@@ -1,4 +1,4 @@
-"""Styled text that no frontend owns: parts of a sentence, each with a role that a frontend maps to its own looks."""
+"""Styled text independent of frontends: parts of a sentence with roles, which a frontend maps to its own styles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qemu_migration_exporter.ops.sanitize import printable
 
 
 class Role(StrEnum):
-    """The meaning of a part of a text."""
+    """The role of a part of a text."""
 
     NAME = "name"
     #: The number or word that explains the rest.
@@ -24,7 +24,7 @@ class Role(StrEnum):
 
 Part = str | tuple[str, Role]
 
-#: Names and errors longer than these would hide the rest of a sentence.
+#: Longer names and errors would hide the rest of a sentence.
 MAX_NAME_CELLS: Final = 48
 MAX_ERROR_CELLS: Final = 320
 
@@ -35,7 +35,7 @@ def plain(parts: Iterable[Part]) -> str:
 
 
 def joined(details: Sequence[Part], before: str = "", between: str = ", ") -> list[Part]:
-    """Join details into one list, with a text before the first and one between any two."""
+    """Join details into a list, with a text before the first detail and a separator between details."""
     parts: list[Part] = []
     for index, detail in enumerate(details):
         parts += [between if index else before, detail]
@@ -43,7 +43,7 @@ def joined(details: Sequence[Part], before: str = "", between: str = ", ") -> li
 
 
 def literal(words: str, max_cells: int) -> str:
-    """Return untrusted words fit for one line: control characters escaped, the middle of long words left out."""
+    """Return untrusted text safe for one line: escape control characters, and omit the middle of long text."""
     if len(words) > 4 * max_cells:  # only both ends can be shown
         words = f"{words[: 2 * max_cells]}{words[-2 * max_cells :]}"
     safe = printable(words)

@@ -8,13 +8,13 @@ from typing import Final
 
 _MIN_PAUSE_SECONDS: Final = 1.0
 _MAX_PAUSE_SECONDS: Final = 60.0
-#: A receiver that asks for more (Retry-After) gets it, up to a limit.
+#: Longest pause that a receiver may request (Retry-After).
 _MAX_ASKED_SECONDS: Final = 300.0
 _MAX_DOUBLINGS: Final = 8
 
 
 class Backoff:
-    """Pause in force, and the number of failures in a row."""
+    """The present pause, and the number of failures in a row."""
 
     def __init__(self) -> None:
         self._failures = 0
@@ -25,7 +25,7 @@ class Backoff:
         return time.monotonic() < self._resume_at
 
     def failed(self, asked_seconds: float = 0.0) -> bool:
-        """Begin a pause, of at least as long as the receiver asked for; return True for the first one in a row."""
+        """Begin a pause of at least the requested length; return True for the first failure in a row."""
         pause = min(_MIN_PAUSE_SECONDS * 2**self._failures, _MAX_PAUSE_SECONDS)
         pause *= random.uniform(0.75, 1.25)  # noqa: S311 - not for security
         self._resume_at = time.monotonic() + max(pause, min(asked_seconds, _MAX_ASKED_SECONDS))

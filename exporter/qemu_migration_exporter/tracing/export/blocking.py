@@ -24,9 +24,9 @@ _MAX_PAUSE_SECONDS: Final = 60.0
 
 
 class BlockingSpanProcessor(CountingProcessor):
-    """Sender of batches that blocks until each batch is accepted.
+    """Sender of batches that blocks until a batch is accepted.
 
-    After the first batch that could not be delivered, the rest is not tried and counted as failed.
+    After the first batch that could not be delivered, later batches are not tried, and count as failed.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class BlockingSpanProcessor(CountingProcessor):
         self._sender.close()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - the SDK's signature
-        """Send waiting spans, however long it takes; return whether every batch so far could be delivered."""
+        """Send waiting spans without a limit of time; return whether every batch so far was delivered."""
         self._send()
         return self._counts[SpanOutcome.UNREACHABLE] == 0
 
@@ -70,7 +70,7 @@ class BlockingSpanProcessor(CountingProcessor):
             self._counts[SpanOutcome.REFUSED] += rejected
 
     def _send_with_retries(self, batch: SpanBatch) -> ExportResult | None:
-        """Return the final answer, or None if every attempt was answered with "later" or not at all."""
+        """Return the final answer, or None if the receiver answered every attempt with "later" or not at all."""
         began = time.monotonic()
         for attempt in range(self._attempts):
             result = export_batch(self._sender, batch)

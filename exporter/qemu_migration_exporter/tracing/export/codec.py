@@ -17,7 +17,7 @@ from qemu_migration_exporter.tracing.export.sender import SpanBatch
 
 
 class CodecError(Exception):
-    """The bytes are not an OTLP trace request, or not the one expected."""
+    """An error of bytes that are not an OTLP trace request, or not the expected request."""
 
 
 def encode(spans: Sequence[ReadableSpan]) -> SpanBatch:

@@ -1,7 +1,7 @@
 """Receiver of the spans: from the configuration, else from OpenTelemetry's OTEL_ variables.
 
-OpenTelemetry reads each setting from OTEL_EXPORTER_OTLP_TRACES_X, else from OTEL_EXPORTER_OTLP_X. This module needs
-none of its libraries: they are loaded only if an endpoint is configured.
+OpenTelemetry reads each setting from OTEL_EXPORTER_OTLP_TRACES_X, else from OTEL_EXPORTER_OTLP_X. This module does not
+import OpenTelemetry, which is loaded only if an endpoint is configured.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _TRACES_PATH: Final = "/v1/traces"
 
 #: Limit on one request: OpenTelemetry's default.
 _TIMEOUT_SECONDS: Final = 10.0
-#: The same for a replay, which waits for a receiver that is merely slow.
+#: The same for a replay, which waits for a slow receiver.
 REQUEST_SECONDS: Final = 600.0
 
 
 class OtlpError(Exception):
-    """The spans cannot be exported as configured."""
+    """An error in the settings of the span export."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Address of a receiver and how to speak to it.
+    """A receiver's address and protocol.
 
     Attributes:
-        url: Of OTLP/HTTP the full URL with its path.
+        url: For OTLP/HTTP the full URL with its path.
         timeout_seconds: Limit on one request.
         certificate: File with the certificate authorities to trust, None for the system's.
         client_certificate, client_key: Files that authenticate this program.

@@ -12,9 +12,9 @@ it, new spans are dropped.
 
 `commit` keeps spans and positions consistent. The daemon calls it before saving its positions. After the call, every
 span made so far is on disk, or in the returned batches, which belong into the checkpoint. A crash after the save loses
-no span; a crash before it makes the same spans again, with the same ids. With `hold_seconds`, a batch also waits for the
-first `commit` after its sealing, so that lines that are read again do not repeat sent spans. A span is sent at least
-once, and twice only if the program is killed between the receiver's answer and the next commit.
+no span; a crash before it makes the same spans again, with the same ids. With `hold_seconds`, a batch also waits for
+the first `commit` after its sealing, so that lines that are read again do not repeat sent spans. A span is sent at
+least once. It is sent twice only if the program is killed between the receiver's answer and the next commit.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from qemu_migration_exporter.tracing.export.spool import Spool, StoredBatch
 
 logger = logging.getLogger(__name__)
 
-#: While the receiver is away, spans wait longer for their batch to fill: a batch a second would be many small files.
+#: Age at which open spans are sealed while the receiver is away; a batch a second would make many small files.
 _OUTAGE_LINGER_SECONDS: Final = 5.0
 
 
-#: How long a batch waits for a commit, if there is a state file: twice the time between two saves.
+#: Time that a batch waits for a commit, if there is a state file: twice the time between two saves.
 HOLD_SECONDS: Final = 10.0
 
 

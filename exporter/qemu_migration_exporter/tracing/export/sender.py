@@ -1,7 +1,7 @@
 """Interface between span processors and the senders that know a protocol.
 
 A processor encodes finished spans into a `SpanBatch`, one OTLP request, and passes it to a `Sender` as bytes. The same
-bytes go over the wire, into the spool and into the state file.
+bytes are sent, spooled, and saved in the state file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ExportStatus(Enum):
     """OTLP's classes of answers to a request."""
 
     ACCEPTED = auto()
-    #: No answer, or one that asks to try again later.
+    #: No answer, or a request to try again later.
     RETRYABLE = auto()
     REJECTED = auto()
 
@@ -37,8 +37,8 @@ class ExportResult:
 
     Attributes:
         rejected: Spans of an accepted batch that the receiver dropped (OTLP's partial success).
-        retry_after_seconds: Pause that the receiver asked for (Retry-After).
-        give_up_after_seconds: Limit on retrying this batch, for errors that may well be permanent; None for no limit.
+        retry_after_seconds: Pause that the receiver requested (Retry-After).
+        give_up_after_seconds: Limit on retrying this batch, for errors that may be permanent; None for no limit.
     """
 
     status: ExportStatus

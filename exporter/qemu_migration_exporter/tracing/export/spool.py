@@ -1,9 +1,8 @@
 """Batches of spans that wait on disk: one file per batch, one program per directory.
 
-A file's name is `NUMBER-SPANS.otlp`: its place in the order, and the number of spans in it, which is thereby known even
-if the file cannot be read any more. Its content is the OTLP request as it will be sent. A batch is durable when `put`
-returns: file and directory are synced. If the directory would exceed its limit, the oldest batches are dropped and
-counted.
+A file's name is `NUMBER-SPANS.otlp`: its place in the order, and the number of its spans, which counts lost spans if the
+file cannot be read later. The content is the OTLP request to send. A batch is durable when `put` returns, because file
+and directory are synced. If the directory would exceed its limit, the oldest batches are dropped and counted.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _NAME: Final = re.compile(r"(?P<number>\d{16})-(?P<spans>\d{1,6})\.otlp")
 #: Allocation unit of common file systems.
 BLOCK_BYTES: Final = 4_096
 
-#: Errors of the machine, not of the file that was read: the file is read again later.
+#: Errors of the machine and not of the file, after which the file is read again later.
 _TRANSIENT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES})
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -106,10 +105,10 @@ class Spool:
         return bool(self._files)
 
     def put(self, batch: SpanBatch) -> str | None:
-        """Write a batch, dropping the oldest ones if there is no room for it.
+        """Write a batch, and drop the oldest batches to make room.
 
         Returns:
-            The name of its file, or None if the disk does not take it or it is larger than the whole spool.
+            The name of its file, or None if the write failed or the batch is larger than the whole spool.
         """
         size = _size_on_disk(len(batch.content))
         if size > self._max_bytes:
@@ -160,7 +159,7 @@ class Spool:
             _unlink(self._directory / name)
 
     def defer(self, name: str) -> None:
-        """Move a batch to the end of the order, in case the receiver refuses just this one."""
+        """Move a batch to the end of the order, in case the receiver refuses only this batch."""
         if name in self._files:
             self._files.move_to_end(name)
 
@@ -179,7 +178,7 @@ class Spool:
             unfinished.rename(self._directory / name)
             _sync_directory(self._directory)
         except OSError:
-            with suppress(OSError):  # it may not exist, and the caller reports the first error
+            with suppress(OSError):  # the file may not exist, and the caller reports the first error
                 unfinished.unlink()
             raise
 
@@ -213,7 +212,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _unlink(path: Path) -> None:
-    """Delete a file; one that cannot be deleted is sent again by the next run, which is harmless."""
+    """Delete a file; if that fails, the next run sends the batch again, which is harmless."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
