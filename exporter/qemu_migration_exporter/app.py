@@ -202,7 +202,7 @@ def _host() -> Mapping[str, str]:
     """
     try:
         machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):  # not every machine has one; the host name changes more often
+    except (OSError, UnicodeDecodeError):  # without a machine id, use the host name, which changes more often
         machine = socket.gethostname()
     instance = uuid.uuid5(uuid.NAMESPACE_OID, f"qemu-migration-exporter/{machine}")
     return {"host.name": os.uname().nodename, "service.instance.id": str(instance)}

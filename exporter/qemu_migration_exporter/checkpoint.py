@@ -43,7 +43,7 @@ VERSION: Final = 1
 
 _COUNTS: Final = ("lines", "events", "noise", "malformed")
 
-#: Steps from a version to the next one, applied to a stream's line as parsed JSON.
+#: Steps from a version to the next version, applied to a stream's line as parsed JSON.
 MIGRATIONS: Final[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 
 #: A stream is some 5 KB, and a round 300 bytes: this is a thousand long migrations.
@@ -173,7 +173,7 @@ def encode(
 
 
 def save(path: Path, content: bytes) -> None:
-    """Replace the state file; a crash or a full disk leaves the old one.
+    """Replace the state file; after a crash or on a full disk, the old file is kept.
 
     Raises:
         OSError: The file could not be replaced; the old file is unchanged.
@@ -182,7 +182,7 @@ def save(path: Path, content: bytes) -> None:
 
 
 def load(path: Path, failures: ErrorCounter) -> Checkpoint:
-    """Read a state file; a missing one is empty, and unusable contents are counted and logged."""
+    """Read a state file; a missing file is empty, and unusable content is counted and logged."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -67,7 +67,7 @@ class Daemon:
         notifier: The connection to the service manager.
 
     Raises:
-        OSError: There are no file descriptors even for a start.
+        OSError: There are too few file descriptors for the start.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Daemon:
         """Request a reload of the configuration; any thread may.
 
         Returns:
-            A future of the mistakes that kept the configuration, None if the new one is in force.
+            A future of the mistakes that prevented the reload, None if the new configuration is in force.
         """
         result: Future[str | None] = Future()
         self._reload_results.put(result)
@@ -317,7 +317,7 @@ class Daemon:
 
 
 def _allow_many_files() -> None:
-    """Raise the soft limit on open files to the hard one: followed files stay open, and select() is not used."""
+    """Raise the soft limit on open files to the hard limit: followed files stay open, and select() is not used."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,8 +1,8 @@
 """Log lines about migrations, which show stalls to an operator without Prometheus.
 
-The start of a migration, a stall with its reason and advice, the end of the stall, and the end of the migration are one
-line each. Every variable part is a field: `journalctl -u qemu-migration-exporter | grep 'vm=web-42'` is the history of
-a machine.
+There is a line for the start of a migration, for a stall with its reason and advice, for the end of the stall, and for
+the end of the migration. Every variable part is a field: `journalctl -u qemu-migration-exporter | grep 'vm=web-42'` is
+the history of a machine.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ _LOOK_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The recordings and the outputs of a replay; the command line's help explains each."""
+    """The recordings and the outputs of a replay, as explained in the help of the command line."""
 
     files: Sequence[str]
     report: str = "text"
@@ -103,7 +103,7 @@ class Replay:
         return status
 
     def all(self) -> Sequence[tuple[Stream, bool]]:
-        """Return the streams; only the last one is being read."""
+        """Return the streams; only the last stream is being read."""
         streams = list(self._streams)
         return [(stream, not self._done and stream is streams[-1]) for stream in streams]
 

@@ -1,4 +1,4 @@
-"""Table of the commands; a new command is a row here and a module beside this one."""
+"""Table of the commands; a new command is a row here and a module of this package."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class CommandModule(Protocol):
 
 
 class Command(NamedTuple):
-    """One command, as the list of commands and its own help show it."""
+    """A command's row: its name and help texts."""
 
     name: str
     help: str
     description: str
 
     def load(self) -> CommandModule:
-        """Import the command's module, which has its name."""
+        """Import the command's module, which has the command's name."""
         return cast("CommandModule", import_module(f"qemu_migration_exporter.cli.{self.name}"))
 
 

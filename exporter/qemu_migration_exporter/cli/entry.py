@@ -1,4 +1,4 @@
-"""Entry point: finds the command, runs it and turns its end into an exit status."""
+"""Entry point: it finds and runs a command, and converts the result to an exit status."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 if all went well, 1 if something failed, 2 for a mistake on the command line.
+        0 after success, 1 after a failure, 2 for a mistake on the command line.
     """
     words = sys.argv[1:] if argv is None else argv
     try:
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser(words: Collection[str] | None = None) -> argparse.ArgumentParser:
-    """Build the parser; commands that are not among `words` are listed, without their arguments. None is all."""
+    """Build the parser; commands that are not in `words` are listed without arguments. None includes all commands."""
     parser = argparse.ArgumentParser(
         prog="qemu-migration-exporter",
         description="Turn QEMU's live-migration trace events into metrics, traces and a verdict.",

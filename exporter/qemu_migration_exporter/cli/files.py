@@ -1,4 +1,4 @@
-"""`files`: what ships beside the code, written into a directory."""
+"""`files`: copies of the shipped files in a directory."""
 
 from __future__ import annotations
 

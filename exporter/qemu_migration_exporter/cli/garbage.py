@@ -1,7 +1,7 @@
-"""Garbage collector's settings for commands that read many lines; they save a quarter of a long replay's time.
+"""Settings of the garbage collector for commands that read many lines; they save a quarter of a long replay's time.
 
-Modules that are loaded by now stay to the end, so the collector need not look at them. A chunk's lines are thousands of
-tuples that are all gone with the chunk, so it is worth looking only after many more objects than Python's default, 700.
+Loaded modules are kept until the end, so the collector need not check them. The lines of a chunk are thousands of
+tuples that are freed with the chunk, so a collection is only useful after many more objects than Python's default, 700.
 """
 
 from __future__ import annotations
@@ -13,6 +13,6 @@ _COLLECTED_AFTER: Final = 20_000
 
 
 def freeze() -> None:
-    """Exempt the objects there are now from collection, and collect the others seldom."""
+    """Exempt the present objects from collection, and collect other objects rarely."""
     gc.freeze()
     gc.set_threshold(_COLLECTED_AFTER)

@@ -1,4 +1,4 @@
-"""`probe`: a script or advice that fits one QEMU binary."""
+"""`probe`: a script or event patterns for one QEMU binary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses: where to listen, where metrics are, where a trace is shown."""
+"""Addresses: of the listener, of the metrics, and of a trace in its viewer."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from urllib.parse import quote, urlsplit
 
 _MAX_PORT: Final = 65_535
 
-#: Characters that stay as they are in a URL (RFC 3986); the percent sign belongs to encoded ones.
+#: Characters that are not encoded in a URL (RFC 3986), including the percent sign of characters already encoded.
 _URL_CHARACTERS: Final = ":/?#[]@!$&'()*+,;=%~"
 
 TRACE_ID: Final = "{trace_id}"
 
 
 class AddressError(ValueError):
-    """An address in the wrong form."""
+    """An error in the form of an address."""
 
 
 def parse_address(text: str) -> tuple[str, int]:
     """Read `HOST:PORT`, `[IPV6]:PORT` or `:PORT` (all interfaces); port 0 takes any that is free.
 
     Raises:
-        AddressError: It is neither.
+        AddressError: The text has another form.
     """
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > _MAX_PORT:
@@ -34,7 +34,7 @@ def parse_path(text: str) -> str:
     """Check a path to serve metrics at.
 
     Raises:
-        AddressError: It is no path, or one that is taken.
+        AddressError: The text is not a path, or the path is taken.
     """
     if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", text) or text.startswith(("/-/", "/api/")):
         raise AddressError(f"expected a path such as /metrics, and not below /-/ or /api/, got {text!r}")
@@ -45,11 +45,11 @@ def check_template(template: str) -> str:
     """Check a URL with `{trace_id}` in it.
 
     Raises:
-        AddressError: It is no URL of a web page, or the place for the trace id is missing.
+        AddressError: The text is not the URL of a web page, or the place for the trace id is missing.
     """
     try:
         parts = urlsplit(template)
-        # A name in the place of the host would make a link elsewhere of a trace id.
+        # A field in the host's place would let a trace id choose the host of the link.
         is_web = parts.scheme in {"http", "https"} and bool(parts.hostname) and TRACE_ID not in parts.netloc
     except ValueError:  # such as half an IPv6 address
         is_web = False
@@ -59,7 +59,7 @@ def check_template(template: str) -> str:
 
 
 def trace_url(template: str | None, trace_id: str) -> str | None:
-    """Put a trace id into a template; None where the template is none.
+    """Return the URL of a trace id by a template, None without a template.
 
     Quotes, spaces and braces are encoded: Grafana's URLs have JSON in them.
     """

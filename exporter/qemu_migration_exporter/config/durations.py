@@ -34,6 +34,6 @@ def _validate_positive(text: str) -> str:
     return text
 
 
-#: A duration; `0s` is one.
+#: A duration, possibly `0s`.
 Duration = Annotated[str, BeforeValidator(_reject_number), AfterValidator(_validate_duration)]
 PositiveDuration = Annotated[Duration, AfterValidator(_validate_positive)]

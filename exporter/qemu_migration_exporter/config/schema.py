@@ -1,4 +1,4 @@
-"""Schema of the daemon's configuration file; the defaults are the program without a file."""
+"""Schema of the daemon's configuration file, with the defaults that apply without a file."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class MetricsConfig(Section):
     """Lifetime and number of series.
 
     Attributes:
-        retention: How long the series of a migration stay after its end, such as 15m.
-        max_vms: Virtual machines with series of their own; more are counted and get none.
+        retention: Time for which the series of a migration are kept after its end, such as 15m.
+        max_vms: Virtual machines with series of their own; more are only counted.
     """
 
     retention: Duration = "15m"
@@ -96,8 +96,8 @@ class SpansConfig(Section):
     """Receiver and number of spans.
 
     Attributes:
-        otlp_endpoint: URL of the receiver; default the one that OTEL_ variables name, else none.
-        otlp_protocol: Default the one that OTEL_ variables name, else http/protobuf.
+        otlp_endpoint: URL of the receiver; default that of the OTEL_ variables, else none.
+        otlp_protocol: Default that of the OTEL_ variables, else http/protobuf.
         queue_size: Spans that wait in memory; more are dropped and counted. Default OTEL_BSP_MAX_QUEUE_SIZE, else
             16384.
         spool_directory: Directory in which spans wait for a receiver that is away, over a restart too; none by default.
@@ -126,7 +126,7 @@ class Config(Section):
         page_size_bytes: TARGET_PAGE_SIZE of the guests; dirty pages are counted in it, and it is not in the stream.
         events: Additions to the vocabulary.
         argument_names: Event → key as a script prints it → the argument's name in QEMU.
-        qemu: QEMU's binary with USDT marks, to name the addresses that SystemTap prints in place of marks.
+        qemu: QEMU's binary with USDT marks, to find the marks of the addresses that SystemTap prints.
     """
 
     page_size_bytes: Annotated[int, Field(ge=1024, le=1024 * 1024)] = DEFAULT_PAGE_SIZE_BYTES
@@ -177,7 +177,7 @@ def load(path: str) -> Config:
     """Read and check a configuration file.
 
     Raises:
-        ConfigError: The file cannot be read, is no YAML, or has mistakes; all of them are named.
+        ConfigError: The file cannot be read, is not YAML, or has mistakes; the error lists all of them.
     """
     return yaml_loader.read(path, Config)
 
@@ -185,14 +185,14 @@ def load(path: str) -> Config:
 def dump(config: Config) -> str:
     """Render the effective configuration as YAML, defaults included."""
     values = config.model_dump(mode="json")
-    for key in ("events", "sources"):  # of whose keys most are alternatives
+    for key in ("events", "sources"):  # most of their keys are alternatives
         values[key] = [item.model_dump(mode="json", exclude_defaults=True) for item in getattr(config, key)]
     text: str = yaml.safe_dump(values, sort_keys=False)
     return text
 
 
 def with_endpoint(config: Config, endpoint: str | None) -> Config:
-    """Return the configuration with another receiver of spans, if one is given."""
+    """Return the configuration with another receiver of spans, unless it is None."""
     if endpoint is None:
         return config
     return config.model_copy(update={"spans": config.spans.model_copy(update={"otlp_endpoint": endpoint})})

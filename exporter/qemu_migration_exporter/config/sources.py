@@ -21,7 +21,7 @@ class SourceConfig(Section):
         stdin: Standard input.
         command: A program and its arguments whose output is the stream; started again when it ends.
         vm: The virtual machine's name; default the file's name, or that of the process in /proc.
-        format: How lines are written; recognised if left out.
+        format: Format of the lines; recognised if left out.
     """
 
     file: str | None = None
@@ -57,7 +57,7 @@ DEFAULT_SOURCES: Final = (SourceConfig(file="/var/log/libvirt/qemu/*.log"),)
 
 
 def source_of(path: str) -> SourceConfig:
-    """Return the source that a path on the command line means, by the kind of file that is there now."""
+    """Return the source for a path on the command line, by the present type of the file."""
     if path == "-":
         return SourceConfig(stdin=True)
     kind = Path(path)

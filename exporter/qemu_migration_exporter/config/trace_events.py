@@ -27,7 +27,7 @@ class EventConfig(Section):
         like: An event of the vocabulary whose layouts and meaning it has.
         format: Its arguments as QEMU's trace-events files write them: %u, %d, %x, %s, %w (a word) and %g.
         meaning: One of `qemu_migration_exporter.core.parsing.trace_events.meanings`.
-        fields: A field of the meaning for each conversion of the format, "_" for an unused one.
+        fields: A field of the meaning for each conversion of the format, "_" for an unused conversion.
     """
 
     name: Annotated[str, Field(pattern=_EVENT_NAME)]

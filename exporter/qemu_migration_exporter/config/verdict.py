@@ -29,7 +29,7 @@ class VerdictConfig(Section):
         look_back, window, boundaries: Shortest and longest look-back, and its fewest boundaries.
         progress_ratio: Relative fall below the boundaries of the window that ends a stall.
         wander_ratio: Relative change within the horizon that level boundaries cannot exclude.
-        dip_ratio: Share of the best bandwidth below which boundaries are about the network.
+        dip_ratio: Share of the best bandwidth below which boundaries count as a network dip.
         no_throughput, switchover_ack, setup, wait_unplug, pre_switchover, postcopy_paused: Longest wait of each kind.
     """
 

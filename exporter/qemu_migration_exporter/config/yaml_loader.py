@@ -20,7 +20,7 @@ class ConfigError(UserError):
     """A configuration that cannot be used.
 
     Attributes:
-        mistakes: One line each: file, line, key, the expected and the found value.
+        mistakes: A line for each mistake: file, line, key, the expected and the found value.
     """
 
     def __init__(self, mistakes: list[str]) -> None:
@@ -29,13 +29,13 @@ class ConfigError(UserError):
 
 
 def read(path: str, model: type[_Model]) -> _Model:
-    """Read and check a file; an empty one has every default.
+    """Read and check a file; an empty file has every default.
 
     The model is given the file's `directory` as context, for the paths in it. A value refused by an error of the type
     `secret` is not quoted.
 
     Raises:
-        ConfigError: It cannot be read, is no YAML, or has mistakes; all of them are named.
+        ConfigError: The file cannot be read, is not YAML, or has mistakes; the error lists all of them.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -82,7 +82,7 @@ _PLAINLY: Final = {
 
 
 def _mistake(lines: Mapping[_Place, int], model: type[BaseModel], error: Mapping[str, Any]) -> tuple[int, str]:
-    # A mapping's key that is no text is placed at `[key]`.
+    # A mapping's key that is not a text is placed at `[key]`.
     place: _Place = tuple(step for step in error["loc"] if step != "[key]")
     problem = str(error["msg"]).removeprefix("Value error, ")
     known = next((place[:end] for end in range(len(place), -1, -1) if place[:end] in lines), ())
@@ -97,7 +97,7 @@ def _mistake(lines: Mapping[_Place, int], model: type[BaseModel], error: Mapping
 
 
 def _suggestion(model: type[BaseModel], place: _Place) -> str:
-    """Return the key that an unknown one may be meant to be, as an addition to the message."""
+    """Return a suggestion for an unknown key, as an addition to the message."""
     from difflib import get_close_matches  # noqa: PLC0415 - only a mistake needs it
 
     keys = _section(model, place[:-1]).model_fields
@@ -132,7 +132,7 @@ def _lines(node: yaml.Node, place: _Place, met: set[int]) -> Iterator[tuple[_Pla
 
 
 def _duplicates(node: yaml.Node | None, place: _Place, met: set[int]) -> Iterator[tuple[_Place, int]]:
-    """Yield keys that are twice in one mapping; YAML's loader silently takes the last."""
+    """Yield duplicate keys of a mapping, of which YAML's loader silently uses the last."""
     seen: set[int | str] = set()
     for step, child, line in _children(node, met):
         if step in seen:
@@ -142,7 +142,7 @@ def _duplicates(node: yaml.Node | None, place: _Place, met: set[int]) -> Iterato
 
 
 def _children(node: yaml.Node | None, met: set[int]) -> Iterator[tuple[int | str, yaml.Node, int]]:
-    """Yield the children of a node once: aliases may make a million of twenty lines, or one its own child."""
+    """Yield the children of a node once: aliases can make a million nodes of twenty lines, or a node its own child."""
     if id(node) in met:
         return
     met.add(id(node))

@@ -107,7 +107,7 @@ class Stalled:
 
 @dataclass(frozen=True, slots=True)
 class StallCleared:
-    """A stall is over, and the migration goes on."""
+    """A stall is over, and the migration continues."""
 
     trace_id: str
     stall: Stall

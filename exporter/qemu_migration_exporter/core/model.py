@@ -195,7 +195,7 @@ class OpenWait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """Features of one migration that decide which advice QEMU would accept, as far as the trace shows them.
+    """Features of one migration that decide which advice QEMU would accept, if the trace shows them.
 
     Attributes:
         postcopy: Post-copy was enabled before the migration began; QEMU cannot start it otherwise.

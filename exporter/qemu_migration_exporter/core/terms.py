@@ -129,13 +129,13 @@ class SurpriseKind(StrEnum):
     UNEXPECTED_STATE = "unexpected_state"
     #: A state this program does not know.
     UNKNOWN_STATE = "unknown_state"
-    #: A migration began while the one before had not ended.
+    #: A migration began before the previous migration had ended.
     RESTARTED = "restarted"
     #: An end without its beginning, or the other way round: a line is missing.
     UNPAIRED = "unpaired"
     #: The same line twice.
     DUPLICATE = "duplicate"
-    #: A line is older than the one before it.
+    #: A line is older than the line before it.
     CLOCK_BACKWARD = "clock_backward"
     #: Another stream has a virtual machine of this name.
     DUPLICATE_VM = "duplicate_vm"

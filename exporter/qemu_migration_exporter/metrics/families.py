@@ -1,7 +1,7 @@
 """Metrics as data, and their families in one scrape.
 
-A `Metric` is a row of a table: name, type, help and labels. A metric that exists once per object (a virtual machine or a
-stream) also has a function that reads the value from that object. `collector` and `self_collector` take readings;
+A `Metric` is a row of a table: name, type, help and labels. A metric that exists once per object (a virtual machine or
+a stream) also has a function that reads the value from that object. `collector` and `self_collector` take readings;
 `text_cache` compares them with the previous scrape, and only changed readings are rendered.
 """
 
@@ -60,7 +60,7 @@ class ObjectReadings(NamedTuple):
 
 
 class ObjectCollector(Protocol):
-    """A collector whose families consist of samples of objects and of shared ones."""
+    """A collector whose families have samples of objects and shared samples."""
 
     @property
     def metrics(self) -> Sequence[Metric]: ...

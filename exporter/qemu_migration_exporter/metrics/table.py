@@ -32,7 +32,7 @@ _PHASES: Final = (0.001, 0.003, *_ROUNDS, 1800, 3600)
 
 
 def _one_hot(states: type[StrEnum]) -> dict[StrEnum | None, tuple[int, ...]]:
-    """Return a reading for every state: 1 for the present state and 0 for others; without a state all are 0."""
+    """Return the readings in every present state: 1 for that state and 0 for others; all are 0 without a state."""
     return {present: tuple(int(state is present) for state in states) for present in (None, *states)}
 
 

@@ -85,7 +85,7 @@ class VmState:
         self.version += 1
 
     def update(self, progress: Progress) -> None:
-        """Replace the numbers by newer ones."""
+        """Replace the numbers by newer numbers."""
         self.progress = progress
         self.version += 1
 

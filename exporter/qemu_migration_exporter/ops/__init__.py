@@ -1,1 +1,1 @@
-"""Services every long-running program needs: logs, errors, checkpoint, systemd."""
+"""Services for the long-running program: logs, errors, output files, systemd."""

@@ -11,33 +11,33 @@ from typing import Final, Self
 
 logger = logging.getLogger(__name__)
 
-#: A full disk fails every five seconds, a bug at every line: once a minute is enough to find either.
+#: A full disk fails every five seconds and a bug at every line; one message a minute shows either.
 _SECONDS_BETWEEN_MESSAGES: Final = 60.0
 
 
 class UserError(Exception):
-    """A mistake in the user's input: its text is the whole message, without a traceback, and the status is 1."""
+    """An error in the user's input; it is printed without a traceback, and the exit status is 1."""
 
 
 class Component(StrEnum):
-    """Parts that can fail alone: values of a label, few enough for a person to look through."""
+    """Parts that can fail independently, as the values of a label."""
 
     #: A source could not be opened, or raised an unexpected exception; the others are read.
     SOURCE = "source"
-    #: A stream failed at its input, and started over.
+    #: A stream failed at its input, and was started again.
     STREAM = "stream"
     #: A change is missing in the metrics, on the page, in a trace or in the log; the other sinks have it.
     METRICS = "metrics"
     PAGE = "page"
     SPANS = "spans"
     JOURNAL = "journal"
-    #: The state was not saved, or a saved one could not be read.
+    #: The state could not be saved, or a saved state could not be read.
     STATE = "state"
-    #: The disk did not take spans, or did not give them back; they wait.
+    #: Spans could not be written to the disk or read from it; they wait.
     SPOOL = "spool"
     #: A connection was not accepted.
     WEB = "web"
-    #: The service manager did not take a message.
+    #: The service manager did not accept a message.
     NOTIFY = "notify"
 
 
@@ -59,7 +59,7 @@ class Attempt:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        """Count and log an exception, which goes no further unless it is an order to stop."""
+        """Count, log and suppress an exception, unless it stops the program."""
         self.failed = isinstance(error, Exception)
         if self.failed and self._failures.count(self._part):
             if isinstance(error, OSError):
@@ -82,14 +82,14 @@ class ErrorCounter:
         return dict(self._counts)
 
     def note(self, part: Component, message: str, *arguments: object) -> None:
-        """Count a failure that a machine may well have, and log a warning if one is due."""
+        """Count an expected failure, and log a warning unless there was one in this minute."""
         if self.count(part):
             logger.warning(message, *arguments)
 
     def attempt(self, part: Component, message: str, *arguments: object) -> Attempt:
-        """Run the body of a `with` so that its exception stops nothing else, but is counted and logged.
+        """Return a context that counts, logs and suppresses an exception.
 
-        The message names the loss. An error of the system is added in its own words, a bug with a traceback.
+        The message describes the loss. An error of the system is added with its text, a bug with a traceback.
         """
         return Attempt(self, part, message, arguments)
 

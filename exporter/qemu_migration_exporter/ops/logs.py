@@ -6,8 +6,8 @@ logging's own `extra`:
     logger.info("migration ended", extra={"vm": vm, "result": result})
     ts=2026-11-22T22:39:05.123Z level=info logger=qemu_migration_exporter.journal msg="migration ended" vm=web-42 …
 
-A field whose value is None is left out. structlog does the same and more; importing it takes 90 ms and 18 MiB, half of
-what an idle daemon needs.
+A field whose value is None is left out. structlog does the same and more, but its import takes 90 ms and 18 MiB, half
+of the memory of an idle daemon.
 """
 
 from __future__ import annotations

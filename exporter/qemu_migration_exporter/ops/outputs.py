@@ -1,8 +1,8 @@
-"""Output files of a command, and files that replace others whole.
+"""Output files of a command, and the atomic replacement of files.
 
-A regular file is written under another name beside its place and moved there, so that a reader never sees half of it.
-An output that exists and is no regular file (a device, a FIFO) is written to and never replaced, and `-` is standard
-output.
+A regular file is written under another name in the same directory and then renamed, so that a reader never sees a
+partial file. An output that exists and is not a regular file (a device, a FIFO) is written to and never replaced. The
+name `-` is standard output.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STANDARD_OUTPUT: Final = "-"
 
 
 def open_output(path: str) -> TextIO:
-    """Open an output that is written bit by bit: standard output, a device, a FIFO, or a regular file.
+    """Open an output to write it in parts: standard output, a device, a FIFO, or a regular file.
 
     Raises:
         OSError: The output cannot be opened.
@@ -30,10 +30,10 @@ def open_output(path: str) -> TextIO:
 
 
 def write_output(path: str, content: bytes) -> None:
-    """Write an output whole: standard output, a device, a FIFO, or a regular file, which is replaced.
+    """Write a complete output: standard output, a device, a FIFO, or a regular file, which is replaced.
 
     Raises:
-        OSError: The output was not written; a regular file is still the old one.
+        OSError: The output was not written; a regular file is unchanged.
     """
     if path != STANDARD_OUTPUT and _is_replaceable(path):
         replace_file(Path(path).resolve(), content, suffix=f".{os.getpid()}.tmp")
@@ -43,14 +43,14 @@ def write_output(path: str, content: bytes) -> None:
 
 
 def replace_file(path: Path, content: bytes, *, suffix: str = ".tmp", sync: bool = False) -> None:
-    """Replace a regular file by a new one with this content; a crash leaves one or the other.
+    """Replace the content of a regular file; after a crash the file has the old or the new content.
 
-    The temporary file is in the target's directory. O_EXCL makes it ours: neither a symbolic link nor a file that
-    someone planted under its name is opened. One left behind by a crash is removed first. `suffix` is added to the
-    name of the temporary file; `sync` waits for the disk, so that a power failure leaves one or the other too.
+    The temporary file is in the target's directory. It is opened with O_EXCL, which refuses a symbolic link or a file
+    that another user created under its name. A temporary file left by a crash is removed first. `suffix` is added to
+    its name. `sync` waits for the disk, so that the guarantee includes a power failure.
 
     Raises:
-        OSError: The old file is still there, and nothing else is left behind.
+        OSError: The file is unchanged, and the temporary file was removed.
     """
     unfinished = path.with_name(path.name + suffix)
     with suppress(FileNotFoundError):  # the usual case
@@ -64,7 +64,7 @@ def replace_file(path: Path, content: bytes, *, suffix: str = ".tmp", sync: bool
                 os.fsync(out.fileno())
         unfinished.replace(path)
     except OSError:
-        with suppress(OSError):  # where it cannot be written it may not be there; the caller gets the reason
+        with suppress(OSError):  # the file may not exist; the caller gets the first error
             unfinished.unlink()
         raise
 

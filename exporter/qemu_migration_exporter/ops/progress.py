@@ -13,15 +13,15 @@ from qemu_migration_exporter.ops.sanitize import printable
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-#: A bar for a shorter time would only flicker.
+#: Shorter replays have no bar, which would only flicker.
 _VISIBLE_AFTER_SECONDS: Final = 1.0
 
 
 class Chunked(Protocol):
-    """Something that is read in chunks.
+    """Data that is read in chunks.
 
     Attributes:
-        size: Bytes in all, None if unknown.
+        size: Number of bytes, None if unknown.
         read: Bytes read so far.
     """
 

@@ -17,7 +17,7 @@ from qemu_migration_exporter.ops.errors import UserError
 
 _SHARE: Final = Path("share", "qemu-migration-exporter")
 
-#: Folder as it is written → folder of a checkout.
+#: Folder as written → folder of a checkout.
 FOLDERS: Final[Mapping[str, str]] = {
     "config": "config",
     "config/rules": "config/rules",
@@ -29,15 +29,15 @@ FOLDERS: Final[Mapping[str, str]] = {
     "systemd/qemu-migration-exporter.service.d": "deploy/systemd/qemu-migration-exporter.service.d",
 }
 
-#: What is shipped from those folders. Documents about the checkout itself are not.
+#: Shipped files of these folders, without documents about the checkout itself.
 _SUFFIXES: Final = frozenset({".yml", ".json", ".service", ".conf", ".md"})
 
 
 def write(directory: Path) -> Iterator[Path]:
-    """Copy every shipped file below a directory; yield where each is now.
+    """Copy every shipped file below a directory; yield the new paths.
 
     Raises:
-        UserError: They are not installed.
+        UserError: The files are not installed.
         OSError: A file cannot be written.
     """
     for folder, files in _found().items():
@@ -49,7 +49,7 @@ def write(directory: Path) -> Iterator[Path]:
 
 
 def shipped(folder: Path) -> list[Path]:
-    """Return the files of one folder that ship, by name."""
+    """Return the shipped files of a folder, by name."""
     return sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name != "README.md")
 
 

@@ -1,6 +1,6 @@
 """Notifications to systemd: READY, STATUS, WATCHDOG, RELOADING, STOPPING. Without systemd they do nothing.
 
-Source: sd_notify(3): one datagram to the socket named in NOTIFY_SOCKET.
+Source: sd_notify(3). A message is one datagram to the socket in NOTIFY_SOCKET.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 class Notifier:
     """A connection to the service manager, if there is one.
 
-    Its socket is opened at once: later there may be no file descriptor left, and the watchdog kills a silent daemon.
+    The socket is opened at once, because later there may be no file descriptor left, and the watchdog kills a silent
+    daemon.
 
     Raises:
-        OSError: There is no file descriptor even now.
+        OSError: There is no file descriptor left.
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ, failures: ErrorCounter | None = None) -> None:
@@ -34,7 +35,7 @@ class Notifier:
     def tell(self, **fields: str) -> None:
         """Send fields such as `READY="1"`.
 
-        If the service manager is away or busy, the fields are sent with the next ones.
+        If the service manager is away or busy, the fields are sent with the next call.
         """
         if self._socket is None:
             return

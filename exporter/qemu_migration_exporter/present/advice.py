@@ -78,7 +78,7 @@ def advise(
         mode: In post-copy, a cancel would lose the guest; None if unknown, which returns only safe commands.
     """
     word = _quoted(vm)
-    if kind is not Kind.LIVE:  # libvirt refuses to change the parameters of such a job, and a migration is no cure
+    if kind is not Kind.LIVE:  # libvirt refuses to change the parameters of such a job
         return (_give_up(word, "gives up; the guest goes on here"),)
     if reason is StallReason.DEVICE_STATE:
         return tuple(_device_state(word, required_downtime_seconds, pending_bytes))

@@ -81,7 +81,7 @@ def longest_part(view: MigrationView) -> DowntimeRow | None:
 
 
 def part_time(seconds: float, longest: float) -> str:
-    """Return the time of a part in the unit and decimals that fit the longest one."""
+    """Return the time of a part in the unit and decimals that fit the longest part."""
     if longest >= 1:
         return f"{seconds:.3f} s"
     return f"{1_000 * seconds:.3f} ms" if longest < _LONG_SECONDS else f"{1_000 * seconds:.1f} ms"

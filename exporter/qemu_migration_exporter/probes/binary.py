@@ -29,7 +29,7 @@ _OWNER: Final = "stapsdt"
 #: `N@OPERAND`, N negative for a signed value, and with an `f` for a double since SystemTap 4.6.
 #: An operand may hold blanks, as `8@[sp, 16]` on ARM.
 _ARGUMENT: Final = re.compile(rb"(?:^| )(-?)([1248])f?@")
-#: Characters without a special meaning in both tools' paths; wildcards, colons, quotes and line ends have one.
+#: Characters without a special meaning in both tools' paths, unlike wildcards, colons, quotes and line ends.
 _PATH: Final = re.compile(r"/[\w./+@,=~ -]+")
 #: The format string of an event is in the binary if a text backend prints it, and only then.
 _LOGGED: Final = re.compile(rb"migrate_set_state new state %[sd]\n")

@@ -94,7 +94,7 @@ def log_advice(path: Path | None) -> str:
         path: The QEMU binary to check for the ability to print events; None for no check.
 
     Raises:
-        ProbeError: The file is no QEMU, or one that cannot print events.
+        ProbeError: The file is not a QEMU binary, or the binary cannot print events.
     """
     arguments = [f"#         <qemu:arg value='-trace'/><qemu:arg value='{pattern}'/>" for pattern in PATTERNS]
     comments = _ADVICE.format(

@@ -84,7 +84,7 @@ def _argument(value: Value) -> str:
     if value.conversion == "s":
         return _string(argument)
     if value.conversion == "d" and not value.argument.signed and value.argument.size < 8:  # noqa: PLR2004 - a long's
-        # QEMU prints it as a signed int, and SystemTap does not extend the sign of an argument declared without one.
+        # QEMU prints a signed int, and SystemTap does not extend the sign of an argument declared as unsigned.
         unused = 64 - value.argument.size * 8
         return f"({argument} << {unused}) >> {unused}"
     return argument

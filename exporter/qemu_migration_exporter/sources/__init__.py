@@ -1,4 +1,4 @@
-"""Live byte sources. A source knows nothing of lines or migrations.
+"""Live byte sources, independent of lines and migrations.
 
     file, FIFO, socket, standard input, command  ─read/tick→  items  →  pipeline
 
@@ -7,9 +7,9 @@ A source has one descriptor that can be selected. The daemon's only reading thre
 
     HistoryBegins   the following data was in the file before the source was opened
     Data            bytes of one stream
-    CaughtUp        everything that was there when the source was opened has been given out
+    CaughtUp        everything from before the source was opened has been returned
     StatusChanged   the stream can be read, or cannot and why
-    DataLost        bytes or writers that were missed
+    DataLost        missed bytes, or refused writers
     StreamClosed    the stream is over; its name may be used again
 """
 
@@ -25,19 +25,19 @@ READ_BYTES: Final = 256 * 1024
 CHUNK_BYTES: Final = 64 * 1024
 
 
-#: Lag of a reader behind a writer, and of the clock of file times: a file that was last written this long before a time
-#: had been read then.
+#: Lag of a reader behind a writer, and of the clock of file times: a file last written this long before a moment was
+#: read at that moment.
 READ_LAG_NS: Final = 5_000_000_000
 
 
 class Position(NamedTuple):
-    """Place in a file, which is the same file under every name.
+    """Place in a file, independent of the file's name.
 
     Attributes:
         device: Device of the file system.
         inode: Number of the file on it.
-        offset: Bytes that were given out.
-        check: CRC-32 of the bytes just before `offset`: they differ if the file was rewritten. 0 if unknown.
+        offset: Number of bytes read.
+        check: CRC-32 of the bytes just before `offset`, which differ if the file was rewritten. 0 if unknown.
     """
 
     device: int
@@ -47,9 +47,9 @@ class Position(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Bytes of a stream as they came; lines may be torn, also between two files that follow one another.
+    """Bytes of a stream in chunks that may split lines, also between two successive files.
 
-    `position` is the place behind them. It is None if a restart cannot resume the stream.
+    `position` is the place after them. It is None if a restart cannot resume the stream.
     """
 
     stream: str
@@ -74,7 +74,7 @@ class CaughtUp(NamedTuple):
 
 
 class StreamClosed(NamedTuple):
-    """End of a stream; another one of the same name may begin."""
+    """End of a stream; another stream of the same name may begin."""
 
     stream: str
 
@@ -88,7 +88,7 @@ class StatusChanged(NamedTuple):
 
 
 class DataLost(NamedTuple):
-    """Bytes that were missed, or writers that were turned away."""
+    """Missed bytes, or refused writers."""
 
     stream: str
     detail: str
@@ -98,18 +98,18 @@ Item = Data | HistoryBegins | CaughtUp | StreamClosed | StatusChanged | DataLost
 
 
 class Source(Protocol):
-    """Place that bytes come from, as one stream or several. The first `tick` opens it."""
+    """Origin of one stream or several. The first `tick` opens it."""
 
     def fileno(self) -> int:
-        """Return the descriptor to select for reading, the same one for the source's life."""
+        """Return the descriptor to select for reading; it never changes."""
 
     @property
     def pending(self) -> bool:
-        """True if `read` has more to give although `fileno` may not be readable."""
+        """True if `read` has more items although `fileno` may not be readable."""
 
     @property
     def behind(self) -> Collection[str]:
-        """Streams that have bytes which were not given out yet, as far as is known without reading."""
+        """Streams known to have unread bytes."""
 
     def read(self) -> list[Item]:
         """Return available items, with at most about `READ_BYTES` of data."""

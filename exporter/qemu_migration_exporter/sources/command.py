@@ -18,25 +18,25 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE_S: Final = 1
 _LONGEST_PAUSE_S: Final = 60
 
-#: After this time the command counts as working, and its pauses start from the first again.
+#: After this time the command counts as working, and the next pause is the shortest again.
 _WORKED_S: Final = 60
 
 #: From SIGTERM to SIGKILL: stap removes its kernel module in that time.
 _GRACE_S: Final = 5
 
-#: Capacity of a pipe, unless root allows more (fs.pipe-max-size): all that can be left after the command's end.
+#: Capacity of a pipe, unless root allows more (fs.pipe-max-size): the most that can be unread at the command's end.
 _PIPE_BYTES: Final = 1024 * 1024
 
 _MAX_MESSAGE_BYTES: Final = 1_000
 
-#: Messages from one tick to the next: a compiler's error fits, an endless loop of errors does not fill the log.
+#: Messages logged between two ticks: enough for a compiler's error, and too few for a loop of errors to fill the log.
 _MAX_MESSAGES: Final = 50
 
 
 class Command(EpollSource):
     """Runner of a command; its standard output is the stream, its standard error goes to the log.
 
-    `tick` starts it, in a process group of its own, which is ended with it.
+    `tick` starts the command in a process group of its own, which is ended with the command.
 
     Args:
         argv: The command and its arguments; no shell.
@@ -62,7 +62,7 @@ class Command(EpollSource):
         return self._drain_items()
 
     def tick(self, now: float) -> list[Item]:
-        """Start the command, notice its end, and restart it after its pause."""
+        """Start the command, detect its end, and restart it after a pause."""
         if self._messages > _MAX_MESSAGES:
             logger.warning("%s: %d more messages", self.name, self._messages - _MAX_MESSAGES)
         self._messages = 0
@@ -76,7 +76,7 @@ class Command(EpollSource):
         return self._drain_items()
 
     def close(self) -> None:
-        """End the command and its process group; return when it is gone, after `_GRACE_S` at most."""
+        """End the command and its process group, within `_GRACE_S`."""
         if self._process is not None:
             self._signal(self._process.pid, signal.SIGTERM)
             if not self._has_ended:
@@ -134,7 +134,7 @@ class Command(EpollSource):
             os.killpg(group, number)
         except ProcessLookupError:
             logger.debug("%s: nothing is left of process group %d", self.name, group)
-        except OSError as error:  # EPERM: it has another user
+        except OSError as error:  # EPERM: it runs as another user
             logger.warning("%s: %s was not sent: %s", self.name, number.name, error.strerror)
 
     def _wait(self, process: int) -> None:

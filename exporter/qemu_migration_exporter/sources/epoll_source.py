@@ -9,7 +9,7 @@ from qemu_migration_exporter.sources import Item, StatusChanged
 
 
 class EpollSource:
-    """Source behind an epoll descriptor, which stays readable until everything was read.
+    """Source behind an epoll descriptor, which stays readable while bytes are unread.
 
     Args:
         name: Name of the stream, or of the socket whose connections are streams.

@@ -6,8 +6,8 @@ from qemu_migration_exporter.ops.errors import UserError
 
 
 class SourceError(UserError):
-    """A source that cannot be read at all; the message names it, the cause and what was expected."""
+    """An error of a source that cannot be read; the message has the source, the cause and the expectation."""
 
 
 class DamagedError(SourceError):
-    """A source that broke off in the middle; the data before is good."""
+    """An error in the middle of a source; the data before is valid."""

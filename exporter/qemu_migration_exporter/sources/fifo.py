@@ -1,4 +1,4 @@
-"""FIFO that probes write to. Writers come and go, the stream goes on."""
+"""FIFO that probes write to; the stream continues when writers come and go."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PIPE_BYTES: Final = 1024 * 1024
 
 
 class Fifo(EpollSource):
-    """Reader of a FIFO, which may not exist yet and must be readable and writable.
+    """Reader of a FIFO, which may not exist yet, and needs permission to read and write.
 
     Bytes stay readable after their writer has left. A FIFO of another inode at the path is another stream.
     """
@@ -38,7 +38,7 @@ class Fifo(EpollSource):
         return self._drain_items()
 
     def tick(self, now: float) -> list[Item]:  # noqa: ARG002 - the protocol's signature
-        """Open the FIFO, or the new one at its path."""
+        """Open the FIFO, or a new FIFO at its path."""
         try:
             status = Path(self.name).stat()
             if not stat.S_ISFIFO(status.st_mode):
@@ -50,7 +50,7 @@ class Fifo(EpollSource):
         except PermissionError as error:
             self._set_status(f"{error.strerror}; it must be readable and writable")
         except OSError as error:
-            # A process that has the old FIFO open may still write to it: it is read until there is another one.
+            # A process that has the old FIFO open may still write to it, so it is read until a new FIFO exists.
             self._set_status(str(error.strerror))
         return self._drain_items()
 

@@ -24,6 +24,6 @@ def vm_name(path: str) -> str:
 
 
 def deduplicate(vm: str, taken: Sequence[str]) -> tuple[str, bool]:
-    """Return a name that is not taken, and whether `vm` was: two logs may be of machines of one name."""
+    """Return a unique name, and whether `vm` was taken: two logs may be of machines with the same name."""
     number = sum(1 for other in taken if other == vm or other.startswith(f"{vm}#"))
     return (f"{vm}#{number + 1}", True) if number else (vm, False)

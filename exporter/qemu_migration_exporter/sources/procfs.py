@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 _PROC: Final = Path("/proc")
 
 #: Longest accepted name: libvirt's log has the name as its file name (NAME_MAX), and every series has it as a label.
-#: A longer name is ignored, not cut: two names that begin alike are two machines.
+#: A longer name is ignored, not cut, because two names with the same beginning are two machines.
 _MAX_NAME_BYTES: Final = 255
 
 #: The form that QEMU accepts (qemu_uuid_parse of util/uuid.c).

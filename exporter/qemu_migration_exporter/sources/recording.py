@@ -14,7 +14,7 @@ from typing import Final
 
 from qemu_migration_exporter.sources.errors import DamagedError, SourceError
 
-#: Large enough that a chunk costs nothing, small enough to keep a progress bar moving.
+#: Large enough for a low cost per byte, small enough for a smooth progress bar.
 _CHUNK_BYTES: Final = 1024 * 1024
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -66,7 +66,7 @@ class Recording:
         """Yield the decompressed bytes.
 
         Raises:
-            DamagedError: The compressed data is cut or corrupt; all chunks before are good.
+            DamagedError: The compressed data is cut or corrupt; all chunks before are valid.
             SourceError: Reading failed.
         """
         try:

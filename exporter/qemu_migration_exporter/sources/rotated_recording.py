@@ -1,9 +1,9 @@
 """Rotated logs in a replay: the files of one log, oldest first, are one recording.
 
-    VM.log.2  VM.log.1.gz  VM.log.0  VM.log   →  one stream, whatever the order they are named in
+    VM.log.2  VM.log.1.gz  VM.log.0  VM.log   →  one stream, in any order on the command line
 
-A log that is named alone and begins in the middle of a migration is read with its backups, as many as it takes to find
-the beginning.
+If a log is given without backups and begins in the middle of a migration, its backups are read too, back to the
+beginning of that migration.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RotatedRecording:
         return sum(part.read for part in self._parts)
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the bytes of all files; see `Recording.chunks` for what it raises."""
+        """Yield the bytes of all files; the errors are those of `Recording.chunks`."""
         for part in self._parts:
             yield from part.chunks()
 
@@ -59,7 +59,7 @@ class RotatedRecording:
 
 
 def group_by_log(names: Sequence[str]) -> list[list[str]]:
-    """Group the files of one log, each group oldest first, the groups in the order in which they are named."""
+    """Group files by log; a group has its oldest file first, and the groups keep the order of the arguments."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(_log_of(name) or name, []).append(name)
@@ -67,7 +67,7 @@ def group_by_log(names: Sequence[str]) -> list[list[str]]:
 
 
 def with_backups(name: str, begins_in_the_middle: Callable[[str], bool]) -> list[str]:
-    """Return a log that is named alone, with the backups that hold its beginning."""
+    """Return a log given without backups, with the backups that hold the beginning of its first migration."""
     match = _BACKUP.fullmatch(name)
     if match is None or match["number"] is not None:
         return [name]

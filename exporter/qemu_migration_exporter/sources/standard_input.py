@@ -21,10 +21,10 @@ class StandardInput(EpollSource):
     """Reader of standard input, to its end, as the stream "-".
 
     The descriptor is shared with the process that started this program. It stays blocking, because the flag would
-    change for that process too; one read after it was found readable does not block.
+    change for that process too; a single read of a readable descriptor does not block.
 
     Args:
-        fd: Another descriptor in its place. It is not closed.
+        fd: Another descriptor to read instead. It is not closed.
     """
 
     def __init__(self, fd: int | None = None) -> None:
@@ -36,7 +36,7 @@ class StandardInput(EpollSource):
 
     @property
     def pending(self) -> bool:
-        """True for a file, which cannot be waited for, before its end."""
+        """True before the end of a file, because epoll does not support files."""
         return self._is_file and not self._ended
 
     @property

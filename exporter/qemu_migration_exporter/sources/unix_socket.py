@@ -1,4 +1,4 @@
-"""Listening Unix stream socket. Every connection is a stream of its own."""
+"""Listening Unix stream socket, on which every connection is a stream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 #: Simultaneous writers: a host has one probe, or one per virtual machine.
 MAX_CONNECTIONS: Final = 64
 
-#: Connections served in one call, and the bytes of each, which add up to `READ_BYTES`.
+#: Connections served in one call, and bytes per connection, which add up to `READ_BYTES`.
 _TURNS: Final = 16
 _TURN_BYTES: Final = READ_BYTES // _TURNS
 
@@ -30,7 +30,7 @@ _MODE: Final = 0o660
 class UnixSocket(EpollSource):
     """Listener at a path; its connections are the streams `PATH#1`, `PATH#2` and so on.
 
-    A writer beyond `MAX_CONNECTIONS` is disconnected, so that it notices; `tick` reports their number as `DataLost`.
+    Writers beyond `MAX_CONNECTIONS` are disconnected, which they notice; `tick` reports their number as `DataLost`.
     """
 
     def __init__(self, path: str) -> None:
@@ -44,7 +44,7 @@ class UnixSocket(EpollSource):
         self._refused = 0
 
     def read(self) -> list[Item]:
-        """Read from some connections, in the next call from others; accept new ones."""
+        """Accept new connections, and read from some; the next call reads from others."""
         for fd, _ in self._epoll.poll(0, _TURNS):  # the kernel moves reported descriptors to the end of its list
             if fd in self._connections:
                 self._receive(fd)
@@ -115,7 +115,7 @@ class UnixSocket(EpollSource):
         """Remove the socket of a process that has ended.
 
         Raises:
-            OSError: A process listens there, or the file is no socket.
+            OSError: A process listens there, or the file is not a socket.
         """
         try:
             mode = self._path.lstat().st_mode

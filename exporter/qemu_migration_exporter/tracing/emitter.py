@@ -89,7 +89,7 @@ class Emitter:
         self._tracer: Tracer = self._provider.get_tracer("qemu-migration-exporter", qemu_migration_exporter.__version__)
 
     def is_sampled(self, trace_id: str) -> bool:
-        """Return the sampler's decision (OTEL_TRACES_SAMPLER) on a trace, because the root span comes too late for it."""
+        """Return the sampler's decision (OTEL_TRACES_SAMPLER) on a trace; the root span comes too late for that."""
         decision = self._provider.sampler.should_sample(None, int(trace_id, 16), "migrate").decision
         return decision is Decision.RECORD_AND_SAMPLE
 

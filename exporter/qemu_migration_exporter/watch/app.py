@@ -93,7 +93,7 @@ class Watch:
 
 
 def print_once(feed: Feed, console: Console) -> None:
-    """Print one frame, for an output that is no terminal."""
+    """Print one frame, for an output that is not a terminal."""
     snapshot = feed.snapshot()
     height = 3 * len(snapshot.ordered()) + 24
     lines = frame(snapshot, None, console.width, height)[:-1]  # without the keys

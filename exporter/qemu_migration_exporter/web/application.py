@@ -2,8 +2,8 @@
 
     request --rate limit--> login --route--> answer (in a thread, one at a time) --> response
 
-The contents of answers come from the callables of `Endpoints`, so this module knows nothing of streams. Requests for
-the same thing that arrive before its making begins share one answer, which bounds the work that clients can cause.
+The contents of answers come from the callables of `Endpoints`, so this module is independent of streams. Requests for
+the same path share an answer that is still queued, which bounds the work that clients can cause.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Endpoints:
 
     Attributes:
         is_ready: Called on the event loop, so it must not wait.
-        has_metrics: False while counters are behind those of a previous run; called on the event loop, too.
+        has_metrics: Returns False while counters are behind those of a previous run; called on the event loop, too.
         telemetry_path: The path of the metrics.
         page: Returns the landing page's data; without it the page only has links.
         migrations: Returns the report's documents of running and recent migrations.
-        migration: Returns the view of one of them by its trace id, None if there is none.
-        trace_url: The address of a trace with `{trace_id}` in it.
+        migration: Returns the view of a migration by its trace id, None if there is none.
+        trace_url: Template of a trace's address with `{trace_id}`.
         reload: Reloads the configuration and returns its mistakes, None without any.
     """
 
@@ -67,7 +67,7 @@ class _Route(NamedTuple):
 
 
 class Application:
-    """Answers requests from the endpoints."""
+    """The routes over a set of endpoints."""
 
     def __init__(self, endpoints: Endpoints, settings: Settings, failures: ErrorCounter) -> None:
         self._failures = failures
@@ -141,11 +141,11 @@ class Application:
                 return _text(401, "expected a user name and a password", WWW_Authenticate=challenge)
 
     async def _in_thread(self, key: Hashable, make: Callable[[], Answer]) -> Answer:
-        """Make an answer in the thread; it is shared by all requests for it that arrive before its making begins."""
+        """Make an answer in the thread; all requests that arrive before the thread begins share the answer."""
         answer = self._waiting.get(key)
         if answer is None:
             answer = self._waiting[key] = asyncio.create_task(self._made(key, make))
-        return await asyncio.shield(answer)  # a client that disconnects leaves it to the others
+        return await asyncio.shield(answer)  # other clients wait for it even if this client disconnects
 
     async def _made(self, key: Hashable, make: Callable[[], Answer]) -> Answer:
         async with self._making:
@@ -226,7 +226,7 @@ class Application:
 
 
 def _is_cross_site(headers: Mapping[bytes, bytes]) -> bool:
-    """Return whether another site's page, open in a browser that reaches this port, caused the request.
+    """Return whether a page of another site caused the request, in a browser that reaches this port.
 
     Browsers send Sec-Fetch-Site over HTTPS and to localhost, and Origin with every POST. Other clients send neither.
     """
@@ -239,7 +239,7 @@ def _is_cross_site(headers: Mapping[bytes, bytes]) -> bool:
 
 
 class _Bucket:
-    """Tokens for requests; see the configuration's `rate_limit`."""
+    """Token bucket of the configuration's `rate_limit`."""
 
     def __init__(self) -> None:
         self._tokens: float | None = None

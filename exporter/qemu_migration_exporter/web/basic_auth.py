@@ -1,8 +1,8 @@
 """HTTP basic authentication against bcrypt hashes.
 
-A bcrypt check costs 50 ms and more of a processor. Checks run one at a time in a thread beside the event loop, from a
-short queue with a few places for each client address, so that guessing passwords delays nobody else. A login that was
-right once is recognised by a keyed hash, as long as neither the user's hash nor the password changes.
+A bcrypt check costs 50 ms or more of CPU time. Checks run one at a time in a thread beside the event loop, from a short
+queue with a few places for each client address, so that guessing passwords does not delay other clients. A successful
+login is recognised by a keyed hash until the user's hash or the password changes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Credentials(NamedTuple):
 
 
 class BasicAuth:
-    """Checks logins and remembers good ones."""
+    """The check of logins, with a memory of successful logins."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="web-login")
@@ -59,7 +59,7 @@ class BasicAuth:
         if credentials is None:
             return Decision.DENIED
         user, password = credentials
-        # An unknown name takes as long as a known one.
+        # An unknown name takes as long as a known name.
         hashed = (users.get(user) or _dummy_hash(users)).encode()
         digest = hashlib.blake2b(hashed + b"\0" + password, key=self._key).digest()
         if user in users and hmac.compare_digest(digest, self._known.get(user, b"")):

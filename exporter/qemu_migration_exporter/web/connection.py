@@ -2,12 +2,12 @@
 
     accept --TLS handshake--> REQUEST --head read--> ANSWER --written--> IDLE --first byte--> REQUEST ...
 
-h11 parses and writes HTTP and keeps its states; this module moves bytes between h11 and the transport, and watches the
-clock. A client that is silent, slow, or sends no HTTP is cut off when its stage takes too long: a byte now and then
-buys no time. Servers with a framework of their own were tried (uvicorn, hypercorn): none bounds an answer that the
-client does not read, or lets a connection be dropped in the handshake, by a public name.
+h11 parses and writes HTTP and keeps its states; this module moves bytes between h11 and the transport, and enforces
+deadlines. A connection is closed when its stage takes too long, even if the client sends a byte now and then. Complete
+servers were tried (uvicorn, hypercorn), but neither has a public interface to limit the time of an answer that the
+client does not read, or to drop a connection during the handshake.
 
-Bodies of requests are read and thrown away, because no path takes one. While a request is answered, nothing is read
+Bodies of requests are read and discarded, because no path uses a body. While a request is answered, nothing is read
 from its connection, so that pipelined requests wait in the kernel and not in memory.
 """
 
@@ -30,9 +30,9 @@ _log = logging.getLogger(__name__)
 class Stage(Enum):
     """The stages of a connection, with the seconds that each may take."""
 
-    #: A whole request, TLS handshake included; a scrape over a bad network needs one.
+    #: A whole request, including the TLS handshake.
     REQUEST = 10.0
-    #: The answer; Prometheus waits 10 s for it unless told otherwise.
+    #: The answer; Prometheus waits 10 s for it by default.
     ANSWER = 60.0
     #: The next request, and that the client reads the answer: longer than the longest scrape interval in use, so that
     #: Prometheus keeps its connection.
@@ -40,7 +40,7 @@ class Stage(Enum):
 
 
 class Request(NamedTuple):
-    """The head of a request; header names are in lower case, and repeated ones are joined by commas."""
+    """The head of a request; header names are in lower case, and repeated headers are joined by commas."""
 
     method: str
     path: str
@@ -65,14 +65,14 @@ class Connection(asyncio.Protocol):
 
     Args:
         respond: Answers one request.
-        allowed_sans: Names of which the client's certificate must have one; None if any will do.
+        allowed_sans: The client's certificate must have one of these names; None allows all names.
         on_lost: Called once, when the connection is gone.
         limits: Seconds for each stage, if not its own.
 
     Attributes:
         stage: The present stage.
-        stage_started: Its beginning, on the loop's clock.
-        opening: The task that makes the connection; cancelled to drop one whose TLS handshake is not over.
+        stage_started: Start of the present stage, on the loop's clock.
+        opening: The task that makes the connection; cancelled to drop a connection during its TLS handshake.
         answering: The task that answers the present request.
     """
 
@@ -103,14 +103,14 @@ class Connection(asyncio.Protocol):
         return self.stage is Stage.ANSWER
 
     def abort(self) -> None:
-        """Close at once, whatever is not sent yet."""
+        """Close at once, and discard unsent bytes."""
         if self._transport is not None:
             self._transport.abort()
         elif self.opening is not None:
             self.opening.cancel()
 
     def close_gracefully(self) -> None:
-        """Close after the answer that was written is sent."""
+        """Close after sending the answer that was written."""
         if self._transport is not None:
             self._transport.close()
         else:
@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
         self.lost()
 
     def data_received(self, data: bytes) -> None:
-        """Pass bytes to h11, and act on what they complete."""
+        """Pass bytes to h11, and handle the events they complete."""
         # Bytes that came with the end of the handshake arrive even after an abort.
         if self._transport is None or self._transport.is_closing():
             return
@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def eof_received(self) -> bool:
-        """Keep the connection open for the answer to a client that sends no more."""
+        """Keep the connection open to answer a client that has closed its sending side."""
         if self._transport is not None and not self._transport.is_closing():
             self._http.receive_data(b"")
             self._advance()
@@ -160,7 +160,7 @@ class Connection(asyncio.Protocol):
         return self.is_busy and not is_tls  # TLS cannot be half open
 
     def _advance(self) -> None:
-        """Act on h11's events until it needs more bytes, or a request is to be answered."""
+        """Handle h11's events until it needs more bytes, or a request is complete."""
         assert self._transport is not None  # noqa: S101 - only a connection that is made has events
         while not self.is_busy:
             try:
@@ -212,7 +212,7 @@ class Connection(asyncio.Protocol):
         self._enter(Stage.REQUEST if self._http.trailing_data[0] else Stage.IDLE)
 
     def _refuse(self, status: int) -> None:
-        """Answer bytes that are no request, if the answer to another one is not under way."""
+        """Answer bytes that are not a request, unless another answer is under way."""
         assert self._transport is not None  # noqa: S101 - as above
         if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             body = b"invalid HTTP request\n"

@@ -1,6 +1,6 @@
-"""Accept connections up to a limit; at the limit, the oldest silent one is closed.
+"""Listener that accepts connections up to a limit; at the limit, the connection that is silent longest is closed.
 
-asyncio's own server is not used. It has one TLS context for all its life, and shows a connection only after the
+asyncio's own server is not used. Its TLS context cannot be replaced, and it reports a connection only after the
 handshake, so that silent clients could be neither counted nor closed.
 """
 
@@ -19,8 +19,8 @@ from qemu_migration_exporter.web.connection import Connection, Responder, Stage
 
 _log = logging.getLogger(__name__)
 
-#: Prometheus scrapes with one connection; the others are people, probes and attackers. Each costs one of the 1024 file
-#: descriptors that a process has by default, and streams need some too.
+#: Prometheus scrapes with one connection; other clients are operators, health checks and attackers. A connection uses
+#: one of the 1024 file descriptors that a process has by default, and streams need some too.
 MAX_CONNECTIONS: Final = 256
 
 #: Pause after a failure to accept, for a process without file descriptors and without a connection to close.
@@ -34,21 +34,21 @@ _FAREWELL_SECONDS: Final = 0.3
 
 
 class TlsSettings(NamedTuple):
-    """TLS settings of a connection; without a context it is plain HTTP."""
+    """TLS settings of a connection; no context is plain HTTP."""
 
     context: ssl.SSLContext | None = None
     allowed_sans: frozenset[str] | None = None
 
 
 class Listener:
-    """Accepts connections on a listening socket.
+    """The accepting loop of a listening socket.
 
     Args:
         respond: Answers one request.
-        tls: Returns the settings for a new connection, so that a new certificate is used from the next one on.
+        tls: Returns the settings for a new connection, so that a new certificate is used from then on.
         failures: Counts failures to accept.
-        max_connections: Connections at once.
-        limits: Seconds for each stage of a connection, if not its own.
+        max_connections: Limit of simultaneous connections.
+        limits: Seconds for each stage of a connection, instead of the defaults.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Listener:
         self._openings.discard(opening)
         error = asyncio.CancelledError("it took too long") if opening.cancelled() else opening.exception()
         if error is not None:
-            # No certificate, no TLS at all, or gone: the client's problem.
+            # The client has no certificate, does not speak TLS, or disconnected.
             _log.debug("connection not made: %s", error)
             connection.lost()
             client.close()
@@ -120,7 +120,7 @@ class Listener:
             self._is_empty.set()
 
     def _make_room(self) -> bool:
-        """Close the connection that has been silent longest; return whether there was one."""
+        """Close the connection that has been silent longest; return False without a silent connection."""
         waiting = [connection for connection in self._connections if not connection.is_busy]
         if not waiting:
             return False

@@ -21,8 +21,8 @@ class Server:
         address: Address to listen on; see `parse_address`.
         endpoints: Contents to serve.
         config_file: The web configuration file; None for plain HTTP without a login.
-        max_connections: Connections at once; one more closes the one that has been silent longest.
-        limits: Seconds for each stage of a connection, if not its own.
+        max_connections: Limit of simultaneous connections; one more closes the connection that is silent longest.
+        limits: Seconds for each stage of a connection, instead of the defaults.
         failures: Counts failures.
 
     Raises:
@@ -59,7 +59,7 @@ class Server:
         self._problem: OSError | None = None
 
     def start(self) -> None:
-        """Begin to answer; clients that connected before have waited.
+        """Start the event loop; clients may connect before and wait in the kernel's queue.
 
         Raises:
             OSError: No file descriptors are left for an event loop.

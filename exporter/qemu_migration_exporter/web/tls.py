@@ -67,8 +67,8 @@ _Inline = Annotated[None, BeforeValidator(_files_only)]
 class TlsConfig(Section):
     """TLS of the server; see the exporter-toolkit's web-configuration.md for each key.
 
-    Not supported are the values of `client_auth_type` that ask for a certificate and do not verify it, versions below
-    TLS 1.2, more than one curve, and certificates written into the file itself.
+    Not supported are the values of `client_auth_type` that request a certificate without verifying it, versions below
+    TLS 1.2, more than one curve, and certificates in the file itself.
     """
 
     cert_file: str | None = None
@@ -124,7 +124,7 @@ class TlsConfig(Section):
         """Build the TLS context from the files; None without a configuration.
 
         Raises:
-            ValueError: They cannot be used, or not together.
+            ValueError: The files cannot be used, or do not fit together.
         """
         if not self.model_fields_set:
             return None

@@ -1,4 +1,4 @@
-"""The web configuration file, in the format that Prometheus's exporters share (exporter-toolkit).
+"""The web configuration file, in the format of Prometheus's exporters (exporter-toolkit).
 
 The file, and the certificates it names, are read again at the next connection or request after they change.
 """
@@ -19,7 +19,7 @@ from qemu_migration_exporter.web.tls import Section, TlsConfig
 
 _log = logging.getLogger(__name__)
 
-#: Headers that can be set, as in the toolkit, with their allowed values if not any.
+#: Headers that can be set, as in the toolkit, with their allowed values; an empty tuple allows any.
 _HEADERS: Final = {
     "Strict-Transport-Security": (),
     "X-Content-Type-Options": ("nosniff",),
@@ -57,7 +57,7 @@ class HttpConfig(Section):
 
     Attributes:
         http2: Ignored: only HTTP/1.1 is served, which every client of HTTP/2 speaks too.
-        headers: Headers of every answer; they replace those that the answer would have.
+        headers: Headers of every answer, which replace the answer's own headers of the same name.
     """
 
     http2: bool = True
@@ -77,14 +77,14 @@ class HttpConfig(Section):
 
 
 class RateLimitConfig(Section):
-    """Rate limit: a bucket of `burst` tokens, refilled by one at each interval; 0 is no limit."""
+    """Rate limit: a bucket of `burst` tokens, with a new token at every interval; 0 is no limit."""
 
     interval: Annotated[float, BeforeValidator(_seconds)] = 0.0
     burst: Annotated[int, Field(ge=0)] = 0
 
 
 class WebConfig(Section):
-    """The whole file. Users are names with bcrypt hashes of passwords; without users there is no login."""
+    """The content of the file. Users are names with bcrypt hashes of passwords; without users there is no login."""
 
     tls_server_config: TlsConfig = TlsConfig()
     http_server_config: HttpConfig = HttpConfig()

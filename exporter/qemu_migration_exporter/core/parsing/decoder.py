@@ -9,8 +9,8 @@ Prefixes and times belong to the formats, which put them on the event with `time
 Some values mean different things in different releases and look alike: state 5 is `completed` up to 2.4 and
 `postcopy-active` since. The decoder narrows down which release this is by the layouts of all events so far.
 
-Most lines repeat the text of an earlier one, with another time. The decoder's cache returns those events by their
-text. It is emptied whenever the range of releases narrows, since the same text may mean something else then.
+Most lines repeat the text of an earlier line, with another time. The decoder's cache returns those events by their
+text. The cache is emptied when the range of releases narrows, because the same text may have another meaning then.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Decoder:
         ]
         given: dict[str, Any] = {}
         if fitting:
-            # A pointer reads as a number too, so the layout with more texts is the better one.
+            # A pointer reads as a number too, so the layout with more texts is better.
             layout = max(fitting, key=lambda layout: sum(conversion in "sw" for conversion in layout.conversions))
             for field, conversion, value in zip(layout.row.fields.split(), layout.conversions, values, strict=True):
                 if field != "_" and conversion not in "sw":

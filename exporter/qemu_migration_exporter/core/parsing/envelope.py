@@ -136,7 +136,7 @@ class Envelopes:
 
     @property
     def time(self) -> _Time | None:
-        """The time in the first shape that has one."""
+        """The time format of the first shape with a time."""
         return next((shape.time for shape in self._shapes if shape.time is not None), None)
 
     def __bool__(self) -> bool:
@@ -183,7 +183,7 @@ class Envelopes:
         )
 
     def _is_name(self, word: bytes) -> bool:
-        """Return whether a word is a name of the vocabulary or the torn beginning of one."""
+        """Return whether a word is a name of the vocabulary, or the torn beginning of a name."""
         return word in self._vocabulary.layouts or (b"_" in word and self._vocabulary.is_torn_name(word))
 
 
@@ -226,7 +226,7 @@ _BLANKS: Final = rb"[ \t]+"
 
 
 def _token_pattern(token: bytes) -> bytes:
-    """Return a pattern of tokens like this one."""
+    """Return a pattern that matches similar tokens."""
     if token.isspace():
         return _BLANKS
     if token[:1].isdigit():

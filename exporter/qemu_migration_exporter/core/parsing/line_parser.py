@@ -31,7 +31,7 @@ class LineParser:
 
     Attributes:
         decoder: The decoder of its QEMU.
-        format: Its format, None as long as no line was evidence for one.
+        format: The stream's format, None until a line shows it.
     """
 
     def __init__(self, options: ParserOptions | None = None, format_name: str | None = None) -> None:

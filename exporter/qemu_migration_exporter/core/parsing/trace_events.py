@@ -112,7 +112,7 @@ LAYOUTS: tuple[EventLayout, ...] = (
         Pending, "_ final _ _ postcopy size _ _"),
     EventLayout("migrate_transferred", "8.2..", _TRANSFERRED, Transferred,
         "transferred time_spent_ms bandwidth switchover_bandwidth threshold"),
-    # The bandwidth is a double to 2.12, and %g prints a whole one like the integer it is since.
+    # The bandwidth is a double to 2.12 and an integer later; %g prints a whole double like an integer.
     EventLayout("migrate_transferred", "2.0..8.1", "transferred %u time_spent %u bandwidth %g max_size %d", Transferred,
         "transferred time_spent_ms bandwidth threshold"),
     EventLayout("savevm_state_iterate", "2.0..", "", Signal.ITERATE),

@@ -24,7 +24,7 @@ _AT_THE_CAP: Final = 0.95
 #: Windows that differ by less count as equal.
 _SAME: Final = 0.005
 
-#: Share of windows at a known cap, and of windows that repeat the one before where no cap is known.
+#: Share of windows at a known cap, and of windows that repeat the window before, without a known cap.
 _ENOUGH_AT_CAP: Final = 0.2
 _ENOUGH_REGULAR: Final = 0.6
 

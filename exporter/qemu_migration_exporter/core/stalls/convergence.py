@@ -11,7 +11,7 @@ The rule:
    Level boundaries allow no fall; they may still wander unseen, by 6 % in 100 s, and by the square root of
    time for longer or shorter: at 1.25 times the threshold 7 s of look-back exclude that, at twice 4 s do.
 2. A migration is *stalled* when the best case of some look-back of 4 s or more is over 100 s and over 20 rounds.
-3. Five kinds of evidence are about something other than the guest, or contradict a verdict. No verdict is given
+3. Five kinds of evidence concern other causes than the guest, or contradict a verdict. No verdict is given
 
    - while the shortest look-back that could prove a stall falls fast enough by itself, because the migration is
      on its way again;
@@ -193,7 +193,7 @@ class Convergence:
         return self.last_pending is not None and self.last_pending < (self.smoothed.value or 0)
 
     def seconds_since_boundary(self, now_ns: int) -> float:
-        """Return how long ago the last boundary was; 0 without one."""
+        """Return the time since the last boundary; 0 without a boundary."""
         return max(0.0, self._seconds(now_ns) - self.boundaries[-1].seconds) if self.boundaries else 0.0
 
     def judge(self) -> bool | None:
@@ -228,7 +228,7 @@ class Convergence:
 
     def _best_case(self, threshold: float) -> tuple[float | None, bool]:
         """Return the best case of the look-back with the strongest evidence, and whether a look-back proves a stall."""
-        # A single high boundary, as after a freeze, is no evidence of its own.
+        # A single high boundary, as after a freeze, is not sufficient evidence.
         pending = min(point.pending for point in self.boundaries[-self.rules.boundaries :])
         distance = pending - threshold
         if distance <= 0:

@@ -231,7 +231,7 @@ class StallDetector:
     def verdict(
         self, now_ns: int, *, converged: bool, is_over: bool, numbers: PrecopyNumbers, parameters: Parameters
     ) -> Verdict:
-        """Return the verdict at `now_ns`, or the last one once the migration is over.
+        """Return the verdict at `now_ns`, or the last verdict once the migration is over.
 
         Args:
             now_ns: The present on the stream's clock.

@@ -48,7 +48,7 @@ def eta_of_rounds(
     """Return the least and the greatest time to the end, None without enough evidence.
 
     Args:
-        boundaries: The last ones.
+        boundaries: The last boundaries.
         threshold: Bytes below which QEMU stops the guest.
         bandwidth: Bytes per second.
         elapsed: Seconds since the last boundary.

@@ -18,7 +18,7 @@ from qemu_migration_exporter.core.timeline.stream import StreamClock
 #: bpftrace empties its buffers every 100 ms, SystemTap every 200 ms. A line older than this is late.
 _REORDERING_NS: Final = 500_000_000
 
-#: Bounds memory: no probe prints as many events in half a second unless something is wrong.
+#: Bounds memory: a working probe prints fewer events in half a second.
 _MAX_HELD_EVENTS: Final = 10_000
 
 
@@ -46,7 +46,7 @@ class ReorderingClock:
         return self._order.jumps_back
 
     def place(self, lines: Sequence[Line], arrival_ns: int) -> Sequence[tuple[Line, int]]:
-        """Add lines; return those that no earlier line can precede any more, however many came at once."""
+        """Add lines; return the lines whose place in the order is certain now, independently of how they were chunked."""
         placed: list[tuple[Line, int]] = []
         for line in lines:
             event = line[0]
@@ -71,7 +71,7 @@ class ReorderingClock:
         return placed
 
     def tick(self, now_ns: int) -> list[tuple[Line, int]]:
-        """Return the lines that no earlier line can precede any more."""
+        """Return the lines whose place in the order is certain now."""
         return self._release(_MAX_HELD_EVENTS, until_ns=now_ns - _REORDERING_NS)
 
     def settle(self, now_ns: int) -> None:

@@ -6,8 +6,8 @@ Here the downtime is divided among them:
     start                                                                             end
       |----- stop -----|-- ram --|- bitmap_sync -|-- ram --|- device -|- device -|-- destination --|
 
-A more special part is cut out of the one around it. A gap of 0.1 ms or more between two parts is `unaccounted`; a
-shorter one, between two lines of QEMU's log, belongs to the part before it.
+A more special part is cut out of the part around it. A gap of 0.1 ms or more between two parts is `unaccounted`. A
+shorter gap, between two lines of QEMU's log, belongs to the part before it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from qemu_migration_exporter.core.tracking.switchover import Switchover
 
 _SHORTEST_GAP_NS: Final = 100_000
 
-#: The most special first.
+#: From the most special part to the least.
 _ORDER: Final = (
     DowntimePartName.BITMAP_SYNC,
     DowntimePartName.PRE_SWITCHOVER,

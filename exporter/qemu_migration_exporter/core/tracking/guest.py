@@ -1,7 +1,7 @@
 """The guest's run state and pauses.
 
 QEMU prints each change of the run state (runstate_set); QMP's `stop` and `cont` and the events STOP and RESUME show the
-same without a cause. A pause lasts until the guest runs again, whatever the migration does. The stop for the
+same without a cause. A pause lasts until the guest runs again, independently of the migration. The stop for the
 switchover, run state `finish-migrate`, is a pause of the cause `downtime` and ends any pause before it, so that pauses
 never overlap and their sum is the blackout.
 """

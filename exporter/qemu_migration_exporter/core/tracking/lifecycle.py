@@ -49,7 +49,7 @@ def learn_side(machine: Machine, side: Side, at_ns: int) -> None:
     machine.side = side
     machine.recheck()
     if side is Side.DESTINATION and machine.phase is PhaseName.SETUP:
-        # It was in `setup` since it began to listen, maybe for hours (8.2 and later).
+        # A destination is in `setup` from the moment it listens, maybe for hours (8.2 and later).
         machine.phase = None
         if machine.outcome.left_loop_ns is None:
             machine.start_ns = machine.phase_ns = at_ns if machine.active_ns is None else machine.active_ns
@@ -244,7 +244,7 @@ def postcopy_sent(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[
 
 
 def downtime_end(machine: Machine, at_ns: int, _event: Event) -> Sequence[Change]:
-    """End the downtime as QEMU does; in post-copy the migration goes on after it.
+    """End the downtime with QEMU's own mark; in post-copy the migration continues after it.
 
     QEMU 8.2 prints this mark after the state `completed`, because it first waits for its lock.
     """

@@ -149,7 +149,7 @@ class Machine:
 
     @property
     def identity(self) -> Identity:
-        """The identity, as far as it is known now."""
+        """The identity by the evidence so far."""
         return Identity(
             trace_id=self.trace_id,
             vm=self.vm,

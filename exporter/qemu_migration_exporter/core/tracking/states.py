@@ -1,7 +1,7 @@
-"""The one table of QEMU's migration states.
+"""The table of QEMU's migration states.
 
 Source: qapi/migration.json (MigrationStatus) and the callers of migrate_set_state() in migration/*.c, 2.3 to 11.0.
-A name that a later release adds is no error: it is counted as a surprise, and the migration goes on.
+A name that a later release adds is counted as a surprise, and the migration continues.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ class Stream:
         return all(tracker.is_idle for tracker in self._trackers.values())
 
     def running(self) -> list[Migration]:
-        """Return the open migrations as far as they are known."""
+        """Return the summaries of the open migrations so far."""
         return [migration for tracker in self._trackers.values() if (migration := tracker.running()) is not None]
 
     def snapshot(self) -> StreamState:
@@ -234,7 +234,7 @@ class Stream:
         return [change for tracker in self._trackers.values() for change in tracker.resume()]
 
     def _parse_held(self, clock: ClockState) -> list[Line]:
-        """Parse the lines again that a clock held back; one that is no event any more is dropped."""
+        """Parse again the lines that a clock held back; drop lines that no longer parse as events."""
         lines: list[Line] = []
         parse, _ = self._parser.functions()
         for held in clock.held:

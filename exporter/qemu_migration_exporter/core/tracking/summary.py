@@ -85,7 +85,7 @@ def _present_pause(machine: Machine) -> tuple[int | None, PauseCause | None]:
 
 
 def migration(machine: Machine) -> Migration:
-    """Return the whole migration; before its end, as far as it is known."""
+    """Return the summary of the migration; before the end, the summary so far."""
     outcome = machine.outcome
     result, inferred = outcome.result()
     downtime = _downtime(machine)

@@ -12,7 +12,7 @@ from typing import Final
 from qemu_migration_exporter.core.events import DeviceDowntime, DeviceSaved, SectionEnded, SectionStarted
 from qemu_migration_exporter.core.model import Device, DowntimePart, DowntimePartName
 
-#: Further ranks; those of signals are in `qemu_migration_exporter.core.signals`.
+#: Further ranks, in addition to the ranks of signals in `qemu_migration_exporter.core.signals`.
 BEST_RANK: Final = 0
 VM_STOPPING_RANK: Final = 1
 LOW_PENDING_RANK: Final = 2

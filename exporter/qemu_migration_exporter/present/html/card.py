@@ -148,7 +148,7 @@ def _downtime(view: MigrationView) -> list[Fact]:
     is_needed = view.downtime_seconds is None and view.running and view.last_phase is PhaseName.ITERATE
     seconds = view.verdict.required_downtime_seconds if is_needed else view.downtime_seconds
     if seconds is None:
-        # Other ends had none; a completed one may have had one that the stream does not show.
+        # A failed migration had no downtime; the downtime of a completed migration may be missing in the stream.
         is_open = view.running or view.result is Result.COMPLETED
         return [Fact("downtime limit", limit(most))] if is_open and most is not None else []
     against = "" if most is None else f" (limit {limit(most, seconds)})"

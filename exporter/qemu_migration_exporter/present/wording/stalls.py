@@ -164,6 +164,6 @@ def _long(seconds: float) -> str:
 
 
 def _rounds(stall: StallView, view: MigrationView, end: float) -> str:
-    """Return the rounds from the best one to the last that began before `end`."""
+    """Return the rounds from the best round to the last round that began before `end`."""
     last = max((round_.number for round_ in view.rounds if round_.start_seconds <= end), default=stall.round)
     return f"rounds {stall.best_round}\N{EN DASH}{max(last, stall.round)}"

@@ -1,7 +1,7 @@
 """Inotify watches of one directory and of files in it.
 
-A file is watched by its inode, so a rename or a symbolic link makes no difference. The kernel gives one watch to an
-inode however often it is asked, also if two descriptors of this program lead to it; so a watch has several owners.
+A file is watched by its inode, so a rename or a symbolic link makes no difference. The kernel has only one watch per
+inode, even if two descriptors of this program refer to it, so a watch may have several owners.
 """
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ Handle = int | str
 
 
 class Appeared(NamedTuple):
-    """A file has this name in the directory now."""
+    """Notice that a file now has this name in the directory."""
 
     name: str
 
 
 class Vanished(NamedTuple):
-    """The file of this name was `renamed`, or deleted."""
+    """Notice that the file of this name was `renamed`, or deleted."""
 
     name: str
     renamed: bool
 
 
 class Written(NamedTuple):
-    """A file of the stream grew or shrank."""
+    """Notice that a file of the stream grew or shrank."""
 
     stream: str
 
 
 class Changed(NamedTuple):
-    """A file of the stream has another name, fewer names or other permissions."""
+    """Notice that a file of the stream has another name, fewer names or other permissions."""
 
     stream: str
 
 
 class Overflowed(NamedTuple):
-    """The kernel dropped notices."""
+    """Notice that the kernel dropped notices."""
 
 
 Notice = Appeared | Vanished | Written | Changed | Overflowed
@@ -93,11 +93,11 @@ class Watches:
 
     @property
     def has_directory(self) -> bool:
-        """True while a directory is watched; a moved or deleted one is watched no longer."""
+        """True while a directory is watched; the watch ends when the directory is moved or deleted."""
         return self._directory is not None
 
     def watch_directory(self, path: str) -> None:
-        """Watch a directory in place of the previous one.
+        """Watch a directory instead of the previous directory.
 
         Raises:
             OSError: The directory does not exist, or cannot be watched.

@@ -1,4 +1,4 @@
-"""Files that are open, each once under whatever name."""
+"""Open files, each opened once even if it has several names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qemu_migration_exporter.sources.files.rotation import File, Key
 
 logger = logging.getLogger(__name__)
 
-#: Files kept open only to be recognised under their new name; every one of them was renamed by hand.
+#: Limit of files kept open only to recognise them under a new name, after a rename by hand.
 _MAX_STRAYS: Final = 100
 
 
@@ -43,7 +43,7 @@ class OpenFiles:
         self._strays: dict[Key, int] = {}
 
     def hold(self, path: str, file: File) -> bool:
-        """Keep a file of a stream open; return False if it is or was read under another name."""
+        """Keep a file of a stream open; return False if the file was already read under another name."""
         if file.key in self._keys or file.key in self._strays:
             return False
         self._keys.add(file.key)
@@ -52,7 +52,7 @@ class OpenFiles:
         return True
 
     def release(self, file: File) -> None:
-        """Close a file that was read to its end, unless another stream would be made of it."""
+        """Close a file that was read to its end, unless its new name would make it another stream."""
         path = self._paths.pop(file.fd)
         self._keys.discard(file.key)
         self._leave(file.fd)
@@ -62,7 +62,7 @@ class OpenFiles:
             os.close(file.fd)
 
     def close_unlinked(self) -> None:
-        """Close the strays that have no name any more."""
+        """Close the strays that were deleted."""
         for key in [key for key, fd in self._strays.items() if os.fstat(fd).st_nlink == 0]:
             os.close(self._strays.pop(key))
 

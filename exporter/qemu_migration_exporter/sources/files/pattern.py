@@ -15,10 +15,10 @@ _BACKUP: Final = re.compile(r"(.+)\.\d+", re.DOTALL)
 
 
 class Pattern:
-    """Path; in its last component `*`, `?` and `[` match as in a shell.
+    """A path; in its last component `*`, `?` and `[` match as in a shell.
 
     Attributes:
-        text: Pattern as it was given.
+        text: The pattern as written in the configuration.
         directory: Directory of the files.
         name: Pattern of their names.
         is_glob: True if it may match several files.
@@ -54,7 +54,7 @@ class Pattern:
         return path.startswith(self._prefix) and self.matches(path.removeprefix(self._prefix))
 
     def of_backup(self, name: str) -> str | None:
-        """Return the path of the log whose backup has this name, NAME.log for NAME.log.0; None if it is no backup."""
+        """Return the path of the log with a backup of this name (NAME.log for NAME.log.0), None for other names."""
         base = _BACKUP.fullmatch(name)
         return self.path(base[1]) if base and self.matches(base[1]) else None
 

@@ -1,11 +1,11 @@
-"""Files behind one path in the order in which they were written: rotated ones, then the one at the path.
+"""The files of one path in the order in which they were written: rotated files, then the file at the path.
 
-    files[0]  being read          files[-1]  the newest known one, normally at the path
+    files[0]  being read          files[-1]  the newest known file, normally at the path
        │                             │
-    read to its end, and a later file has content  ─→  retired; the next one is read
+    read to its end, and a later file has content  ─→  retired; the next file is read
 
-A rename alone does not end a file: as long as the new file is empty, the writer may still write to the old one. So an
-empty file at the end of the queue is no work that waits.
+A rename alone does not end a file: as long as the new file is empty, the writer may still write to the old file. So an
+empty file at the end of the queue does not count as unread.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from qemu_migration_exporter.sources.files.rotation import File, FileId
 
 logger = logging.getLogger(__name__)
 
-#: Unread files held open. Further ones stay in the directory until there is room, or are lost there.
+#: Unread files held open. Further files wait in the directory for room, where they may be deleted.
 _MAX_FILES: Final = 32
 
 #: Bytes read of a log that was there at the start: more than a VM's log has unless a careless glob prints every page.
-#: What ended in it is not reported; this bounds the time until an open migration is found.
+#: Migrations that ended in it are not reported; the limit bounds the time until an open migration is found.
 _MAX_HISTORY_BYTES: Final = 1 << 30
 
 
@@ -38,14 +38,14 @@ class RotatedLog:
 
     Args:
         path: Path and name of the stream.
-        hold: Called with every file to be read; returns whether it may be.
+        hold: Called with every file to be read; returns whether the file may be read.
         release: Called with a held file after use; closes it.
 
     Attributes:
-        files: File being read and the ones after it.
+        files: The file being read and the files after it.
         arrived: Number of files that are known to have appeared at the path.
         deleted: True if a file at the path is known to have been deleted, not rotated.
-        error: Cause why the file at the path cannot be read, though others before it can.
+        error: The reason why the file at the path cannot be read, although files before it can.
     """
 
     def __init__(self, path: str, hold: Callable[[File], bool], release: Callable[[File], None]) -> None:
@@ -63,9 +63,9 @@ class RotatedLog:
         self._release = release
 
     def start(self, resume: Position | None, rotated: int = 0, since_ns: int | None = None) -> list[Item]:
-        """Open the file at the path and its newest `rotated`, or resume in whichever backup that is now.
+        """Open the file at the path and its newest `rotated` backups, or resume in the file of a position.
 
-        If nothing continues the position, its content was truncated away: files written after `since_ns`, the time of
+        If no file continues the position, its content was truncated, and files written after `since_ns`, the time of
         the position, are unread.
 
         Raises:
@@ -85,12 +85,12 @@ class RotatedLog:
             return []
         detail = f"nothing continues byte {resume.offset} of inode {resume.inode}: read from the beginning"
         lost: list[Item] = [DataLost(self.path, detail)]
-        # Without backups the log was deleted, not rotated: another one has its name now.
+        # Without backups the log was deleted, not rotated: another file has its name now.
         is_another = not found.older and self.files[-1].key != (resume.device, resume.inode)
         return [*lost, StreamClosed(self.path), StatusChanged(self.path, up=True, reason="")] if is_another else lost
 
     def refresh(self) -> list[Item]:
-        """Open the files that came after the newest known one."""
+        """Open the files that came after the newest known file."""
         newest = self.files[-1]
         newer, known, older, self.error, unread = rotation.files_newer_than(self.path, newest.key)
         if known:
@@ -113,7 +113,7 @@ class RotatedLog:
         return items + self._missed(done=False)
 
     def account(self) -> list[Item]:
-        """Report the number of missed files. All notices must have been taken, and it must be `is_current`."""
+        """Report the number of missed files. All notices must have been read, and `is_current` must be True."""
         return self._missed(done=True)
 
     def recount(self) -> None:
@@ -121,7 +121,7 @@ class RotatedLog:
         self.arrived = self._taken = 0
 
     def is_current(self) -> bool:
-        """Return whether the newest known file is the one at the path, or if there is no file at the path."""
+        """Return whether the newest known file is at the path, or the path has no file."""
         try:
             status = self._at.stat()
         except OSError:  # reported by the attempt to open it
@@ -129,24 +129,24 @@ class RotatedLog:
         return (status.st_dev, status.st_ino) == self.files[-1].key
 
     def has_news(self) -> bool:
-        """Return whether `read` would change something."""
+        """Return whether `read` would change the state."""
         status = os.fstat(self.files[0].fd)
         return status.st_size != self.files[0].offset or status.st_nlink == 0 or self._is_left()
 
     def is_behind(self) -> bool:
-        """Return whether there are bytes to give out."""
+        """Return whether there are unread bytes."""
         return os.fstat(self.files[0].fd).st_size > self.files[0].offset or self._is_left()
 
     def is_deleted(self) -> bool:
-        """Return whether the only file has no name any more."""
+        """Return whether the only file was deleted."""
         return len(self.files) == 1 and self.files[0].is_deleted
 
     def is_at_rest(self) -> bool:
-        """Return whether its position is all there is to remember: the only file is at the path and was read."""
+        """Return whether the position is the whole state: the only file is at the path and was read to its end."""
         return len(self.files) == 1 and self.error is None and not self.has_news() and self.is_current()
 
     def read(self, limit_bytes: int) -> list[Item]:
-        """Return the next items; no data means that everything was given out.
+        """Return the next items; no data means that everything was read.
 
         Raises:
             OSError: The file could not be read; it can be resumed from its position.
@@ -158,7 +158,7 @@ class RotatedLog:
             file = self.files[0]
             size = file.size
             data: bytes | None = b""
-            # A smaller size alone is no proof of a truncation: on FUSE it can be the size of a newer file of the name.
+            # A smaller size alone does not prove a truncation: on FUSE it can be the size of a newer file of the same name.
             if size != file.offset:
                 if size - file.offset > READ_BYTES and (hole := file.skip_hole()):
                     logger.info("%s: skipped %d bytes that were never written", self.path, hole)
@@ -182,7 +182,7 @@ class RotatedLog:
             self._release(self.files.popleft())
 
     def _resume(self, position: Position) -> bool:
-        """Open what continues a position; return whether there is something."""
+        """Open the files that continue a position; return whether there are any."""
         key = (position.device, position.inode)
         found = rotation.files_from(self.path, key)
         if found.known and (oldest := found.newer[-1]).size >= position.offset:
@@ -202,7 +202,7 @@ class RotatedLog:
         return False
 
     def _restart(self, size: int) -> list[Item]:
-        """Read a truncated file from its beginning, after the rest of the copy that was made of it, if there is one."""
+        """Read a truncated file from its beginning, after the rest of its copy if there is one."""
         file = self.files[0]
         offset, check = file.offset, file.position.check
         file.seek(0)
@@ -240,7 +240,7 @@ class RotatedLog:
         return [DataLost(self.path, f"{missed} files were gone before they were read")] if missed > 0 else []
 
     def _is_left(self) -> bool:
-        """Return whether the writer has moved on to a later file."""
+        """Return whether the writer writes to a later file."""
         if len(self.files) == 1:
             return False
         return self.files[1].begins or any(file.size > 0 for file in islice(self.files, 1, None))
@@ -251,7 +251,7 @@ class RotatedLog:
         self._release(file)
 
     def _append(self, newer: list[File]) -> None:
-        """Queue files, given newest first, as far as there is room."""
+        """Queue files, given newest first, up to the limit."""
         self._crowded = False
         for file in reversed(newer):
             if len(self.files) >= _MAX_FILES:

@@ -1,10 +1,10 @@
-"""Files that rotation made of one path.
+"""The files that rotation makes from one path.
 
     rename+create   VM.log → VM.log.0 → VM.log.1 …   (virtlogd from .0, logrotate from .1)
     copytruncate    VM.log is copied to VM.log.1, then truncated
 
-The functions open the files in question and return them newest first. A file is known by device and inode. An inode is
-used again as soon as its file is deleted, so a finished file is known by its time of last write too.
+The functions open files and return them newest first. A file is identified by device and inode. The number of an inode
+is used again as soon as its file is deleted, so a finished file is identified by its time of last write too.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import Final, NamedTuple
 
 from qemu_migration_exporter.sources import Position
 
-#: Backups looked at: virtlogd keeps 3 and numbers from 0, logrotate numbers from 1 and rarely keeps more than a week's.
+#: Backups searched: virtlogd keeps 3, numbered from 0; logrotate numbers from 1 and rarely keeps more than a week's.
 MAX_BACKUPS: Final = 16
 
-#: Scans in a row: one takes a fraction of a millisecond and a rotation comes after 2 MiB, so the second is undisturbed.
+#: Scans in a row. A scan takes a fraction of a millisecond and a rotation comes after 2 MiB, so no rotation disturbs
+#: the second scan.
 _ATTEMPTS: Final = 8
 
 #: Bytes before a position that identify the content: a line of the log has about 80, and a time of its own.
@@ -43,9 +44,9 @@ class File:
 
     Attributes:
         path: Path at which it was opened.
-        offset: Bytes that were given out.
+        offset: Number of bytes read.
         tail: Last of these bytes, up to `_CHECK_BYTES`.
-        begins: True if it continues nothing: the file before it was deleted, not rotated.
+        begins: True if it does not continue another file: the file before it was deleted, not rotated.
     """
 
     fd: int
@@ -65,7 +66,7 @@ class File:
 
     @property
     def is_deleted(self) -> bool:
-        """True if it has no name any more."""
+        """True if the file was deleted."""
         return os.fstat(self.fd).st_nlink == 0
 
     @property
@@ -79,9 +80,9 @@ class File:
         self.tail = os.pread(self.fd, length, offset - length)
 
     def read(self, limit_bytes: int) -> bytes | None:
-        """Return the next bytes, empty at the end; None if the file is not the one that was read any more.
+        """Return the next bytes, empty at the end; None if the file's content was replaced.
 
-        The bytes before the offset are read again and compared: a file that was truncated and is already longer
+        The bytes before the offset are read again and compared, because a file that was truncated and is already longer
         than before looks as if it had grown.
         """
         expected = len(self.tail)
@@ -118,8 +119,8 @@ class Found(NamedTuple):
         newer: Opened files, newest first.
         known: True if the file at which to stop was found.
         older: Files behind it.
-        error: Cause why the file at the path itself cannot be read.
-        unread: Causes why backups cannot be.
+        error: The reason why the file at the path itself cannot be read.
+        unread: Reasons why backups cannot be read.
     """
 
     newer: list[File]
@@ -201,8 +202,9 @@ def _backup_names(path: str) -> list[str]:
 class _Scan:
     """Scan of the names from new to old, the direction in which rotation moves the files.
 
-    A file that is moved meanwhile is met twice, and no file is missed. A newer file may come past the ones that were
-    met before, so the scan is repeated then. Opened files stay open: one may be deleted before it is met again.
+    A file that is moved during the scan is visited twice, and no file is missed. A newer file may appear at a name that
+    was visited before, so the scan is repeated then. Opened files stay open, because they may be deleted before the
+    next visit.
     """
 
     def __init__(self, path: str, stop: Key | None, *, inclusive: bool = False, backups: int = MAX_BACKUPS) -> None:
@@ -217,7 +219,7 @@ class _Scan:
         self._errors: dict[str, OSError] = {}
 
     def run(self) -> Found:
-        """Scan until no file moves meanwhile."""
+        """Scan until no file moved during the scan."""
         order: list[Key] = []
         for _ in range(_ATTEMPTS):
             still = self._visit_all()

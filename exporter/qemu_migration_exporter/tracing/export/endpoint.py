@@ -60,7 +60,7 @@ class Endpoint:
 def find_endpoint(url: str | None, protocol: str | None = None, timeout: float | None = None) -> Endpoint | None:
     """Return the configured endpoint, else that of the OTEL_ variables, else None.
 
-    `timeout` is in seconds; a variable overrides it. A URL without a path gets OTLP/HTTP's standard one, /v1/traces.
+    `timeout` is in seconds; a variable overrides it. A URL without a path gets OTLP/HTTP's standard path /v1/traces.
 
     Raises:
         OtlpError: A setting has an unsupported value.

@@ -48,7 +48,7 @@ _RETRYABLE: Final = frozenset(
     }
 )
 
-#: How long a batch is retried that gets a 500: longer than a Collector takes to restart.
+#: Time for which a batch is retried after a 500: longer than the restart of a Collector.
 SERVER_ERROR_SECONDS: Final = 300.0
 
 #: A receiver's answer has a few bytes.

@@ -12,9 +12,9 @@ from enum import Enum
 class SpanOutcome(Enum):
     """The outcome and the reason of a span's delivery: the values of the two labels."""
 
-    #: The receiver or the output file has it.
+    #: The receiver or the output file accepted it.
     EXPORTED = ("exported", "")
-    #: The receiver rejected it for good, or is no OTLP receiver.
+    #: The receiver rejected it permanently, or is not an OTLP receiver.
     REFUSED = ("failed", "refused")
     #: A replay gave up after its last attempt.
     UNREACHABLE = ("failed", "unreachable")

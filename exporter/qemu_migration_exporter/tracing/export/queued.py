@@ -211,14 +211,14 @@ class QueuedSpanProcessor(CountingProcessor):
                 self._backoff.resume()  # `stop` came during an attempt; one more follows
 
     def _has_work(self) -> bool:
-        """Return whether the thread has something to do at once."""
+        """Return whether the thread has work to do at once."""
         is_full = len(self._open) >= self._config.batch_spans
         if self._stopping:
             return True
         if self._backoff.is_pausing:
             return is_full and self._stores
         now = time.monotonic()
-        # A copy: `commit` may change the deque meanwhile.
+        # A copy, because `commit` may change the deque during the iteration.
         return is_full or bool(self._spool) or any(item.held_until <= now for item in tuple(self._batches))
 
     def _wait_seconds(self) -> float | None:

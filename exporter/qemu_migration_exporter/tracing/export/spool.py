@@ -1,7 +1,7 @@
 """Batches of spans that wait on disk: one file per batch, one program per directory.
 
-A file's name is `NUMBER-SPANS.otlp`: its place in the order, and the number of its spans, which counts lost spans if the
-file cannot be read later. The content is the OTLP request to send. A batch is durable when `put` returns, because file
+A file's name is `NUMBER-SPANS.otlp`: its place in the order, and the number of its spans, which is then known even if
+the file cannot be read. The content is the OTLP request to send. A batch is durable when `put` returns, because file
 and directory are synced. If the directory would exceed its limit, the oldest batches are dropped and counted.
 """
 

@@ -56,7 +56,7 @@ FORMATS: Final[Mapping[str, Callable[[Decoder], Format]]] = {
 
 
 def detect(line: bytes, decoder: Decoder) -> str | None:
-    """Return the format of a stream by one of its lines, or None if the line is no evidence."""
+    """Return the format of a stream by a line, None if the line is not evidence for a format."""
     detectors = probe_output.detect, lttng.detect, simpletrace.detect, systemtap.detect, qemu_log.detect
     return next((name for detector in detectors if (name := detector(line, decoder)) is not None), None)
 

@@ -35,7 +35,7 @@ BEGINNING: Final = rb"-(?:name|uuid|incoming) |LC_ALL=|/"
 
 
 def parse(line: bytes) -> Event | None:
-    """Parse a line that is no trace event and no error report."""
+    """Parse a line that is neither a trace event nor an error report."""
     first = line[:1]
     if first == b"-":
         return _described(line) if _OPTION.fullmatch(line) else None

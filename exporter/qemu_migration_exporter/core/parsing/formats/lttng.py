@@ -76,7 +76,7 @@ class Lttng:
         return timed(parsed, self._at_ns(at_s * _NS_PER_SECOND + int(nanoseconds)), thread)
 
     def _at_ns(self, at_ns: int) -> int:
-        """Return a time that goes on behind midnight."""
+        """Return a time that continues past midnight."""
         if self.monotonic:
             at_ns += self._day_ns
             if self._last_ns - at_ns > _NS_PER_DAY // 2:

@@ -233,7 +233,7 @@ class _LearntPrintf:
         self._reads = [printed.get(field) for field in fields]
 
     def event(self, arguments: bytes) -> Event | None:
-        """Return the event; None if these arguments were printed in another way, or are no numbers."""
+        """Return the event; None if the arguments were printed in another way, or are not numbers."""
         match = self._match(arguments)
         if match is None:
             return None
