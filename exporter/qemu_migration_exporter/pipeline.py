@@ -273,7 +273,7 @@ class Pipeline:
                 state.stream.forget_idle()
 
     def _attempt(self, name: str) -> Attempt:
-        return self._failures.attempt(Component.STREAM, "stream %s failed and begins anew", name)
+        return self._failures.attempt(Component.STREAM, "stream %s failed, starting it again", name)
 
     def _take(self, source: SourceConfig, item: Item) -> None:
         match item:

@@ -46,7 +46,7 @@ class ReorderingClock:
         return self._order.jumps_back
 
     def place(self, lines: Sequence[Line], arrival_ns: int) -> Sequence[tuple[Line, int]]:
-        """Add lines; return the lines whose place in the order is certain now, independently of how they were chunked."""
+        """Add lines; return the lines whose place in the order is certain now, for chunks of any size."""
         placed: list[tuple[Line, int]] = []
         for line in lines:
             event = line[0]

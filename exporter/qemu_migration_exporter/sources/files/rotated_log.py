@@ -158,7 +158,7 @@ class RotatedLog:
             file = self.files[0]
             size = file.size
             data: bytes | None = b""
-            # A smaller size alone does not prove a truncation: on FUSE it can be the size of a newer file of the same name.
+            # A smaller size alone does not prove a truncation: on FUSE it can be that of a newer file of the same name.
             if size != file.offset:
                 if size - file.offset > READ_BYTES and (hole := file.skip_hole()):
                     logger.info("%s: skipped %d bytes that were never written", self.path, hole)
