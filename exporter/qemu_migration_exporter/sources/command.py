@@ -1,4 +1,10 @@
-"""Command whose output is read: a probe such as bpftrace or stap, restarted whenever it ends."""
+"""Command whose output is read: a probe such as bpftrace or stap, restarted whenever it ends.
+
+    tick ──> start ──> output is read ──> end ──> pause (doubling) ──> start …
+
+The command leads a process group of its own. It is reaped only at the next start, so that the number of its group is
+not used again while the rest of the group is killed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Handlers of the events that move a migration to another state or phase, and to its outcome."""
+"""Handlers of the events that move a migration to another state or phase, and to its outcome.
+
+QEMU's releases print different marks, and operators enable subsets of the events. So no handler relies on an earlier
+mark: it enters the phase that its event proves. For the start of the downtime, marks have ranks; the outcome's time is
+extended as later marks come.
+"""
 
 from __future__ import annotations
 

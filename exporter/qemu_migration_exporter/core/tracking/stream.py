@@ -1,4 +1,12 @@
-"""One source of probe lines, from its bytes to changes: lines → format → clock → tracker."""
+"""One source of probe lines, from its bytes to changes.
+
+    bytes ──LineSplitter──> lines ──LineParser──> events ──Clock──> events in time ──Tracker──> changes
+
+Until the format is known, lines are parsed one by one, because any line may decide on it. Later, if most lines of a
+block are noise, a prefilter drops the noise before the block is split. The clock may hold lines back until their time
+is certain. A stream that carries process ids has a tracker for each process. Silent processes are checked at intervals
+of the stream's own time, so that the changes do not depend on the size of the chunks.
+"""
 
 from __future__ import annotations
 
