@@ -96,10 +96,11 @@ packages: $(VENV)/.test ## build the Debian and RPM packages into dist/; needs d
 dashboards: $(VENV)/.run ## write Grafana's dashboards anew from their source in grafana/
 	$(BIN)/python -m grafana
 
-reference: $(VENV)/.run ## write the references of metrics and span attributes anew from their lists
+reference: $(VENV)/.run ## write the references of metrics and attributes, and the diagrams, from their sources
 	$(BIN)/python -m tools.metrics_reference >docs/metrics.md
 	$(BIN)/python -m tools.attributes_reference >docs/attributes.md
 	$(BIN)/python -m tools.state_diagram
+	$(BIN)/python -m tools.verdict_picture
 
 pictures: $(VENV)/.test ## photograph the demo for the README; needs Chromium and Prometheus, look at what comes out
 	$(BIN)/python -m tests.project.pictures

@@ -19,7 +19,7 @@ from qemu_migration_exporter.tracing import attribute_table
 from grafana.__main__ import DASHBOARDS, DIRECTORY
 from tests.support.paths import PACKAGE, ROOT
 from tools import metrics_reference as reference
-from tools import state_diagram
+from tools import state_diagram, verdict_picture
 
 #: Where people read: documents, what is shipped to be edited or loaded, and the page.
 _DOCUMENTS = sorted(
@@ -69,6 +69,16 @@ def _flags(parser: argparse.ArgumentParser) -> Iterator[str]:
 def test_state_diagram_is_up_to_date() -> None:
     """`make reference` draws it."""
     assert state_diagram.document() == state_diagram.DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_picture_is_of_the_present_verdict() -> None:
+    """`make reference` draws it. Its band shows the best case that the program reported."""
+    scene = verdict_picture.scene()
+    pending = min(point.pending for point in scene.look_back[-3:])
+    threshold = max(point.pending for point in scene.thresholds if point.seconds <= scene.verdict_seconds)
+
+    assert verdict_picture.picture() == verdict_picture.PICTURE.read_text(encoding="utf-8")
+    assert scene.best_case_seconds == pytest.approx((pending - threshold) / scene.line.steepest_fall, rel=0.01)
 
 
 def test_files_of_recipes_exist() -> None:
