@@ -81,6 +81,9 @@ mutants: $(VENV)/.test ## put COUNT small faults into each module of a list, and
 chaos: $(VENV)/.test ## kill, rotate, truncate and refuse at random for MINUTES: make chaos SEED=7 MINUTES=30
 	$(BIN)/python -m tests.chaos $(SEED) $(MINUTES)
 
+stuck: $(VENV)/.test ## follow the advice on COUNT real migrations that are stuck: make stuck COUNT=12 SEED=7
+	$(BIN)/python -m tests.e2e.stuck_qemus $(COUNT) $(SEED)
+
 usdt: $(VENV)/.test ## run the shipped bpftrace probe on a QEMU that has USDT, as root: make usdt QEMU=/path/to/it
 	QEMU='$(QEMU)' $(BIN)/python -m pytest tests/e2e/usdt.py
 
