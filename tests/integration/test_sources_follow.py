@@ -652,6 +652,23 @@ def test_permission_is_lost_and_regained(pattern: str) -> None:
     assert not reader.lost()
 
 
+@pytest.mark.parametrize("pattern", ["vm.log", "*.log"])
+@pytest.mark.parametrize("forbidden", ["vm.log", "."])
+def test_forbidden_libvirt_log_names_the_drop_in(pattern: str, forbidden: str) -> None:
+    """virtlogd creates files for root only, and some distributions the directory too."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        folder = Path(directory, "libvirt", "qemu")
+        folder.mkdir(parents=True)
+        (folder / "vm.log").write_bytes(b"one\n")
+        (folder / forbidden).chmod(0)
+        with unprivileged(), Reader(Follow(f"{folder}/{pattern}")) as reader:
+            reader.tick()
+            reasons = {change.reason for change in reader.ups()}
+
+    assert reasons == {"Permission denied; the unit's drop-in libvirt-logs.conf lets the daemon read libvirt's logs"}
+
+
 def test_directory_or_fifo_instead_of_file(log: Path) -> None:
     """A directory or a FIFO in a file's place is down; one bad name stops no other."""
     log.mkdir()

@@ -279,7 +279,7 @@ class Follow:
             self._listed = None
             self._has_listed |= isinstance(error, FileNotFoundError)  # files created in it later are new
             if self._pattern.is_glob or not self._logs:
-                self._set_status(self._pattern.text, _reason(error))
+                self._set_status(self._pattern.text, _reason(error, self._pattern.text))
             return
         changed = self._listed != seen
         if changed or self._list_again:
@@ -293,7 +293,7 @@ class Follow:
             names = self._pattern.names()
         except OSError as error:
             self._listed = None
-            self._set_status(self._pattern.text, _reason(error))
+            self._set_status(self._pattern.text, _reason(error, self._pattern.text))
             return
         paths = [self._pattern.path(name) for name in names if self._is_stream(name)]
         if not self._has_listed:
@@ -374,12 +374,12 @@ class Follow:
             self._history_bytes[path] = log.files[-1].size
             if resume is None:
                 self._items.append(HistoryBegins(path, os.fstat(log.files[-1].fd).st_mtime_ns))
-        self._set_status(path, _reason(log.error) if log.error else "")
+        self._set_status(path, _reason(log.error, path) if log.error else "")
         self._items += items
         self._ready[path] = None
 
     def _fail(self, path: str, error: OSError, resume: Position | None, rest_s: float = 0.0) -> None:
-        self._set_status(path, _reason(error))
+        self._set_status(path, _reason(error, path))
         self._retries[path] = self._now + rest_s
         if resume is not None:
             self._resume[path] = resume
@@ -392,7 +392,7 @@ class Follow:
     def _refresh(self, path: str, log: RotatedLog) -> None:
         self._items += log.refresh()
         self._ready[path] = None
-        self._set_status(path, _reason(log.error) if log.error else "")
+        self._set_status(path, _reason(log.error, path) if log.error else "")
 
     def _read(self, path: str, log: RotatedLog, limit_bytes: int) -> int:
         """Read a part of a log; return its bytes."""
@@ -501,5 +501,7 @@ def _is_unchanged(path: str, parked: _Parked) -> bool:
     return _unchanged_since(path, parked.position) == parked.modified_ns
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError, path: str) -> str:
+    if error.errno == errno.EACCES and "/libvirt/" in path:  # virtlogd makes them for root alone
+        return f"{error.strerror}; the unit's drop-in libvirt-logs.conf lets the daemon read libvirt's logs"
     return f"{error.filename}: {error.strerror}" if error.errno == errno.EINVAL else str(error.strerror or error)
