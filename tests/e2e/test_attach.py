@@ -62,6 +62,18 @@ def test_followed_vm_is_traced_both_ways(hosts: tuple[Host, Host], tmp_path: Pat
     alpha.virsh("destroy", "web")
 
 
+def test_follow_ends_without_failure_when_stopped() -> None:
+    """A unit that systemd stops would be marked as failed otherwise."""
+    uri = "qemu+unix:///system?socket=/nonexistent/libvirt-sock"
+    command = [*PROGRAM, "attach", "--all", "--follow", "--connect", uri]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as follow:
+        assert follow.stderr is not None
+        assert "libvirt not reachable" in follow.stderr.readline()
+        follow.terminate()
+
+        assert follow.wait(20) == 0
+
+
 @pytest.mark.timeout(120)
 def test_paused_vm_attaches_by_name_or_uuid(hosts: tuple[Host, Host]) -> None:
     alpha, _ = hosts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from qemu_migration_exporter.attach.attacher import Attacher, Outcome
 from qemu_migration_exporter.attach.follow import follow
@@ -26,7 +27,9 @@ def attach(arguments: argparse.Namespace) -> int:
             sys.stdout.writelines(f"{command}\n" for key in keys for command in attacher.commands(key))
             return 0
         if arguments.follow:
-            follow(virsh, attacher, only=frozenset(arguments.vms))
+            with suppress(KeyboardInterrupt):  # the way to end it, which for a unit is no failure
+                follow(virsh, attacher, only=frozenset(arguments.vms))
+            return 0
         return _once(virsh, attacher, arguments.vms)
     except VirshError as error:
         sys.stderr.write(f"qemu-migration-exporter attach: {printable(str(error))}\n")
