@@ -223,7 +223,7 @@ class Pipeline:
     def settle(self, sources: Iterable[SourceConfig]) -> None:
         """Commit the start: the files of these sources were read, so later files have no history."""
         self._settled = {source.file for source in sources if source.file is not None}
-        self._remembered = {name: kept for name, kept in self._remembered.items() if Path(name).exists()}
+        self._remembered = {name: kept for name, kept in self._remembered.items() if _may_exist(name)}
         self.commit()
 
     def close(self, now_ns: int) -> None:
@@ -431,3 +431,14 @@ def _trace_of(change: Change) -> str | None:
     if isinstance(change, Surprised):
         return None
     return change.identity.trace_id if isinstance(change, Started | Resumed) else change.trace_id
+
+
+def _may_exist(path: str) -> bool:
+    """Return whether a file exists, or lies in a directory that may not be searched."""
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 import tracemalloc
 from pathlib import Path
@@ -19,6 +20,7 @@ from qemu_migration_exporter.sources import CaughtUp, Data, DataLost, HistoryBeg
 
 from tests.support.paths import DATA
 from tests.support.recordings import as_of_now
+from tests.support.source_reader import unprivileged
 
 _SOURCE = SourceConfig(file="/var/log/libvirt/qemu/*.log")
 _NAME = "/var/log/libvirt/qemu/db-7.log"
@@ -155,6 +157,29 @@ def test_time_ends_wait_for_missing_lines() -> None:
     run.tick()
 
     assert [(each.result, each.result_inferred) for each in run.history.recent] == [(Result.CANCELLED, True)]
+
+
+def test_position_in_forbidden_directory_is_kept() -> None:
+    """A restart with fewer rights ends neither the program nor what it was reading."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o777)
+        state, folder = Path(directory, "state"), Path(directory, "logs")
+        log = folder / "db-7.log"
+        with unprivileged():
+            folder.mkdir()
+            log.write_bytes(_FIRST)
+            first = Run(state)
+            first.settle()
+            first.take(Data(str(log), _FIRST, _PLACE))
+            first.commit()
+            folder.chmod(0)
+            second = Run(state)
+            second.settle()
+            second.commit()
+            folder.chmod(0o755)
+            third = Run(state)
+
+        assert third.pipeline.positions() == {str(log): _PLACE}
 
 
 def test_silent_file_shows_after_restart(tmp_path: Path) -> None:

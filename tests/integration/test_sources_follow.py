@@ -669,6 +669,25 @@ def test_forbidden_libvirt_log_names_the_drop_in(pattern: str, forbidden: str) -
     assert reasons == {"Permission denied; the unit's drop-in libvirt-logs.conf lets the daemon read libvirt's logs"}
 
 
+def test_position_outlasts_a_lost_permission() -> None:
+    """After a restart without permission, the log goes on where it was read to once there is permission again."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        log = Path(directory, "vm.log")
+        log.write_bytes(b"one\n")
+        position = _position(_read_all(log))
+        append(log, b"two\n")
+        log.chmod(0)
+        with unprivileged(), Reader(Follow(str(log), {str(log): position})) as reader:
+            reader.tick()
+            assert [change.up for change in reader.ups()] == [False]
+            with as_root():
+                log.chmod(0o644)
+            reader.tick()
+
+    assert (reader.data(), reader.lost()) == (b"two\n", [])
+
+
 def test_directory_or_fifo_instead_of_file(log: Path) -> None:
     """A directory or a FIFO in a file's place is down; one bad name stops no other."""
     log.mkdir()

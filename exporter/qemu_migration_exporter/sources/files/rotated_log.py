@@ -182,10 +182,18 @@ class RotatedLog:
             self._release(self.files.popleft())
 
     def _resume(self, position: Position) -> bool:
-        """Open the files that continue a position; return whether there are any."""
+        """Open the files that continue a position; return whether there are any.
+
+        Raises:
+            OSError: The file of the position has this path, and cannot be read.
+        """
         key = (position.device, position.inode)
         found = rotation.files_from(self.path, key)
-        if found.known and (oldest := found.newer[-1]).size >= position.offset:
+        oldest = found.newer[-1] if found.newer and found.newer[-1].key == key else None
+        if found.known and oldest is None and found.error is not None:
+            rotation.close(found.newer)
+            raise found.error
+        if oldest is not None and oldest.size >= position.offset:
             oldest.seek(position.offset)
             if position.check in {0, oldest.position.check}:
                 self._begin(found)
