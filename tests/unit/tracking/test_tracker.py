@@ -518,3 +518,37 @@ def test_lost_lines_affect_open_migrations() -> None:
         said(lone, event, 8 + LINGER_NS, b"")
     (second,) = ended(lone.close())
     assert not second.partial
+
+
+LEFT = "M migrate_set_state new state setup\nmigrate_set_state new state active\nmigration_thread_setup_complete\n"
+
+
+@pytest.mark.parametrize("mark_of_end", ["M migrate_fd_cleanup", "migration_thread_after_loop"])
+@pytest.mark.parametrize("waits", ["pre-switchover", "postcopy-paused", "postcopy-recover", "wait-unplug"])
+def test_no_stall_begins_after_the_loop(mark_of_end: str, waits: str) -> None:
+    """The outcome is set back to the end of the loop when no terminal state comes."""
+    state_and_time = f"\nM migrate_set_state new state {waits}\n+20000 M migrate_fd_cancel\n+9000 M migrate_fd_cancel"
+    migration = follow(LEFT + mark_of_end + state_and_time).migration
+    assert () == migration.stalls
+    assert migration.outcome_ns == EPOCH_NS + 3 * NS_PER_MS
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        "M migrate_set_state new state pre-switchover",
+        "migrate_pending pending size 9 max 0\n+9 migration_bitmap_sync_start",
+        "migration_thread_low_pending 0",
+    ],
+)
+@pytest.mark.parametrize("mark_of_end", ["M migrate_fd_cleanup", "migration_thread_after_loop"])
+def test_a_killed_qemu_ends_nothing_before_its_start(mark_of_end: str, after: str) -> None:
+    """Marks after the end of the loop are later than the outcome that is assumed for it."""
+    text = log_lines(f"{LEFT}{mark_of_end}\n{after}\n+5 M migrate_fd_cancel")
+    killed = f"4000@{EPOCH_NS // 1_000_000_000}.900000:qemu-system-x86_64: terminating on signal 15 from pid 1\n"
+    migration = read(text + killed).migration
+    spans = [*migration.phases, *migration.rounds]
+    assert [] == [span for span in spans if span.end_ns is not None and span.end_ns < span.start_ns]
+    assert migration.outcome_ns is not None
+    assert all(span.start_ns <= migration.outcome_ns for span in spans)
+    assert migration.outcome_ns <= migration.end_ns

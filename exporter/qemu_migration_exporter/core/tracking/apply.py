@@ -73,15 +73,16 @@ def _check_wait(machine: Machine, at_ns: int) -> Sequence[Change]:
     changes: Sequence[Change] = ()
     if machine.side is Side.SOURCE and machine.outcome.at_ns is None:
         detector = machine.detector
-        detector.waits.stands(at_ns, state=machine.outcome.state, phase=machine.phase, sends=machine.precopy.sends)
+        # The outcome may turn out to be that at the end of the loop: no wait begins after that.
+        state, phase = (machine.outcome.state, machine.phase) if machine.may_stall else (None, None)
+        detector.waits.stands(at_ns, state=state, phase=phase, sends=machine.precopy.sends)
         changes = detector.tick(at_ns, machine.precopy, machine.parameters)
     _set_next_check(machine)
     return changes
 
 
 def _set_next_check(machine: Machine) -> None:
-    may_be_over = machine.outcome.at_ns is not None or machine.outcome.left_loop_ns is not None
-    machine.next_check_ns = 0 if may_be_over else machine.detector.next_check_ns
+    machine.next_check_ns = machine.detector.next_check_ns if machine.may_stall else 0
 
 
 def progressed(machine: Machine) -> Sequence[Change]:

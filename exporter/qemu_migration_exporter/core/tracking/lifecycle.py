@@ -84,7 +84,8 @@ def state_set(machine: Machine, at_ns: int, event: StateSet) -> Sequence[Change]
     elif state == "pre-switchover":
         changes += _complete(machine, at_ns, COMPLETE_RANK)  # QEMU has stopped the guest before
         changes += machine.parts_ended(machine.switchover.stopped(at_ns))
-        machine.switchover.wait_begins(at_ns)
+        if machine.may_stall:
+            machine.switchover.wait_begins(at_ns)
     elif state == "device":
         changes += _complete(machine, at_ns, COMPLETE_RANK)
         changes += machine.parts_ended(machine.switchover.stopped(at_ns))
@@ -107,7 +108,7 @@ def _surprises(before: str | None, state: str) -> list[Change]:
 def end(machine: Machine, at_ns: int) -> Sequence[Change]:
     """Set the outcome's time; the last call counts."""
     changes = [*_wait_ended(machine, at_ns), *active_ended_setup(machine, at_ns)]
-    machine.outcome.at_ns = machine.end_ns = at_ns
+    machine.outcome.at_ns, machine.end_ns = at_ns, max(at_ns, machine.end_ns)
     if machine.phase is not PhaseName.CLEANUP:
         changes += machine.precopy.end(at_ns)
         changes += machine.leave(at_ns)
@@ -175,7 +176,8 @@ def _is_live(machine: Machine) -> None:
 
 
 def _rounds_ended(machine: Machine, at_ns: int) -> Sequence[Change]:
-    return [*machine.precopy.end(at_ns), *machine.detector.rounds_ended(at_ns)]
+    cleared = machine.detector.rounds_ended(at_ns) if machine.may_stall else ()
+    return [*machine.precopy.end(at_ns), *cleared]
 
 
 # The switchover
@@ -227,6 +229,8 @@ def pending_is(machine: Machine, at_ns: int, size: int, postcopy: int | None = N
     if not precopy.sends:
         machine.recheck()
     is_boundary = precopy.pending_seen(size, postcopy=postcopy)
+    if not machine.may_stall:
+        return ()
     changes = detector.pending_seen(at_ns, size, is_boundary=is_boundary, numbers=precopy)
     if detector.next_check_ns == 0:
         machine.recheck()
@@ -432,6 +436,8 @@ def _end_downtime_with_resume(machine: Machine, at_ns: int) -> None:
 def _suspension_changed(machine: Machine, at_ns: int, *, was_suspended: bool) -> Sequence[Change]:
     """Stop judging rounds while the guest is paused, and forget the rounds before the pause."""
     is_suspended = machine.guest.is_suspended
+    if not machine.may_stall:
+        return ()
     if is_suspended and not was_suspended:
         return machine.detector.paused(at_ns)
     if was_suspended and not is_suspended:
@@ -441,8 +447,8 @@ def _suspension_changed(machine: Machine, at_ns: int, *, was_suspended: bool) ->
 
 def qemu_ended(machine: Machine, at_ns: int, text: str) -> Sequence[Change]:
     """End the migration with its QEMU process, unless the migration has ended."""
-    outcome = machine.outcome
-    machine.last_ns = max(at_ns, machine.last_ns)
+    outcome, last_ns = machine.outcome, machine.last_ns
+    machine.last_ns = max(at_ns, last_ns)
     if outcome.qemu_ended is not None:
         outcome.qemu_ended = f"{outcome.qemu_ended}; {text}"
         return ()
@@ -450,9 +456,12 @@ def qemu_ended(machine: Machine, at_ns: int, text: str) -> Sequence[Change]:
         machine.kind = Kind.SAVE
     if outcome.at_ns is not None:
         return ()
-    if outcome.left_loop_ns is not None or text.endswith(_WELL_ENDED):
-        outcome.completing |= text.endswith(_WELL_ENDED)
-        outcome.left_loop_ns = outcome.left_loop_ns or at_ns
-        return end(machine, outcome.left_loop_ns)
+    is_well_ended = text.endswith(_WELL_ENDED)
+    outcome.completing |= is_well_ended
+    if outcome.left_loop_ns is not None:
+        return end(machine, outcome.left_loop_ns if machine.phase is PhaseName.CLEANUP else last_ns)
+    if is_well_ended:
+        outcome.left_loop_ns = at_ns
+        return end(machine, at_ns)
     outcome.qemu_ended = text
     return end(machine, at_ns)

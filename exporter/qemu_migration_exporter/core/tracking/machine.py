@@ -180,6 +180,11 @@ class Machine:
         ran = self.side is not None or self.was_active or self.partial
         return not ran and (self.header_seen or self.outcome.state == "completed")
 
+    @property
+    def may_stall(self) -> bool:
+        """True until there is an outcome or the migration thread has left its loop: after that, nothing is stalled."""
+        return self.outcome.at_ns is None and self.outcome.left_loop_ns is None
+
     def recheck(self) -> None:
         """Request a check of the wait after this event."""
         self.next_check_ns = 0

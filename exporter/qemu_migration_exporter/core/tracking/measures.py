@@ -72,7 +72,7 @@ def transferred_seen(machine: Machine, at_ns: int, event: Transferred) -> Sequen
     if not machine.precopy.sends:
         machine.recheck()
     changes = machine.precopy.window_seen(at_ns, event)
-    if machine.phase is not PhaseName.ITERATE:
+    if machine.phase is not PhaseName.ITERATE or not machine.may_stall:
         return changes
     return [*changes, *machine.detector.window_seen(at_ns, event, machine.precopy, machine.parameters)]
 
