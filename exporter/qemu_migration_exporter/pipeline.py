@@ -50,6 +50,7 @@ from qemu_migration_exporter.sources import (
     StatusChanged,
     StreamClosed,
 )
+from qemu_migration_exporter.sources.liveness import ProcessWatch
 from qemu_migration_exporter.sources.naming import deduplicate, vm_name
 from qemu_migration_exporter.sources.procfs import read_guest
 from qemu_migration_exporter.state_store import StateStore
@@ -128,6 +129,7 @@ class _StreamState:
     stream: Stream
     source: SourceConfig
     time: StreamTime = field(default_factory=StreamTime)
+    watch: ProcessWatch = field(default_factory=ProcessWatch)
     position: Position | None = None
     is_dirty: bool = True
     up: bool = True
@@ -214,6 +216,7 @@ class Pipeline:
             with self._attempt(name) as attempt:
                 if not state.is_catching_up and name not in behind:
                     self._apply(state, state.stream.tick(state.now_ns(now_ns)))
+                    self._end_processes(state, state.now_ns(now_ns))
                 running += state.stream.running()
             if attempt.failed:
                 self._reset(name, lost=False)
@@ -262,6 +265,12 @@ class Pipeline:
             reading=[name for name, state in self._streams.items() if state.history is not None],
             counters=self._sinks.metrics.snapshot(),
         )
+
+    def _end_processes(self, state: _StreamState, now_ns: int) -> None:
+        """End the migrations of processes that are gone; a stream that is down may have missed how they ended."""
+        if state.up:
+            for process, at_ns in state.watch.ended(state.stream.open_processes, now_ns):
+                self._apply(state, state.stream.process_ended(process, at_ns))
 
     def _make_room(self) -> None:
         """Compute the budget of further processes; if it is small, forget idle processes."""

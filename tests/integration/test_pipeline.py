@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tempfile
 import time
 import tracemalloc
@@ -21,6 +23,7 @@ from qemu_migration_exporter.sources import CaughtUp, Data, DataLost, HistoryBeg
 from tests.support.paths import DATA
 from tests.support.recordings import as_of_now
 from tests.support.source_reader import unprivileged
+from tests.support.web_helpers import wait_for
 
 _SOURCE = SourceConfig(file="/var/log/libvirt/qemu/*.log")
 _NAME = "/var/log/libvirt/qemu/db-7.log"
@@ -310,3 +313,56 @@ def test_closed_stream_ends_migration() -> None:
 
     assert run.ended == [("db-7", Result.UNKNOWN)]
     assert run.pipeline.all() == []
+
+
+_RUNNING = (
+    "migrate_set_state new state setup",
+    "savevm_state_header ",
+    "migrate_set_state new state active",
+    "migration_thread_setup_complete ",
+)
+
+
+def _traced(process: int, *events: str) -> bytes:
+    """Write events of a process as a probe does, all of them now."""
+    now_ns = time.time_ns()
+    lines = [f"{process}/{process}@{number} {event}" for number, event in enumerate(events, 1_000_000)]
+    return "\n".join([f"anchor 1000000 {now_ns}", *lines, ""]).encode()
+
+
+def test_a_killed_process_ends_its_migration_only(tmp_path: Path) -> None:
+    """It prints nothing about it, and the others of its stream go on."""
+    program = tmp_path / "qemu-system-x86_64"
+    shutil.copy("/bin/sleep", program)
+    run = Run()
+    run.settle()
+    with subprocess.Popen([program, "600"]) as killed, subprocess.Popen([program, "600"]) as spared:
+        try:
+            for process in (killed, spared):
+                run.take(Data("probe", _traced(process.pid, *_RUNNING), None))
+            wait_for(lambda: len(run.tick()) == 2)
+            killed.kill()
+            wait_for(lambda: bool(run.tick()) and bool(run.history.recent))
+        finally:
+            killed.kill()
+            spared.kill()
+    (ended,) = run.history.recent
+    assert (ended.identity.vm, ended.result) == (f"probe/{killed.pid}", Result.FAILED)
+    assert ended.error == f"QEMU ended: process {killed.pid} is gone"
+
+
+def test_a_process_that_completed_and_left_has_not_failed(tmp_path: Path) -> None:
+    """An orchestrator ends the source's QEMU as soon as the migration has completed."""
+    program = tmp_path / "qemu-system-x86_64"
+    shutil.copy("/bin/sleep", program)
+    run = Run()
+    run.settle()
+    with subprocess.Popen([program, "600"]) as process:
+        try:
+            run.take(Data("probe", _traced(process.pid, *_RUNNING), None))
+            wait_for(lambda: len(run.tick()) == 1)
+            run.take(Data("probe", _traced(process.pid, "migrate_set_state new state completed"), None))
+        finally:
+            process.kill()
+    wait_for(lambda: not run.tick())
+    assert [each.result for each in run.history.recent] == [Result.COMPLETED]

@@ -19,7 +19,17 @@ from qemu_migration_exporter.core.events import (
 from qemu_migration_exporter.core.model import ClockKind, Kind, Migration, Result, Side, SurpriseKind
 from qemu_migration_exporter.core.tracking.tracker import LINGER_NS, LOST_OUTCOME_NS, Tracker
 
-from tests.support.core_helpers import EPOCH_NS, NS_PER_MS, Reading, log_lines, made, read
+from tests.support.core_helpers import (
+    ANCHOR,
+    EPOCH_NS,
+    NS_PER_MS,
+    Reading,
+    log_lines,
+    made,
+    new_stream,
+    probe_lines,
+    read,
+)
 
 SECOND = 1_000_000_000
 RUNNING = "M migrate_set_state new state setup\nsavevm_state_header\nmigrate_set_state new state active\nmigration_thread_setup_complete\n"
@@ -552,3 +562,30 @@ def test_a_killed_qemu_ends_nothing_before_its_start(mark_of_end: str, after: st
     assert migration.outcome_ns is not None
     assert all(span.start_ns <= migration.outcome_ns for span in spans)
     assert migration.outcome_ns <= migration.end_ns
+
+
+@pytest.mark.parametrize(
+    ("events", "result", "error"),
+    [
+        (RUNNING, Result.FAILED, "QEMU ended: process 7 is gone"),
+        (RUNNING + "migrate_set_state new state completed", Result.COMPLETED, None),
+        (RUNNING + "migrate_set_state new state device", Result.FAILED, "QEMU ended: process 7 is gone"),
+        (STATELESS + "savevm_state_complete_precopy", Result.COMPLETED, None),
+        (POSTCOPY, Result.FAILED, "QEMU ended: process 7 is gone"),
+        (PRECOPY + "multifd_send_error channel 1", Result.FAILED, "QEMU ended: process 7 is gone"),
+    ],
+    ids=["running", "completed", "completing", "completing without states", "post-copy", "broken"],
+)
+def test_a_process_that_is_gone_ends_its_migration(events: str, result: Result, error: str | None) -> None:
+    """A manager ends a QEMU whose guest has left it, so one that completed has not failed."""
+    stream = new_stream()
+    stream.feed(ANCHOR + probe_lines({7: log_lines(events)}))
+    stream.tick(EPOCH_NS + SECOND)
+    assert stream.open_processes == {7: EPOCH_NS}
+    (migration,) = ended(stream.process_ended(7, EPOCH_NS + SECOND))
+    assert (migration.result, migration.error) == (result, error)
+    assert ({}, []) == (stream.open_processes, stream.process_ended(7, EPOCH_NS + 2 * SECOND))
+
+
+def test_a_process_never_seen_ends_nothing() -> None:
+    assert [] == new_stream().process_ended(7, EPOCH_NS)

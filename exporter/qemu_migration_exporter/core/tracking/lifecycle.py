@@ -448,7 +448,7 @@ def _suspension_changed(machine: Machine, at_ns: int, *, was_suspended: bool) ->
 def qemu_ended(machine: Machine, at_ns: int, text: str) -> Sequence[Change]:
     """End the migration with its QEMU process, unless the migration has ended."""
     outcome, last_ns = machine.outcome, machine.last_ns
-    machine.last_ns = max(at_ns, last_ns)
+    at_ns = machine.last_ns = max(at_ns, last_ns, machine.detector.last_reported_ns)
     if outcome.qemu_ended is not None:
         outcome.qemu_ended = f"{outcome.qemu_ended}; {text}"
         return ()
@@ -463,5 +463,7 @@ def qemu_ended(machine: Machine, at_ns: int, text: str) -> Sequence[Change]:
     if is_well_ended:
         outcome.left_loop_ns = at_ns
         return end(machine, at_ns)
+    if outcome.completing and outcome.state is None and machine.mode is Mode.PRECOPY and not outcome.failing:
+        return end(machine, last_ns)  # states are not enabled, and a QEMU that completed is ended
     outcome.qemu_ended = text
     return end(machine, at_ns)

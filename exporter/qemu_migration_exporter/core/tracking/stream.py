@@ -205,6 +205,17 @@ class Stream:
         """True if no migration is open in the stream."""
         return all(tracker.is_idle for tracker in self._trackers.values())
 
+    @property
+    def open_processes(self) -> dict[int, int]:
+        """Processes with an open migration, each with its start."""
+        opened = {process: tracker.open_since_ns for process, tracker in self._trackers.items()}
+        return {process: ns for process, ns in opened.items() if process is not None and ns is not None}
+
+    def process_ended(self, process: int, at_ns: int) -> list[Change]:
+        """End the open migration of a process that is gone."""
+        tracker = self._trackers.get(process)
+        return [] if tracker is None else self._counted(tracker.replace_qemu(at_ns, f"process {process} is gone"))
+
     def running(self) -> list[Migration]:
         """Return the summaries of the open migrations so far."""
         return [migration for tracker in self._trackers.values() if (migration := tracker.running()) is not None]

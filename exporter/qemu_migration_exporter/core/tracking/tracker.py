@@ -220,6 +220,11 @@ class Tracker:
         return progressed(machine) if machine is not None and self.state.is_started else ()
 
     @property
+    def open_since_ns(self) -> int | None:
+        """Start of the open migration, None if there is none."""
+        return None if self.state.machine is None else self.state.machine.start_ns
+
+    @property
     def is_idle(self) -> bool:
         """True if no migration is open."""
         return self.state.machine is None
@@ -256,9 +261,9 @@ class Tracker:
             trace_id = machine.trace_id if has_failed else None
         return [] if trace_id is None else [GuestGone(trace_id)]
 
-    def _qemu_started(self, at_ns: int) -> list[Change]:
-        """Forget the settings of the QEMU before."""
-        changes = self.qemu_ended(at_ns, "another one was started")
+    def replace_qemu(self, at_ns: int, text: str) -> list[Change]:
+        """End the open migration at once, and forget what was set in a QEMU that is gone for certain."""
+        changes = self.qemu_ended(at_ns, text)
         if self.state.machine is not None:
             changes += self._finish(self.state.machine)
         self.state = TrackerState(ordinal=self.state.ordinal)
@@ -277,7 +282,7 @@ class Tracker:
             case QmpCommand():
                 return self._apply_command(event, at_ns)
             case QemuStarted():
-                return self._qemu_started(at_ns)
+                return self.replace_qemu(at_ns, "another one was started")
             case QemuEnded(text=text):
                 changes = self.qemu_ended(at_ns, text)
                 machine = self.state.machine
