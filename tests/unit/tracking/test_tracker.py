@@ -16,7 +16,7 @@ from qemu_migration_exporter.core.events import (
     SignalEvent,
     StateSet,
 )
-from qemu_migration_exporter.core.model import ClockKind, Kind, Migration, Result, Side, SurpriseKind
+from qemu_migration_exporter.core.model import ClockKind, Kind, Migration, Phase, Result, Round, Side, SurpriseKind
 from qemu_migration_exporter.core.tracking.tracker import LINGER_NS, LOST_OUTCOME_NS, Tracker
 
 from tests.support.core_helpers import (
@@ -557,7 +557,7 @@ def test_a_killed_qemu_ends_nothing_before_its_start(mark_of_end: str, after: st
     text = log_lines(f"{LEFT}{mark_of_end}\n{after}\n+5 M migrate_fd_cancel")
     killed = f"4000@{EPOCH_NS // 1_000_000_000}.900000:qemu-system-x86_64: terminating on signal 15 from pid 1\n"
     migration = read(text + killed).migration
-    spans = [*migration.phases, *migration.rounds]
+    spans: list[Phase | Round] = [*migration.phases, *migration.rounds]
     assert [] == [span for span in spans if span.end_ns is not None and span.end_ns < span.start_ns]
     assert migration.outcome_ns is not None
     assert all(span.start_ns <= migration.outcome_ns for span in spans)
