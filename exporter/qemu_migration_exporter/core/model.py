@@ -368,10 +368,6 @@ class Migration:
         """True if the clock measures durations; a reconstructed clock only measures the iterate phase."""
         return self.identity.clock is not ClockKind.RECONSTRUCTED
 
-    def is_bulk(self, row: Round) -> bool:
-        """Return whether this round sent all memory once; the first round of a partial migration did not."""
-        return row.number == 1 and not self.identity.partial
-
     @property
     def duration_ns(self) -> int | None:
         """The time from `setup` to the outcome, as QEMU's total-time; on a reconstructed clock the iterate phase."""

@@ -15,8 +15,10 @@ from qemu_migration_exporter.core.events import (
     SyncEnded,
     ThrottleSet,
 )
+from qemu_migration_exporter.core.parsing.arguments import ArgumentNames
 from qemu_migration_exporter.core.parsing.conversions import read_bandwidth
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed
+from qemu_migration_exporter.core.parsing.hints import Hint
 from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
 
@@ -232,3 +234,53 @@ def test_bandwidth_may_be_double_bits(value: str, expected: float) -> None:
 def test_non_number_bandwidth_is_refused() -> None:
     with pytest.raises(ValueError, match="fast"):
         read_bandwidth("fast")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        (b"nothing_of_qemu", [b"1"], None),
+        (b"cpu_throttle_set", [b"30"], ThrottleSet(None, None, 30)),
+        (b"migrate_set_state", [b"active"], StateSet(None, None, "active")),
+        (b"migrate_pending", [b"7", b"x"], MALFORMED),
+        (b"migrate_pending", [b"7", b"9", b"x", b"1"], MALFORMED),
+        (b"savevm_state_iterate", [], SignalEvent(None, None, Signal.ITERATE)),
+        (b"savevm_state_iterate", [b"1"], MALFORMED),
+    ],
+)
+def test_arguments_in_order_fill_a_format(name: bytes, values: list[bytes], expected: object) -> None:
+    """Values that fit no format of their number are malformed."""
+    assert Decoder().decode_values(name, values) == expected
+
+
+def test_hints_of_a_stream_are_bounded() -> None:
+    decoder = Decoder()
+    for number in range(1_000):
+        decoder.hint(Hint.UNKNOWN_KEY, f"key {number}")
+    assert len(decoder.hints) == 32
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("pendingRemaining", ("size", 7)),
+        ("dirty_max", None),
+        ("of_the", None),
+        ("max_size", ("threshold", 7)),
+        ("pend_now", None),
+    ],
+    ids=["both words of one field", "of two fields", "no field", "one qualifies", "a word of two fields"],
+)
+def test_key_is_known_by_its_words(key: str, expected: tuple[str, int] | None) -> None:
+    field = ArgumentNames().field(b"migrate_pending", key.encode())
+    assert (None if field is None else (field[0], field[1](b"7"))) == expected
+
+
+def test_any_number_of_keys_is_resolved() -> None:
+    """The memory for them is bounded, so those before are resolved again."""
+    names = ArgumentNames()
+    for number in range(3_000):
+        assert names.field(b"migrate_pending", b"unheard%d" % number) is None
+    field = names.field(b"migrate_pending", b"size")
+    assert field is not None
+    assert field[0] == "size"

@@ -172,3 +172,23 @@ def test_learning_cost_is_bounded() -> None:
     stream, (migration,) = read([PLAIN[0], *lines, *PLAIN[1:]])
     assert (stream.counts.events, migration.result) == (len(PLAIN), "completed")
     assert time.process_time() - began < 2.0
+
+
+def test_impossible_date_leaves_the_event_without_its_time() -> None:
+    prefixes = [b"2026-09-21T14:33:20.003456Z web ", b"2026-02-30T14:33:20.003456Z web "]
+    stream, (migration,) = read([prefixes[number % 2] + line for number, line in enumerate(BARE)])
+    assert (stream.counts.events, migration.result) == (len(BARE), "completed")
+
+
+def test_escape_that_json_does_not_have_is_kept() -> None:
+    lines = [as_json("msg")(number, line) for number, line in enumerate(PLAIN)]
+    torn = rb'{"level": "info", "msg": "4001@1790001200.000000:migrate_error error=cut \q", "z": 1}'
+    stream, (migration,) = read([*lines, torn])
+    assert (stream.counts.noise + stream.counts.malformed, migration.result) == (0, "completed")
+
+
+def test_shapes_of_a_stream_are_bounded() -> None:
+    """A line of another shape is noise then, and costs no more."""
+    names = [f"{'!' * number} " for number in range(1, 25)]
+    stream, _ = read([name.encode() + line for name in names for line in PLAIN[:3]])
+    assert len(stream.snapshot().envelopes) == 16

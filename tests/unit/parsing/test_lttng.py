@@ -88,3 +88,9 @@ def test_known_event_reveals_format() -> None:
     known = b"[10:15:03.013000000] (+0.1) h qemu:savevm_state_iterate: { cpu_id = 0 }, { }"
     assert detect(known, Decoder()) == "lttng"
     assert detect(known.replace(b"savevm_state_iterate", b"multifd_send"), Decoder()) is None
+
+
+@pytest.mark.parametrize(("line", "claimed"), [(b"[10:15:03.013000000] x", True), (b"10:15:03 x", False)])
+def test_line_in_brackets_is_claimed(line: bytes, *, claimed: bool) -> None:
+    """It is no envelope around an event of another format."""
+    assert Lttng(Decoder()).claims(line) is claimed

@@ -29,6 +29,7 @@ from qemu_migration_exporter.core.events import (
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed
 from qemu_migration_exporter.core.parsing.formats import detect
 from qemu_migration_exporter.core.parsing.formats.systemtap import SystemTap
+from qemu_migration_exporter.core.parsing.options import ParserOptions
 
 ITERATE = SignalEvent(None, None, Signal.ITERATE)
 MARK = b'process("/usr/libexec/qemu-kvm").mark("savevm_state_iterate")'
@@ -225,3 +226,17 @@ def test_learnt_printf_reads_alike(lines: list[str]) -> None:
         alone = Decoder()
         alone.restore(decoder.releases)
         assert SystemTap(alone).parse(line.encode()) == script.parse(line.encode())
+
+
+@pytest.mark.parametrize(
+    ("address", "known", "expected"),
+    [
+        (b"0x10", {0x10: b"savevm_state_iterate"}, ITERATE),
+        (b"0x20", {0x10: b"savevm_state_iterate"}, None),
+        (b"0x20", {}, MALFORMED),
+    ],
+    ids=["known", "of another mark", "without the binary"],
+)
+def test_statement_is_named_by_its_address(address: bytes, known: dict[int, bytes], expected: Parsed) -> None:
+    script = SystemTap(Decoder(ParserOptions(mark_addresses=known)))
+    assert script.parse(b'process("/usr/bin/qemu").statement(' + address + b")") == expected

@@ -88,3 +88,13 @@ def test_cut_capabilities_keep_whole_ones(size: int) -> None:
 )
 def test_cut_object_keeps_whole_members(text: str, expected: dict[str, object]) -> None:
     assert read_object(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mode"),
+    [('{"mode": "cpr-reboot"}', "cpr-reboot"), ('{"mode": 3}', "normal"), ("{}", "normal")],
+)
+def test_mode_is_kept_if_it_is_a_word(arguments: str, mode: str) -> None:
+    parameters = Parameters(mode="normal")
+    parameters.note_parameters(arguments)
+    assert parameters.mode == mode

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from qemu_migration_exporter.core.events import DeviceDowntime, DeviceSaved, SectionEnded, SectionStarted, Signal
 from qemu_migration_exporter.core.model import Device, DowntimePart, DowntimePartName
 from qemu_migration_exporter.core.signals import RANKS
+from qemu_migration_exporter.core.tracking import switchover as switchover_module
+from qemu_migration_exporter.core.tracking.downtime import divide
 from qemu_migration_exporter.core.tracking.switchover import LOW_PENDING_RANK, WORST_RANK, Switchover
 
 
@@ -165,3 +168,50 @@ def test_sections_decide_ram_pass() -> None:
     section(switchover, "cpu", 31_000, 32_000)
     assert [] == switchover.iterable_saved(51_000)
     assert [] == switchover.ram_downtime(51_000, downtime("ram", 12))
+
+
+def test_devices_and_parts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hostile log may have any number of them."""
+    monkeypatch.setattr(switchover_module, "_MAX_DEVICES", 2)
+    switchover = Switchover()
+    for start_ns in (10, 20, 30):
+        switchover.add(DowntimePartName.BITMAP_SYNC, start_ns, start_ns + 1)
+        section(switchover, "cpu", start_ns, start_ns + 5)
+    assert ([10, 20], [10, 20]) == (
+        [each.start_ns for each in switchover.parts],
+        [each.start_ns for each in switchover.devices],
+    )
+
+
+def test_section_without_its_end_is_a_device_of_no_duration() -> None:
+    """The next section shows that the line of its end was lost."""
+    switchover = Switchover()
+    switchover.section_started(10, SectionStarted(None, None, "cpu", 5))
+    (device,) = switchover.section_started(20, SectionStarted(None, None, "apic", 6))
+    assert ("cpu", 10, None) == (device.name, device.start_ns, device.duration_ns)
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ([], [("device", 10, 40), ("unaccounted", 40, 400_000)]),
+        ([(20, 30)], [("device", 10, 20), ("bitmap_sync", 20, 30), ("device", 30, 40)]),
+        ([(5, 15)], [("bitmap_sync", 5, 15), ("device", 15, 40)]),
+        ([(50, 60)], [("device", 10, 40), ("bitmap_sync", 50, 60)]),
+        ([(10, 40)], [("bitmap_sync", 10, 40)]),
+    ],
+    ids=["alone", "around another", "behind another", "before another", "covered by another"],
+)
+def test_part_gives_way_to_a_more_special_one(
+    others: list[tuple[int, int]], expected: list[tuple[str, int, int]]
+) -> None:
+    switchover = Switchover()
+    section(switchover, "cpu", 10, 40)
+    for start_ns, end_ns in others:
+        switchover.add(DowntimePartName.BITMAP_SYNC, start_ns, end_ns)
+    parts = divide(switchover, 0, 400_000)
+    starts = [(each.name.value, each.start_ns) for each in parts if each.name is not DowntimePartName.UNACCOUNTED]
+    assert starts == [(name, start_ns) for name, start_ns, _ in expected if name != "unaccounted"]
+    assert parts[0].start_ns == 0
+    assert [each.end_ns for each in parts[:-1]] == [each.start_ns for each in parts[1:]]
+    assert parts[-1].end_ns == 400_000
