@@ -44,6 +44,7 @@ WRAPS: dict[str, Wrap] = {
     "kubectl --prefix": prefixed("[pod/virt-launcher-web-42-x7k2p/compute] "),
     "CRI log file": prefixed("2026-09-21T14:{n}.123456789+02:00 stdout F "),
     "compose": prefixed("vm1  | "),
+    "compose without blanks": prefixed("vm1|"),
     "compose with two services": prefixed("vm1  | ", "web-42-1  | "),
     "a quoted mail": prefixed("> "),
     "a quoted quote": prefixed("> > "),

@@ -7,8 +7,11 @@ from typing import Final
 
 import pytest
 from qemu_migration_exporter.core.changes import Change, StallCleared, Stalled
-from qemu_migration_exporter.core.model import Migration, StallReason, Verdict
+from qemu_migration_exporter.core.model import Migration, PhaseName, StallReason, Verdict
+from qemu_migration_exporter.core.qmp_parameters import Parameters
+from qemu_migration_exporter.core.stalls import detector as detector_module
 from qemu_migration_exporter.core.stalls.detector import StallDetector, StallPolicy
+from qemu_migration_exporter.core.tracking.precopy import Precopy
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.present.advice import advice_for
 
@@ -366,3 +369,49 @@ def test_paused_guest_is_not_judged() -> None:
     assert (detector.convergence.is_stalled, detector.is_paused) == (False, True)
     detector.resumed(10 * SECOND)
     assert (detector.is_paused, detector.rounds_to_skip) == (False, 1)
+
+
+def in_round(number: int) -> Precopy:
+    """Make the numbers of a migration in a later round."""
+    numbers = Precopy("0" * 32, page_size=4096, joined=False)
+    numbers.begin(0)
+    for second in range(1, number):
+        numbers.pending_seen(90 * MIB)
+        numbers.slice_seen()
+        numbers.sync_started(second * SECOND, phase=PhaseName.ITERATE, begins_round=True)
+    assert numbers.round == number
+    return numbers
+
+
+def test_boundary_after_a_pause_is_not_judged() -> None:
+    """The round that the guest slept through is short, and the next one has more to send."""
+    detector = StallDetector.begin("0" * 32, 0, StallPolicy())
+    numbers = in_round(2)
+    detector.paused(1 * SECOND)
+    detector.pending_seen(2 * SECOND, 30 * MIB, is_boundary=True, numbers=numbers)
+    detector.resumed(3 * SECOND)
+    for second in (4, 5):
+        detector.pending_seen(second * SECOND, 40 * MIB, is_boundary=True, numbers=numbers)
+    assert [point.pending for point in detector.convergence.boundaries] == [40 * MIB]
+    assert detector.rounds_to_skip == 0
+
+
+def test_throttle_at_its_maximum_stays_there() -> None:
+    """QEMU goes on to print steps that change nothing."""
+    detector = StallDetector.begin("0" * 32, 0, StallPolicy())
+    for steps, ratio in ((1, 0.99), (2, 0.2)):
+        detector.throttled(steps * SECOND, steps=steps, ratio=ratio, parameters=Parameters())
+    assert (detector.is_throttled, detector.is_throttled_max) == (True, True)
+
+
+def test_stall_without_dirty_pages_has_a_reason() -> None:
+    """A script may not print how many pages a sync found."""
+    reading = read(log_lines(STUCK.replace("migration_bitmap_sync_end dirty_pages 9816\n", "")))
+    assert [reason for reason, _, _ in stalls(reading)] == ["bandwidth_cap"]
+
+
+def test_stall_over_the_limit_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in no list, and the verdict is still on it."""
+    monkeypatch.setattr(detector_module, "_MAX_STALLS", 0)
+    reading = read(log_lines(STUCK + rounds(6)))
+    assert ([], StallReason.BANDWIDTH_CAP) == (stalls(reading), reading.of(Stalled)[0].stall.reason)

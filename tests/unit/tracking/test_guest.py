@@ -109,6 +109,25 @@ def test_qemu_exit_alone_changes_nothing() -> None:
     assert [] == follow("M qmp_enter_stop {}", LIBVIRT + "shutting down, reason=destroyed").changes
 
 
+DUMPED = (
+    "M qmp_enter_migrate_set_capabilities {capabilities}\n"
+    'M qmp_enter_migrate_set_parameters {"max-bandwidth": 9223372036853727232}\n'
+    'M qmp_enter_migrate {"uri": "fd:migrate"}\n'
+)
+
+
+@pytest.mark.parametrize(("reason", "kind"), [("saved", Kind.SAVE), ("destroyed", Kind.DUMP)])
+def test_libvirt_knows_whether_a_guest_was_saved(reason: str, kind: Kind) -> None:
+    """The commands of a save and of a dump are the same, and the run state may not be traced."""
+    off = ", ".join(
+        f'{{"state": false, "capability": "{name}"}}' for name in ("return-path", "pause-before-switchover")
+    )
+    before = DUMPED.replace("{capabilities}", f'{{"capabilities": [{off}]}}')
+    end = RUNNING + "migrate_set_state new state completed\n"
+    reading = follow(before + end, LIBVIRT.replace("21.000", "20.500") + f"shutting down, reason={reason}")
+    assert reading.migration.identity.kind is kind
+
+
 @pytest.mark.parametrize(
     ("last", "kind"),
     [

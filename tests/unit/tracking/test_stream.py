@@ -574,3 +574,11 @@ def test_tapset_lines_are_a_migration() -> None:
     assert "guest/26734" == actual.identity.vm
     assert summary(expected) == summary(actual)
     assert expected.identity.start_ns == actual.identity.start_ns
+
+
+@pytest.mark.parametrize(("noise", "count"), [(10, 1), (10_000, 0)])
+def test_reasons_are_looked_for_in_the_first_lines(noise: int, count: int) -> None:
+    """A stream of anything must not cost a search in each of its lines."""
+    stream = Stream("x", vm="x")
+    stream.feed(b"noise\n" * noise + b"qemu 1 [0] 5.0: sdt_qemu:savevm_state_header: (1)\n")
+    assert len(stream.hints) == count

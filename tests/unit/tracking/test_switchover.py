@@ -198,9 +198,10 @@ def test_section_without_its_end_is_a_device_of_no_duration() -> None:
         ([(20, 30)], [("device", 10, 20), ("bitmap_sync", 20, 30), ("device", 30, 40)]),
         ([(5, 15)], [("bitmap_sync", 5, 15), ("device", 15, 40)]),
         ([(50, 60)], [("device", 10, 40), ("bitmap_sync", 50, 60)]),
+        ([(1, 5)], [("bitmap_sync", 1, 5), ("device", 10, 40)]),
         ([(10, 40)], [("bitmap_sync", 10, 40)]),
     ],
-    ids=["alone", "around another", "behind another", "before another", "covered by another"],
+    ids=["alone", "around another", "behind another", "before another", "after another", "covered by another"],
 )
 def test_part_gives_way_to_a_more_special_one(
     others: list[tuple[int, int]], expected: list[tuple[str, int, int]]

@@ -10,6 +10,7 @@ from qemu_migration_exporter.core.events import (
     BacktraceFrame,
     Event,
     FunctionCalled,
+    GuestDescribed,
     Pending,
     QmpCommand,
     Signal,
@@ -499,6 +500,14 @@ def test_unnamed_capability_is_ignored(capability: object) -> None:
     said(lone, QmpCommand(None, None, arguments, "migrate_set_capabilities"), 5, b"")
     said(lone, mark(Signal.SETUP_COMPLETE), 5, b"")
     assert 1 == len(ended(lone.close()))
+
+
+@pytest.mark.parametrize(("is_named", "expected"), [(True, ("guest", None)), (False, ("web-42", "f00"))])
+def test_given_name_is_kept(is_named: bool, expected: tuple[str, str | None]) -> None:
+    """QEMU's command line names the guest only if nothing else does."""
+    lone = Tracker(vm="guest", stream="guest.log", clock=ClockKind.PROBE, is_named=is_named)
+    lone.describe(GuestDescribed(None, None, "web-42", "f00", incoming=False))
+    assert (lone.vm, lone.uuid) == expected
 
 
 def test_tracker_is_idle_between_migrations() -> None:

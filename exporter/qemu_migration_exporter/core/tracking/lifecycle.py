@@ -402,12 +402,6 @@ def run_state_set(machine: Machine, at_ns: int, event: RunStateSet) -> Sequence[
     return changes
 
 
-def _is_no_save(machine: Machine) -> None:
-    """Correct the kind from save: the guest of a save does not run again on this host."""
-    if machine.kind is Kind.SAVE and machine.side is Side.SOURCE:
-        machine.kind = Kind.DUMP
-
-
 def guest_stopped(machine: Machine, at_ns: int, _event: Event) -> Sequence[Change]:
     """Follow QMP's STOP; the stop for the switchover has marks before this event."""
     was_suspended = machine.guest.is_suspended

@@ -72,11 +72,6 @@ class Withheld:
     def __init__(self, changes: Iterable[Change] = ()) -> None:
         self.changes = list(changes)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Withheld) and self.changes == other.changes
-
-    __hash__ = None  # type: ignore[assignment]  # it changes
-
 
 @dataclass(slots=True)
 class TrackerState:
@@ -308,10 +303,10 @@ class Tracker:
             state.frames[event.function] = []
             if event.function == "qmp_migrate":
                 state.announced = Side.SOURCE
-        elif isinstance(event, BacktraceFrame):
-            frames = state.frames.get(state.function or "")
-            if frames is not None and len(frames) < _MAX_FRAMES:
-                frames.append(event.frame)
+            return
+        frames = state.frames.get(state.function or "")
+        if isinstance(event, BacktraceFrame) and frames is not None and len(frames) < _MAX_FRAMES:
+            frames.append(event.frame)
 
     def _apply_command(self, command: QmpCommand, at_ns: int) -> Sequence[Change]:
         state, arguments = self.state, command.arguments or ""
