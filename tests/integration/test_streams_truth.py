@@ -124,6 +124,7 @@ def test_downtime_parts_add_up(name: str) -> None:
 def test_qemu_exit_ends_only_its_migration() -> None:
     first, second = documents("streams/B06-crash-then-new.log")
     assert ("failed", "QEMU ended: shutting down, reason=crashed") == (first["result"], first["error"])
+    assert first["duration_seconds"] == pytest.approx(7.016, abs=TOLERANCE_SECONDS)
     assert [] == first["stalls"]
     assert "completed" == second["result"]
 

@@ -25,6 +25,8 @@ class Signal(StrEnum):
     THROTTLE = "throttle"
     #: The next bitmap sync comes from the throttle's own timer, in the middle of a pass.
     THROTTLE_SYNC = "throttle_sync"
+    #: QEMU limits the guest's dirty rate, which shows that the capability dirty-limit is on.
+    DIRTY_LIMITED = "dirty_limited"
     #: Candidates for the start of the downtime, see `qemu_migration_exporter.core.tracking.switchover`.
     DOWNTIME_START = "downtime_start"
     POSTCOPY_SET_RUN = "postcopy_set_run"
@@ -40,6 +42,8 @@ class Signal(StrEnum):
     POSTCOPY_LISTEN = "postcopy_listen"
     POSTCOPY_RUN = "postcopy_run"
     POSTCOPY_REQUEST = "postcopy_request"
+    #: A post-copy completes.
+    POSTCOPY_END = "postcopy_end"
     #: After a pause, over a new connection: the same migration.
     POSTCOPY_RESUMED = "postcopy_resumed"
     #: A failure that ends the migration; post-copy may pause instead, and continue.

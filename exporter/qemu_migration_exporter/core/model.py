@@ -369,6 +369,11 @@ class Migration:
         return self.identity.clock is not ClockKind.RECONSTRUCTED
 
     @property
+    def is_joined(self) -> bool:
+        """True if the beginning is missing, so that times and counts start later than the migration."""
+        return self.identity.partial and (not self.phases or self.phases[0].name is not PhaseName.SETUP)
+
+    @property
     def duration_ns(self) -> int | None:
         """The time from `setup` to the outcome, as QEMU's total-time; on a reconstructed clock the iterate phase."""
         return None if self.outcome_ns is None else self.outcome_ns - self.identity.start_ns

@@ -111,6 +111,7 @@ _ROWS: Final = (
     SignalFacts(Signal.THROTTLE, _SOURCE),
     SignalFacts(Signal.THROTTLE_SYNC),
     SignalFacts(ThrottleSet),
+    SignalFacts(Signal.DIRTY_LIMITED, _SOURCE),
     # The switchover: src-downtime-start (8.2 and later) is QEMU's own start of the downtime, and
     # migration_completion_vm_stop is printed after the guest stopped, its disks flushed.
     SignalFacts(Signal.DOWNTIME_START, _SOURCE, moves=True, joins=True, rank=0),
@@ -131,6 +132,7 @@ _ROWS: Final = (
     SignalFacts(Signal.POSTCOPY_RUN, _SOURCE, moves=True, probed=Probed.NAMED),
     SignalFacts(Signal.POSTCOPY_REQUEST, _SOURCE, moves=True),
     SignalFacts(Signal.POSTCOPY_RESUMED, _SOURCE, probed=Probed.NAMED),
+    SignalFacts(Signal.POSTCOPY_END, _SOURCE, moves=True, probed=Probed.NAMED),
     SignalFacts(PostcopyRequests, _SOURCE, moves=True, probed=Probed.NONE),
     SignalFacts(Pinged, moves=True),
     # Source or destination

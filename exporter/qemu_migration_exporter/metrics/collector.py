@@ -213,19 +213,23 @@ class MetricsSink(Collector):
                 vm.is_gone = vm.is_gone or vm.identity.trace_id == change.trace_id
 
     def _observe(self, migration: Migration) -> None:
-        """Fill the histograms; on a reconstructed clock only rounds and the iterate phase have a duration."""
+        """Fill the histograms; on a reconstructed clock only rounds and the iterate phase have a duration.
+
+        Where the beginning is missing, so is that of the first phase and round.
+        """
+        first = 1 if migration.is_joined else 0
         trace_id = migration.identity.trace_id
         root = trace_ids.root_span(trace_id)
         switchover = trace_ids.phase_span(trace_id, PhaseName.COMPLETE_PRECOPY)
         durations: list[tuple[tuple[str, ...], int | None, str]] = [
-            (("duration",), migration.duration_ns, root),
+            (("duration",), None if migration.is_joined else migration.duration_ns, root),
             (("downtime",), migration.downtime_ns, switchover),
             (("blackout",), migration.blackout_ns, root),
         ]
-        for round_ in migration.rounds:
+        for round_ in migration.rounds[first:]:
             duration_ns = None if round_.end_ns is None else round_.end_ns - round_.start_ns
             durations.append((("round_duration",), duration_ns, trace_ids.round_span(trace_id, round_.number)))
-        for phase in migration.phases:
+        for phase in migration.phases[first:]:
             is_iterate = phase.name is PhaseName.ITERATE
             if phase.end_ns is not None and (migration.timed or is_iterate):
                 # The iterate phase has no span of its own, so its exemplar leads to the root.

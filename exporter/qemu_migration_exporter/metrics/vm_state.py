@@ -37,7 +37,7 @@ class LastMigration:
         """Record the numbers of a migration."""
         return cls(
             migration.result,
-            seconds(migration.duration_ns),
+            None if migration.is_joined else seconds(migration.duration_ns),
             seconds(migration.downtime_ns),
             seconds(migration.blackout_ns),
         )

@@ -176,7 +176,8 @@ def _device_state(vm: str, downtime_seconds: float | None, pending: int | None) 
     yield _advice(
         f"virsh qemu-monitor-command --hmp {vm} migrate_set_parameter avail-switchover-bandwidth {bandwidth}B"
         f" && virsh migrate-setmaxdowntime {vm} {limit_ms}",
-        f"{_standstill(limit_ms)}; QEMU counts on the {bandwidth // _MIB} MiB/s that were seen, not on its estimate",
+        f"{_standstill(limit_ms)}; QEMU counts on the {bandwidth // _MIB} MiB/s that were seen, not on its estimate"
+        " (8.2 or later)",
         qmp,
     )
 

@@ -85,7 +85,11 @@ class DeviceView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StallView:
-    """A stall with the numbers of its last judgement; `end_seconds` is None if it was never cleared."""
+    """A stall, with the numbers of its last judgement; `end_seconds` is None if nothing cleared it.
+
+    Attributes:
+        required_at_bytes_per_second: The bandwidth that the required downtime is reckoned with.
+    """
 
     start_seconds: float
     end_seconds: float | None
@@ -98,6 +102,7 @@ class StallView:
     dirty_bytes_per_second: float | None
     downtime_limit_seconds: float | None
     required_downtime_seconds: float | None
+    required_at_bytes_per_second: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,7 +54,7 @@ def migration_view(migration: Migration, *, now_ns: int | None = None) -> Migrat
         result=Result.UNKNOWN if running else migration.result,
         result_inferred=migration.result_inferred,
         partial=migration.partial,
-        joined=identity.partial,
+        joined=migration.is_joined,
         error=migration.error,
         mode=progress.mode,
         clock=identity.clock,
@@ -164,6 +164,7 @@ def _device(device: Device) -> DeviceView:
 
 
 def _stall(stall: Stall, start_ns: int) -> StallView:
+    pending, required = stall.pending_bytes, stall.required_downtime_seconds
     return StallView(
         start_seconds=(stall.start_ns - start_ns) / 1e9,
         end_seconds=_after(stall.end_ns, start_ns),
@@ -175,7 +176,8 @@ def _stall(stall: Stall, start_ns: int) -> StallView:
         bandwidth_bytes_per_second=stall.bandwidth_bytes_per_second,
         dirty_bytes_per_second=stall.dirty_bytes_per_second,
         downtime_limit_seconds=stall.downtime_limit_seconds,
-        required_downtime_seconds=stall.required_downtime_seconds,
+        required_downtime_seconds=required,
+        required_at_bytes_per_second=pending / required if pending and required else None,
     )
 
 

@@ -31,6 +31,7 @@ PATTERNS: Final = (
     "migration_bitmap_sync_*",
     "migration_throttle*",
     "cpu_throttle_*",
+    "migration_dirty_limit_guest*",
     "migrate_pending*",
     "qemu_savevm_query_pending*",
     "migrate_transferred",

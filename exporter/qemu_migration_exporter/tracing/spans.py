@@ -66,6 +66,7 @@ class _Trace:
         spans: Limited children so far.
         omitted: Children beyond the limit.
         sent_parts: Names of the downtime's parts that have a span.
+        has_phases: A phase has ended.
     """
 
     identity: Identity
@@ -73,6 +74,7 @@ class _Trace:
     spans: int = 0
     omitted: int = 0
     sent_parts: set[str] = field(default_factory=set)
+    has_phases: bool = False
 
 
 class SpansSink:
@@ -140,6 +142,7 @@ class SpansSink:
     def _apply_to(self, trace: _Trace, change: Change) -> None:
         match change:
             case PhaseEnded(phase=phase):
+                trace.has_phases = True
                 self._phase_ended(trace, phase)
             case RoundEnded(round=round_):
                 # A round cut off by the end of its stream ends with the migration.
@@ -156,8 +159,9 @@ class SpansSink:
                 if device.number <= self._limits.max_devices and self._has_room(trace):
                     self._switchover.device(trace.identity, device)
             case DowntimePartEnded(part=part):
-                trace.sent_parts.add(part.name)
-                self._switchover.part(trace.identity, part)
+                if trace.has_phases or trace.identity.partial:  # else it is outside of the switchover, see `end`
+                    trace.sent_parts.add(part.name)
+                    self._switchover.part(trace.identity, part)
             case PreSwitchoverEnded(start_ns=start_ns, end_ns=end_ns):
                 self._switchover.pre_switchover(trace.identity, start_ns, end_ns)
             case _:

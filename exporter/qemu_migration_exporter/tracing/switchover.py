@@ -52,11 +52,11 @@ class SwitchoverSpans:
             {names.DEVICE_IDSTR: device.name, names.DEVICE_INSTANCE: device.instance},
         )
 
-    def part(self, identity: Identity, part: DowntimePart, occurrence: int = 1) -> None:
+    def part(self, identity: Identity, part: DowntimePart, occurrence: int = 1, *, parent: str | None = None) -> None:
         """Send the span of a part that is not a device; `occurrence` counts parts of the same name."""
         path = (part.name,) if occurrence == 1 else (part.name, occurrence)
         span_id = trace_ids.span_id(identity.trace_id, "downtime", *path)
-        self._emit(identity, part.name, span_id, (part.start_ns, part.end_ns), {})
+        self._emit(identity, part.name, span_id, (part.start_ns, part.end_ns), {}, parent=parent)
 
     def pre_switchover(self, identity: Identity, start_ns: int, end_ns: int) -> None:
         """Send the span of the wait for `migrate-continue`."""
@@ -71,13 +71,15 @@ class SwitchoverSpans:
         for part in migration.downtime_parts:
             if part.name not in _WITHOUT_SPAN and part.name not in sent:
                 occurrences[part.name] = occurrences.get(part.name, 0) + 1
-                self.part(identity, part, occurrences[part.name])
+                self.part(identity, part, occurrences[part.name], parent=_parent(migration, part))
         if not migration.devices:
             loads = [part for part in migration.downtime_parts if part.name is DowntimePartName.DEVICE]
             for number, part in enumerate(loads[: self._limits.max_devices], 1):
                 span_id = trace_ids.span_id(identity.trace_id, "load", number)
                 name = "load" if part.device is None else f"load {part.device}"
-                self._emit(identity, name, span_id, (part.start_ns, part.end_ns), {names.DEVICE_IDSTR: part.device})
+                attributes: Attributes = {names.DEVICE_IDSTR: part.device}
+                times = part.start_ns, part.end_ns
+                self._emit(identity, name, span_id, times, attributes, parent=_parent(migration, part))
 
     def _send_batch(self, identity: Identity, devices: Sequence[Device]) -> None:
         if devices:
@@ -86,10 +88,29 @@ class SwitchoverSpans:
             self._emit(identity, "save.batch", span_id, times, device_attributes(devices))
 
     def _emit(
-        self, identity: Identity, name: str, span_id: str, times: tuple[int, int], attributes: Attributes
+        self,
+        identity: Identity,
+        name: str,
+        span_id: str,
+        times: tuple[int, int],
+        attributes: Attributes,
+        *,
+        parent: str | None = None,
     ) -> None:
-        parent, (start_ns, end_ns) = trace_ids.phase_span(identity.trace_id, PhaseName.COMPLETE_PRECOPY), times
+        parent, (start_ns, end_ns) = parent or _switchover_span(identity), times
         self._emitter.emit(identity, name, span_id, parent, start_ns=start_ns, end_ns=end_ns, attributes=attributes)
+
+
+def _switchover_span(identity: Identity) -> str:
+    return trace_ids.phase_span(identity.trace_id, PhaseName.COMPLETE_PRECOPY)
+
+
+def _parent(migration: Migration, part: DowntimePart) -> str:
+    """Return the phase that a part is in, else the root: a destination has no phases, and CPR stops before setup."""
+    for phase in migration.phases:
+        if phase.name is PhaseName.COMPLETE_PRECOPY and phase.start_ns <= part.start_ns:
+            return _switchover_span(migration.identity)
+    return trace_ids.root_span(migration.identity.trace_id)
 
 
 def _end_of(device: Device) -> int:

@@ -397,3 +397,20 @@ def test_gone_guest_loses_series_at_once(recording: str, share: float, reason: s
 
     assert (_value(registry, "qemu_migration_active", vm="web-42") is not None) == remains
     assert _finished(registry, "completed" if remains else "failed") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "downtime"),
+    [
+        ("streams/A05-excerpt-from-completion.log", None),
+        ("streams/A04-vmstate-downtime-only.log", 0.975),
+        ("made/made-7.2-joined.log", 0.1),
+    ],
+)
+def test_joined_migration_has_no_total_time(path: str, downtime: float | None) -> None:
+    """What was missed is part of it, and of its first phase and round."""
+    registry, _ = _registry(_replay((DATA / path).read_bytes()))
+    assert registry.get_sample_value("qemu_migration_duration_seconds_count") == 0
+    assert registry.get_sample_value("qemu_migration_last_duration_seconds", {"vm": "web-42"}) is None
+    found = registry.get_sample_value("qemu_migration_downtime_seconds_sum")
+    assert found == pytest.approx(downtime or 0.0, abs=0.1)

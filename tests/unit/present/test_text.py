@@ -279,7 +279,7 @@ SENTENCES = [
         "qemu-kvm-2.6-systemtap.log",
         (
             "web-42 completed, as far as the trace shows, after iterating for 2.0 s: unknown downtime (limit 300 ms), "
-            "251.9 MiB sent in 1 round. The stream has no times: durations are reconstructed from time_spent; "
+            "at least 251.9 MiB sent in 1 round. The stream has no times: durations are reconstructed from time_spent; "
             "setup, downtime and device times are unknown."
         ),
     ),
@@ -342,7 +342,7 @@ def test_stalled_sentence_has_needs() -> None:
     assert paragraph(report).startswith(
         f"web-42 is stalled where the recording ends, 8.5 s into it, in round 7: rounds 2{DASH}7 began with 47.0 MiB or "
         "more pending; sending that takes 1.5 s of downtime and the limit is 0.3 s; the guest dirties 31.5 MiB/s and "
-        "31.6 MiB/s are sent; at best it would take another 69 min 12 s."
+        "31.6 MiB/s are sent; at best it would take more than another hour."
     )
     assert "  What would end it\n  virsh migrate-setspeed web-42 173\n" in report
     assert "  virsh migrate-setmaxdowntime web-42 1700\n    the guest stands still for up to 1.7 s\n" in report
@@ -632,7 +632,7 @@ def test_malformed_and_surprises_are_marked() -> None:
     )
 
     assert printed(streams=(stream,)) == (
-        "No migration was found.\n\n"
+        "No migration was found: none of the events that were read begins one.\n\n"
         "x.log: qemu-log, 10 lines, 5 events, 3 noise, 2 malformed, 4 surprises\n(1 duplicate, 3 unpaired)\n"
     )
     assert "\x1b[36m2 malformed\x1b[0m" in printed(streams=(stream,), colour=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from qemu_migration_exporter.core.stalls.bandwidth import Bandwidth
+from qemu_migration_exporter.core.events import Transferred
+from qemu_migration_exporter.core.stalls.bandwidth import Bandwidth, set_by_operator
 
 CAP = 32 << 20
 
@@ -69,3 +70,13 @@ def test_best_bandwidth_is_kept() -> None:
     bandwidth = followed(*[64_000_000] * 50, *[600_000] * 200)
     assert bandwidth.best == pytest.approx(640_000_000)
     assert bandwidth.bytes_per_second == pytest.approx(6_000_000, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [(None, None), (0, None), (28_454, None), (28_455, None), (1_250_000, 1_250_000_000.0)],
+)
+def test_estimate_of_qemu_is_no_setting(printed: int | None, expected: float | None) -> None:
+    """QEMU 11.1 prints its estimate where QEMU 8.2 to 11.0 print avail-switchover-bandwidth, 0 without one."""
+    window = Transferred(None, None, 3_414_546, 120, 227, printed, 8_536_365)
+    assert set_by_operator(window) == expected

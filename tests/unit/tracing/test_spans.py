@@ -236,3 +236,22 @@ def test_loads_of_destination_have_spans() -> None:
 
     loads = [span for span in kept.spans if span.name.startswith("load ")]
     assert [span.name for span in loads] == ["load virtio-0", "load virtio-1"]
+
+
+@pytest.mark.parametrize(
+    "recording",
+    [
+        "streams/A02-cpr-src-timed.log",  # the guest is stopped before setup
+        "streams/A01b-dst-setup-timed-ok.log",  # a destination has no phases
+        "streams/A04-vmstate-downtime-only.log",
+        "streams/B07-cancel-in-preswitchover.log",
+    ],
+)
+def test_each_span_is_inside_of_its_parent(recording: str) -> None:
+    spans = {span["spanId"]: span for span in _spans(recording)}
+    assert len(spans) > 1
+    for span in spans.values():
+        if span.get("parentSpanId"):
+            parent = spans[span["parentSpanId"]]
+            assert int(parent["startTimeUnixNano"]) <= int(span["startTimeUnixNano"]), span["name"]
+            assert int(span["endTimeUnixNano"]) <= int(parent["endTimeUnixNano"]), span["name"]

@@ -125,7 +125,8 @@ LAYOUTS: tuple[EventLayout, ...] = (
     EventLayout("migration_throttle", "2.0..", "", Signal.THROTTLE),
     EventLayout("cpu_throttle_set", "9.2..", "set guest CPU throttled by %d%%", ThrottleSet, "percentage"),
     EventLayout("cpu_throttle_dirty_sync", "9.2..", "", Signal.THROTTLE_SYNC),
-    EventLayout("migration_dirty_limit_guest", "8.1..", "guest dirty page rate limit %d MB/s", Signal.OTHER, "_"),
+    EventLayout("migration_dirty_limit_guest", "8.1..", "guest dirty page rate limit %d MB/s", Signal.DIRTY_LIMITED,
+        "_"),
     EventLayout("ram_save_iterate_big_wait", "2.9..", "big wait: %u milliseconds, %d iterations", Signal.OTHER, "_ _"),
 
     # Completion, device state, downtime
@@ -175,9 +176,9 @@ LAYOUTS: tuple[EventLayout, ...] = (
     EventLayout("source_return_path_thread_shut", "2.5..2.9", "%x", Signal.OUTGOING, "_"),
     EventLayout("source_return_path_thread_bad_end", "2.5..", "", Signal.BAD_END),
     EventLayout("source_return_path_thread_end", "2.5..", "", Signal.OUTGOING),
-    EventLayout("migration_completion_postcopy_end", "2.5..", "", Signal.OUTGOING),
-    EventLayout("migration_completion_postcopy_end_after_complete", "2.5..", "", Signal.OUTGOING),
-    EventLayout("migration_completion_postcopy_end_before_rp", "2.5..2.9", "", Signal.OUTGOING),
+    EventLayout("migration_completion_postcopy_end", "2.5..", "", Signal.POSTCOPY_END),
+    EventLayout("migration_completion_postcopy_end_after_complete", "2.5..", "", Signal.POSTCOPY_END),
+    EventLayout("migration_completion_postcopy_end_before_rp", "2.5..2.9", "", Signal.POSTCOPY_END),
     EventLayout("migration_completion_postcopy_end_after_rp", "2.5..2.9", "0", Signal.OUTGOING),
     EventLayout("migration_completion_postcopy_end_after_rp", "2.5..2.9", "%d", Signal.FAILING, "_"),
     EventLayout("await_return_path_close_on_source_close", "2.5..8.1", "", Signal.ALL_SAVED),

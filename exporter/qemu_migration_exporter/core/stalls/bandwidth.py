@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from qemu_migration_exporter.core.events import Transferred
 from qemu_migration_exporter.core.stalls.ewma import Ewma
+
+_MS_PER_SECOND: Final = 1_000
 
 #: Some twenty windows: steady, but fast enough to follow a change while an operator watches.
 _SMOOTHING_SECONDS: Final = 2.0
@@ -27,6 +30,19 @@ _SAME: Final = 0.005
 #: Share of windows at a known cap, and of windows that repeat the window before, without a known cap.
 _ENOUGH_AT_CAP: Final = 0.2
 _ENOUGH_REGULAR: Final = 0.6
+
+
+def set_by_operator(event: Transferred) -> float | None:
+    """Return avail-switchover-bandwidth in bytes per second if it is set.
+
+    Up to 11.0 QEMU prints 0 if it is not, and since 11.1 the bandwidth of the window.
+    """
+    printed = event.switchover_bandwidth
+    if not printed:
+        return None
+    if event.transferred and event.time_spent_ms and abs(printed - event.transferred / event.time_spent_ms) <= 1:
+        return None
+    return float(printed) * _MS_PER_SECOND
 
 
 @dataclass(slots=True)

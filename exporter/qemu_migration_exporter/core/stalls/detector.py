@@ -26,7 +26,7 @@ from qemu_migration_exporter.core.changes import Change, StallCleared, Stalled
 from qemu_migration_exporter.core.events import Transferred
 from qemu_migration_exporter.core.model import Capabilities, Stall, StallReason, Verdict
 from qemu_migration_exporter.core.qmp_parameters import Parameters
-from qemu_migration_exporter.core.stalls.bandwidth import Bandwidth
+from qemu_migration_exporter.core.stalls.bandwidth import Bandwidth, set_by_operator
 from qemu_migration_exporter.core.stalls.convergence import Convergence, Rules
 from qemu_migration_exporter.core.stalls.eta import Interval, eta_of_bulk, eta_of_rounds
 from qemu_migration_exporter.core.stalls.ewma import Ewma
@@ -160,7 +160,7 @@ class StallDetector:
             seconds = event.time_spent_ms / _MS_PER_SECOND
             self.bandwidth.window(event.transferred, seconds, max_bandwidth=parameters.max_bandwidth)
         if event.switchover_bandwidth is not None:
-            self.switchover_bandwidth = float(event.switchover_bandwidth) * _MS_PER_SECOND or None
+            self.switchover_bandwidth = set_by_operator(event)
         if event.threshold is not None and event.threshold > 0:
             self.convergence.window(at_ns, event.threshold)
         cleared = self._clear_if_converging(at_ns)
@@ -169,6 +169,8 @@ class StallDetector:
             return cleared
         reason = self._reason_of_rounds(numbers, parameters)
         if self.stall is None:
+            if (self.convergence.last_pending or 0) < (event.threshold or 0):
+                return cleared  # QEMU stops the guest next
             since_ns = self.convergence.best_ns or at_ns
             begun = self._begin(reason, since_ns=since_ns, at_ns=at_ns, numbers=numbers, parameters=parameters)
             return [*cleared, begun]

@@ -98,6 +98,8 @@ def finish(machine: Machine) -> Sequence[Change]:
     changes: list[Change] = []
     if machine.phase is PhaseName.CLEANUP and machine.cleanup_ns is not None:
         changes += machine.leave(max(machine.cleanup_ns, machine.phase_ns))
+    if machine.outcome.at_ns is None:
+        changes += lifecycle.active_ended_setup(machine, machine.last_ns)
     changes += machine.precopy.close()
     changes += machine.devices_finished(machine.switchover.flush())
     if machine.outcome.at_ns is None:
@@ -122,6 +124,7 @@ _HANDLERS: Final[Mapping[Meaning, _Handler]] = {
     Signal.POSTCOPY_START: lifecycle.postcopy_start,
     Signal.POSTCOPY_LISTEN: lifecycle.postcopy_sent,
     Signal.POSTCOPY_RUN: lifecycle.postcopy_sent,
+    Signal.POSTCOPY_END: lifecycle.postcopy_shown,
     Signal.FAILING: lifecycle.failing,
     Signal.POSTCOPY_RESUMED: lifecycle.resumed,
     Signal.AFTER_LOOP: lifecycle.after_loop,
@@ -152,6 +155,7 @@ _HANDLERS: Final[Mapping[Meaning, _Handler]] = {
     Signal.SYNC_START: measures.sync_started,
     Signal.THROTTLE: measures.throttled,
     Signal.THROTTLE_SYNC: measures.throttle_syncs,
+    Signal.DIRTY_LIMITED: measures.dirty_limited,
     Signal.ITERABLE_SAVED: measures.iterable_saved,
     Signal.POSTCOPY_REQUEST: measures.postcopy_request,
 }

@@ -31,6 +31,7 @@ from qemu_migration_exporter.core.tracking.switchover import (
     LOW_PENDING_RANK,
     VM_STOPPING_RANK,
     WORST_RANK,
+    Switchover,
 )
 
 #: savevm_send_ping's number that ends the switch to post-copy, postcopy_start() in migration/migration.c.
@@ -42,6 +43,12 @@ _LAST_WITHOUT_CHECKPOINTS: Final = (8, 1)
 _LAST_COMPUTING_AFTER_LOOP: Final = (2, 10)
 #: Since 9.0 the migration thread computes the times before it sets the state `completed`.
 _SINCE_THREAD_COMPUTES: Final = (9, 0)
+
+#: States that follow `postcopy-active` alone.
+_LATER_IN_POSTCOPY: Final = frozenset({"postcopy-paused", "postcopy-recover"})
+
+#: A QEMU that sends prints ten lines a second, and libvirt notices a crash some seconds later, when the core is dumped.
+_DUMPING_NS: Final = 60_000_000_000
 
 #: libvirt's reasons for the end of a QEMU after a successful migration or save.
 _WELL_ENDED: Final = ("reason=migrated", "reason=saved")
@@ -92,8 +99,10 @@ def state_set(machine: Machine, at_ns: int, event: StateSet) -> Sequence[Change]
         machine.outcome.completing = True
     elif state == "postcopy-active":
         machine.mode = Mode.POSTCOPY
-    elif state == "postcopy-recover":
-        machine.outcome.resumed()
+    elif state in _LATER_IN_POSTCOPY:
+        changes += postcopy_shown(machine, at_ns, event)
+        if state == "postcopy-recover":
+            machine.outcome.resumed()
     return changes
 
 
@@ -194,7 +203,8 @@ def _complete(machine: Machine, at_ns: int, rank: int) -> Sequence[Change]:
     elif machine.phase is PhaseName.SETUP and rank < COMPLETE_RANK:
         machine.kind = Kind.CPR  # these modes stop the guest before setup, and no other job does
         machine.switchover.may_begin(at_ns, rank)
-    if machine.phase is PhaseName.COMPLETE_PRECOPY:
+    # A recording that begins with a mark after the stop of the guest does not show when the downtime began.
+    if machine.phase is PhaseName.COMPLETE_PRECOPY and (machine.phases or rank <= LOW_PENDING_RANK):
         machine.switchover.may_begin(at_ns, rank)
     return changes
 
@@ -250,6 +260,20 @@ def postcopy_sent(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[
     if event.mark is Signal.POSTCOPY_RUN and machine.phase is PhaseName.COMPLETE_PRECOPY:
         machine.switchover.end_ns = at_ns
     return changes
+
+
+def postcopy_shown(machine: Machine, at_ns: int, event: Event) -> Sequence[Change]:
+    """Learn from a later mark of a post-copy that it is one, where the recording begins after the switch to it.
+
+    What passed for the stop of the guest was the end of its memory then: the guest was stopped before the recording.
+    """
+    if machine.mode is Mode.POSTCOPY:
+        return ()
+    machine.mode, machine.switchover = Mode.POSTCOPY, Switchover()
+    if machine.phase is PhaseName.COMPLETE_PRECOPY:
+        machine.phase = PhaseName.POSTCOPY
+        machine.recheck()
+    return iterating(machine, at_ns, event)
 
 
 def downtime_end(machine: Machine, at_ns: int, _event: Event) -> Sequence[Change]:
@@ -460,4 +484,7 @@ def qemu_ended(machine: Machine, at_ns: int, text: str) -> Sequence[Change]:
     if outcome.completing and outcome.state is None and machine.mode is Mode.PRECOPY and not outcome.failing:
         return end(machine, last_ns)  # states are not enabled, and a QEMU that completed is ended
     outcome.qemu_ended = text
+    has_fallen_silent = machine.phase is PhaseName.ITERATE and machine.detector.last_reported_ns <= last_ns
+    if text.endswith("reason=crashed") and has_fallen_silent and at_ns - last_ns < _DUMPING_NS:
+        return end(machine, last_ns)
     return end(machine, at_ns)

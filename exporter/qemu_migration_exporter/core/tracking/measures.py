@@ -181,6 +181,12 @@ def throttle_syncs(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequen
     return ()
 
 
+def dirty_limited(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[Change]:
+    """Learn that the capability dirty-limit is on, which holds for the next migration too."""
+    machine.parameters.capabilities["dirty-limit"] = True
+    return ()
+
+
 def postcopy_request(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[Change]:
     """Count a page request."""
     machine.postcopy_requests += 1

@@ -54,6 +54,8 @@ class Precopy:
         dirty_bytes_per_second: The dirty rate of the last round that has one.
         may_postcopy: Pending memory may be sent after the switchover, so post-copy is enabled.
         finished: The rounds that are over and kept.
+        unwindowed: Bytes by which pending fell since it was printed first after the last window; None before that.
+        dirtied_since_pending: Bytes that syncs added since pending was printed.
     """
 
     trace_id: str
@@ -75,6 +77,8 @@ class Precopy:
     rounds: Rounds = field(default_factory=Rounds)
     dirty: DirtyPageCounter = field(default_factory=DirtyPageCounter)
     window_ns: int | None = None
+    unwindowed: int | None = None
+    dirtied_since_pending: int = 0
     open_sync: OpenSync | None = None
     opening_sync: Sync | None = None
 
@@ -103,6 +107,11 @@ class Precopy:
         The first pending bytes of a migration are the guest's memory.
         """
         self.sends = True
+        if self.unwindowed is None:
+            self.unwindowed = 0
+        elif self.pending is not None:
+            self.unwindowed += max(0, self.pending + self.dirtied_since_pending - size)
+        self.dirtied_since_pending = 0
         self.pending = size
         self.may_postcopy |= bool(postcopy)
         if self.ram is None and not self.joined:
@@ -136,6 +145,7 @@ class Precopy:
         spent_ns = (event.time_spent_ms or 0) * _NS_PER_MS
         start_ns = self.window_ns if self.window_ns is not None else at_ns - spent_ns
         self.window_ns = at_ns
+        self.unwindowed = None
         return self._rounds_ended(self.rounds.window(start_ns, at_ns, event.transferred, self.bandwidth))
 
     def sync_started(
@@ -153,6 +163,7 @@ class Precopy:
             sync = OpenSync(at_ns, phase, begins_round=False)
             changes += self._begin_sync(sync)
         pages = self.dirty.newly_dirtied(event.dirty_pages, at_ns, cumulative=event.cumulative)
+        self.dirtied_since_pending += (pages or 0) * self.page_size
         changes += self._sync_finished(sync, at_ns, None if pages is None else pages * self.page_size)
         return changes
 

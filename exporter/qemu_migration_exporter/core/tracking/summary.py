@@ -33,7 +33,6 @@ _FIRST_MODERN: Final = (10, 0)
 _UNDER_WAY: Final = frozenset({None, "none", "active", "postcopy-active"})
 #: A smaller share of the bytes than this is not reported as missing.
 _NOTABLE_SHARE: Final = 0.01
-_NS_PER_S: Final = 1_000_000_000
 #: A connection within a host or a data centre takes less time.
 _QUICK_CONNECTION_NS: Final = 50_000_000
 
@@ -180,8 +179,14 @@ def _blackout(machine: Machine, pauses: tuple[Pause, ...], downtime: tuple[int, 
     """Return the sum of the pauses, None if neither the run state nor the downtime is in the stream."""
     if not machine.is_timed or machine.side is Side.DESTINATION or not (machine.guest.is_known or downtime or pauses):
         return None
+    if machine.switchover.start_ns is None and (machine.mode is Mode.POSTCOPY or _has_completed(machine, pauses)):
+        return None  # the guest was stopped for the switchover too, before the recording or without a mark
     now_ns = machine.outcome.at_ns or machine.last_ns
     return machine.guest.more_ns + sum((pause.end_ns or now_ns) - pause.start_ns for pause in pauses)
+
+
+def _has_completed(machine: Machine, pauses: tuple[Pause, ...]) -> bool:
+    return not pauses and machine.outcome.result()[0] is Result.COMPLETED
 
 
 def _dirty_sync_count(machine: Machine) -> int | None:
@@ -198,12 +203,15 @@ def _dirty_sync_count(machine: Machine) -> int | None:
 
 
 def _misses_last_window(machine: Machine) -> bool:
-    """Return whether the last window, which QEMU does not print under 100 ms, may have a relevant share of bytes."""
-    precopy, outcome = machine.precopy, machine.outcome
-    if outcome.result()[0] is not Result.COMPLETED or precopy.window_ns is None or not precopy.bandwidth:
+    """Return whether the bytes since the last bandwidth window matter, which QEMU does not print under 100 ms.
+
+    They are the bytes by which pending fell since. What is sent with the guest stopped is not among QEMU's
+    precopy-bytes; a post-copy has no such end.
+    """
+    precopy = machine.precopy
+    if machine.outcome.result()[0] is not Result.COMPLETED or precopy.window_ns is None:
         return False
-    end_ns = machine.switchover.start_ns if machine.mode is Mode.PRECOPY else outcome.at_ns
-    missing = (max(0, (end_ns or 0) - precopy.window_ns) / _NS_PER_S) * precopy.bandwidth
+    missing = (precopy.unwindowed or 0) + (0 if machine.mode is Mode.PRECOPY else precopy.pending or 0)
     return missing > _NOTABLE_SHARE * (precopy.transferred or 0)
 
 

@@ -388,6 +388,7 @@ class Tracker:
         )
         machine.precopy.downtime_limit_seconds = state.parameters.downtime_limit_seconds
         machine.guest = state.guest.continued(at_ns)
+        machine.detector.is_paused = machine.guest.is_suspended
         machine.kind = self._kind()
         machine.side, state.announced, state.uri, state.initiated = state.announced, None, "", False
         machine.releases = self.releases

@@ -25,7 +25,9 @@ def print_report(report: Report, console: Console) -> None:
     for view in report.migrations:
         _print(console, [*migration_lines(view, width), rule])
     if not report.migrations:
-        _print(console, [Text("No migration was found."), Text()])
+        has_events = any(stream.events for stream in report.streams)
+        reason = ": none of the events that were read begins one." if has_events else "."
+        _print(console, [Text(f"No migration was found{reason}"), Text()])
     for stream in report.streams:
         _print(console, paragraph(stream_parts(stream), width))
 

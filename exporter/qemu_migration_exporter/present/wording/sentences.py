@@ -41,8 +41,19 @@ KIND_WORDS: Final = {
     Kind.CPR: "update of QEMU in place",
 }
 
+#: The same jobs seen by the QEMU that loads their state.
+_LOADS: Final = {
+    Kind.SAVE: "restore from a file",
+    Kind.SNAPSHOT: "restore of a snapshot",
+    Kind.FILE: "migration from a file",
+    Kind.CPR: "incoming, update of QEMU in place",
+}
+
 #: An earlier end would come before the sentence is read.
 _LEAST_ETA_SECONDS: Final = 1.0
+
+#: The bulk round follows setup at once; without one in this time, its events are not enabled.
+_FIRST_ROUND_SECONDS: Final = 0.5
 
 _PLACES: Final = {
     PhaseName.SETUP: ", in setup",
@@ -54,7 +65,10 @@ _PLACES: Final = {
 def headline(view: MigrationView) -> list[Part]:
     """Return the first sentence: the result, or the present state and the distance to the end."""
     name = literal(view.vm, MAX_NAME_CELLS) or "(no name)"
-    label = KIND_WORDS.get(view.kind) or ("incoming" if view.side is Side.DESTINATION else None)
+    if view.side is Side.DESTINATION:
+        label: str | None = _LOADS.get(view.kind, "incoming")
+    else:
+        label = KIND_WORDS.get(view.kind)
     return [(name, Role.NAME), f" ({label}) " if label else " ", *_predicate(view)]
 
 
@@ -189,7 +203,7 @@ def _standing(view: MigrationView) -> list[Part]:
         return _eta(view)
     still, below = sizes_apart(pending, view.threshold_bytes or pending)
     parts: list[Part] = [f", which began with {still} pending" if is_boundary else f", with {still} still pending"]
-    if view.threshold_bytes:
+    if view.threshold_bytes and (is_boundary or not view.joined):  # in a post-copy it stands still already
         parts.append(f"; QEMU would stop the guest below {below}")
     if is_boundary and view.bandwidth_bytes_per_second:
         parts += [", ", *_need(pending, view.bandwidth_bytes_per_second, view.downtime_limit_seconds)]
@@ -222,6 +236,8 @@ def _after(view: MigrationView, preposition: str) -> list[Part]:
     if view.duration_seconds is None:
         return []
     took = duration(view.duration_seconds)
+    if not view.is_timed and not view.duration_seconds:
+        return []  # it never iterated
     if not view.is_timed:
         return [f" after iterating for {took}"]
     return [f" {preposition} {'at least ' if view.joined else ''}{took}"]
@@ -232,7 +248,9 @@ def _place(view: MigrationView) -> str:
     if phase is not PhaseName.ITERATE:
         return "" if phase is None else _PLACES.get(phase, "")
     if not view.rounds:
-        return ", before its first round"
+        iterate = next((phase for phase in view.phases if phase.name is PhaseName.ITERATE), None)
+        is_short = iterate is not None and (iterate.duration_seconds or 0.0) < _FIRST_ROUND_SECONDS
+        return ", before its first round" if is_short and view.is_over else ""  # else the stream shows no rounds
     row = view.rounds[-1]
     return f", in round {row.number}" + (", the bulk round" if view.is_bulk(row) else "")
 
@@ -243,11 +261,14 @@ def _post_copy(view: MigrationView) -> list[Part]:
     phase = next((phase for phase in view.phases if phase.name is PhaseName.POSTCOPY), None)
     took = phase.duration_seconds if phase is not None else None
     asked = f" with {plural(view.postcopy_requests, 'page request')}" if view.postcopy_requests is not None else ""
-    return [f"{duration(took)} of post-copy{asked}" if took is not None and view.is_timed else f"post-copy{asked}"]
+    if took is None or not view.is_timed:
+        return [f"post-copy{asked}"]
+    return [f"{'at least ' if view.joined else ''}{duration(took)} of post-copy{asked}"]
 
 
 def _sent(view: MigrationView, *, rounds: bool = True) -> list[Part]:
-    count = view.rounds[-1].number if rounds and view.rounds else 0
+    has_rounds = rounds and view.rounds and not (view.joined and view.mode is Mode.POSTCOPY)  # which has none
+    count = view.rounds[-1].number if has_rounds else 0
     if view.transferred_bytes is None:
         return [plural(count, "round")] if count else []
     at_least = "at least " if view.transferred_is_partial or view.joined else ""

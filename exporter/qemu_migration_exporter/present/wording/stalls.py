@@ -12,6 +12,9 @@ from qemu_migration_exporter.present.wording.styled import Part, Role
 #: A later bandwidth or limit is mentioned if it is this many times the earlier value.
 _ROSE: Final = 1.5
 
+#: Rates change within an hour: a longer time has no digits that mean anything.
+_LONGEST_SECONDS: Final = 3_600.0
+
 #: A stall ends at the boundary after a suspension, or at the window after it.
 _SOON_SECONDS: Final = 2.0
 
@@ -85,7 +88,8 @@ def evidence(stall: StallView, view: MigrationView) -> list[Part]:
         parts.append(f"; the guest dirties {rate(dirtied)} and {rate(sent)} are sent")
     at_best = view.verdict.best_case_seconds
     if at_best is not None and not is_device:
-        parts.append(f"; at best it would take another {duration(at_best)}")
+        another = f"another {duration(at_best)}" if at_best <= _LONGEST_SECONDS else "more than another hour"
+        parts.append(f"; at best it would take {another}")
     return parts
 
 
@@ -99,7 +103,7 @@ def waiting(view: MigrationView) -> str:
     words = _WAITS.get(reason) if reason is not None else None
     if words is not None:
         return f"where {words.lasting} for {for_seconds}; {words.ends}"
-    return f"in state {wait.state} for {for_seconds}" if wait.state else ""
+    return f"in state {wait.state} for {for_seconds}" if wait.state not in {None, "setup"} else ""
 
 
 def past_stalls(view: MigrationView) -> list[str]:
@@ -132,7 +136,7 @@ def _past_reason(stall: StallView, view: MigrationView) -> str:
     needed = stall.required_downtime_seconds
     if needed is not None and stall.downtime_limit_seconds is not None:
         clause += (
-            f": at {rate(stall.bandwidth_bytes_per_second)} that needed {duration(needed)} of downtime"
+            f": at {rate(stall.required_at_bytes_per_second)} that needed {duration(needed)} of downtime"
             f" and the limit was {limit(stall.downtime_limit_seconds, needed)}"
         )
     return clause + _change_that_ended(stall, view, end)

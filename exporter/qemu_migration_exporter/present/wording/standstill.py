@@ -54,6 +54,8 @@ def standstill_note(view: MigrationView) -> list[str]:
     if part is not None and view.result is Result.COMPLETED and limit_seconds is not None:
         is_over = (view.downtime_seconds or 0) > limit_seconds
         return [f"Most of the downtime, {duration(part.seconds)}, was {part.activity}."] if is_over else []
+    if view.error is not None and view.error.startswith("QEMU ended"):  # and the guest with it
+        return []
     is_unsuccessful = view.is_over and view.result is not Result.COMPLETED
     if not is_unsuccessful or not view.blackout_seconds:
         return []
