@@ -113,16 +113,16 @@ class App:
         return server
 
     def _documents(self) -> Sequence[Mapping[str, Any]]:
-        history = self.sinks.board
+        history = self.sinks.history
         views = (*history.running_views(time.time_ns()), *history.recent_views())
         return [view_document(view) for view in views]
 
     def _migration(self, trace_id: str) -> MigrationView | None:
-        return self.sinks.board.find(trace_id, time.time_ns())
+        return self.sinks.history.find(trace_id, time.time_ns())
 
     def _page(self) -> Page:
         now_ns = time.time_ns()
-        history, problems = self.sinks.board, self.streams.problems()
+        history, problems = self.sinks.history, self.streams.problems()
         return Page(
             now=moment_of(now_ns),
             running=history.running_views(now_ns),

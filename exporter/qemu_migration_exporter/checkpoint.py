@@ -189,12 +189,12 @@ def load(path: Path, failures: ErrorCounter) -> Checkpoint:
     except FileNotFoundError:  # as at the first start
         return Checkpoint()
     except OSError as error:
-        failures.note(Component.STATE, "state file not read: %s: %s", path, error.strerror)
+        failures.record(Component.STATE, "state file not read: %s: %s", path, error.strerror)
         return Checkpoint()
     try:
         return _decode(path, content, failures)
     except _UnusableError as error:
-        failures.note(Component.STATE, "ignoring state file %s: %s", path, error)
+        failures.record(Component.STATE, "ignoring state file %s: %s", path, error)
         return Checkpoint()
 
 
@@ -216,7 +216,7 @@ def _decode(path: Path, content: bytes, failures: ErrorCounter) -> Checkpoint:
         lines.pop()
     if len(lines) != header.streams + header.batches:
         found = f"{len(lines)} of {header.streams + header.batches} lines"
-        failures.note(Component.STATE, "state file %s is cut: %s", path, found)
+        failures.record(Component.STATE, "state file %s is cut: %s", path, found)
     streams: dict[str, StreamCheckpoint] = {}
     spans: list[SpanBatch] = []
     for number, line in enumerate(lines, start=2):
@@ -227,7 +227,7 @@ def _decode(path: Path, content: bytes, failures: ErrorCounter) -> Checkpoint:
             else:
                 spans.append(msgspec.json.decode(line, type=SpanBatch))
         except (ValueError, RecursionError) as error:  # msgspec's own errors are ValueErrors
-            failures.note(Component.STATE, "state file %s: line %d ignored: %s", path, number, error)
+            failures.record(Component.STATE, "state file %s: line %d ignored: %s", path, number, error)
     return Checkpoint(
         saved_ns=header.saved_ns,
         sources=frozenset(header.sources),

@@ -192,7 +192,7 @@ class Daemon:
         if self.streams.is_commit_due and now >= self._next_commit:
             self._commit()
         up = sum(1 for _, is_up in self.streams.all() if is_up)
-        self._notifier.tell(WATCHDOG="1", STATUS=f"{up} streams, {len(running)} migrations running")
+        self._notifier.notify(WATCHDOG="1", STATUS=f"{up} streams, {len(running)} migrations running")
 
     def _commit(self) -> None:
         began = time.monotonic()
@@ -207,14 +207,14 @@ class Daemon:
         self._tick()  # count the migrations that time ended before the first scrape
         self.streams.settle(self._sources)
         self._is_ready = True
-        self._notifier.tell(READY="1")
+        self._notifier.notify(READY="1")
         logger.info("ready", extra={"streams": len(self.streams.all())})
         self._warn_of_missing()
 
     def _close(self) -> None:
         """Close everything in the reverse order of opening; save streams that a restart can resume, and end others."""
         self._stopping = True
-        self._notifier.tell(STOPPING="1")
+        self._notifier.notify(STOPPING="1")
         self._answer_reloads("the exporter is stopping")
         self.streams.close(time.time_ns())
         self._parts.interrupt(time.time_ns())
@@ -245,7 +245,7 @@ class Daemon:
         self._selector.register(source.fileno(), selectors.EVENT_READ, source)
 
     def _close_source(self, config: SourceConfig, source: Source) -> None:
-        with self._failures.attempt(Component.SOURCE, "source not closed: %s", _describe(config)):
+        with self._failures.guard(Component.SOURCE, "source not closed: %s", _describe(config)):
             source.close()
 
     def _answer_reloads(self, mistakes: str | None) -> None:
@@ -261,14 +261,14 @@ class Daemon:
         Returns:
             The mistakes, one a line; None if there are none.
         """
-        self._notifier.tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1_000))
+        self._notifier.notify(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1_000))
         try:
             config = self._reload()
         except ConfigError as error:
             self.config_loaded = False
             for mistake in error.mistakes:
                 logger.error("config reload failed", extra={"error": mistake})  # noqa: TRY400 - no bug of ours
-            self._notifier.tell(READY="1")
+            self._notifier.notify(READY="1")
             return str(error)
         else:
             self.config_loaded = True
@@ -287,7 +287,7 @@ class Daemon:
                 except SourceError as error:
                     self.config_loaded = False
                     unreadable.append(str(error))
-                    self._failures.note(Component.SOURCE, "source cannot be read: %s", error)
+                    self._failures.record(Component.SOURCE, "source cannot be read: %s", error)
             self._tick()
             logger.info("config reloaded", extra={"sources": len(self._sources)})
             return "\n".join(unreadable) or None
@@ -312,7 +312,7 @@ class Daemon:
     def _take(self, source: Source, read: Callable[[], list[Item]]) -> None:
         """Read one source; an error affects no other source."""
         config = next(config for config, each in self._sources.items() if each is source)
-        with self._failures.attempt(Component.SOURCE, "source failed: %s", _describe(config)):
+        with self._failures.guard(Component.SOURCE, "source failed: %s", _describe(config)):
             self.streams.take(config, read())
 
 

@@ -35,7 +35,7 @@ from qemu_migration_exporter.core.tracking.stream import ProcessBudget, Stream
 from qemu_migration_exporter.journal import Journal
 from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.ops.errors import Attempt, Component, ErrorCounter
-from qemu_migration_exporter.ops.sanitize import readable
+from qemu_migration_exporter.ops.sanitize import decode_filename
 from qemu_migration_exporter.ops.stream_clock import StreamTime
 from qemu_migration_exporter.present import hints
 from qemu_migration_exporter.present.history import MigrationHistory
@@ -71,7 +71,7 @@ class Sinks:
     """Receivers of changes; spans only if a receiver is configured."""
 
     metrics: MetricsSink
-    board: MigrationHistory
+    history: MigrationHistory
     spans: SpansSink | None = None
     delivery: QueuedSpanProcessor | None = None
     failures: ErrorCounter = field(default_factory=ErrorCounter)
@@ -79,7 +79,7 @@ class Sinks:
 
     def apply(self, changes: Sequence[Change], *, skip: Component | None = None) -> None:
         """Apply changes to all sinks; an error only loses one change of one sink."""
-        sinks: list[tuple[Component, Sink]] = [(Component.METRICS, self.metrics), (Component.PAGE, self.board)]
+        sinks: list[tuple[Component, Sink]] = [(Component.METRICS, self.metrics), (Component.PAGE, self.history)]
         if self.spans is not None:
             sinks.append((Component.SPANS, self.spans))
         if self.journal is not None:
@@ -89,7 +89,7 @@ class Sinks:
                 continue
             left = iter(changes)
             for _ in range(len(changes) + 1):  # every failure consumes at least one change
-                with self.failures.attempt(part, "a change is lost to the %s", part) as attempt:
+                with self.failures.guard(part, "a change is lost to the %s", part) as attempt:
                     sink.apply(left)
                 if not attempt.failed:
                     break
@@ -97,20 +97,20 @@ class Sinks:
     def tick(self, running: Sequence[Migration], now_ns: int, retention_ns: int) -> None:
         """Pass the time to all sinks."""
         steps: list[tuple[Component, Callable[[], None]]] = [
-            (Component.PAGE, partial(self.board.set_running, running)),
+            (Component.PAGE, partial(self.history.set_running, running)),
             # The monotonic clock: setting the wall clock does not change how long an ended migration is shown.
             (Component.METRICS, partial(self.metrics.expire, time.monotonic_ns(), retention_ns)),
         ]
         if self.spans is not None:
             steps.append((Component.SPANS, partial(self.spans.tick, now_ns)))
         for part, step in steps:
-            with self.failures.attempt(part, "the %s failed", part):
+            with self.failures.guard(part, "the %s failed", part):
                 step()
 
     def interrupt(self, now_ns: int) -> None:
         """Mark the open traces."""
         if self.spans is not None:
-            with self.failures.attempt(Component.SPANS, "open traces are not marked as interrupted"):
+            with self.failures.guard(Component.SPANS, "open traces are not marked as interrupted"):
                 self.spans.interrupt(now_ns)
 
 
@@ -166,7 +166,7 @@ class Pipeline:
         if sinks.delivery is not None:
             sinks.delivery.restore(before.spans)
         self._remembered = dict(before.streams)
-        with self._failures.attempt(Component.STATE, "counters of the checkpoint are not restored"):
+        with self._failures.guard(Component.STATE, "counters of the checkpoint are not restored"):
             sinks.metrics.restore(before.counters)
 
     def all(self) -> list[tuple[Stream, bool]]:
@@ -282,7 +282,7 @@ class Pipeline:
                 state.stream.forget_idle()
 
     def _attempt(self, name: str) -> Attempt:
-        return self._failures.attempt(Component.STREAM, "stream %s failed, starting it again", name)
+        return self._failures.guard(Component.STREAM, "stream %s failed, starting it again", name)
 
     def _take(self, source: SourceConfig, item: Item) -> None:
         match item:
@@ -294,7 +294,7 @@ class Pipeline:
                 if state.stream.last_event_ns is not None and not state.is_catching_up:
                     # A file may be read late; all other sources give lines as they are written.
                     is_news = source.file is None or state.stream.last_event_ns > time.time_ns()
-                    state.time.saw(state.stream.last_event_ns, is_news=is_news)
+                    state.time.observe(state.stream.last_event_ns, is_news=is_news)
             case HistoryBegins():
                 state = self._state(source, item.stream)
                 state.is_catching_up = True
@@ -306,11 +306,13 @@ class Pipeline:
                 state = self._state(source, item.stream)
                 state.up, state.problem = item.up, item.reason
                 level, word = (logging.INFO, "up") if item.up else (logging.WARNING, "down")
-                fields = {"stream": readable(item.stream), "reason": item.reason or None}
+                fields = {"stream": decode_filename(item.stream), "reason": item.reason or None}
                 logger.log(level, f"stream {word}", extra=fields)  # noqa: G004 - two events, not a varying message
             case DataLost():
                 state = self._state(source, item.stream)
-                logger.warning("stream lost data", extra={"stream": readable(item.stream), "detail": item.detail})
+                logger.warning(
+                    "stream lost data", extra={"stream": decode_filename(item.stream), "detail": item.detail}
+                )
                 self._apply(state, state.stream.surprise(SurpriseKind.BYTES_LOST, item.detail))
             case StreamClosed():
                 ended = self._streams.pop(item.stream, None)
@@ -361,18 +363,18 @@ class Pipeline:
         """Resume a stream from its checkpoint."""
         state.position = remembered.position
         state.is_catching_up = True
-        with self._failures.attempt(Component.STATE, "stream %s: its checkpoint cannot be used", name) as attempt:
+        with self._failures.guard(Component.STATE, "stream %s: its checkpoint cannot be used", name) as attempt:
             self._apply(state, state.stream.restore(remembered.state))
         if attempt.failed:
             state.stream = self._stream(name, state.source, state.stream.vm)
         state.stream.counts = remembered.counts
         if not state.stream.is_idle and state.stream.last_event_ns is not None:
             # If the wall clock was set back, the lines have later times: the stream's time must not go back.
-            state.time.saw(max(state.stream.last_event_ns, time.time_ns()), is_news=True)
+            state.time.observe(max(state.stream.last_event_ns, time.time_ns()), is_news=True)
 
     def _stream(self, name: str, source: SourceConfig, vm: str) -> Stream:
         return Stream(
-            readable(name),
+            decode_filename(name),
             vm=vm,
             format_name=source.format,
             untimed=ClockKind.ARRIVAL,
@@ -394,11 +396,11 @@ class Pipeline:
             try:
                 addresses = mark_addresses(Path(self.config.qemu))
             except ProbeError as error:
-                self._failures.note(Component.STREAM, "addresses of marks are not known: %s", error)
+                self._failures.record(Component.STREAM, "addresses of marks are not known: %s", error)
         return self.config.parser_options(addresses)
 
     def _end(self, name: str, state: _StreamState, now_ns: int) -> None:
-        with self._failures.attempt(Component.STREAM, "stream %s: open migrations are not ended", name):
+        with self._failures.guard(Component.STREAM, "stream %s: open migrations are not ended", name):
             self._apply(state, state.stream.close(now_ns))
 
     def _apply(self, state: _StreamState, changes: list[Change]) -> None:

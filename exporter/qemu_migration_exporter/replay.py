@@ -21,7 +21,7 @@ from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.ops.errors import Component
 from qemu_migration_exporter.ops.outputs import open_output, write_output
 from qemu_migration_exporter.ops.progress import progress
-from qemu_migration_exporter.ops.sanitize import printable, readable
+from qemu_migration_exporter.ops.sanitize import decode_filename, escape_control
 from qemu_migration_exporter.pipeline import Sinks
 from qemu_migration_exporter.present import hints
 from qemu_migration_exporter.present.reports import REPORTS
@@ -120,9 +120,11 @@ class Replay:
             self._problem(str(error))
             return
         start_ns = options.start_ns if options.start_ns is not None else recording.modified_ns or time.time_ns()
-        vm, is_taken = deduplicate(readable(options.vm or vm_name(name)), [stream.vm for stream in self._streams])
+        vm, is_taken = deduplicate(
+            decode_filename(options.vm or vm_name(name)), [stream.vm for stream in self._streams]
+        )
         stream = Stream(
-            readable(name),
+            decode_filename(name),
             vm=vm,
             format_name=options.format_name,
             untimed=ClockKind.RECONSTRUCTED,
@@ -207,7 +209,7 @@ class Replay:
         self._sinks.apply(changes, skip=skip)
         if self._options.listen_address is not None and time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._looked = time.monotonic()
-            self._sinks.board.set_running([migration for stream in self._streams for migration in stream.running()])
+            self._sinks.history.set_running([migration for stream in self._streams for migration in stream.running()])
 
     def _report(self) -> None:
         report = Report(
@@ -270,7 +272,7 @@ def _remarks(stream: Stream) -> list[str]:
 
 
 def _wait_until_interrupted(url: str) -> None:
-    _say(f"serving {url}/metrics until interrupted")
+    _print(f"serving {url}/metrics until interrupted")
     try:
         while True:
             time.sleep(3600)
@@ -279,10 +281,10 @@ def _wait_until_interrupted(url: str) -> None:
 
 
 def _complain(message: str) -> None:
-    _say(f"qemu-migration-exporter: {message}")
+    _print(f"qemu-migration-exporter: {message}")
 
 
-def _say(message: str) -> None:
+def _print(message: str) -> None:
     """Write a message to standard error; standard output is for results."""
-    sys.stderr.write(f"{printable(message)}\n")
+    sys.stderr.write(f"{escape_control(message)}\n")
     sys.stderr.flush()

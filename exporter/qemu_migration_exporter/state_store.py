@@ -55,7 +55,7 @@ class StateStore:
 
     def put(self, name: str, position: Position, state: StreamState, counts: Counts | None = None) -> None:
         """Encode a stream that changed, for the next commit."""
-        with self._failures.attempt(Component.STATE, "stream not saved: %s", name):
+        with self._failures.guard(Component.STATE, "stream not saved: %s", name):
             self._lines[name] = checkpoint.encode_stream(name, position, state, counts)
 
     def keep_only(self, names: Iterable[str]) -> None:
@@ -71,7 +71,7 @@ class StateStore:
         counters: Mapping[str, Any] | None = None,
     ) -> None:
         """Write all streams, as encoded last, together with these spans and counters."""
-        with self._failures.attempt(Component.STATE, "state not saved: %s", self._path) as attempt:
+        with self._failures.guard(Component.STATE, "state not saved: %s", self._path) as attempt:
             content = checkpoint.encode(
                 list(self._lines.values()), sources, spans, saved_ns=time.time_ns(), reading=reading, counters=counters
             )
@@ -95,7 +95,7 @@ class StateStore:
                 content, self._content = self._content, None
             if content is None:
                 return
-            with self._failures.attempt(Component.STATE, "state not saved: %s", self._path) as attempt:
+            with self._failures.guard(Component.STATE, "state not saved: %s", self._path) as attempt:
                 checkpoint.save(self._path, content)
             if self._is_failing and not attempt.failed:
                 logger.info("state saved again", extra={"path": str(self._path)})

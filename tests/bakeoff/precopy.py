@@ -88,25 +88,25 @@ class Precopy:
 
     def run(self) -> bytes:
         """Migrate until it fits or the time is over."""
-        self._say("M", "migrate_set_state new state setup")
-        self._say("M", "migration_socket_outgoing_connected hostname=")
-        self._say("T", "savevm_state_header ")
+        self._print("M", "migrate_set_state new state setup")
+        self._print("M", "migration_socket_outgoing_connected hostname=")
+        self._print("T", "savevm_state_header ")
         for pages in self._sets:
             pages.pending = pages.size
         self._say_sync(0)
-        self._say("T", "migrate_set_state new state active")
-        self._say("T", "migration_thread_setup_complete ")
+        self._print("T", "migrate_set_state new state active")
+        self._print("T", "migration_thread_setup_complete ")
         self._say_pending()
         while self._now_ms < self._end_ms:
             self._round()
             self._say_sync(self._sync())
             self._say_pending()
             if self._pending() < self._threshold:
-                self._say("T", f"migration_thread_low_pending {round(self._pending() * _MIB)}")
-                self._say("T", "migration_completion_vm_stop ret 0")
+                self._print("T", f"migration_thread_low_pending {round(self._pending() * _MIB)}")
+                self._print("T", "migration_completion_vm_stop ret 0")
                 self._now_ms += round(1_000 * self._pending() / self._guest.bandwidth(self._now_ms / 1_000))
-                self._say("T", "migrate_set_state new state completed")
-                self._say("T", "migration_thread_after_loop ")
+                self._print("T", "migrate_set_state new state completed")
+                self._print("T", "migration_thread_after_loop ")
                 break
         return "".join(self.lines).encode()
 
@@ -140,8 +140,8 @@ class Precopy:
         sent, self._window_sent = self._window_sent, 0.0
         self._period_sent += sent
         self._threshold = sent * self._guest.limit_ms / _WINDOW_MS
-        self._say("T", "savevm_state_iterate ")
-        self._say(
+        self._print("T", "savevm_state_iterate ")
+        self._print(
             "T",
             f"migrate_transferred transferred {round(sent * _MIB)} time_spent {_WINDOW_MS} bandwidth"
             f" {round(sent * _MIB / _WINDOW_MS)} max_size {round(self._threshold * _MIB)}",
@@ -159,19 +159,19 @@ class Precopy:
                 self._hits = 0
                 step = self._throttle + _THROTTLE_INCREMENT if self._throttle else _THROTTLE_INITIAL
                 self._throttle = min(step, _THROTTLE_MAX)
-                self._say("T", "migration_throttle ")
+                self._print("T", "migration_throttle ")
             self._period_ms, self._period_sent, self._period_dirtied = self._now_ms, 0.0, 0.0
         return dirtied
 
     def _say_sync(self, dirtied: float) -> None:
-        self._say("T", "migration_bitmap_sync_start ")
-        self._say("T", f"migration_bitmap_sync_end dirty_pages {round(dirtied * _MIB / _PAGE)}")
+        self._print("T", "migration_bitmap_sync_start ")
+        self._print("T", f"migration_bitmap_sync_end dirty_pages {round(dirtied * _MIB / _PAGE)}")
 
     def _say_pending(self) -> None:
         pending, threshold = round(self._pending() * _MIB), round(self._threshold * _MIB)
-        self._say("T", f"migrate_pending pending size {pending} max {threshold} (pre = {pending} compat=0 post=0)")
+        self._print("T", f"migrate_pending pending size {pending} max {threshold} (pre = {pending} compat=0 post=0)")
 
-    def _say(self, thread: str, event: str) -> None:
+    def _print(self, thread: str, event: str) -> None:
         seconds, milliseconds = divmod(self._now_ms, 1_000)
         number = {"M": 4_000, "T": 4_100}[thread]
         self.lines.append(

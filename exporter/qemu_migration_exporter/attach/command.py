@@ -10,7 +10,7 @@ from contextlib import suppress
 from qemu_migration_exporter.attach.attacher import Attacher, Outcome
 from qemu_migration_exporter.attach.follow import follow
 from qemu_migration_exporter.attach.virsh import Domain, Virsh, VirshError
-from qemu_migration_exporter.ops.sanitize import printable
+from qemu_migration_exporter.ops.sanitize import escape_control
 
 
 def attach(arguments: argparse.Namespace) -> int:
@@ -32,7 +32,7 @@ def attach(arguments: argparse.Namespace) -> int:
             return 0
         return _once(virsh, attacher, arguments.vms)
     except VirshError as error:
-        sys.stderr.write(f"qemu-migration-exporter attach: {printable(str(error))}\n")
+        sys.stderr.write(f"qemu-migration-exporter attach: {escape_control(str(error))}\n")
         return 1
 
 
@@ -48,15 +48,15 @@ def _once(virsh: Virsh, attacher: Attacher, names: Sequence[str]) -> int:
             domains.append(domain)
         except VirshError as error:
             failed = True
-            sys.stderr.write(f"{printable(name)}: {printable(str(error))}\n")
+            sys.stderr.write(f"{escape_control(name)}: {escape_control(str(error))}\n")
     if not names and not domains:
         sys.stdout.write("no machine is running\n")
     for domain in domains:
         try:
-            sys.stdout.write(f"{printable(domain.name)}: {_described(attacher.apply(domain))}\n")
+            sys.stdout.write(f"{escape_control(domain.name)}: {_described(attacher.apply(domain))}\n")
         except VirshError as error:
             failed = True
-            sys.stderr.write(f"{printable(domain.name)}: {printable(str(error))}\n")
+            sys.stderr.write(f"{escape_control(domain.name)}: {escape_control(str(error))}\n")
     return int(failed)
 
 

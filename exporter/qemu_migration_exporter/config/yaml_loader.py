@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from qemu_migration_exporter.ops.errors import UserError
-from qemu_migration_exporter.ops.sanitize import printable
+from qemu_migration_exporter.ops.sanitize import escape_control
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Place = tuple[int | str, ...]
@@ -24,7 +24,7 @@ class ConfigError(UserError):
     """
 
     def __init__(self, mistakes: list[str]) -> None:
-        self.mistakes = [printable(mistake) for mistake in mistakes]
+        self.mistakes = [escape_control(mistake) for mistake in mistakes]
         super().__init__("\n".join(self.mistakes))
 
 

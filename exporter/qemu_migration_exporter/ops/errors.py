@@ -81,12 +81,12 @@ class ErrorCounter:
         """Return the number of failures of each part."""
         return dict(self._counts)
 
-    def note(self, part: Component, message: str, *arguments: object) -> None:
+    def record(self, part: Component, message: str, *arguments: object) -> None:
         """Count an expected failure, and log a warning unless there was one in this minute."""
         if self.count(part):
             logger.warning(message, *arguments)
 
-    def attempt(self, part: Component, message: str, *arguments: object) -> Attempt:
+    def guard(self, part: Component, message: str, *arguments: object) -> Attempt:
         """Return a context that counts, logs and suppresses an exception.
 
         The message describes the loss. An error of the system is added with its text, a bug with a traceback.

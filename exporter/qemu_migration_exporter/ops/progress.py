@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
-from qemu_migration_exporter.ops.sanitize import printable
+from qemu_migration_exporter.ops.sanitize import escape_control
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -46,7 +46,7 @@ def progress(recording: Chunked) -> Iterator[Iterator[bytes]]:
             yield chunk
             if bar is None and time.monotonic() - began > _VISIBLE_AFTER_SECONDS and sys.stderr.isatty():
                 bar = _bar()
-                bar.add_task(printable(recording.name), total=recording.size)
+                bar.add_task(escape_control(recording.name), total=recording.size)
                 bar.start()
             if bar is not None:
                 bar.update(bar.task_ids[0], completed=recording.read)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 
-def readable(name: str) -> str:
+def decode_filename(name: str) -> str:
     r"""Decode a file's name for labels and JSON; bytes that are not UTF-8 become `\xff`."""
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
-def printable(text: str) -> str:
+def escape_control(text: str) -> str:
     """Escape control characters and characters that change the direction of text; the result is one line."""
     if text.isprintable():
         return text

@@ -25,7 +25,7 @@ class StreamTime:
             self._ahead_ns = wall_ns - monotonic_ns
         return monotonic_ns + self._ahead_ns
 
-    def saw(self, event_ns: int, *, is_news: bool) -> None:
+    def observe(self, event_ns: int, *, is_news: bool) -> None:
         """Adjust the offset by a line's time: the present is later, or equal if the line `is_news`, not read late."""
         ahead_ns = event_ns - time.monotonic_ns()
         if is_news if self._ahead_ns is None else ahead_ns > self._ahead_ns:

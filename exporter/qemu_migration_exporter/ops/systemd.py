@@ -32,7 +32,7 @@ class Notifier:
         )
         self._unsent: dict[str, str] = {}
 
-    def tell(self, **fields: str) -> None:
+    def notify(self, **fields: str) -> None:
         """Send fields such as `READY="1"`.
 
         If the service manager is away or busy, the fields are sent with the next call.
@@ -44,7 +44,7 @@ class Notifier:
         try:
             self._socket.sendto(message.encode(), self._address)
         except OSError as error:
-            self._failures.note(Component.NOTIFY, "systemd notification failed: %s", error.strerror)
+            self._failures.record(Component.NOTIFY, "systemd notification failed: %s", error.strerror)
         else:
             self._unsent.clear()
 

@@ -46,7 +46,7 @@ def read_process(process: int, proc: Path = _PROC) -> Process | None:
     """Return a process that runs, None if it does not or /proc does not show it."""
     try:
         stat = (proc / str(process) / "stat").read_bytes()
-    except OSError:
+    except OSError:  # a process that is gone has no entry in /proc
         return None
     head, _, tail = stat.rpartition(b")")  # the name may have blanks and parentheses
     fields = tail.split()

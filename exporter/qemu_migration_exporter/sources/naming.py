@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from qemu_migration_exporter.ops.sanitize import readable
+from qemu_migration_exporter.ops.sanitize import decode_filename
 
 #: `VM.log.1`, but not a machine called `db.1`.
 _BACKUP: Final = re.compile(r"(?<=\.log)\.\d+$")
@@ -18,7 +18,7 @@ def vm_name(path: str) -> str:
     """Return the file's name without directory, `.gz`, backup number and ending; "stdin" for "-"."""
     if path == "-":
         return "stdin"
-    name = Path(readable(path)).name
+    name = Path(decode_filename(path)).name
     base = _BACKUP.sub("", name.removesuffix(".gz"))
     return _ENDING.sub("", base) or name
 

@@ -99,7 +99,7 @@ class Application:
     async def respond(self, request: Request) -> Answer:
         """Answer a request; a failure is logged, counted and answered by 500."""
         answer = _text(500, "internal server error; see the exporter's log")
-        with self._failures.attempt(Component.WEB, "request failed: %r", request.path):
+        with self._failures.guard(Component.WEB, "request failed: %r", request.path):
             answer = await self._answer(request)
         headers = {
             "Content-Length": str(len(answer.body)),

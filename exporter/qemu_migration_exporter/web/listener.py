@@ -79,12 +79,12 @@ class Listener:
                 try:
                     client, _ = await loop.sock_accept(listening)
                 except OSError as error:
-                    self._failures.note(
+                    self._failures.record(
                         Component.WEB, "accepting a connection failed, closing the oldest silent one: %s", error
                     )
                     await asyncio.sleep(0 if self._make_room() else _PAUSE_SECONDS)
                     continue
-                with self._failures.attempt(Component.WEB, "connection failed") as attempt:
+                with self._failures.guard(Component.WEB, "connection failed") as attempt:
                     self._admit(client)
                 if attempt.failed:
                     client.close()

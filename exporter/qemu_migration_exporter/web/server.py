@@ -89,7 +89,7 @@ class Server:
         return self._settings.tls
 
     def _run(self) -> None:
-        with self._failures.attempt(Component.WEB, "web server failed"):
+        with self._failures.guard(Component.WEB, "web server failed"):
             try:
                 with asyncio.Runner() as runner:
                     runner.run(self._serve())

@@ -18,8 +18,8 @@ def test_failure_log_is_rate_limited(caplog: pytest.LogCaptureFixture) -> None:
     """A disk that stays full does not fill the log, and hides nothing of another part."""
     failures = ErrorCounter()
     for _ in range(1_000):
-        failures.note(Component.STATE, "%s is full", "the disk")
-    failures.note(Component.SPOOL, "it is, too")
+        failures.record(Component.STATE, "%s is full", "the disk")
+    failures.record(Component.SPOOL, "it is, too")
 
     assert [record.getMessage() for record in caplog.records] == ["the disk is full", "it is, too"]
     assert (failures.counts()[Component.STATE], failures.counts()[Component.SPOOL]) == (1_000, 1)
@@ -39,7 +39,7 @@ def test_attempt_contains_exception(
 ) -> None:
     """The system's errors in a line, those of ours with where they come from."""
     failures = ErrorCounter()
-    with failures.attempt(Component.PAGE, "%s was lost", "b") as attempt:
+    with failures.guard(Component.PAGE, "%s was lost", "b") as attempt:
         raise error
 
     (record,) = caplog.records
@@ -51,7 +51,7 @@ def test_attempt_contains_exception(
 def test_success_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     """Neither a count nor a message."""
     failures = ErrorCounter()
-    with failures.attempt(Component.PAGE, "it was lost") as attempt:
+    with failures.guard(Component.PAGE, "it was lost") as attempt:
         pass
 
     assert not attempt.failed
@@ -62,7 +62,7 @@ def test_success_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
 def test_stop_order_is_no_failure() -> None:
     """KeyboardInterrupt passes through."""
     failures = ErrorCounter()
-    with pytest.raises(KeyboardInterrupt), failures.attempt(Component.PAGE, "it was lost"):
+    with pytest.raises(KeyboardInterrupt), failures.guard(Component.PAGE, "it was lost"):
         raise KeyboardInterrupt
 
     assert failures.counts()[Component.PAGE] == 0

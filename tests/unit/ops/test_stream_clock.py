@@ -18,9 +18,9 @@ def test_open_stream_time_is_monotonic() -> None:
     for set_to_ns in (wall_ns - _HOUR_NS, wall_ns + _HOUR_NS):
         assert opened_ns <= stream.now_ns(set_to_ns, is_open=True) < opened_ns + _HOUR_NS / 2
 
-    stream.saw(wall_ns - _HOUR_NS, is_news=True)
+    stream.observe(wall_ns - _HOUR_NS, is_news=True)
     assert stream.now_ns(wall_ns, is_open=True) >= opened_ns
-    stream.saw(wall_ns + _HOUR_NS, is_news=False)
+    stream.observe(wall_ns + _HOUR_NS, is_news=False)
     assert stream.now_ns(wall_ns, is_open=True) >= wall_ns + _HOUR_NS
 
     assert stream.now_ns(wall_ns, is_open=False) == wall_ns
@@ -29,9 +29,9 @@ def test_open_stream_time_is_monotonic() -> None:
 def test_new_line_sets_time() -> None:
     """A probe's clock was mapped to the wall's when it began; since then the wall's was set."""
     stream, said_ns = StreamTime(), time.time_ns() - _HOUR_NS
-    stream.saw(said_ns, is_news=False)
+    stream.observe(said_ns, is_news=False)
     assert stream.now_ns(time.time_ns(), is_open=True) > said_ns + _HOUR_NS / 2
 
     stream = StreamTime()
-    stream.saw(said_ns, is_news=True)
+    stream.observe(said_ns, is_news=True)
     assert said_ns <= stream.now_ns(time.time_ns(), is_open=True) < said_ns + _HOUR_NS / 2

@@ -19,7 +19,7 @@ def test_fields_reach_notify_socket(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         with _notifying(str(tmp_path / "notify")) as notifier:
-            notifier.tell(READY="1", STATUS="3 streams")
+            notifier.notify(READY="1", STATUS="3 streams")
 
         assert manager.recv(1000) == b"READY=1\nSTATUS=3 streams"
 
@@ -29,7 +29,7 @@ def test_abstract_socket_is_notified() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0qemu-migration-exporter-test")
         with _notifying("@qemu-migration-exporter-test") as notifier:
-            notifier.tell(WATCHDOG="1")
+            notifier.notify(WATCHDOG="1")
 
         assert manager.recv(1000) == b"WATCHDOG=1"
 
@@ -38,7 +38,7 @@ def test_without_systemd_nothing_is_sent() -> None:
     """No variable, no socket."""
     failures = ErrorCounter()
     notifier = Notifier({}, failures)
-    notifier.tell(READY="1")
+    notifier.notify(READY="1")
     notifier.close()
 
     assert failures.counts()[Component.NOTIFY] == 0
@@ -48,11 +48,11 @@ def test_unsent_fields_are_sent_next_time(tmp_path: Path) -> None:
     """The failure is counted; READY, which is sent once, is not lost."""
     failures = ErrorCounter()
     with _notifying(str(tmp_path / "notify"), failures) as notifier:
-        notifier.tell(READY="1", STATUS="1 stream")
+        notifier.notify(READY="1", STATUS="1 stream")
         assert failures.counts()[Component.NOTIFY] == 1
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(str(tmp_path / "notify"))
-            notifier.tell(STATUS="2 streams")
+            notifier.notify(STATUS="2 streams")
 
             assert manager.recv(1000) == b"READY=1\nSTATUS=2 streams"
 
@@ -69,10 +69,10 @@ def test_busy_manager_is_not_waited_for(tmp_path: Path) -> None:
         number = 0
         while not failures.counts()[Component.NOTIFY]:
             number += 1
-            notifier.tell(STATUS=str(number))
+            notifier.notify(STATUS=str(number))
         with suppress(BlockingIOError):
             while manager.recv(1000):
                 pass
-        notifier.tell(WATCHDOG="1")
+        notifier.notify(WATCHDOG="1")
 
         assert manager.recv(1000) == f"STATUS={number}\nWATCHDOG=1".encode()

@@ -8,7 +8,7 @@ from typing import Final
 
 from rich.cells import cell_len, set_cell_size
 
-from qemu_migration_exporter.ops.sanitize import printable
+from qemu_migration_exporter.ops.sanitize import escape_control
 
 
 class Role(StrEnum):
@@ -46,7 +46,7 @@ def literal(words: str, max_cells: int) -> str:
     """Return untrusted text safe for one line: escape control characters, and omit the middle of long text."""
     if len(words) > 4 * max_cells:  # only both ends can be shown
         words = f"{words[: 2 * max_cells]}{words[-2 * max_cells :]}"
-    safe = printable(words)
+    safe = escape_control(words)
     if cell_len(safe) <= max_cells:
         return safe
     head = max_cells // 2

@@ -201,7 +201,7 @@ class QueuedSpanProcessor(CountingProcessor):
                     self._wake.wait(self._wait_seconds())
                 is_last = self._stopping
             # An exception must never end the export thread.
-            with self._failures.attempt(Component.SPANS, "span export failed") as attempt:
+            with self._failures.guard(Component.SPANS, "span export failed") as attempt:
                 is_idle = not self._work()
             if attempt.failed:
                 self._pause(0.0)
@@ -300,7 +300,7 @@ class QueuedSpanProcessor(CountingProcessor):
             return self._spool.first()
         except OSError as error:
             message = "spool read failed, retrying: %s: %s"
-            self._failures.note(Component.SPOOL, message, error.filename, error.strerror)
+            self._failures.record(Component.SPOOL, message, error.filename, error.strerror)
             self._backoff.wait()
             return None
 

@@ -119,7 +119,7 @@ class Spool:
             self._write(name, batch.content)
         except OSError as error:
             message = "spool write failed, spans stay in memory: %s: %s"
-            self._failures.note(Component.SPOOL, message, self._directory, error.strerror)
+            self._failures.record(Component.SPOOL, message, self._directory, error.strerror)
             self.is_failing = True
             return None
         if self.is_failing:
