@@ -448,8 +448,8 @@ def _may_exist(path: str) -> bool:
     """Return whether a file exists, or lies in a directory that may not be searched."""
     try:
         Path(path).stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError):  # it was deleted
         return False
-    except OSError:
+    except OSError:  # reported by its source, which cannot open it
         return True
     return True
