@@ -1,3 +1,3 @@
 """Turn QEMU's live-migration trace events into metrics, traces and a verdict."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
