@@ -98,3 +98,11 @@ def test_mode_is_kept_if_it_is_a_word(arguments: str, mode: str) -> None:
     parameters = Parameters(mode="normal")
     parameters.note_parameters(arguments)
     assert parameters.mode == mode
+
+
+@pytest.mark.parametrize(("given", "expected"), [(1_000, 1_000), (0, None), (-1, 5)])
+def test_switchover_bandwidth_is_kept(given: int, expected: int | None) -> None:
+    """0 leaves it to QEMU again; QEMU refuses a negative one."""
+    parameters = Parameters(switchover_bandwidth=5)
+    parameters.note_parameters(json.dumps({"avail-switchover-bandwidth": given}))
+    assert parameters.switchover_bandwidth == expected

@@ -582,3 +582,19 @@ def test_reasons_are_looked_for_in_the_first_lines(noise: int, count: int) -> No
     stream = Stream("x", vm="x")
     stream.feed(b"noise\n" * noise + b"qemu 1 [0] 5.0: sdt_qemu:savevm_state_header: (1)\n")
     assert len(stream.hints) == count
+
+
+def test_silent_processes_end_with_the_lines_of_another() -> None:
+    """They are looked at after a few lines: with each line it would cost too much."""
+    log = log_lines(
+        "M migrate_set_state new state setup\nmigrate_set_state new state active\nmigrate_set_state new state failed"
+    )
+    stream = new_stream()
+    stream.feed(ANCHOR + probe_lines(dict.fromkeys(range(100, 140), log)))
+    ended = []
+    for number in range(1, 6):
+        line = b"99/99@%d savevm_state_iterate \n" % (UPTIME_NS + (10 + number) * 1_000_000_000)
+        changes = stream.feed(line)
+        ended.append(sum(isinstance(change, MigrationEnded) for change in changes))
+    assert sum(ended) == 40
+    assert ended[:2] == [0, 0]

@@ -216,3 +216,11 @@ def test_part_gives_way_to_a_more_special_one(
     assert parts[0].start_ns == 0
     assert [each.end_ns for each in parts[:-1]] == [each.start_ns for each in parts[1:]]
     assert parts[-1].end_ns == 400_000
+
+
+def test_wait_without_its_end_lasts_as_long_as_the_downtime() -> None:
+    """The stream was cut while QEMU waited for migrate-continue."""
+    switchover = Switchover()
+    switchover.wait_begins(0)
+    parts = [(each.name, each.start_ns, each.end_ns) for each in divide(switchover, 0, 400_000)]
+    assert parts == [(DowntimePartName.PRE_SWITCHOVER, 0, 400_000)]
