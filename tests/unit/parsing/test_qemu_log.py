@@ -185,3 +185,10 @@ def test_known_name_reveals_format(line: bytes, name: str | None) -> None:
 def test_bare_line_has_all_arguments() -> None:
     line = b"migrate_pending pending size 1 max 2"
     assert Pending(None, None, 1, 2, None) == parse(line, timed=False) == parse(line)
+
+
+def test_report_behind_a_thread_has_no_time() -> None:
+    """The time is that of the trace event which the report interrupts."""
+    log = QemuLog(Decoder(), timed=True)
+    line = b"9400@1700000000.000001:kvm: -device x: Unable to write"
+    assert log.parse(line) == ErrorReported(None, None, "-device x: Unable to write")

@@ -103,13 +103,13 @@ class QemuLog:
         if prefix is None:
             return event
         thread, seconds, micros, date, fraction = prefix.groups()
-        at_ns = None
-        if self.timed:
-            at_ns = int(seconds + micros) * 1_000 if seconds else self._at_ns(date, fraction)
+        at_ns = int(seconds + micros) * 1_000 if seconds and self.timed else self._at_ns(date, fraction)
         return new_event(event.__class__, (at_ns, int(thread) if thread else None, *event[2:]))
 
-    def _at_ns(self, date: bytes, fraction: bytes | None) -> int | None:
+    def _at_ns(self, date: bytes | None, fraction: bytes | None) -> int | None:
         """Return the time of an ISO 8601 prefix; lines of one second share the calendar's work."""
+        if date is None or not self.timed:
+            return None
         if date != self._second_text:
             try:
                 moment = datetime.fromisoformat(date.decode()).replace(tzinfo=UTC)
