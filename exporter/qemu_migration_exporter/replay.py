@@ -1,4 +1,9 @@
-"""Replay of recordings through the pipeline, and its report."""
+"""Replay of recordings through the pipeline, and its report.
+
+Files of one log form one stream. Its bytes are fed in chunks, changes go to the same sinks as in a daemon, and at the
+end the report, the metrics and the spans are written. With `--speed`, each line waits until its time. A damaged file
+costs its own rest and no other file.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
 """The virsh commands that `attach` needs.
 
 virsh is on every libvirt host and honours its connection settings, so the exporter needs no compiled binding.
+
+Commands for one machine are sent through the standard input of a single virsh process, because a process per command
+would take a second per machine. Errors keep libvirt's own text and get a hint if their cause is known.
 """
 
 from __future__ import annotations

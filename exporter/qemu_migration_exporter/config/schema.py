@@ -1,4 +1,8 @@
-"""Schema of the daemon's configuration file, with the defaults that apply without a file."""
+"""Schema of the daemon's configuration file, with the defaults that apply without a file.
+
+One class per section. Types carry the bounds; validators check values that pydantic cannot, such as addresses and
+templates. Methods turn a section into the objects that the program needs, for example `VerdictConfig.policy`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""YAML file → checked values of a model; all mistakes are found at once, each with its file, line and key."""
+"""YAML file → checked values of a model; all mistakes are found at once, each with its file, line and key.
+
+The text is parsed twice: into values for pydantic, and into nodes that still have their lines. A mistake that
+pydantic reports by its path is looked up among the nodes, so that the message can name file, line and key. Duplicate
+keys, which YAML loaders accept, are found among the nodes too.
+"""
 
 from __future__ import annotations
 

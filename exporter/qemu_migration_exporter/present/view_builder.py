@@ -1,4 +1,8 @@
-"""Views made from the core's records: nanoseconds since the epoch become seconds after the migration's start."""
+"""Views made from the core's records: nanoseconds since the epoch become seconds after the migration's start.
+
+The core's records are in nanoseconds and immutable; views are in seconds and belong to one rendering. All conversions
+are here, so that renderers contain no arithmetic. A value that the stream does not give stays None.
+"""
 
 from __future__ import annotations
 

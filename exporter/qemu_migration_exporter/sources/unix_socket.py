@@ -1,4 +1,9 @@
-"""Listening Unix stream socket, on which every connection is a stream."""
+"""Listening Unix stream socket, on which every connection is a stream.
+
+The socket is created with mode 0660 and replaces one whose process has ended, never another file. An epoll instance
+watches the listening socket and all connections; each connection gets one read per turn. At the limit, further
+writers are turned away and counted.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Span attributes for migrations, rounds and stalls."""
+"""Span attributes for migrations, rounds and stalls.
+
+One function per kind of span. Names and types are constants of `attribute_table`, which the documentation is
+generated from. A value of None is left out, because OpenTelemetry has no null.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Section `tls_server_config` of the web configuration file, and the `ssl` context made from it."""
+"""Section `tls_server_config` of the web configuration file, and the `ssl` context made from it.
+
+The section has the keys of Prometheus's exporter-toolkit, whose values are Go's names. Tables map these names to
+OpenSSL's. A context is made again when a certificate file changes, so that renewed certificates need no restart.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Application of events and time to one migration: table of handlers, check of the wait, and end."""
+"""Application of events and time to one migration: table of handlers, check of the wait, and end.
+
+`apply` runs once per event. It learns the side from the first event that has one, records activity, runs the handler
+of the event's meaning, and checks the wait only if a deadline has passed. Handlers return changes; none of them calls
+another one. `tick` does the same for time that passes without an event, and `finish` closes everything that is open.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Handlers of the events that carry numbers: rounds, bandwidth, devices, throttle, and the texts of errors."""
+"""Handlers of the events that carry numbers: rounds, bandwidth, devices, throttle, and the texts of errors.
+
+Each handler updates one number of the machine and returns the changes that follow. Pending bytes and bandwidth
+windows go to pre-copy and to the stall detector, devices and downtime marks to the switchover, and texts of errors to
+the outcome.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The numbers of a migration at one moment, computed from its machine when they are read."""
+"""The numbers of a migration at one moment, computed from its machine when they are read.
+
+The functions store no result. Metrics, reports and the API ask for `progress` or `migration`, and both are computed
+from the machine at that moment, so that a number shown is a number of now. A downtime that begins outside the stream
+is None.
+"""
 
 from __future__ import annotations
 

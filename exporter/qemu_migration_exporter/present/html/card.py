@@ -1,4 +1,8 @@
-"""One migration as a card of the landing page: a badge, the sentence, the advice, and numbers to compare."""
+"""One migration as a card of the landing page: a badge, the sentence, the advice, and numbers to compare.
+
+A card is made from a `MigrationView` and contains plain strings only; the template decides on markup. The sentence,
+the advice and the numbers come from `present.wording`, so that page, report and log use the same words.
+"""
 
 from __future__ import annotations
 

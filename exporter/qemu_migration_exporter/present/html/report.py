@@ -1,4 +1,8 @@
-"""The full report as a self-contained HTML file, to print or to attach to a ticket."""
+"""The full report as a self-contained HTML file, to print or to attach to a ticket.
+
+The function fills one template with sections that mirror the text report: sentence, advice, phases, downtime parts,
+rounds. The chart of pending bytes is inline SVG. The page loads no file, so that it can be attached to a ticket.
+"""
 
 from __future__ import annotations
 

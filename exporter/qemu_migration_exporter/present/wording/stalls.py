@@ -1,4 +1,9 @@
-"""Clauses about stalls and waits: the present stall, past stalls, and the action that ends a wait."""
+"""Clauses about stalls and waits: the present stall, past stalls, and the action that ends a wait.
+
+A stall is described by its reason first, then by the numbers behind it. The present stall uses the numbers of now, a
+past one those of its own time, and the end of a stall is explained by the number that changed most: bandwidth, limit
+or pause.
+"""
 
 from __future__ import annotations
 
