@@ -65,7 +65,6 @@ class _Trace:
         rounds: Rounds that are not sent.
         spans: Limited children so far.
         omitted: Children beyond the limit.
-        sent_parts: Names of the downtime's parts that have a span.
         has_phases: A phase has ended.
     """
 
@@ -73,7 +72,6 @@ class _Trace:
     rounds: RoundSpans
     spans: int = 0
     omitted: int = 0
-    sent_parts: set[str] = field(default_factory=set)
     has_phases: bool = False
 
 
@@ -160,7 +158,6 @@ class SpansSink:
                     self._switchover.device(trace.identity, device)
             case DowntimePartEnded(part=part):
                 if trace.has_phases or trace.identity.partial:  # else it is outside of the switchover, see `end`
-                    trace.sent_parts.add(part.name)
                     self._switchover.part(trace.identity, part)
             case PreSwitchoverEnded(start_ns=start_ns, end_ns=end_ns):
                 self._switchover.pre_switchover(trace.identity, start_ns, end_ns)
@@ -243,7 +240,7 @@ class SpansSink:
             if phase.end_ns is None and phase.name is not PhaseName.ITERATE:
                 self._phase(identity, phase.name, (phase.start_ns, migration.end_ns), {names.INCOMPLETE: True})
         trace.rounds.end(migration)
-        self._switchover.end(migration, trace.sent_parts)
+        self._switchover.end(migration)
         self._pauses(migration)
         self._counterparts.end(migration)
         failed = migration.result is Result.FAILED

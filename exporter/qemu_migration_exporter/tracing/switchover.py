@@ -7,7 +7,7 @@ time has no span; the root has its sum.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from qemu_migration_exporter.core.model import (
@@ -24,9 +24,12 @@ from qemu_migration_exporter.tracing.emitter import Emitter
 from qemu_migration_exporter.tracing.span_attributes import Attributes, device_attributes
 from qemu_migration_exporter.tracing.trace_limits import TraceLimits
 
-#: Parts whose spans are made from other changes, or that have no span.
+#: Parts whose spans are made from other changes, or that have no span. `stop` and `ram` are sent at their end only: the
+#: division of the downtime moves their borders, and a span must not depend on how often the program was restarted.
 _WITHOUT_SPAN: Final = frozenset(
     {
+        DowntimePartName.STOP,
+        DowntimePartName.RAM,
         DowntimePartName.DEVICE,
         DowntimePartName.BITMAP_SYNC,
         DowntimePartName.PRE_SWITCHOVER,
@@ -63,13 +66,13 @@ class SwitchoverSpans:
         span_id = trace_ids.span_id(identity.trace_id, "pre_switchover")
         self._emit(identity, "pre_switchover", span_id, (start_ns, end_ns), {})
 
-    def end(self, migration: Migration, sent: Collection[str]) -> None:
-        """Send the devices beyond the limit as one span, and the parts of the downtime that were not sent."""
+    def end(self, migration: Migration) -> None:
+        """Send the devices beyond the limit as one span, and the parts that are known only now."""
         identity = migration.identity
         self._send_batch(identity, migration.devices[self._limits.max_devices :])
         occurrences: dict[DowntimePartName, int] = {}
         for part in migration.downtime_parts:
-            if part.name not in _WITHOUT_SPAN and part.name not in sent:
+            if part.name not in _WITHOUT_SPAN:
                 occurrences[part.name] = occurrences.get(part.name, 0) + 1
                 self.part(identity, part, occurrences[part.name], parent=_parent(migration, part))
         if not migration.devices:
