@@ -17,7 +17,7 @@ Ids follow from the recording, so the same recording makes the same trace.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from opentelemetry.trace import Status, StatusCode
 

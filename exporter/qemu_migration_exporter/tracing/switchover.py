@@ -24,12 +24,13 @@ from qemu_migration_exporter.tracing.emitter import Emitter
 from qemu_migration_exporter.tracing.span_attributes import Attributes, device_attributes
 from qemu_migration_exporter.tracing.trace_limits import TraceLimits
 
-#: Parts whose spans are made from other changes, or that have no span. `stop` and `ram` are sent at their end only: the
-#: division of the downtime moves their borders, and a span must not depend on how often the program was restarted.
+#: Parts that are sent at their end, if that is in the switchover. They are not sent again from the divided downtime, which
+#: moves their borders: a span must not depend on how often the program was restarted.
+_SENT_AT_ONCE: Final = frozenset({DowntimePartName.STOP, DowntimePartName.RAM})
+
+#: Parts whose spans are made from other changes, or that have no span.
 _WITHOUT_SPAN: Final = frozenset(
     {
-        DowntimePartName.STOP,
-        DowntimePartName.RAM,
         DowntimePartName.DEVICE,
         DowntimePartName.BITMAP_SYNC,
         DowntimePartName.PRE_SWITCHOVER,
@@ -72,9 +73,11 @@ class SwitchoverSpans:
         self._send_batch(identity, migration.devices[self._limits.max_devices :])
         occurrences: dict[DowntimePartName, int] = {}
         for part in migration.downtime_parts:
-            if part.name not in _WITHOUT_SPAN:
+            parent = _parent(migration, part)
+            was_sent = part.name in _SENT_AT_ONCE and parent == _switchover_span(identity)
+            if part.name not in _WITHOUT_SPAN and not was_sent:
                 occurrences[part.name] = occurrences.get(part.name, 0) + 1
-                self.part(identity, part, occurrences[part.name], parent=_parent(migration, part))
+                self.part(identity, part, occurrences[part.name], parent=parent)
         if not migration.devices:
             loads = [part for part in migration.downtime_parts if part.name is DowntimePartName.DEVICE]
             for number, part in enumerate(loads[: self._limits.max_devices], 1):
