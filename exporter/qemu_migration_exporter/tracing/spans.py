@@ -103,9 +103,10 @@ class SpansSink:
             match change:
                 case Started(identity=identity):
                     self._start(identity)
-                case Resumed(identity=identity, rounds=rounds):
+                case Resumed(identity=identity, progress=progress, rounds=rounds):
                     trace = self._open(identity)
                     if trace is not None:
+                        trace.has_phases = progress.phase not in {None, PhaseName.SETUP}
                         trace.rounds.resume(rounds)
                 case Surprised():
                     pass

@@ -24,8 +24,8 @@ from qemu_migration_exporter.tracing.emitter import Emitter
 from qemu_migration_exporter.tracing.span_attributes import Attributes, device_attributes
 from qemu_migration_exporter.tracing.trace_limits import TraceLimits
 
-#: Parts that are sent at their end, if that is in the switchover. They are not sent again from the divided downtime, which
-#: moves their borders: a span must not depend on how often the program was restarted.
+#: Parts that are sent at their end, if a phase has ended by then. They are not sent again from the divided downtime, which moves
+#: their borders: a span must not depend on how often the program was restarted.
 _SENT_AT_ONCE: Final = frozenset({DowntimePartName.STOP, DowntimePartName.RAM})
 
 #: Parts whose spans are made from other changes, or that have no span.
@@ -73,11 +73,10 @@ class SwitchoverSpans:
         self._send_batch(identity, migration.devices[self._limits.max_devices :])
         occurrences: dict[DowntimePartName, int] = {}
         for part in migration.downtime_parts:
-            parent = _parent(migration, part)
-            was_sent = part.name in _SENT_AT_ONCE and parent == _switchover_span(identity)
+            was_sent = part.name in _SENT_AT_ONCE and _follows_a_phase(migration, part)
             if part.name not in _WITHOUT_SPAN and not was_sent:
                 occurrences[part.name] = occurrences.get(part.name, 0) + 1
-                self.part(identity, part, occurrences[part.name], parent=parent)
+                self.part(identity, part, occurrences[part.name], parent=_parent(migration, part))
         if not migration.devices:
             loads = [part for part in migration.downtime_parts if part.name is DowntimePartName.DEVICE]
             for number, part in enumerate(loads[: self._limits.max_devices], 1):
@@ -117,6 +116,13 @@ def _parent(migration: Migration, part: DowntimePart) -> str:
         if phase.name is PhaseName.COMPLETE_PRECOPY and phase.start_ns <= part.start_ns:
             return _switchover_span(migration.identity)
     return trace_ids.root_span(migration.identity.trace_id)
+
+
+def _follows_a_phase(migration: Migration, part: DowntimePart) -> bool:
+    """Return whether a phase had ended when the part ended; CPR stops the guest before setup."""
+    if migration.identity.partial:
+        return True
+    return any(phase.end_ns is not None and phase.end_ns <= part.end_ns for phase in migration.phases)
 
 
 def _end_of(device: Device) -> int:

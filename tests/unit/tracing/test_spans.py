@@ -209,10 +209,12 @@ def test_other_pauses_have_spans() -> None:
 def test_downtime_parts_have_spans() -> None:
     """Time without a name has no span: it is a gap, and a number on the root."""
     name = DowntimePartName
+    late = 2 * 10**9  # behind every phase, in seconds
     parts = [(name.STOP, 0, 5), (name.RAM, 5, 9), (name.UNACCOUNTED, 9, 11), (name.DESTINATION, 11, 20)]
     kept = _with(
         downtime_parts=tuple(
-            DowntimePart(name=part, start_ns=start * 10**9, end_ns=end * 10**9) for part, start, end in parts
+            DowntimePart(name=part, start_ns=(late + start) * 10**9, end_ns=(late + end) * 10**9)
+            for part, start, end in parts
         )
     )
 
