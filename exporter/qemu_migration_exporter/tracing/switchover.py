@@ -24,8 +24,8 @@ from qemu_migration_exporter.tracing.emitter import Emitter
 from qemu_migration_exporter.tracing.span_attributes import Attributes, device_attributes
 from qemu_migration_exporter.tracing.trace_limits import TraceLimits
 
-#: Parts that are sent at their end, if a phase has ended by then. They are not sent again from the divided downtime, which moves
-#: their borders: a span must not depend on how often the program was restarted.
+#: Parts that are sent at their end, if a phase has ended by then. They are not sent again from the divided downtime,
+#: which moves their borders: a span must not depend on how often the program was restarted.
 _SENT_AT_ONCE: Final = frozenset({DowntimePartName.STOP, DowntimePartName.RAM})
 
 #: Parts whose spans are made from other changes, or that have no span.
