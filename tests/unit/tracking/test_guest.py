@@ -146,3 +146,9 @@ def test_running_guest_was_dumped(last: str, kind: Kind) -> None:
         'M qmp_enter_migrate {"uri": "fd:migrate"}\n'
     )
     assert kind is follow(before + RUNNING + "migrate_set_state new state completed\n" + last).migration.identity.kind
+
+
+def test_file_target_gives_the_kind() -> None:
+    """Without the QMP command, QEMU's own event shows it."""
+    before = "migrate_set_state new state setup\nmigration_file_outgoing filename=/srv/web-42\n"
+    assert follow(before + RUNNING + "migrate_set_state new state completed\n").migration.identity.kind is Kind.FILE

@@ -107,9 +107,9 @@ class Precopy:
         The first pending bytes of a migration are the guest's memory.
         """
         self.sends = True
-        if self.unwindowed is None:
+        if self.unwindowed is None or self.pending is None:
             self.unwindowed = 0
-        elif self.pending is not None:
+        else:
             self.unwindowed += max(0, self.pending + self.dirtied_since_pending - size)
         self.dirtied_since_pending = 0
         self.pending = size
