@@ -50,7 +50,7 @@ _STYLE: Final = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """What the picture shows, in seconds since the migration began and in bytes.
+    """Content of the picture, in seconds since the start of the migration and in bytes.
 
     Attributes:
         boundaries: All of the migration.

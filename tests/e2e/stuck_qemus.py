@@ -65,7 +65,7 @@ GUESTS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one migration; without a command, the stall was over before one was given."""
+    """Outcome of one migration; without a command, the stall ended before one was given."""
 
     guest: Guest
     verdict_seconds: float

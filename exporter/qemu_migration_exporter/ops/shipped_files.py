@@ -58,7 +58,7 @@ def _found() -> Mapping[str, list[Path]]:
     checkout = package.parent.parent
     if (checkout / "pyproject.toml").exists():
         return {folder: shipped(checkout / origin) for folder, origin in FOLDERS.items()}
-    # Of an environment; of `pip install --target`; of a distribution's package.
+    # An environment; `pip install --target`; a distribution's package.
     for root in (Path(sysconfig.get_path("data")), package.parent, Path("/usr")):
         if (root / _SHARE / "config").is_dir():
             return {folder: shipped(root / _SHARE / folder) for folder in FOLDERS}

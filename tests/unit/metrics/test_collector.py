@@ -408,7 +408,7 @@ def test_gone_guest_loses_series_at_once(recording: str, share: float, reason: s
     ],
 )
 def test_joined_migration_has_no_total_time(path: str, downtime: float | None) -> None:
-    """What was missed is part of it, and of its first phase and round."""
+    """Its duration includes the missed part, and so do its first phase and round."""
     registry, _ = _registry(_replay((DATA / path).read_bytes()))
     assert registry.get_sample_value("qemu_migration_duration_seconds_count") == 0
     assert registry.get_sample_value("qemu_migration_last_duration_seconds", {"vm": "web-42"}) is None

@@ -265,7 +265,7 @@ def postcopy_sent(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[
 def postcopy_shown(machine: Machine, at_ns: int, event: Event) -> Sequence[Change]:
     """Learn from a later mark of a post-copy that it is one, where the recording begins after the switch to it.
 
-    What passed for the stop of the guest was the end of its memory then: the guest was stopped before the recording.
+    The apparent stop of the guest was the end of its memory: the guest was stopped before the recording.
     """
     if machine.mode is Mode.POSTCOPY:
         return ()
