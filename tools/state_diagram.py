@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from qemu_migration_exporter.core.tracking.states import STATES
+from qemu_migration_exporter.core.migration.states import STATES
 
 DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "how-it-works.md"
 

@@ -30,8 +30,8 @@ SUBJECTS: Final = {
     "sources/naming.py": ("tests/unit/sources",),
     "tracing/export/spool.py": ("tests/unit/tracing", "tests/integration/test_outage.py"),
     "core/stalls/convergence.py": ("tests/unit/stalls", "tests/property/test_properties.py"),
-    "core/tracking/rounds.py": ("tests/unit/tracking", "tests/integration/test_truth.py"),
-    "core/tracking/outcome.py": ("tests/unit/tracking", "tests/integration/test_truth.py"),
+    "core/measures/rounds.py": ("tests/unit/measures", "tests/integration/test_truth.py"),
+    "core/migration/outcome.py": ("tests/unit/migration", "tests/integration/test_truth.py"),
     "core/timeline/stream.py": ("tests/unit/timeline", "tests/integration/test_faults_clock.py"),
 }
 _SECONDS: Final = 120

@@ -8,11 +8,12 @@ from typing import Final
 import pytest
 from prometheus_client import CollectorRegistry
 from qemu_migration_exporter.core.changes import Change, DeviceFinished, RoundEnded
+from qemu_migration_exporter.core.measures import rounds, switchover
+from qemu_migration_exporter.core.measures.precopy import MAX_ROUNDS
 from qemu_migration_exporter.core.model import SurpriseKind
 from qemu_migration_exporter.core.parsing.formats import FORMATS
 from qemu_migration_exporter.core.parsing.line_splitter import MAX_LINE_BYTES
-from qemu_migration_exporter.core.tracking import rounds, stream, switchover
-from qemu_migration_exporter.core.tracking.precopy import MAX_ROUNDS
+from qemu_migration_exporter.core.tracking import stream
 from qemu_migration_exporter.core.tracking.stream import MAX_PROCESSES, Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.present.document import migration_document

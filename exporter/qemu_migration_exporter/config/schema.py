@@ -19,10 +19,10 @@ from qemu_migration_exporter.config.section import Section
 from qemu_migration_exporter.config.sources import DEFAULT_SOURCES, SourceConfig, source_of
 from qemu_migration_exporter.config.trace_events import EventConfig
 from qemu_migration_exporter.config.verdict import VerdictConfig
+from qemu_migration_exporter.core.migration.machine import DEFAULT_PAGE_SIZE_BYTES
 from qemu_migration_exporter.core.parsing.arguments import argument_names
 from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
-from qemu_migration_exporter.core.tracking.machine import DEFAULT_PAGE_SIZE_BYTES
 
 __all__ = [
     "Config",

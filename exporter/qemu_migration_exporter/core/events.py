@@ -27,7 +27,7 @@ class Signal(StrEnum):
     THROTTLE_SYNC = "throttle_sync"
     #: QEMU limits the guest's dirty rate, which shows that the capability dirty-limit is on.
     DIRTY_LIMITED = "dirty_limited"
-    #: Candidates for the start of the downtime, see `qemu_migration_exporter.core.tracking.switchover`.
+    #: Candidates for the start of the downtime, see `qemu_migration_exporter.core.measures.switchover`.
     DOWNTIME_START = "downtime_start"
     POSTCOPY_SET_RUN = "postcopy_set_run"
     VM_STOPPED = "vm_stopped"

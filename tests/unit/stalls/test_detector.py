@@ -7,11 +7,11 @@ from typing import Final
 
 import pytest
 from qemu_migration_exporter.core.changes import Change, StallCleared, Stalled
+from qemu_migration_exporter.core.measures.precopy import Precopy
 from qemu_migration_exporter.core.model import Migration, PhaseName, StallReason, Verdict
 from qemu_migration_exporter.core.qmp_parameters import Parameters
 from qemu_migration_exporter.core.stalls import detector as detector_module
 from qemu_migration_exporter.core.stalls.detector import StallDetector, StallPolicy
-from qemu_migration_exporter.core.tracking.precopy import Precopy
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.present.advice import advice_for
 

@@ -1,5 +1,4 @@
-"""From events to changes: one state machine per migration.
+"""The migrations in a stream: one tracker for each QEMU process.
 
-`stream` reads bytes and splits them by process, `tracker` decides which events begin and end a migration, `machine`
-and its handlers follow one migration, and `summary` computes its numbers when they are read.
+`stream` reads bytes and splits their events by process; `tracker` decides which events begin and end a migration.
 """

@@ -18,6 +18,7 @@ from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, Surprised
 from qemu_migration_exporter.core.events import ErrorReported, Event, GuestDescribed, Line, LinesLost
+from qemu_migration_exporter.core.migration.machine import DEFAULT_PAGE_SIZE_BYTES
 from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
 from qemu_migration_exporter.core.parsing.decoder import Malformed
 from qemu_migration_exporter.core.parsing.hints import Hint
@@ -29,7 +30,6 @@ from qemu_migration_exporter.core.timeline.clock import Clock, ClockState
 from qemu_migration_exporter.core.timeline.reconstructed import ReconstructedClock
 from qemu_migration_exporter.core.timeline.reordering import ReorderingClock
 from qemu_migration_exporter.core.timeline.stream import StreamClock
-from qemu_migration_exporter.core.tracking.machine import DEFAULT_PAGE_SIZE_BYTES
 from qemu_migration_exporter.core.tracking.snapshot import ProcessState, StreamState
 from qemu_migration_exporter.core.tracking.tracker import Tracker, TrackerState, lost
 

@@ -31,15 +31,16 @@ from qemu_migration_exporter.core.events import (
     SignalEvent,
     StateSet,
 )
+from qemu_migration_exporter.core.measures.guest import GuestRun, follow_guest
+from qemu_migration_exporter.core.migration import lifecycle, states, summary
+from qemu_migration_exporter.core.migration.apply import apply, finish, progressed
+from qemu_migration_exporter.core.migration.apply import tick as tick_machine
+from qemu_migration_exporter.core.migration.machine import DEFAULT_PAGE_SIZE_BYTES, Machine
 from qemu_migration_exporter.core.model import ClockKind, Kind, Migration, Result, Side, SurpriseKind
 from qemu_migration_exporter.core.qmp_parameters import Parameters, read_object
 from qemu_migration_exporter.core.signals import ASIDE, BEGINNING, GUEST, JOINING, Meaning, meaning_of
 from qemu_migration_exporter.core.stalls.detector import StallPolicy
-from qemu_migration_exporter.core.tracking import lifecycle, states, summary, trace_ids
-from qemu_migration_exporter.core.tracking.apply import apply, finish, progressed
-from qemu_migration_exporter.core.tracking.apply import tick as tick_machine
-from qemu_migration_exporter.core.tracking.guest import GuestRun, follow_guest
-from qemu_migration_exporter.core.tracking.machine import DEFAULT_PAGE_SIZE_BYTES, Machine
+from qemu_migration_exporter.core.tracking import trace_ids
 
 #: after_loop, cleanup and error_report lines this soon after the outcome still belong to it.
 LINGER_NS: Final = 1_000_000_000

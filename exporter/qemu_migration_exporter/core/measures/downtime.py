@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from qemu_migration_exporter.core.measures.switchover import Switchover
 from qemu_migration_exporter.core.model import DowntimePart, DowntimePartName
-from qemu_migration_exporter.core.tracking.switchover import Switchover
 
 _SHORTEST_GAP_NS: Final = 100_000
 

@@ -21,11 +21,7 @@ from qemu_migration_exporter.core.events import (
     SignalEvent,
     StateSet,
 )
-from qemu_migration_exporter.core.model import Kind, Mode, PauseCause, PhaseName, Result, Side, SurpriseKind
-from qemu_migration_exporter.core.signals import RANKS
-from qemu_migration_exporter.core.tracking import states
-from qemu_migration_exporter.core.tracking.machine import Machine
-from qemu_migration_exporter.core.tracking.switchover import (
+from qemu_migration_exporter.core.measures.switchover import (
     BEST_RANK,
     COMPLETE_RANK,
     LOW_PENDING_RANK,
@@ -33,6 +29,10 @@ from qemu_migration_exporter.core.tracking.switchover import (
     WORST_RANK,
     Switchover,
 )
+from qemu_migration_exporter.core.migration import states
+from qemu_migration_exporter.core.migration.machine import Machine
+from qemu_migration_exporter.core.model import Kind, Mode, PauseCause, PhaseName, Result, Side, SurpriseKind
+from qemu_migration_exporter.core.signals import RANKS
 
 #: savevm_send_ping's number that ends the switch to post-copy, postcopy_start() in migration/migration.c.
 _POSTCOPY_PING: Final = 4

@@ -4,7 +4,7 @@ Events go in and changes come out, in five modules:
 
     apply.py      which handler an event has; the passing of time; the end
     lifecycle.py  handlers of states, phases and the outcome
-    measures.py   handlers of rounds, devices, throttle and errors
+    numbers.py    handlers of rounds, devices, throttle and errors
     machine.py    the data they work on, which is what a checkpoint keeps
     summary.py    the numbers at one moment, computed when they are read
 
@@ -23,6 +23,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, DeviceFinished, DowntimePartEnded, PhaseEnded
+from qemu_migration_exporter.core.measures.guest import GuestRun
+from qemu_migration_exporter.core.measures.precopy import Precopy
+from qemu_migration_exporter.core.measures.switchover import Switchover
+from qemu_migration_exporter.core.migration.outcome import Outcome
 from qemu_migration_exporter.core.model import (
     ClockKind,
     Device,
@@ -36,10 +40,6 @@ from qemu_migration_exporter.core.model import (
 )
 from qemu_migration_exporter.core.qmp_parameters import Parameters
 from qemu_migration_exporter.core.stalls.detector import StallDetector, StallPolicy
-from qemu_migration_exporter.core.tracking.guest import GuestRun
-from qemu_migration_exporter.core.tracking.outcome import Outcome
-from qemu_migration_exporter.core.tracking.precopy import Precopy
-from qemu_migration_exporter.core.tracking.switchover import Switchover
 
 DEFAULT_PAGE_SIZE_BYTES: Final = 4096
 

@@ -17,9 +17,9 @@ from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, RoundEnded, Surprised, SyncFinished
 from qemu_migration_exporter.core.events import Pending, SyncEnded, Transferred
+from qemu_migration_exporter.core.measures.dirty_counter import DirtyPageCounter
+from qemu_migration_exporter.core.measures.rounds import Rounds
 from qemu_migration_exporter.core.model import PhaseName, Round, SurpriseKind, Sync
-from qemu_migration_exporter.core.tracking.dirty_counter import DirtyPageCounter
-from qemu_migration_exporter.core.tracking.rounds import Rounds
 
 _NS_PER_MS = 1_000_000
 

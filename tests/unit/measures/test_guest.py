@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from qemu_migration_exporter.core.measures import guest as guest_module
+from qemu_migration_exporter.core.measures.guest import GuestRun, cause_of
 from qemu_migration_exporter.core.model import Kind, Pause, PauseCause, Result
-from qemu_migration_exporter.core.tracking import guest as guest_module
-from qemu_migration_exporter.core.tracking.guest import GuestRun, cause_of
 
 from tests.support.core_helpers import EPOCH_NS, NS_PER_MS, Reading, log_lines, read
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from qemu_migration_exporter.core.measures.downtime import divide
+from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.model import (
     DowntimePart,
     Kind,
@@ -25,8 +27,6 @@ from qemu_migration_exporter.core.model import (
     Side,
     StallReason,
 )
-from qemu_migration_exporter.core.tracking.downtime import divide
-from qemu_migration_exporter.core.tracking.machine import Machine
 
 #: Since 11.1 setup-time counts from the beginning of the migration thread.
 _SINCE_THREAD_SETS_UP: Final = (11, 1)

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from qemu_migration_exporter.core.migration.outcome import REFUSED, Outcome
 from qemu_migration_exporter.core.model import Result
-from qemu_migration_exporter.core.tracking.outcome import REFUSED, Outcome
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from qemu_migration_exporter.core.tracking.dirty_counter import DirtyPageCounter
+from qemu_migration_exporter.core.measures.dirty_counter import DirtyPageCounter
 
 MS = 1_000_000
 

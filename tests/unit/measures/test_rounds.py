@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from qemu_migration_exporter.core.measures.rounds import Rounds
 from qemu_migration_exporter.core.model import Round
-from qemu_migration_exporter.core.tracking.rounds import Rounds
 
 BW = 1_000.0
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from qemu_migration_exporter.core.migration import states
 from qemu_migration_exporter.core.model import Result
-from qemu_migration_exporter.core.tracking import states
 
 #: An older line before the end has nothing to do with it: QEMU prints the cause and fails at once.
 _RELATED_NS: Final = 5_000_000_000

@@ -32,11 +32,11 @@ from qemu_migration_exporter.core.events import (
     ThrottleSet,
     Transferred,
 )
+from qemu_migration_exporter.core.migration import lifecycle, numbers, summary
+from qemu_migration_exporter.core.migration.machine import Machine
+from qemu_migration_exporter.core.migration.states import SOURCE_ONLY
 from qemu_migration_exporter.core.model import PhaseName, Side
 from qemu_migration_exporter.core.signals import MOVING, RANKS, SIDES, Meaning
-from qemu_migration_exporter.core.tracking import lifecycle, measures, summary
-from qemu_migration_exporter.core.tracking.machine import Machine
-from qemu_migration_exporter.core.tracking.states import SOURCE_ONLY
 
 #: migration_thread_setup_complete follows the state `active` at once; a second later its event is not enabled.
 _SETUP_MARK_NS: Final = 1_000_000_000
@@ -144,23 +144,23 @@ _HANDLERS: Final[Mapping[Meaning, _Handler]] = {
     Signal.GUEST_RESUMED: lifecycle.guest_resumed,
     ChannelFailed: lifecycle.channel_failed,
     RunStateSet: lifecycle.run_state_set,
-    Pending: measures.pending_seen,
-    Transferred: measures.transferred_seen,
-    SyncEnded: measures.sync_ended,
-    SectionStarted: measures.section_started,
-    SectionEnded: measures.section_ended,
-    DeviceSaved: measures.device_saved,
-    DeviceDowntime: measures.device_downtime,
-    DeviceLoaded: measures.device_loaded,
-    PostcopyRequests: measures.postcopy_requests_counted,
-    ThrottleSet: measures.throttle_set,
-    ErrorSet: measures.error_set,
-    ErrorReported: measures.error_reported,
-    Signal.ITERATE: measures.iterated,
-    Signal.SYNC_START: measures.sync_started,
-    Signal.THROTTLE: measures.throttled,
-    Signal.THROTTLE_SYNC: measures.throttle_syncs,
-    Signal.DIRTY_LIMITED: measures.dirty_limited,
-    Signal.ITERABLE_SAVED: measures.iterable_saved,
-    Signal.POSTCOPY_REQUEST: measures.postcopy_request,
+    Pending: numbers.pending_seen,
+    Transferred: numbers.transferred_seen,
+    SyncEnded: numbers.sync_ended,
+    SectionStarted: numbers.section_started,
+    SectionEnded: numbers.section_ended,
+    DeviceSaved: numbers.device_saved,
+    DeviceDowntime: numbers.device_downtime,
+    DeviceLoaded: numbers.device_loaded,
+    PostcopyRequests: numbers.postcopy_requests_counted,
+    ThrottleSet: numbers.throttle_set,
+    ErrorSet: numbers.error_set,
+    ErrorReported: numbers.error_reported,
+    Signal.ITERATE: numbers.iterated,
+    Signal.SYNC_START: numbers.sync_started,
+    Signal.THROTTLE: numbers.throttled,
+    Signal.THROTTLE_SYNC: numbers.throttle_syncs,
+    Signal.DIRTY_LIMITED: numbers.dirty_limited,
+    Signal.ITERABLE_SAVED: numbers.iterable_saved,
+    Signal.POSTCOPY_REQUEST: numbers.postcopy_request,
 }

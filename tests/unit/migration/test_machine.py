@@ -12,9 +12,9 @@ from qemu_migration_exporter.core.changes import (
     SyncFinished,
 )
 from qemu_migration_exporter.core.events import FunctionCalled
+from qemu_migration_exporter.core.migration.apply import apply, finish, progressed
+from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.model import ClockKind, Mode, PhaseName, Result, SurpriseKind
-from qemu_migration_exporter.core.tracking.apply import apply, finish, progressed
-from qemu_migration_exporter.core.tracking.machine import Machine
 
 from tests.support.core_helpers import EPOCH_NS, NS_PER_MS, Reading, log_lines, read
 

@@ -26,11 +26,11 @@ from qemu_migration_exporter.core.events import (
     ThrottleSet,
     Transferred,
 )
+from qemu_migration_exporter.core.migration.lifecycle import iterating, pending_is
+from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.model import DowntimePart, DowntimePartName, Kind, Mode, PhaseName
-from qemu_migration_exporter.core.tracking.lifecycle import iterating, pending_is
-from qemu_migration_exporter.core.tracking.machine import Machine
 
-#: The same as in `qemu_migration_exporter.core.tracking.switchover`.
+#: The same as in `qemu_migration_exporter.core.measures.switchover`.
 _MAX_LOADS: Final = 4_096
 _MAX_NAME: Final = 256
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from qemu_migration_exporter.core.changes import Change, RoundEnded, Surprised, SyncFinished
 from qemu_migration_exporter.core.events import Pending, SyncEnded, Transferred
+from qemu_migration_exporter.core.measures.precopy import Precopy
 from qemu_migration_exporter.core.model import PhaseName, SurpriseKind
-from qemu_migration_exporter.core.tracking.precopy import Precopy
 
 MS = 1_000_000
 ITERATE = PhaseName.ITERATE
