@@ -142,6 +142,13 @@ class _StreamState:
         """Return the time on the clock of the stream's lines."""
         return self.time.now_ns(wall_ns, is_open=not self.stream.is_idle)
 
+    def observe_time(self) -> None:
+        """Adjust the time to the last line; if the clock was set back, the line is later than the wall time."""
+        event_ns = self.stream.last_event_ns
+        if event_ns is not None:
+            # A file may be read late; all other sources give lines as they are written.
+            self.time.observe(event_ns, is_news=self.source.file is None or event_ns > time.time_ns())
+
 
 class Pipeline:
     """Streams of a daemon.
@@ -291,10 +298,8 @@ class Pipeline:
                 state.up, state.position = True, item.position
                 self.is_dirty = state.is_dirty = True
                 self._apply(state, state.stream.feed(item.data, state.now_ns(time.time_ns())))
-                if state.stream.last_event_ns is not None and not state.is_catching_up:
-                    # A file may be read late; all other sources give lines as they are written.
-                    is_news = source.file is None or state.stream.last_event_ns > time.time_ns()
-                    state.time.observe(state.stream.last_event_ns, is_news=is_news)
+                if not state.is_catching_up:
+                    state.observe_time()
             case HistoryBegins():
                 state = self._state(source, item.stream)
                 state.is_catching_up = True
@@ -328,6 +333,7 @@ class Pipeline:
     def _catch_up(self, state: _StreamState) -> None:
         """Report the open migrations of a stream whose history has been read."""
         state.is_catching_up = False
+        state.observe_time()
         history, state.history = state.history, None
         if history is not None:
             self._apply(state, _without_ended([*history, *state.stream.tick(time.time_ns())]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 
 from tests.chaos.driver import Chaos
@@ -22,8 +22,8 @@ def main(seed: int, minutes: float) -> int:
             outcome = chaos.run()
         finally:
             chaos.close()
-    for name, value in asdict(outcome).items():
-        sys.stdout.write(f"{name:18} {value}\n")
+    for figure in fields(outcome):
+        sys.stdout.write(f"{figure.name:18} {getattr(outcome, figure.name)}\n")
     sys.stdout.write(f"logs and state in {directory}\n")
     return 1 if outcome.violations else 0
 

@@ -208,6 +208,25 @@ def test_silent_file_shows_after_restart(tmp_path: Path) -> None:
     assert [(each.result, each.partial) for each in last.history.recent] == [(Result.CANCELLED, False)]
 
 
+@pytest.mark.parametrize("is_resumed", [True, False], ids=["resumed", "new"])
+@pytest.mark.parametrize("ahead_seconds", [-3_600, 0, 3_600])
+def test_log_read_at_start_ends_by_time(tmp_path: Path, *, is_resumed: bool, ahead_seconds: int) -> None:
+    """Its lines are later than the wall time if the clock was set back, and have no later line to show it."""
+    state = tmp_path / "state"
+    if is_resumed:
+        before = Run(state)
+        before.settle()
+        before.take(Data(_NAME, b"a line of another kind\n", Position(1, 2, 23)))
+        before.commit()
+    run = Run(state)
+    lines = _later(as_of_now(_FIRST + _SECOND), ahead_seconds)
+    opening = [] if is_resumed else [HistoryBegins(_NAME, 0)]
+    run.take(*opening, Data(_NAME, lines[:5_000], _PLACE), Data(_NAME, lines[5_000:], _PLACE), CaughtUp(_NAME))
+
+    wait_for(lambda: run.tick() == [], 10)
+    run.kill()
+
+
 def test_counters_continue_after_restart(tmp_path: Path) -> None:
     """Bytes behind the checkpoint are read again and counted once, whichever counter they belong to."""
     state = tmp_path / "state"

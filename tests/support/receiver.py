@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -61,6 +62,15 @@ class Receiver:
         return {span.name for span in self.spans}
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Ignore clients that were killed before their answer; the standard library prints them."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # as the caller gave it
+
+
 @contextmanager
 def receiving(receiver: Receiver, port: int = 0) -> Iterator[Receiver]:
     """Listen on the loopback address, on a free port unless one is given."""
@@ -78,8 +88,7 @@ def receiving(receiver: Receiver, port: int = 0) -> Iterator[Receiver]:
         def log_message(self, *args: object) -> None:
             """Keep the tests' output clean."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", port), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     receiver.url = f"http://127.0.0.1:{server.server_address[1]}"
