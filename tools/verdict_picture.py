@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final
 
-from qemu_migration_exporter.core.changes import Change, MigrationEnded, Progressed, Stalled
+from qemu_migration_exporter.core.changes import Change, MigrationEnded, Stalled
 from qemu_migration_exporter.core.stalls.convergence import Rules
 from qemu_migration_exporter.core.stalls.trend import Line, Point, lines
 from qemu_migration_exporter.core.tracking.stream import Stream
@@ -78,12 +78,11 @@ def scene() -> Scene:
     changes: list[Change] = []
     seen: list[tuple[int, int]] = []
     for line in gzip.decompress(RECORDING.read_bytes()).splitlines(keepends=True):
-        fresh = stream.feed(line)
-        changes += fresh
+        changes += stream.feed(line)
         seen += [
-            (stream.last_event_ns or 0, change.progress.threshold_bytes)
-            for change in fresh
-            if isinstance(change, Progressed) and change.progress.threshold_bytes is not None
+            (stream.last_event_ns or 0, running.progress.threshold_bytes)
+            for running in stream.running()
+            if running.progress.threshold_bytes is not None
         ]
     changes += stream.close()
     (migration,) = [change.migration for change in changes if isinstance(change, MigrationEnded)]

@@ -27,12 +27,12 @@ from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.metrics.registry import ExporterRegistry
 from qemu_migration_exporter.metrics.self_collector import ExporterCollector
 from qemu_migration_exporter.ops.errors import ErrorCounter
-from qemu_migration_exporter.pipeline import Sinks
 from qemu_migration_exporter.present.document import view_document
 from qemu_migration_exporter.present.history import MigrationHistory
 from qemu_migration_exporter.present.units import moment_of
 from qemu_migration_exporter.present.view import MigrationView, Page
 from qemu_migration_exporter.present.view_builder import stream_view
+from qemu_migration_exporter.sinks import Sinks
 from qemu_migration_exporter.tracing.export.endpoint import REQUEST_SECONDS, connect, find_endpoint
 
 if TYPE_CHECKING:

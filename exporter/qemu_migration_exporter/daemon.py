@@ -27,7 +27,8 @@ from qemu_migration_exporter.config.section import changed_keys
 from qemu_migration_exporter.config.yaml_loader import ConfigError
 from qemu_migration_exporter.ops.errors import Component
 from qemu_migration_exporter.ops.systemd import Notifier
-from qemu_migration_exporter.pipeline import Pipeline, Sinks
+from qemu_migration_exporter.pipeline import Pipeline
+from qemu_migration_exporter.sinks import Sinks
 from qemu_migration_exporter.sources import Item, Position, Source
 from qemu_migration_exporter.sources.command import Command
 from qemu_migration_exporter.sources.errors import SourceError
@@ -188,7 +189,7 @@ class Daemon:
             self._take(source, partial(source.tick, now))
         behind = {stream for source in self._sources.values() for stream in source.behind}
         running = self.streams.tick(now_ns, behind)
-        self._parts.tick(running, now_ns, round(self._config.metrics.retention_seconds * _NS_PER_SECOND))
+        self._parts.tick(now_ns, round(self._config.metrics.retention_seconds * _NS_PER_SECOND))
         if self.streams.is_commit_due and now >= self._next_commit:
             self._commit()
         up = sum(1 for _, is_up in self.streams.all() if is_up)

@@ -12,6 +12,9 @@ before them: the state of the streams, the counters, and the spans that are neit
 bytes after the positions are read again with the same result. So counters are exact, and a span is sent at least once,
 with the same id.
 
+**Numbers.** The numbers of running migrations are read for the sinks once a second, and before a commit if lines came
+since, so that the counters in a checkpoint are those of its streams.
+
 **Time.** Time passes in a stream by its lines, and by the clock once all its bytes have been read. A stream that is
 behind affects no other.
 """
@@ -20,11 +23,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from qemu_migration_exporter.checkpoint import Checkpoint, StreamCheckpoint
 from qemu_migration_exporter.config.schema import Config, SourceConfig
@@ -32,13 +34,11 @@ from qemu_migration_exporter.core.changes import Change, MigrationEnded, Resumed
 from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
 from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.tracking.stream import ProcessBudget, Stream
-from qemu_migration_exporter.journal import Journal
-from qemu_migration_exporter.metrics.collector import MetricsSink
-from qemu_migration_exporter.ops.errors import Attempt, Component, ErrorCounter
+from qemu_migration_exporter.ops.errors import Attempt, Component
 from qemu_migration_exporter.ops.sanitize import decode_filename
 from qemu_migration_exporter.ops.stream_clock import StreamTime
 from qemu_migration_exporter.present import hints
-from qemu_migration_exporter.present.history import MigrationHistory
+from qemu_migration_exporter.sinks import Sinks
 from qemu_migration_exporter.sources import (
     READ_LAG_NS,
     CaughtUp,
@@ -54,64 +54,11 @@ from qemu_migration_exporter.sources.liveness import ProcessWatch
 from qemu_migration_exporter.sources.naming import deduplicate, vm_name
 from qemu_migration_exporter.sources.procfs import read_guest
 from qemu_migration_exporter.state_store import StateStore
-from qemu_migration_exporter.tracing import Sink
-
-if TYPE_CHECKING:
-    from qemu_migration_exporter.tracing.export.queued import QueuedSpanProcessor
-    from qemu_migration_exporter.tracing.spans import SpansSink
 
 logger = logging.getLogger(__name__)
 
 #: Limit of processes over all streams: more than any host runs, at some 20 KB per process with an open migration.
 _MAX_PROCESSES: Final = 2_048
-
-
-@dataclass(frozen=True, slots=True)
-class Sinks:
-    """Receivers of changes; spans only if a receiver is configured."""
-
-    metrics: MetricsSink
-    history: MigrationHistory
-    spans: SpansSink | None = None
-    delivery: QueuedSpanProcessor | None = None
-    failures: ErrorCounter = field(default_factory=ErrorCounter)
-    journal: Journal | None = None
-
-    def apply(self, changes: Sequence[Change], *, skip: Component | None = None) -> None:
-        """Apply changes to all sinks; an error only loses one change of one sink."""
-        sinks: list[tuple[Component, Sink]] = [(Component.METRICS, self.metrics), (Component.PAGE, self.history)]
-        if self.spans is not None:
-            sinks.append((Component.SPANS, self.spans))
-        if self.journal is not None:
-            sinks.append((Component.JOURNAL, self.journal))
-        for part, sink in sinks:
-            if part is skip:
-                continue
-            left = iter(changes)
-            for _ in range(len(changes) + 1):  # every failure consumes at least one change
-                with self.failures.guard(part, "a change is lost to the %s", part) as attempt:
-                    sink.apply(left)
-                if not attempt.failed:
-                    break
-
-    def tick(self, running: Sequence[Migration], now_ns: int, retention_ns: int) -> None:
-        """Pass the time to all sinks."""
-        steps: list[tuple[Component, Callable[[], None]]] = [
-            (Component.PAGE, partial(self.history.set_running, running)),
-            # The monotonic clock: setting the wall clock does not change how long an ended migration is shown.
-            (Component.METRICS, partial(self.metrics.expire, time.monotonic_ns(), retention_ns)),
-        ]
-        if self.spans is not None:
-            steps.append((Component.SPANS, partial(self.spans.tick, now_ns)))
-        for part, step in steps:
-            with self.failures.guard(part, "the %s failed", part):
-                step()
-
-    def interrupt(self, now_ns: int) -> None:
-        """Mark the open traces."""
-        if self.spans is not None:
-            with self.failures.guard(Component.SPANS, "open traces are not marked as interrupted"):
-                self.spans.interrupt(now_ns)
 
 
 @dataclass(slots=True)
@@ -162,6 +109,7 @@ class Pipeline:
     def __init__(self, config: Config, sinks: Sinks) -> None:
         self.config = config
         self.is_dirty = False
+        self._has_news = False
         self._sinks = sinks
         self._failures = sinks.failures
         self._room = ProcessBudget(_MAX_PROCESSES)
@@ -218,16 +166,26 @@ class Pipeline:
         The unread lines of a stream that is behind are older than now, so the clock must not end anything in it.
         """
         self._make_room()
-        running: list[Migration] = []
         for name, state in self._streams.items():
             with self._attempt(name) as attempt:
                 if not state.is_catching_up and name not in behind:
                     self._apply(state, state.stream.tick(state.now_ns(now_ns)))
                     self._end_processes(state, state.now_ns(now_ns))
-                running += state.stream.running()
             if attempt.failed:
                 self._reset(name, lost=False)
             _report_hints(state)
+        return self._update_sinks()
+
+    def _update_sinks(self) -> list[Migration]:
+        """Read the numbers of all running migrations for the sinks."""
+        running: list[Migration] = []
+        for name, state in self._streams.items():
+            with self._attempt(name) as attempt:
+                running += state.stream.running()
+            if attempt.failed:
+                self._reset(name, lost=False)
+        self._sinks.update(running)
+        self._has_news = False
         return running
 
     def settle(self, sources: Iterable[SourceConfig]) -> None:
@@ -258,6 +216,8 @@ class Pipeline:
         self.is_dirty = False
         if self._store is None:
             return
+        if self._has_news:  # the counters are of the same moment as the streams
+            self._update_sinks()
         # In this order: a span made before this call is sent, spooled, or in the checkpoint.
         unsent = self._sinks.delivery.commit() if self._sinks.delivery is not None else ()
         for name, state in self._streams.items():
@@ -296,7 +256,7 @@ class Pipeline:
             case Data():
                 state = self._state(source, item.stream)
                 state.up, state.position = True, item.position
-                self.is_dirty = state.is_dirty = True
+                self.is_dirty = state.is_dirty = self._has_news = True
                 self._apply(state, state.stream.feed(item.data, state.now_ns(time.time_ns())))
                 if not state.is_catching_up:
                     state.observe_time()

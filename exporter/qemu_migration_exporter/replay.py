@@ -23,15 +23,14 @@ from qemu_migration_exporter.core.changes import Change, MigrationEnded
 from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
 from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.tracking.stream import Stream
-from qemu_migration_exporter.ops.errors import Component
 from qemu_migration_exporter.ops.outputs import open_output, write_output
 from qemu_migration_exporter.ops.progress import progress
 from qemu_migration_exporter.ops.sanitize import decode_filename, escape_control
-from qemu_migration_exporter.pipeline import Sinks
 from qemu_migration_exporter.present import hints
 from qemu_migration_exporter.present.reports import REPORTS
 from qemu_migration_exporter.present.view import Report
 from qemu_migration_exporter.present.view_builder import migration_view, stream_view
+from qemu_migration_exporter.sinks import Sinks
 from qemu_migration_exporter.sources.errors import DamagedError, SourceError
 from qemu_migration_exporter.sources.naming import deduplicate, vm_name
 from qemu_migration_exporter.sources.procfs import read_guest
@@ -206,15 +205,20 @@ class Replay:
         ends = [change for change in changes if isinstance(change, MigrationEnded)]
         cut = [end for end in ends if end.migration.outcome_ns is None]
         self._apply([change for change in changes if change not in cut])
-        self._apply(cut, skip=Component.METRICS)
+        self._keep(cut)
+        self._sinks.cut(cut)
 
-    def _apply(self, changes: Sequence[Change], *, skip: Component | None = None) -> None:
-        if self._options.report != "none":  # a long recording has many
-            self._migrations += [change.migration for change in changes if isinstance(change, MigrationEnded)]
-        self._sinks.apply(changes, skip=skip)
+    def _apply(self, changes: Sequence[Change]) -> None:
+        self._keep(changes)
+        self._sinks.apply(changes)
         if self._options.listen_address is not None and time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._looked = time.monotonic()
-            self._sinks.history.set_running([migration for stream in self._streams for migration in stream.running()])
+            self._sinks.update([migration for stream in self._streams for migration in stream.running()])
+
+    def _keep(self, changes: Sequence[Change]) -> None:
+        """Keep ended migrations for the report."""
+        if self._options.report != "none":  # a long recording has many
+            self._migrations += [change.migration for change in changes if isinstance(change, MigrationEnded)]
 
     def _report(self) -> None:
         report = Report(

@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from qemu_migration_exporter.core.changes import Change, MigrationEnded, Progressed, Stalled
+from qemu_migration_exporter.core.changes import Change, MigrationEnded, Stalled
 from qemu_migration_exporter.core.model import Migration, PhaseName, Progress, Stall
 from qemu_migration_exporter.core.stalls.reasons import ROUND_REASONS
 from qemu_migration_exporter.core.tracking.stream import Stream
@@ -236,8 +236,7 @@ def outcome(case: Case) -> Outcome:
     told: list[tuple[int, Progress]] = []
     for start in range(0, len(lines), _LINES):
         changes += stream.feed(b"".join(lines[start : start + _LINES]))
-        if changes and isinstance(changes[-1], Progressed):
-            told.append((stream.last_event_ns or 0, changes[-1].progress))
+        told += [(stream.last_event_ns or 0, running.progress) for running in stream.running()]
     changes += stream.close()
     (migration,) = [change.migration for change in changes if isinstance(change, MigrationEnded)]
     start_ns = migration.identity.start_ns

@@ -11,8 +11,8 @@ from qemu_migration_exporter.core.changes import StallCleared, Stalled
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.ops.errors import ErrorCounter
-from qemu_migration_exporter.pipeline import Sinks
 from qemu_migration_exporter.present.history import MigrationHistory
+from qemu_migration_exporter.sinks import Sinks
 from qemu_migration_exporter.sources import Position
 from qemu_migration_exporter.state_store import StateStore
 

@@ -121,6 +121,7 @@ class _Reader:
         if self._is_live:
             self._take(self._stream.tick(self._now_ns))
         self._board.set_running(self._stream.running())
+        self._metrics.update(self._stream.running())
         self._metrics.expire(self._now_ns, 10_000_000_000)
         self._spans.tick(self._now_ns)
         self._counters_only_rise()

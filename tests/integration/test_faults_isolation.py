@@ -16,8 +16,9 @@ from qemu_migration_exporter.core.model import Result, Side, SurpriseKind
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
-from qemu_migration_exporter.pipeline import Pipeline, Sinks
+from qemu_migration_exporter.pipeline import Pipeline
 from qemu_migration_exporter.present.history import MigrationHistory
+from qemu_migration_exporter.sinks import Sinks
 from qemu_migration_exporter.sources import CaughtUp, Data, Position
 from qemu_migration_exporter.tracing.export.outcomes import SpanCounts
 from qemu_migration_exporter.tracing.export.processor import CountingProcessor

@@ -12,8 +12,9 @@ from pathlib import Path
 from qemu_migration_exporter.config.schema import Config, SourceConfig
 from qemu_migration_exporter.core.model import SurpriseKind
 from qemu_migration_exporter.metrics.collector import MetricsSink
-from qemu_migration_exporter.pipeline import Pipeline, Sinks
+from qemu_migration_exporter.pipeline import Pipeline
 from qemu_migration_exporter.present.history import MigrationHistory
+from qemu_migration_exporter.sinks import Sinks
 from qemu_migration_exporter.sources import Data
 
 from tests.support.daemon import Daemon, running

@@ -16,8 +16,9 @@ from qemu_migration_exporter.config.schema import Config, SourceConfig
 from qemu_migration_exporter.core.model import Result, SurpriseKind
 from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.ops.errors import ErrorCounter
-from qemu_migration_exporter.pipeline import Pipeline, Sinks
+from qemu_migration_exporter.pipeline import Pipeline
 from qemu_migration_exporter.present.history import MigrationHistory
+from qemu_migration_exporter.sinks import Sinks
 from qemu_migration_exporter.sources import CaughtUp, Data, DataLost, HistoryBegins, Position, StreamClosed
 
 from tests.support.paths import DATA

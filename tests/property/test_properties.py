@@ -17,7 +17,6 @@ from qemu_migration_exporter.core.changes import (
     MigrationEnded,
     PhaseEnded,
     PreSwitchoverEnded,
-    Progressed,
     Resumed,
     RoundEnded,
     StallCleared,
@@ -95,25 +94,8 @@ def check_migration(changes: list[Change]) -> None:
     (ended,) = [change for change in changes if isinstance(change, MigrationEnded)]
     assert changes[-1] is ended
     migration = ended.migration
-    check_growth([change for change in changes if isinstance(change, Progressed)], migration)
     check_order(changes, migration)
     check_lists(changes, migration)
-
-
-def check_growth(progressed: list[Progressed], migration: Migration) -> None:
-    """Assert that counts do not fall."""
-    totals = [(0, 0, 0, 0)] + [
-        (
-            each.progress.bitmap_syncs,
-            each.progress.iterations,
-            each.progress.transferred_bytes or 0,
-            each.progress.throttles,
-        )
-        for each in progressed
-    ]
-    for before, after in pairwise(totals):
-        assert all(old <= new for old, new in zip(before, after, strict=True))
-    assert progressed[-1].progress == migration.progress
 
 
 def check_order(changes: list[Change], migration: Migration) -> None:
@@ -262,11 +244,29 @@ def test_migrations_do_not_depend_on_chunks(name: str, cuts: list[float]) -> Non
     changes = [change for start, end in pairwise(places) for change in stream.feed(data[start:end])]
     pieces, whole = Reading(stream, changes + stream.close()), read(data)
 
-    def but_progress(reading: Reading) -> list[Change]:
-        return [change for change in reading.changes if not isinstance(change, Progressed)]
-
-    assert but_progress(whole) == but_progress(pieces)
+    assert whole.changes == pieces.changes
     assert whole.counts == pieces.counts
+
+
+@settings(max_examples=50)
+@given(name=logs, cuts=st.lists(st.floats(0, 1), max_size=30).map(sorted))
+def test_counts_never_fall(name: str, cuts: list[float]) -> None:
+    """Read at any moment, up to the end."""
+    data, stream = LOGS[name], new_stream()
+    seen: dict[str, tuple[int, ...]] = {}
+
+    def check_growth(migrations: list[Migration]) -> None:
+        for migration in migrations:
+            numbers = migration.progress
+            counts = (numbers.bitmap_syncs, numbers.iterations, numbers.transferred_bytes or 0, numbers.throttles)
+            before = seen.get(migration.identity.trace_id, (0,) * len(counts))
+            assert all(old <= new for old, new in zip(before, counts, strict=True))
+            seen[migration.identity.trace_id] = counts
+
+    for start, end in pairwise([0, *(int(cut * len(data)) for cut in cuts), len(data)]):
+        check_growth(Reading(stream, stream.feed(data[start:end])).migrations)
+        check_growth(stream.running())
+    check_growth(Reading(stream, stream.close()).migrations)
 
 
 @given(

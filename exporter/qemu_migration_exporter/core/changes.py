@@ -1,6 +1,7 @@
 """Changes of migrations: the output of the core, and the only input of metrics, traces and reports.
 
-Every change but `Surprised` carries the trace id of its migration.
+The numbers of a running migration change with nearly every line, so they are no change: they are computed when they
+are read, from `Stream.running`. Every change but `Surprised` carries the trace id of its migration.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from qemu_migration_exporter.core.model import (
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A migration began, or the stream was joined in its middle."""
+    """A migration began, or the stream was joined in its middle; `progress` has its first numbers."""
 
     identity: Identity
+    progress: Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +40,6 @@ class Resumed:
     identity: Identity
     progress: Progress
     rounds: tuple[Round, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Progressed:
-    """The numbers of a running migration, once for each batch of lines that touched them."""
-
-    trace_id: str
-    progress: Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +133,6 @@ class Surprised:
 Change = (
     Started
     | Resumed
-    | Progressed
     | PhaseEnded
     | RoundEnded
     | SyncFinished

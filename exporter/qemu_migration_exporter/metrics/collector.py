@@ -1,5 +1,7 @@
 """Metrics sink: it turns changes of migrations into plain numbers, which are read at scrape time.
 
+The numbers of a running migration come with its first and its last change, and from `update` in between.
+
 Series of a virtual machine describe its newest outgoing migration; incoming migrations have an info series only. The
 totals cover every migration. Histograms cover outgoing live migrations; they are filled when a migration ends, because
 the evidence that a job is a `virsh save` or a snapshot may come late.
@@ -19,7 +21,6 @@ from qemu_migration_exporter.core.changes import (
     Change,
     GuestGone,
     MigrationEnded,
-    Progressed,
     Resumed,
     Started,
     SyncFinished,
@@ -86,6 +87,12 @@ class MetricsSink(Collector):
                 if handler is not None:
                     handler(self, change)
 
+    def update(self, running: Iterable[Migration]) -> None:
+        """Replace the numbers of running migrations by their present numbers."""
+        with self._lock:
+            for migration in running:
+                self._update(migration.identity.trace_id, migration.progress)
+
     # Checkpoint
 
     def snapshot(self) -> dict[str, Any]:
@@ -140,6 +147,7 @@ class MetricsSink(Collector):
     def _on_started(self, change: Started) -> None:
         side = _side(change.identity)
         self._begin(change.identity)
+        self._update(change.identity.trace_id, change.progress)
         self._started[side] += 1
         self._exemplars["qemu_migrations_started_total", side] = trace_exemplar(change.identity.trace_id, 1)
 
@@ -164,14 +172,14 @@ class MetricsSink(Collector):
             self.limited += 1
         return vm
 
-    def _on_progressed(self, change: Progressed) -> None:
-        identity = self._open.get(change.trace_id)
+    def _update(self, trace_id: str, progress: Progress) -> None:
+        identity = self._open.get(trace_id)
         if identity is None:
             return
-        self._count_bytes(identity, change.progress)
+        self._count_bytes(identity, progress)
         vm = self._states(identity).get(identity.vm)
-        if vm is not None and vm.identity.trace_id == change.trace_id:
-            vm.update(change.progress)
+        if vm is not None and vm.identity.trace_id == trace_id:
+            vm.update(progress)
 
     def _count_bytes(self, identity: Identity, progress: Progress) -> None:
         sent = progress.transferred_bytes or 0
@@ -192,6 +200,7 @@ class MetricsSink(Collector):
     def _on_ended(self, change: MigrationEnded) -> None:
         migration = change.migration
         identity, trace_id = migration.identity, migration.identity.trace_id
+        self._update(trace_id, migration.progress)
         self._open.pop(trace_id, None)
         self._counted_bytes.pop(trace_id, None)
         syncs = self._syncs.pop(trace_id, None)
@@ -295,7 +304,6 @@ def _side(identity: Identity) -> Side:
 _HANDLERS: Final[Mapping[type, Callable[[MetricsSink, Any], None]]] = {
     Started: MetricsSink._on_started,
     Resumed: MetricsSink._on_resumed,
-    Progressed: MetricsSink._on_progressed,
     SyncFinished: MetricsSink._on_sync,
     MigrationEnded: MetricsSink._on_ended,
     GuestGone: MetricsSink._on_guest_gone,

@@ -86,8 +86,9 @@ class VmState:
 
     def update(self, progress: Progress) -> None:
         """Replace the numbers by newer numbers."""
-        self.progress = progress
-        self.version += 1
+        if progress != self.progress:
+            self.progress = progress
+            self.version += 1
 
     def end(self, migration: Migration) -> None:
         """Record the end; evidence of the identity may have come late."""

@@ -14,8 +14,8 @@ from rich.console import Console
 from qemu_migration_exporter.config.schema import Config, source_of
 from qemu_migration_exporter.daemon import Daemon
 from qemu_migration_exporter.metrics.collector import MetricsSink
-from qemu_migration_exporter.pipeline import Sinks
 from qemu_migration_exporter.present.history import MigrationHistory
+from qemu_migration_exporter.sinks import Sinks
 from qemu_migration_exporter.watch.app import Watch, print_once
 from qemu_migration_exporter.watch.feeds import DaemonFeed, SourceFeed, WatchError
 

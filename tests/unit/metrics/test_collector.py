@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
-from qemu_migration_exporter.core.changes import Change, MigrationEnded, Progressed, Started
-from qemu_migration_exporter.core.model import Kind, Side, StallReason, SurpriseKind
+from qemu_migration_exporter.core.changes import Change, MigrationEnded, Started
+from qemu_migration_exporter.core.model import Kind, Migration, Side, StallReason, SurpriseKind
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.metrics.self_collector import ExporterCollector
@@ -26,12 +26,15 @@ from tests.support.paths import DATA
 from tests.support.recordings import RECORDINGS, START_NS, Recording, run
 
 
-def _registry(*changes: Iterable[Change], max_vms: int = 10) -> tuple[CollectorRegistry, MetricsSink]:
+def _registry(
+    *changes: Iterable[Change], running: Iterable[Migration] = (), max_vms: int = 10
+) -> tuple[CollectorRegistry, MetricsSink]:
     sink = MetricsSink(max_vms=max_vms)
     registry = CollectorRegistry(auto_describe=True)
     registry.register(sink)
     for batch in changes:
         sink.apply(batch)
+    sink.update(running)
     return registry, sink
 
 
@@ -44,9 +47,10 @@ def _recording(name: str, vm: str = "web-42") -> list[Change]:
     return _replay((DATA / name).read_bytes(), vm)
 
 
-def _half(name: str) -> list[Change]:
+def _half(name: str) -> tuple[list[Change], list[Migration]]:
     lines = (DATA / name).read_bytes().splitlines(keepends=True)
-    return Stream("x", vm="web-42").feed(b"".join(lines[:600]))
+    stream = Stream("x", vm="web-42")
+    return stream.feed(b"".join(lines[:600])), stream.running()
 
 
 def _value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
@@ -92,7 +96,8 @@ def test_promtool_accepts_exposition(recording: Recording) -> None:
 
 
 def test_running_migration_has_numbers() -> None:
-    registry, _ = _registry(_half("qemu-7.2-log-nonconverging.log"))
+    changes, running = _half("qemu-7.2-log-nonconverging.log")
+    registry, _ = _registry(changes, running=running)
 
     shown = {
         name: _value(registry, f"qemu_migration_{name}", vm="web-42")
@@ -118,6 +123,28 @@ def test_running_migration_has_numbers() -> None:
     assert _value(registry, "qemu_migration_stall_reason", vm="web-42", reason=StallReason.DIRTY_RATE) == 0
 
 
+def test_first_numbers_come_with_start() -> None:
+    """A scrape between the start and the first update finds no gap."""
+    changes, _ = _half("qemu-7.2-log-nonconverging.log")
+    registry, sink = _registry(changes)
+    started = next(change for change in changes if isinstance(change, Started))
+
+    assert _value(registry, "qemu_migration_active", vm="web-42") == 1
+    assert _value(registry, "qemu_migration_phase", vm="web-42", phase=str(started.progress.phase)) == 1
+    assert sink.limited == 0
+
+
+def test_equal_numbers_keep_version() -> None:
+    """Text of unchanged series is rendered once."""
+    changes, running = _half("qemu-7.2-log-nonconverging.log")
+    _, sink = _registry(changes, running=running)
+    (before,) = sink.read_objects({})
+
+    sink.update(running)
+
+    assert [before.version] == [each.version for each in sink.read_objects({})]
+
+
 def test_counters_continue_over_attempts() -> None:
     """A retry must not reset them; gauges describe the newest attempt."""
     registry, _ = _registry(_recording("qemu-7.2-log-cancelled.log"), _recording("qemu-7.2-log-idle.log"))
@@ -133,7 +160,8 @@ def test_counters_continue_over_attempts() -> None:
 
 def test_last_result_stays_during_retry() -> None:
     """It is the failure that the retry is for."""
-    registry, _ = _registry(_recording("qemu-7.2-log-destination-killed.log"), _half("qemu-7.2-log-nonconverging.log"))
+    changes, running = _half("qemu-7.2-log-nonconverging.log")
+    registry, _ = _registry(_recording("qemu-7.2-log-destination-killed.log"), changes, running=running)
 
     assert _value(registry, "qemu_migration_active", vm="web-42") == 1
     assert _value(registry, "qemu_migration_last_result", vm="web-42", result="failed") == 1
@@ -340,24 +368,14 @@ def test_buckets_double_at_most(name: str, low: float, high: float) -> None:
 # The stall at the outcome
 
 
-def _stalled(changes: Iterable[Change]) -> Iterator[Change]:
-    for change in changes:
-        if isinstance(change, Progressed):
-            verdict = replace(change.progress.verdict, stalled_since_ns=1, reason=StallReason.DIRTY_RATE)
-            yield replace(change, progress=replace(change.progress, verdict=verdict))
-        elif not isinstance(change, MigrationEnded):
-            yield change
-
-
 @pytest.mark.parametrize("state", ["completed", "failed", "cancelled"])
 def test_stall_is_zero_at_outcome(state: str) -> None:
     """Also in the second in which trailing lines still belong to the migration."""
-    changes = list(_stalled(_half("qemu-7.2-log-nonconverging.log")))
-    registry, sink = _registry(changes)
+    changes, (running,) = _half("qemu-7.2-log-nonconverging.log")
+    registry, sink = _registry(changes, running=[running])
     assert _value(registry, "qemu_migration_stalled", vm="web-42") == 1
 
-    last = next(change for change in reversed(changes) if isinstance(change, Progressed))
-    sink.apply([replace(last, progress=replace(last.progress, state=state))])
+    sink.update([replace(running, progress=replace(running.progress, state=state))])
 
     assert _value(registry, "qemu_migration_stalled", vm="web-42") == 0
     assert _value(registry, "qemu_migration_stalled_since_timestamp_seconds", vm="web-42") == 0

@@ -43,6 +43,7 @@ class Host:
             self.streams[key] = (Stream(f"{key}.log", vm=vm), made(log).splitlines(keepends=True))
         stream, left = self.streams[key]
         self.sink.apply(stream.feed(b"".join(left[:lines])))
+        self.sink.update(stream.running())
         del left[:lines]
 
     def close(self, vm: str, log: str) -> None:

@@ -12,7 +12,7 @@ from qemu_migration_exporter.core.changes import (
     SyncFinished,
 )
 from qemu_migration_exporter.core.events import FunctionCalled
-from qemu_migration_exporter.core.migration.apply import apply, finish, progressed
+from qemu_migration_exporter.core.migration.apply import apply, finish
 from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.model import ClockKind, Mode, PhaseName, Result, SurpriseKind
 
@@ -434,15 +434,6 @@ def test_unrelated_events_change_nothing() -> None:
     """A function probe that came this way is not an error."""
     lone = machine()
     assert () == apply(lone, FunctionCalled(None, None, "bitmap_set"), FunctionCalled, 7)
-
-
-def test_progress_is_reported_once() -> None:
-    """Until another event comes."""
-    lone = machine()
-    assert () == progressed(lone)
-    apply(lone, FunctionCalled(None, None, "bitmap_set"), FunctionCalled, 7)
-    assert 1 == len(progressed(lone))
-    assert () == progressed(lone)
 
 
 def test_empty_machine_can_end() -> None:

@@ -119,7 +119,7 @@ class Sent:
 
 def test_excess_rounds_share_minute_spans() -> None:
     sent = Sent(max_rounds=3)
-    sent.apply(Started(IDENTITY), *map(ended, range(1, 20)))
+    sent.apply(Started(IDENTITY, PROGRESS), *map(ended, range(1, 20)))
     assert sent.names == ["migrate.start", *["iterate"] * 3, *["iterate.batch"] * 2]
 
     sent.apply(MigrationEnded(IDENTITY.trace_id, migration(*map(round_of, range(1, 20)))))
@@ -142,7 +142,7 @@ def test_excess_rounds_share_minute_spans() -> None:
 def test_batch_leaves_after_its_minute() -> None:
     """A migration whose next round takes an hour shows the rounds before it."""
     sent = Sent(max_rounds=0)
-    sent.apply(Started(IDENTITY), ended(1), ended(2))
+    sent.apply(Started(IDENTITY, PROGRESS), ended(1), ended(2))
     sent.sink.tick(SECOND + 61 * SECOND)
     assert sent.names == ["migrate.start"]  # a round that ended at 0:59 may still arrive
 
@@ -161,10 +161,10 @@ def test_batch_leaves_after_its_minute() -> None:
 def test_restart_makes_same_batches() -> None:
     """The batch that waited is made again, with the same id."""
     whole = Sent(max_rounds=3)
-    whole.apply(Started(IDENTITY), *map(ended, range(1, 20)))
+    whole.apply(Started(IDENTITY, PROGRESS), *map(ended, range(1, 20)))
     for last in range(20):
         before, after = Sent(max_rounds=3), Sent(max_rounds=3)
-        before.apply(Started(IDENTITY), *map(ended, range(1, last + 1)))
+        before.apply(Started(IDENTITY, PROGRESS), *map(ended, range(1, last + 1)))
         after.apply(
             Resumed(IDENTITY, PROGRESS, tuple(map(round_of, range(1, last + 1)))), *map(ended, range(last + 1, 20))
         )
@@ -179,7 +179,7 @@ def test_batched_rounds_omit_syncs() -> None:
         Sync(number=number, start_ns=SECOND, end_ns=SECOND, dirtied_bytes=0, phase=PhaseName.ITERATE, round=number)
         for number in (1, 2)
     ]
-    sent.apply(Started(IDENTITY), *(SyncFinished(IDENTITY.trace_id, sync) for sync in syncs))
+    sent.apply(Started(IDENTITY, PROGRESS), *(SyncFinished(IDENTITY.trace_id, sync) for sync in syncs))
 
     assert [each["bitmap_sync"] for each in sent.attributes("bitmap_sync")] == ["1"]
 
@@ -201,7 +201,7 @@ def test_excess_devices_share_a_span() -> None:
     devices = [device(number) for number in range(1, 6)]
     phase = Phase(name=PhaseName.COMPLETE_PRECOPY, start_ns=500 * SECOND, end_ns=501 * SECOND)
     sent.apply(
-        Started(IDENTITY),
+        Started(IDENTITY, PROGRESS),
         *(DeviceFinished(IDENTITY.trace_id, each) for each in devices),
         PhaseEnded(IDENTITY.trace_id, phase),
         MigrationEnded(IDENTITY.trace_id, migration(devices=devices)),
@@ -227,7 +227,7 @@ def test_root_counts_excess_spans() -> None:
         Sync(number=number, start_ns=SECOND, end_ns=SECOND, dirtied_bytes=0, phase=None, round=None)
         for number in range(1, 6)
     ]
-    sent.apply(Started(IDENTITY), *(SyncFinished(IDENTITY.trace_id, sync) for sync in syncs))
+    sent.apply(Started(IDENTITY, PROGRESS), *(SyncFinished(IDENTITY.trace_id, sync) for sync in syncs))
     sent.sink.interrupt(SECOND)
     sent.apply(ended(1), MigrationEnded(IDENTITY.trace_id, migration(round_of(1))))
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from qemu_migration_exporter.core.changes import Change, MigrationEnded, Resumed, RoundEnded, Started
-from qemu_migration_exporter.core.model import ClockKind, Result
+from qemu_migration_exporter.core.model import ClockKind, Migration, Result
 from qemu_migration_exporter.core.tracking.snapshot import StreamState
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
@@ -22,14 +22,17 @@ def _stream(recording: Recording) -> Stream:
     return Stream(f"{recording.name}.log", vm=recording.name, start_ns=START_NS)
 
 
-def _interrupted(recording: Recording, at: int) -> tuple[list[Change], list[Change]]:
-    """Read up to a byte, keep a snapshot as a state file does, and read the rest in another stream."""
+def _interrupted(recording: Recording, at: int) -> tuple[list[Change], list[Change], list[Migration]]:
+    """Read up to a byte, keep a snapshot as a state file does, and read the rest in another stream.
+
+    The last value is the migration that was running between.
+    """
     data = recording.data
     before = _stream(recording)
     first = before.feed(data[:at])
     kept: StreamState = pickle.loads(pickle.dumps(before.snapshot()))  # noqa: S301 - its own
     after = _stream(recording)
-    return first, [*after.restore(kept), *after.feed(data[at:]), *after.close()]
+    return first, [*after.restore(kept), *after.feed(data[at:]), *after.close()], before.running()
 
 
 @pytest.mark.parametrize("recording", SMALL, ids=lambda each: each.name)
@@ -41,7 +44,7 @@ def test_interruption_changes_nothing(recording: Recording, place: float) -> Non
     whole = _stream(recording)
     expected = [c for c in (*whole.feed(data), *whole.close()) if isinstance(c, MigrationEnded)]
 
-    first, second = _interrupted(recording, int(len(data) * place))
+    first, second, _ = _interrupted(recording, int(len(data) * place))
 
     assert [change for change in (*first, *second) if isinstance(change, MigrationEnded)] == expected
 
@@ -50,7 +53,7 @@ def test_ongoing_change_is_reported_once() -> None:
     """It was started before; now it is resumed, with the numbers it had."""
     recording = Recording(DATA / "qemu-7.2-log-nonconverging.log")
 
-    first, second = _interrupted(recording, len(recording.data) // 2)
+    first, second, _ = _interrupted(recording, len(recording.data) // 2)
 
     assert [type(change) for change in first if isinstance(change, Started)] == [Started]
     resumed = [change for change in second if isinstance(change, Started | Resumed)]
@@ -63,12 +66,13 @@ def test_ongoing_change_is_reported_once() -> None:
 def test_restored_counters_do_not_double() -> None:
     """As Prometheus expects of a process that was restarted."""
     recording = Recording(DATA / "qemu-7.2-log-nonconverging.log")
-    first, second = _interrupted(recording, len(recording.data) // 2)
+    first, second, running = _interrupted(recording, len(recording.data) // 2)
     totals = []
-    for changes in (first, second):
+    for changes, left in ((first, running), (second, [])):
         registry, sink = CollectorRegistry(auto_describe=True), MetricsSink()
         registry.register(sink)
         sink.apply(changes)
+        sink.update(left)
         totals.append(
             [
                 registry.get_sample_value("qemu_migration_bitmap_syncs_total", {"vm": recording.name}),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from qemu_migration_exporter.core.changes import Change, MigrationEnded, Progressed
+from qemu_migration_exporter.core.changes import Change, MigrationEnded
 from qemu_migration_exporter.core.events import (
     ChannelFailed,
     DeviceDowntime,
@@ -45,7 +45,6 @@ _SETUP_MARK_NS: Final = 1_000_000_000
 def apply(machine: Machine, event: Event, meaning: Meaning, at_ns: int) -> Sequence[Change]:
     """Apply one event of this migration, at a time that never goes back; return the changes."""
     machine.last_ns = at_ns
-    machine.is_touched = True
     if machine.side is None:
         side = Side.SOURCE if type(event) is StateSet and event.state in SOURCE_ONLY else SIDES.get(meaning)
         if side is not None:
@@ -68,7 +67,6 @@ def tick(machine: Machine, now_ns: int) -> Sequence[Change]:
     if machine.active_ns is not None and now_ns - machine.active_ns > _SETUP_MARK_NS:
         changes = lifecycle.active_ended_setup(machine, now_ns)
     changes = [*changes, *machine.detector.tick(now_ns, machine.precopy, machine.parameters)]
-    machine.is_touched |= bool(changes)
     _set_next_check(machine)
     return changes
 
@@ -90,14 +88,6 @@ def _set_next_check(machine: Machine) -> None:
     machine.next_check_ns = machine.detector.next_check_ns if machine.may_stall else 0
 
 
-def progressed(machine: Machine) -> Sequence[Change]:
-    """Return the present numbers, if an event changed them since the last call."""
-    if not machine.is_touched:
-        return ()
-    machine.is_touched = False
-    return [Progressed(machine.trace_id, summary.progress(machine))]
-
-
 def finish(machine: Machine) -> Sequence[Change]:
     """End open rounds, phases and parts, and return the summary. The machine must not be used afterwards."""
     changes: list[Change] = []
@@ -109,11 +99,7 @@ def finish(machine: Machine) -> Sequence[Change]:
     changes += machine.devices_finished(machine.switchover.flush())
     if machine.outcome.at_ns is None:
         machine.end_ns = max(machine.last_ns, machine.detector.last_reported_ns)
-    return [
-        *changes,
-        Progressed(machine.trace_id, summary.progress(machine)),
-        MigrationEnded(machine.trace_id, summary.migration(machine)),
-    ]
+    return [*changes, MigrationEnded(machine.trace_id, summary.migration(machine))]
 
 
 _Handler = Callable[[Machine, int, Any], Sequence[Change]]

@@ -57,7 +57,6 @@ class Machine:
         last_ns: Time of the last event that belongs to the migration.
         end_ns: Time of the last mark that belongs to it.
         next_check_ns: Before this time `tick` changes nothing; 0 after `recheck`, and once the migration may be over.
-        is_touched: An event came since the progress was last read.
         thread: The migration thread's id.
         active_ns: When the state `active` ended setup.
         connected_ns: When the channel to the destination was set up.
@@ -88,7 +87,6 @@ class Machine:
     last_ns: int
     end_ns: int
     next_check_ns: int = 0
-    is_touched: bool = False
 
     mode: Mode = Mode.PRECOPY
     phase: PhaseName | None = None

@@ -187,8 +187,6 @@ class Stream:
             self._parser.decoder.forget()
             self._ticked_ns = min(self._ticked_ns, now_ns)
         changes += self._tick(now_ns)
-        for tracker in self._trackers.values():
-            changes += tracker.progress()
         return self._counted(changes)
 
     @property
@@ -279,8 +277,6 @@ class Stream:
             self._place(self._parse(lines[first : first + 1], now_ns, changes), changes)
             first += 1
         self._place(self._parse(lines[first:], now_ns, changes), changes)
-        for tracker in self._trackers.values():
-            changes += tracker.progress()
         return changes
 
     def _parse(self, lines: list[bytes], now_ns: int, changes: list[Change]) -> Sequence[tuple[Line, int]]:

@@ -33,7 +33,7 @@ from qemu_migration_exporter.core.events import (
 )
 from qemu_migration_exporter.core.measures.guest import GuestRun, follow_guest
 from qemu_migration_exporter.core.migration import lifecycle, states, summary
-from qemu_migration_exporter.core.migration.apply import apply, finish, progressed
+from qemu_migration_exporter.core.migration.apply import apply, finish
 from qemu_migration_exporter.core.migration.apply import tick as tick_machine
 from qemu_migration_exporter.core.migration.machine import DEFAULT_PAGE_SIZE_BYTES, Machine
 from qemu_migration_exporter.core.model import ClockKind, Kind, Migration, Result, Side, SurpriseKind
@@ -209,11 +209,6 @@ class Tracker:
         if machine is None or not self.state.is_started:
             return []
         return [Resumed(machine.identity, summary.progress(machine), tuple(machine.precopy.finished))]
-
-    def progress(self) -> Sequence[Change]:
-        """Return the numbers of the running migration if they changed."""
-        machine = self.state.machine
-        return progressed(machine) if machine is not None and self.state.is_started else ()
 
     @property
     def open_since_ns(self) -> int | None:
@@ -435,7 +430,8 @@ class Tracker:
         state.is_started = True
         if state.failed_trace_id is not None and state.failed_side in {machine.side, None}:
             machine.retry_of = state.failed_trace_id
-        changes, state.withheld = [Started(machine.identity), *state.withheld.changes], Withheld()
+        started = Started(machine.identity, summary.progress(machine))
+        changes, state.withheld = [started, *state.withheld.changes], Withheld()
         return changes
 
     def _finish(self, machine: Machine, changed: Sequence[Change] = ()) -> list[Change]:
