@@ -14,10 +14,15 @@ _PLAIN: Final = re.compile(r"[\w./+-]+")
 
 _USAGE: Final = """\
 Run it as root, from before the migration to after it:
-    BPFTRACE_STRLEN=128 bpftrace -B line THIS_SCRIPT
+    bpftrace -B line THIS_SCRIPT
 `-B line` writes each line as it comes, also into a pipe. QEMUs that run already are traced, and those started later. \
 A line `Lost N events` means that bpftrace was too slow; BPFTRACE_PERF_RB_PAGES=256 in the environment gives it more \
-room. Before bpftrace 0.23 texts are cut at 63 bytes, or at 127 as above; it takes no more there."""
+room. Commands and errors are printed whole, other texts are cut at 63 bytes before bpftrace 0.23."""
+
+#: The longest string of bpftrace before 0.23, without its zero byte.
+_PIECE_BYTES: Final = 63
+#: All capabilities of 7.2 have 989 bytes.
+_MAX_TEXT_BYTES: Final = 32 * _PIECE_BYTES
 
 
 def bpftrace_script(path: Path) -> str:
@@ -40,6 +45,8 @@ def bpftrace_script(path: Path) -> str:
         events=[_event(made, printed) for printed in made.printed],
         request=_attach_point(made, made.request) if made.request else None,
         is_postcopy=_is_postcopy(made),
+        piece_bytes=_PIECE_BYTES,
+        max_text_bytes=_MAX_TEXT_BYTES,
     )
 
 
@@ -50,6 +57,7 @@ def _event(made: Plan, printed: Printed) -> dict[str, Any]:
         "is_state": printed.name == plan.STATE_EVENT,
         "quiet": printed.quiet and made.sees_postcopy,
         "ends": printed.ends,
+        "long_text": f"arg{printed.values[0].place}" if printed.long_text else None,
         "print": _print(printed),
     }
 
@@ -69,7 +77,10 @@ def _is_postcopy(made: Plan) -> str:
 def _print(printed: Printed) -> str:
     formats = iter([_conversion(value) for value in printed.values])
     text = re.sub(r"%[a-z]", lambda _: next(formats), f" {printed.format}" if printed.format else "")
-    arguments = ["pid", "tid", "nsecs", *(_argument(value) for value in printed.values)]
+    arguments = ["pid", "tid", "nsecs"]
+    if printed.long_text:  # the template prints the text
+        return f'printf("%d/%d@%llu {printed.name}{text.removesuffix("%s")}", {", ".join(arguments)});'
+    arguments += [_argument(value) for value in printed.values]
     if "%%" in text:  # only after the last value
         text = text.replace("%%", "%s")
         arguments.append('"%"')

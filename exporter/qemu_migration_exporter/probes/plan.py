@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Final, NamedTuple
 
-from qemu_migration_exporter.core.events import Pending, QmpCommand, Signal
+from qemu_migration_exporter.core.events import ChannelFailed, ErrorSet, Pending, QmpCommand, Signal
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
 from qemu_migration_exporter.core.parsing.vocabulary import Release, releases
 from qemu_migration_exporter.core.signals import Probed, probed
@@ -40,6 +40,9 @@ POSTCOPY_STATE: Final = "postcopy-active"
 POSTCOPY_STATE_NUMBER: Final = 5
 #: Conversion of the vocabulary → of the probe. A double's bits (to 2.12) and an integer (later) are printed alike.
 _KINDS: Final = {"u": "u", "d": "d", "x": "x", "g": "u", "s": "s", "w": "s"}
+
+#: Events whose only argument is a text of any length: JSON of a command, or an error.
+_LONG_TEXTS: Final = frozenset({QmpCommand, ErrorSet, ChannelFailed})
 
 #: The event that the probes print instead of the page requests they count.
 REQUESTS_EVENT: Final = "postcopy_requests"
@@ -66,7 +69,7 @@ class Printed(NamedTuple):
         values: The values for the format: arguments and constants.
         quiet: True if it must be limited in post-copy, when it comes up to 0.7 million times a second.
         ends: True if the process's counts may be forgotten after it.
-        long_text: True if its only argument is a text that may be longer than a string of SystemTap.
+        long_text: True if its only argument is a text that may be longer than a string of the tool.
     """
 
     name: str
@@ -156,6 +159,11 @@ def _is_idle_command(row: EventLayout) -> bool:
     return isinstance(meaning, partial) and meaning.func is QmpCommand and meaning.keywords["name"] not in _COMMANDS
 
 
+def _kind(row: EventLayout) -> object:
+    """Return the type of a row's event."""
+    return row.meaning.func if isinstance(row.meaning, partial) else row.meaning
+
+
 def _pieces(row: EventLayout) -> Iterator[tuple[str, str]]:
     """Split a format into pairs of a literal and the conversion after it, "" after the last."""
     yield from re.findall(r"((?:[^%]|%%)*)(?:%([a-z]))?", row.format)
@@ -219,5 +227,5 @@ def _printed(row: EventLayout, arguments: tuple[Argument, ...]) -> Printed:
         tuple(values),
         quiet=row.meaning is Signal.ITERATE or row.meaning is Pending,
         ends=row.meaning is Signal.CLEANUP,
-        long_text=isinstance(row.meaning, partial) and row.meaning.func is QmpCommand,
+        long_text=bool(values) and _kind(row) in _LONG_TEXTS,
     )

@@ -75,7 +75,7 @@ def _print(printed: Printed) -> str:
     text = f" {printed.format}" if printed.format else ""
     arguments = ["pid()", "tid()", "ktime_get_ns()", *(_argument(value) for value in printed.values)]
     if printed.long_text:
-        text, arguments[3:] = " %s%s%s", ["text", "more", "rest"]
+        text, arguments[3:] = text.replace("%s", "%s%s%s"), ["text", "more", "rest"]
     return f'printf("%d/%d@%d {printed.name}{text}\\n", {", ".join(arguments)})'
 
 
