@@ -30,9 +30,8 @@ import msgspec
 import qemu_migration_exporter
 from qemu_migration_exporter.core import changes
 from qemu_migration_exporter.core.model import SurpriseKind
-from qemu_migration_exporter.core.tracking.snapshot import StreamState
+from qemu_migration_exporter.core.tracking.snapshot import StreamState, Withheld
 from qemu_migration_exporter.core.tracking.stream import Counts
-from qemu_migration_exporter.core.tracking.tracker import Withheld
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 from qemu_migration_exporter.ops.outputs import replace_file
 from qemu_migration_exporter.sources import Position

@@ -32,7 +32,7 @@ from qemu_migration_exporter.core.events import (
     ThrottleSet,
     Transferred,
 )
-from qemu_migration_exporter.core.migration import lifecycle, numbers, summary
+from qemu_migration_exporter.core.migration import completion, ending, numbers, phases, state_changes, summary
 from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.migration.states import SOURCE_ONLY
 from qemu_migration_exporter.core.model import PhaseName, Side
@@ -48,7 +48,7 @@ def apply(machine: Machine, event: Event, meaning: Meaning, at_ns: int) -> Seque
     if machine.side is None:
         side = Side.SOURCE if type(event) is StateSet and event.state in SOURCE_ONLY else SIDES.get(meaning)
         if side is not None:
-            lifecycle.learn_side(machine, side, at_ns)
+            phases.learn_side(machine, side, at_ns)
     if meaning in MOVING:
         machine.detector.waits.moved_ns = at_ns
     handler = _HANDLERS.get(meaning)
@@ -65,7 +65,7 @@ def tick(machine: Machine, now_ns: int) -> Sequence[Change]:
         return ()
     changes: Sequence[Change] = ()
     if machine.active_ns is not None and now_ns - machine.active_ns > _SETUP_MARK_NS:
-        changes = lifecycle.active_ended_setup(machine, now_ns)
+        changes = phases.active_ended_setup(machine, now_ns)
     changes = [*changes, *machine.detector.tick(now_ns, machine.precopy, machine.parameters)]
     _set_next_check(machine)
     return changes
@@ -94,7 +94,7 @@ def finish(machine: Machine) -> Sequence[Change]:
     if machine.phase is PhaseName.CLEANUP and machine.cleanup_ns is not None:
         changes += machine.leave(max(machine.cleanup_ns, machine.phase_ns))
     if machine.outcome.at_ns is None:
-        changes += lifecycle.active_ended_setup(machine, machine.last_ns)
+        changes += phases.active_ended_setup(machine, machine.last_ns)
     changes += machine.precopy.close()
     changes += machine.devices_finished(machine.switchover.flush())
     if machine.outcome.at_ns is None:
@@ -105,31 +105,31 @@ def finish(machine: Machine) -> Sequence[Change]:
 _Handler = Callable[[Machine, int, Any], Sequence[Change]]
 
 _HANDLERS: Final[Mapping[Meaning, _Handler]] = {
-    StateSet: lifecycle.state_set,
-    LowPending: lifecycle.low_pending,
-    Pinged: lifecycle.pinged,
-    Signal.HEADER: lifecycle.header,
-    Signal.SETUP_COMPLETE: lifecycle.setup_complete,
-    **dict.fromkeys(RANKS, lifecycle.stopping),
-    Signal.DOWNTIME_END: lifecycle.downtime_end,
-    Signal.POSTCOPY_START: lifecycle.postcopy_start,
-    Signal.POSTCOPY_LISTEN: lifecycle.postcopy_sent,
-    Signal.POSTCOPY_RUN: lifecycle.postcopy_sent,
-    Signal.POSTCOPY_END: lifecycle.postcopy_shown,
-    Signal.FAILING: lifecycle.failing,
-    Signal.POSTCOPY_RESUMED: lifecycle.resumed,
-    Signal.AFTER_LOOP: lifecycle.after_loop,
-    Signal.CLEANUP: lifecycle.cleanup,
-    Signal.CANCEL: lifecycle.cancel_seen,
-    Signal.BAD_END: lifecycle.bad_end,
-    Signal.ALL_SAVED: lifecycle.all_saved,
-    Signal.OUTGOING: lifecycle.outgoing,
-    Signal.CONNECTED: lifecycle.outgoing,
-    Signal.TO_FILE: lifecycle.outgoing,
-    Signal.GUEST_STOPPED: lifecycle.guest_stopped,
-    Signal.GUEST_RESUMED: lifecycle.guest_resumed,
-    ChannelFailed: lifecycle.channel_failed,
-    RunStateSet: lifecycle.run_state_set,
+    StateSet: state_changes.state_set,
+    LowPending: completion.low_pending,
+    Pinged: completion.pinged,
+    Signal.HEADER: phases.header,
+    Signal.SETUP_COMPLETE: phases.setup_complete,
+    **dict.fromkeys(RANKS, completion.stopping),
+    Signal.DOWNTIME_END: completion.downtime_end,
+    Signal.POSTCOPY_START: completion.postcopy_start,
+    Signal.POSTCOPY_LISTEN: completion.postcopy_sent,
+    Signal.POSTCOPY_RUN: completion.postcopy_sent,
+    Signal.POSTCOPY_END: completion.postcopy_shown,
+    Signal.FAILING: ending.failing,
+    Signal.POSTCOPY_RESUMED: ending.resumed,
+    Signal.AFTER_LOOP: ending.after_loop,
+    Signal.CLEANUP: ending.cleanup,
+    Signal.CANCEL: ending.cancel_seen,
+    Signal.BAD_END: ending.bad_end,
+    Signal.ALL_SAVED: completion.all_saved,
+    Signal.OUTGOING: phases.outgoing,
+    Signal.CONNECTED: phases.outgoing,
+    Signal.TO_FILE: phases.outgoing,
+    Signal.GUEST_STOPPED: state_changes.guest_stopped,
+    Signal.GUEST_RESUMED: state_changes.guest_resumed,
+    ChannelFailed: ending.channel_failed,
+    RunStateSet: state_changes.run_state_set,
     Pending: numbers.pending_seen,
     Transferred: numbers.transferred_seen,
     SyncEnded: numbers.sync_ended,

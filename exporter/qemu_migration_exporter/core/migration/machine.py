@@ -1,12 +1,15 @@
 """One migration as plain data, and the steps that its handlers share.
 
-Events go in and changes come out, in five modules:
+Events go in and changes come out:
 
-    apply.py      which handler an event has; the passing of time; the end
-    lifecycle.py  handlers of states, phases and the outcome
-    numbers.py    handlers of rounds, devices, throttle and errors
-    machine.py    the data they work on, which is what a checkpoint keeps
-    summary.py    the numbers at one moment, computed when they are read
+    apply.py          which handler an event has; the passing of time; the end
+    phases.py         handlers of setup and the iterate phase
+    completion.py     handlers of the switchover and of post-copy
+    ending.py         handlers of failures, cleanup and the outcome
+    state_changes.py  handlers of the migration's state and the guest's run state
+    numbers.py        handlers of rounds, devices, throttle and errors
+    machine.py        the data they work on, which is what a checkpoint keeps
+    summary.py        the numbers at one moment, computed when they are read
 
 The machine accepts every event in every state, because the stream is the evidence. An event that QEMU should not print
 in the present state adds a `Surprised` to the changes. The tracker decides which events begin and end a migration.

@@ -26,8 +26,8 @@ from qemu_migration_exporter.core.events import (
     ThrottleSet,
     Transferred,
 )
-from qemu_migration_exporter.core.migration.lifecycle import iterating, pending_is
 from qemu_migration_exporter.core.migration.machine import Machine
+from qemu_migration_exporter.core.migration.phases import iterating
 from qemu_migration_exporter.core.model import DowntimePart, DowntimePartName, Kind, Mode, PhaseName
 
 #: The same as in `qemu_migration_exporter.core.measures.switchover`.
@@ -48,6 +48,22 @@ def pending_seen(machine: Machine, at_ns: int, event: Pending) -> Sequence[Chang
         return changes
     stalls = pending_is(machine, at_ns, event.size, event.postcopy)
     return [*changes, *stalls] if changes or stalls else ()
+
+
+def pending_is(machine: Machine, at_ns: int, size: int, postcopy: int | None = None) -> Sequence[Change]:
+    """Set the pending bytes; at a boundary, pass them to the detector."""
+    precopy, detector = machine.precopy, machine.detector
+    if size != precopy.pending:
+        detector.waits.moved_ns = at_ns
+    if not precopy.sends:
+        machine.recheck()
+    is_boundary = precopy.pending_seen(size, postcopy=postcopy)
+    if not machine.may_stall:
+        return ()
+    changes = detector.pending_seen(at_ns, size, is_boundary=is_boundary, numbers=precopy)
+    if detector.next_check_ns == 0:
+        machine.recheck()
+    return changes
 
 
 def _find_savevm(machine: Machine) -> None:

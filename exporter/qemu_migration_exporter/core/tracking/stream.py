@@ -30,8 +30,8 @@ from qemu_migration_exporter.core.timeline.clock import Clock, ClockState
 from qemu_migration_exporter.core.timeline.reconstructed import ReconstructedClock
 from qemu_migration_exporter.core.timeline.reordering import ReorderingClock
 from qemu_migration_exporter.core.timeline.stream import StreamClock
-from qemu_migration_exporter.core.tracking.snapshot import ProcessState, StreamState
-from qemu_migration_exporter.core.tracking.tracker import Tracker, TrackerState, lost
+from qemu_migration_exporter.core.tracking.snapshot import ProcessState, StreamState, TrackerState
+from qemu_migration_exporter.core.tracking.tracker import Tracker, lost
 
 #: To find a line, a prefilter costs as much as parsing three: it pays in blocks of hundreds of lines, mostly noise.
 _NOISY: Final = 0.8

@@ -11,16 +11,13 @@ because cleanup marks and error lines follow.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, GuestGone, Resumed, Started, Surprised
 from qemu_migration_exporter.core.events import (
-    BacktraceFrame,
     ChannelFailed,
     ErrorReported,
     Event,
-    FunctionCalled,
     GuestDescribed,
     Line,
     LinesLost,
@@ -31,16 +28,18 @@ from qemu_migration_exporter.core.events import (
     SignalEvent,
     StateSet,
 )
-from qemu_migration_exporter.core.measures.guest import GuestRun, follow_guest
-from qemu_migration_exporter.core.migration import lifecycle, states, summary
+from qemu_migration_exporter.core.measures.guest import follow_guest
+from qemu_migration_exporter.core.migration import ending, summary
 from qemu_migration_exporter.core.migration.apply import apply, finish
 from qemu_migration_exporter.core.migration.apply import tick as tick_machine
 from qemu_migration_exporter.core.migration.machine import DEFAULT_PAGE_SIZE_BYTES, Machine
 from qemu_migration_exporter.core.model import ClockKind, Kind, Migration, Result, Side, SurpriseKind
-from qemu_migration_exporter.core.qmp_parameters import Parameters, read_object
-from qemu_migration_exporter.core.signals import ASIDE, BEGINNING, GUEST, JOINING, Meaning, meaning_of
+from qemu_migration_exporter.core.signals import ASIDE, BEGINNING, GUEST, Meaning, meaning_of
 from qemu_migration_exporter.core.stalls.detector import StallPolicy
 from qemu_migration_exporter.core.tracking import trace_ids
+from qemu_migration_exporter.core.tracking.announcements import add_backtrace, add_command, take_frames
+from qemu_migration_exporter.core.tracking.beginning import begins, next_kind
+from qemu_migration_exporter.core.tracking.snapshot import TrackerState, Withheld
 
 #: after_loop, cleanup and error_report lines this soon after the outcome still belong to it.
 LINGER_NS: Final = 1_000_000_000
@@ -58,57 +57,6 @@ ENDING_NS: Final = 5_000_000_000
 
 #: QEMU's line at a signal has the form of an error report: os_kill_reported of os-posix.c.
 _TERMINATING: Final = "terminating on signal "
-
-_MAX_FRAMES: Final = 64
-
-
-class Withheld:
-    """Changes of a machine that may turn out to be no migration.
-
-    A class of its own, so that a checkpoint can write the type beside each change.
-    """
-
-    __slots__ = ("changes",)
-
-    def __init__(self, changes: Iterable[Change] = ()) -> None:
-        self.changes = list(changes)
-
-
-@dataclass(slots=True)
-class TrackerState:
-    """The data of a tracker, which is what a checkpoint keeps.
-
-    Attributes:
-        machine: The open migration.
-        is_started: `Started` was returned for it; before that its changes are in `withheld`.
-        failed_trace_id, failed_side: Trace id and side of the last attempt, if that did not complete.
-        began_by_active: The open migration's first event was the state `active`.
-        ordinal: The number of migrations so far.
-        states_enabled: A state was printed.
-        announced: The side of the migration that a command has requested.
-        is_other_use: The open machine is COLO, not a migration.
-        guest: The guest's run state.
-        uri: The destination in the command that requested the next migration.
-        initiated: libvirt printed that it begins a live migration.
-        function, frames: The last function probe, and the backtraces by function.
-    """
-
-    machine: Machine | None = None
-    is_started: bool = False
-    withheld: Withheld = field(default_factory=Withheld)
-    failed_trace_id: str | None = None
-    failed_side: Side | None = None
-    began_by_active: bool = False
-    ordinal: int = 0
-    states_enabled: bool = False
-    announced: Side | None = None
-    parameters: Parameters = field(default_factory=Parameters)
-    is_other_use: bool = False
-    guest: GuestRun = field(default_factory=GuestRun)
-    uri: str = ""
-    initiated: bool = False
-    function: str | None = None
-    frames: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Tracker:
@@ -167,7 +115,7 @@ class Tracker:
             if machine is None or machine.outcome.at_ns is not None or meaning in BEGINNING:
                 if type(event) is StateSet and event.state is not None:
                     state.states_enabled = True
-                if self._begins(event, meaning):
+                if begins(state, event, meaning):
                     changes += self._begin(event, meaning, at_ns, line)
                 machine = state.machine
                 if machine is None:
@@ -176,7 +124,7 @@ class Tracker:
                 changes += self.qemu_ended(at_ns, event.text)
                 continue
             if meaning is Signal.SYNC_START:
-                machine.sync_stacktrace = self._take_frames("migration_bitmap_sync")
+                machine.sync_stacktrace = take_frames(state, "migration_bitmap_sync")
             changed = apply(machine, event, meaning, at_ns)
             if changed or not state.is_started:
                 changes += self._released(machine, changed)
@@ -242,7 +190,7 @@ class Tracker:
         machine = self.state.machine
         if machine is None:
             return []
-        return [*self._released(machine, lifecycle.qemu_ended(machine, at_ns, text))]
+        return [*self._released(machine, ending.qemu_ended(machine, at_ns, text))]
 
     def _gone(self) -> Sequence[GuestGone]:
         """Return the change for a guest whose QEMU ended after a migration that did not complete."""
@@ -270,8 +218,10 @@ class Tracker:
     def _apply_aside(self, event: Event, at_ns: int) -> Sequence[Change]:
         """Apply an event that is part of no migration."""
         match event:
+            case QmpCommand(name="stop" | "cont"):
+                return self._run_state_requested(event, at_ns)
             case QmpCommand():
-                return self._apply_command(event, at_ns)
+                add_command(self.state, event)
             case QemuStarted():
                 return self.replace_qemu(at_ns, "another one was started")
             case QemuEnded(text=text):
@@ -289,73 +239,18 @@ class Tracker:
                 self.lines_lost()
                 return [lost(event)]
             case _:
-                self._apply_backtrace(event)
+                add_backtrace(self.state, event)
         return ()
 
-    def _apply_backtrace(self, event: Event) -> None:
-        state = self.state
-        if isinstance(event, FunctionCalled):
-            state.function = event.function
-            state.frames[event.function] = []
-            if event.function == "qmp_migrate":
-                state.announced = Side.SOURCE
-            return
-        frames = state.frames.get(state.function or "")
-        if isinstance(event, BacktraceFrame) and frames is not None and len(frames) < _MAX_FRAMES:
-            frames.append(event.frame)
-
-    def _apply_command(self, command: QmpCommand, at_ns: int) -> Sequence[Change]:
-        state, arguments = self.state, command.arguments or ""
-        machine = state.machine
-        match command.name:
-            case "migrate_set_parameters":
-                before = state.parameters.downtime_limit_seconds
-                state.parameters.note_parameters(arguments)
-                limit_seconds = state.parameters.downtime_limit_seconds
-                if machine is not None and limit_seconds is not None and limit_seconds != before:
-                    machine.precopy.downtime_limit_seconds = limit_seconds
-            case "migrate_set_capabilities":
-                state.parameters.note_capabilities(arguments)
-            case "migrate":
-                given = read_object(arguments)
-                if given.get("resume") is not True:  # otherwise post-copy continues
-                    state.announced = Side.SOURCE
-                    state.uri = given["uri"] if isinstance(given.get("uri"), str) else ""
-            case "migrate_incoming":
-                given = read_object(arguments)
-                state.announced = Side.DESTINATION
-                state.uri = given["uri"] if isinstance(given.get("uri"), str) else ""
-            case "stop" | "cont":
-                mark = Signal.GUEST_STOPPED if command.name == "stop" else Signal.GUEST_RESUMED
-                signal = SignalEvent(at_ns, None, mark)
-                follow_guest(state.guest, signal, at_ns)
-                if machine is not None and machine.outcome.at_ns is None:
-                    return self._released(machine, apply(machine, signal, mark, at_ns))
-            case _:
-                pass
-        return ()
-
-    def _take_frames(self, function: str) -> tuple[str, ...]:
-        return tuple(self.state.frames.pop(function, ()))
-
-    def _begins(self, event: Event, meaning: Meaning) -> bool:
-        """Return whether this event is the first of a migration, possibly joined in its middle."""
+    def _run_state_requested(self, command: QmpCommand, at_ns: int) -> Sequence[Change]:
+        """Follow QMP's `stop` or `cont`, which the guest obeys at once."""
         machine = self.state.machine
-        state = event.state if type(event) is StateSet else None
-        if machine is not None and machine.outcome.at_ns is None:
-            # A second beginning is another attempt, unless no event came since the first.
-            if meaning is Signal.HEADER:
-                return not self.state.states_enabled and machine.has_left_setup
-            return state == "setup" and machine.outcome.state not in {None, "setup"}
-        if state == "setup":
-            return True
-        if meaning is Signal.HEADER:
-            return not self.state.states_enabled  # where states are printed, one of them comes first
-        if machine is not None:
-            return False
-        if meaning is ChannelFailed:  # the first mark of an attempt without an answer
-            return not self.state.states_enabled
-        return meaning is Signal.INCOMING or meaning in JOINING or state in states.JOINING
+        mark = Signal.GUEST_STOPPED if command.name == "stop" else Signal.GUEST_RESUMED
+        signal = SignalEvent(at_ns, None, mark)
+        follow_guest(self.state.guest, signal, at_ns)
+        if machine is None or machine.outcome.at_ns is not None:
+            return ()
+        return self._released(machine, apply(machine, signal, mark, at_ns))
 
     def _begin(self, event: Event, meaning: Meaning, at_ns: int, line: bytes) -> list[Change]:
         state = self.state
@@ -378,38 +273,20 @@ class Tracker:
             start_ns=at_ns,
             partial=not at_beginning and not state.began_by_active,
             page_size=self._page_size,
-            stacktrace=self._take_frames("qmp_migrate"),
+            stacktrace=take_frames(state, "qmp_migrate"),
             parameters=state.parameters,
             policy=self._policy,
         )
         machine.precopy.downtime_limit_seconds = state.parameters.downtime_limit_seconds
         machine.guest = state.guest.continued(at_ns)
         machine.detector.is_paused = machine.guest.is_suspended
-        machine.kind = self._kind()
+        machine.kind = next_kind(state)
         machine.side, state.announced, state.uri, state.initiated = state.announced, None, "", False
         machine.releases = self.releases
         state.is_other_use = state.parameters.is_other_use
         state.is_started = False
         state.withheld = Withheld()
         return changes
-
-    def _kind(self) -> Kind:
-        """Return the kind of the next job, by the commands before it; live without evidence."""
-        state = self.state
-        parameters = state.parameters
-        if parameters.is_background_snapshot:
-            return Kind.SNAPSHOT
-        if parameters.is_cpr:
-            return Kind.CPR
-        if state.initiated:
-            return Kind.LIVE
-        if state.uri.startswith("file:") or (state.uri.startswith("exec:") and ">" in state.uri):
-            return Kind.FILE
-        if state.announced is Side.DESTINATION:
-            return Kind.SAVE if state.uri.startswith("fd:") else Kind.LIVE  # libvirt restores what it saved
-        if state.uri.startswith("fd:") and parameters.is_unbounded_without_return_path:
-            return Kind.SAVE if state.guest.is_suspended else Kind.DUMP
-        return Kind.LIVE
 
     def _released(self, machine: Machine, changed: Sequence[Change]) -> Sequence[Change]:
         """Return the machine's changes, or withhold them until a migration is certain."""

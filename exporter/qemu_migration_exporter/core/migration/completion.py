@@ -1,0 +1,141 @@
+"""Handlers of the switchover: the stop of the guest, its downtime, and post-copy, which begins with a downtime.
+
+For the start of the downtime, marks have ranks, because no release prints all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from qemu_migration_exporter.core.changes import Change
+from qemu_migration_exporter.core.events import (
+    Event,
+    LowPending,
+    Pinged,
+    Signal,
+    SignalEvent,
+)
+from qemu_migration_exporter.core.measures.switchover import (
+    BEST_RANK,
+    COMPLETE_RANK,
+    LOW_PENDING_RANK,
+    WORST_RANK,
+    Switchover,
+)
+from qemu_migration_exporter.core.migration.ending import end, extend
+from qemu_migration_exporter.core.migration.machine import Machine
+from qemu_migration_exporter.core.migration.numbers import pending_is
+from qemu_migration_exporter.core.migration.phases import active_ended_setup, is_live, iterating, rounds_ended
+from qemu_migration_exporter.core.model import Kind, Mode, PhaseName, Side
+from qemu_migration_exporter.core.signals import RANKS
+
+#: savevm_send_ping's number that ends the switch to post-copy, postcopy_start() in migration/migration.c.
+_POSTCOPY_PING: Final = 4
+
+#: vmstate_downtime_checkpoint came with 8.2.
+_LAST_WITHOUT_CHECKPOINTS: Final = (8, 1)
+
+
+def complete(machine: Machine, at_ns: int, rank: int) -> Sequence[Change]:
+    """Enter the switchover, with a mark of this rank for the downtime's start."""
+    changes = [*active_ended_setup(machine, at_ns)]
+    if machine.phase is PhaseName.ITERATE:
+        changes += rounds_ended(machine, at_ns)
+        changes += machine.enter(PhaseName.COMPLETE_PRECOPY, at_ns)
+    elif machine.phase is None and machine.outcome.at_ns is None and machine.side is not Side.DESTINATION:
+        changes += machine.enter(PhaseName.COMPLETE_PRECOPY, at_ns)  # the stream was joined in the middle
+    elif machine.phase is PhaseName.SETUP and rank < COMPLETE_RANK:
+        machine.kind = Kind.CPR  # these modes stop the guest before setup, and no other job does
+        machine.switchover.may_begin(at_ns, rank)
+    # A recording that begins with a mark after the stop of the guest does not show when the downtime began.
+    if machine.phase is PhaseName.COMPLETE_PRECOPY and (machine.phases or rank <= LOW_PENDING_RANK):
+        machine.switchover.may_begin(at_ns, rank)
+    return changes
+
+
+def stopping(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Change]:
+    """Follow the marks that stop the guest."""
+    changes = [*complete(machine, at_ns, RANKS[event.mark])]
+    if event.mark in {Signal.VM_STOPPED, Signal.COMPLETE}:
+        changes += machine.parts_ended(machine.switchover.stopped(at_ns))
+    if event.mark is Signal.COMPLETE:
+        machine.outcome.completing = True
+    return changes
+
+
+def low_pending(machine: Machine, at_ns: int, event: LowPending) -> Sequence[Change]:
+    """End the iterate phase: pending is below the threshold."""
+    if machine.mode is Mode.POSTCOPY:
+        return ()
+    is_live(machine)
+    changes = [*iterating(machine, at_ns, event)]
+    if event.pending is not None:
+        changes += pending_is(machine, at_ns, event.pending)
+    changes += complete(machine, at_ns, LOW_PENDING_RANK)
+    return changes
+
+
+def all_saved(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequence[Change]:
+    """Record that all data is sent: the source waits for the destination."""
+    if machine.phase is PhaseName.COMPLETE_PRECOPY and machine.switchover.all_saved_ns is None:
+        machine.switchover.all_saved_ns = at_ns
+    return ()
+
+
+def downtime_end(machine: Machine, at_ns: int, _event: Event) -> Sequence[Change]:
+    """End the downtime with QEMU's own mark; in post-copy the migration continues after it.
+
+    QEMU 8.2 prints this mark after the state `completed`, because it first waits for its lock.
+    """
+    switchover, outcome = machine.switchover, machine.outcome
+    if machine.phase is PhaseName.COMPLETE_PRECOPY and machine.kind is not Kind.SNAPSHOT:
+        switchover.end_ns = at_ns
+        if machine.mode is Mode.POSTCOPY:
+            return machine.enter(PhaseName.POSTCOPY, at_ns)
+        if outcome.state is None and outcome.at_ns is None:  # states are not enabled, and this is the last mark
+            outcome.completing |= switchover.ram_told
+            return end(machine, at_ns)
+    elif machine.mode is Mode.PRECOPY and outcome.at_ns is not None:
+        extend(machine, at_ns)
+        if machine.kind is not Kind.SNAPSHOT:  # the guest of a snapshot has run again for a long time
+            switchover.end_ns = outcome.at_ns
+    return ()
+
+
+# Post-copy
+
+
+def postcopy_start(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequence[Change]:
+    """Begin the switch to post-copy; up to 8.1 QEMU's downtime begins before it waits for its lock."""
+    machine.mode = Mode.POSTCOPY
+    return complete(machine, at_ns, BEST_RANK if machine.releases[1] <= _LAST_WITHOUT_CHECKPOINTS else WORST_RANK)
+
+
+def postcopy_sent(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Change]:
+    """Follow the commands that only post-copy sends; the ping after them marks the downtime's end better than `run`."""
+    machine.mode = Mode.POSTCOPY
+    changes = complete(machine, at_ns, WORST_RANK)
+    if event.mark is Signal.POSTCOPY_RUN and machine.phase is PhaseName.COMPLETE_PRECOPY:
+        machine.switchover.end_ns = at_ns
+    return changes
+
+
+def postcopy_shown(machine: Machine, at_ns: int, event: Event) -> Sequence[Change]:
+    """Learn from a later mark of a post-copy that it is one, where the recording begins after the switch to it.
+
+    The apparent stop of the guest was the end of its memory: the guest was stopped before the recording.
+    """
+    if machine.mode is Mode.POSTCOPY:
+        return ()
+    machine.mode, machine.switchover = Mode.POSTCOPY, Switchover()
+    if machine.phase is PhaseName.COMPLETE_PRECOPY:
+        machine.phase = PhaseName.POSTCOPY
+        machine.recheck()
+    return iterating(machine, at_ns, event)
+
+
+def pinged(machine: Machine, at_ns: int, event: Pinged) -> Sequence[Change]:
+    """Follow the ping that ends the switch to post-copy."""
+    is_end = event.value == _POSTCOPY_PING and machine.mode is Mode.POSTCOPY
+    return downtime_end(machine, at_ns, event) if is_end else ()
