@@ -284,7 +284,7 @@ def test_badge_is_worst_state(phase: PhaseName | None, state: str, converging: b
     made = card(replace(of, verdict=verdict, phases=phases), NOW, None)
 
     assert made.badge == badge
-    assert {("guest throttled", "40 %"), ("ends in", "1.0 s to 5.0 s")} <= {(f.name, f.value) for f in made.facts}
+    assert {("guest throttled", "40 %"), ("ends", "in 1.0 s to 5.0 s")} <= {(f.name, f.value) for f in made.facts}
 
 
 def test_card_makes_up_no_numbers() -> None:

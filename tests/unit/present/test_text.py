@@ -360,6 +360,24 @@ def test_unfinished_sentence_has_needs() -> None:
 
 
 @pytest.mark.parametrize(
+    ("converging", "eta", "expected"),
+    [
+        (True, (4.0, 9.0), "; at this rate it ends in 4.0 s to 9.0 s."),
+        (True, (4.0, 4.0), "; at this rate it ends in 4.0 s."),
+        (True, (0.2, 9.0), "; at this rate it ends within 9.0 s."),
+        (None, (0.0, 60.0), "; so near, it can end at any moment, and does most likely within 60.0 s."),
+        (True, (0.2, 0.4), "the limit is 0.3 s."),
+        (None, None, "the limit is 0.3 s."),
+    ],
+)
+def test_eta_is_in_words(*, converging: bool | None, eta: tuple[float, float] | None, expected: str) -> None:
+    stuck = one(STUCK, last=0.35)
+    verdict = replace(stuck.progress.verdict, converging=converging, eta_seconds=eta)
+    words = paragraph(printed(replace(stuck, progress=replace(stuck.progress, verdict=verdict))))
+    assert expected in words
+
+
+@pytest.mark.parametrize(
     ("reason", "expected"),
     [
         (StallReason.NO_THROUGHPUT, "nothing has been sent for 5.0 s; it goes on when the network carries data again."),

@@ -211,6 +211,35 @@ def test_noise_best_case_is_below_mean() -> None:
     assert 20 < best_case(every(1, *noisy(0.1, *[60] * 20)), 10) < 10_000
 
 
+@pytest.mark.parametrize(
+    ("pending", "threshold", "expected"),
+    [(None, 10, False), (9, 10, False), (10, 0, False), (10.9, 10, True), (11.1, 10, False), (47, 10, False)],
+)
+def test_near_is_beyond_proof(*, pending: float | None, threshold: float, expected: bool) -> None:
+    """40 s of level boundaries prove that pending does not wander by 9.5 % in 100 s, and not less."""
+    convergence = Convergence()
+    if pending is not None:
+        convergence.boundary(0, 2, round(pending * MIB))
+    convergence.window(0, round(threshold * MIB))
+    assert convergence.is_near is expected
+
+
+def test_dip_is_below_half_of_best() -> None:
+    convergence = Convergence()
+    assert not convergence.is_dip
+    convergence.window(0, 10 * MIB)
+    assert not convergence.is_dip
+    convergence.window(9 * SECOND, 4 * MIB)
+    assert convergence.is_dip
+
+
+def test_progress_time_begins_with_boundary() -> None:
+    convergence = Convergence()
+    assert convergence.seconds_since_progress(5 * SECOND) == 0
+    convergence.boundary(5 * SECOND, 2, MIB)
+    assert convergence.seconds_since_progress(7 * SECOND) == 2
+
+
 def test_restart_keeps_best_boundary() -> None:
     convergence = Convergence()
     for second in range(8):

@@ -180,7 +180,16 @@ def test_shrinking_verdict_has_eta() -> None:
     now = verdict(shrinking)
     assert now.converging is True
     assert now.eta_seconds is not None
-    assert 0 <= now.eta_seconds[0] <= now.eta_seconds[1] < 5
+    assert 0 <= now.eta_seconds[0] <= now.eta_seconds[1] < 6
+
+
+def test_near_threshold_eta_is_no_evidence() -> None:
+    """4 % above the threshold for 18 s: pending may be below it at any moment, or in minutes."""
+    now = verdict(BEGIN + windows(12) + rounds(15, pending=10))
+    assert now.converging is None
+    assert now.eta_seconds is not None
+    assert now.eta_seconds[0] == 0
+    assert now.eta_seconds[1] == pytest.approx(9 * 18, rel=0.05)
 
 
 def test_no_evidence_means_no_verdict() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from qemu_migration_exporter.core.stalls.eta import eta_of_bulk, eta_of_rounds
+from qemu_migration_exporter.core.stalls.eta import Interval, eta_by_chance, eta_of_bulk, eta_of_rounds
 from qemu_migration_exporter.core.stalls.trend import Point
 
 
@@ -22,13 +22,28 @@ def end_of(ratio: float, *, threshold: float, first: float = 100.0, bandwidth: f
     return next(point.seconds for point in points if point.pending < threshold)
 
 
+def eta(
+    points: list[Point],
+    *,
+    threshold: float = 10,
+    bandwidth: float = 10,
+    dirty_rate: float | None = None,
+    is_dip: bool = False,
+    elapsed: float = 0,
+) -> Interval | None:
+    """Return the estimate; without a dirty rate only lines give one."""
+    return eta_of_rounds(
+        points, threshold=threshold, bandwidth=bandwidth, dirty_rate=dirty_rate, is_dip=is_dip, elapsed=elapsed
+    )
+
+
 @pytest.mark.parametrize("ratio", [0.6, 0.8, 0.9, 0.95])
 @pytest.mark.parametrize("count", [3, 5, 7])
 def test_steady_fall_eta_contains_end(ratio: float, count: int) -> None:
     points = shrinking(ratio, count)
-    eta = eta_of_rounds(points, threshold=3, bandwidth=10, elapsed=0)
-    assert eta is not None
-    low, high = eta
+    given = eta(points, threshold=3)
+    assert given is not None
+    low, high = given
     assert low <= end_of(ratio, threshold=3) - points[-1].seconds <= high
     assert high < 6 * max(low, 0.5)
 
@@ -42,32 +57,63 @@ def test_steady_fall_eta_contains_end(ratio: float, count: int) -> None:
         ("no bandwidth", shrinking(0.8, 5), 3, 0),
         ("level", shrinking(1, 5), 3, 10),
         ("growing", shrinking(1.1, 5), 3, 10),
-        ("near the threshold", [Point(second, 10.4 - second / 100) for second in range(5)], 10, 10),
+        ("a fall of a thousandth", shrinking(0.999, 5, first=900), 3, 10),
         ("noise", [Point(second, mib) for second, mib in enumerate([50, 40, 60, 45, 55])], 10, 10),
     ],
 )
 def test_no_eta_without_evidence(what: str, points: list[Point], threshold: float, bandwidth: float) -> None:
-    assert eta_of_rounds(points, threshold=threshold, bandwidth=bandwidth, elapsed=0) is None, what
+    assert eta(points, threshold=threshold, bandwidth=bandwidth) is None, what
 
 
 def test_eta_of_noisy_fall_is_wide() -> None:
     """Neighbours contradict one another, and the whole still falls by 2 a second, 40 above the threshold."""
     points = [Point(second, 90 - 2 * second + (3, -3)[second % 2]) for second in range(20)]
-    eta = eta_of_rounds(points, threshold=10, bandwidth=10, elapsed=0)
-    assert eta is not None
-    assert eta[0] < 20 < eta[1]
-    assert eta[1] < 30 * eta[0]
+    given = eta(points)
+    assert given is not None
+    assert 0 < given[0] < 20 < given[1] < 180
+
+
+@pytest.mark.parametrize(
+    ("what", "dirty_rate", "is_dip", "expected"),
+    [
+        ("half of the bandwidth", 5, False, 10),
+        ("half of it, in a dip", 5, True, 10),
+        ("nine tenths of it", 9, False, None),
+        ("unknown", None, False, None),
+    ],
+)
+def test_rates_give_eta_without_lines(
+    *, what: str, dirty_rate: float | None, is_dip: bool, expected: float | None
+) -> None:
+    """A network dip raised pending; 50 above the threshold, it falls again by bandwidth less dirty rate."""
+    points = [Point(0, 40), Point(1, 30), Point(9, 70), Point(12, 60)]
+    given = eta(points, dirty_rate=dirty_rate, is_dip=is_dip)
+    assert (given is None) == (expected is None), what
+    if given is not None and expected is not None:
+        assert given[0] <= expected / 3 + 0.01 < expected < given[1] < 4 * expected
+
+
+def test_flattening_fall_eta_contains_last_round() -> None:
+    """A big first step after a long bulk round, then small steps: the end is nearer to that of the last step."""
+    points = [Point(0, 29.4), Point(0.7, 22.3), Point(1.1, 21.9)]
+    given = eta(points)
+    assert given is None or given[1] > (21.9 - 10) / 1.0
+
+
+@pytest.mark.parametrize(("level_seconds", "expected"), [(0, 60), (3, 60), (20, 180), (100, 900)])
+def test_chance_eta_grows_with_time(level_seconds: float, expected: float) -> None:
+    assert eta_by_chance(level_seconds) == (0, expected)
 
 
 def test_eta_falls_between_boundaries() -> None:
-    before, after = (eta_of_rounds(shrinking(0.8, 5), threshold=3, bandwidth=10, elapsed=s) for s in (0, 2))
+    before, after = (eta(shrinking(0.8, 5), threshold=3, elapsed=seconds) for seconds in (0, 2))
     assert before is not None
     assert after is not None
     assert list(after) == pytest.approx([before[0] - 2, before[1] - 2])
 
 
 def test_fitting_eta_is_switchover() -> None:
-    assert eta_of_rounds([Point(0, 2)], threshold=3, bandwidth=10, elapsed=0) == (0, 0.2)
+    assert eta([Point(0, 2)], threshold=3) == (0, 0.2)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +121,7 @@ def test_fitting_eta_is_switchover() -> None:
 )
 def test_eta_in_bulk_round(pending: int, rate: float | None, expected: float | None) -> None:
     """At 22 kB/s two hours."""
-    eta = eta_of_bulk(int(pending), rate)
-    assert (eta is None) == (expected is None)
-    if eta is not None and expected is not None:
-        assert eta[0] < expected < eta[1]
+    given = eta_of_bulk(int(pending), rate)
+    assert (given is None) == (expected is None)
+    if given is not None and expected is not None:
+        assert given[0] < expected < given[1]

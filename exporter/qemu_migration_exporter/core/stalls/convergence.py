@@ -192,6 +192,24 @@ class Convergence:
         """True if the last boundary is below the threshold in force: QEMU will stop the guest."""
         return self.last_pending is not None and self.last_pending < (self.smoothed.value or 0)
 
+    @property
+    def is_dip(self) -> bool:
+        """True while the threshold, and so the bandwidth, is far below the best of the window."""
+        return bool(self.peaks) and (self.smoothed.value or 0.0) < self.rules.dip_ratio * self.peaks[0][1]
+
+    @property
+    def is_near(self) -> bool:
+        """True if pending is so near above the threshold that level boundaries of a whole window prove no stall."""
+        pending, threshold, rules = self.last_pending, self.smoothed.value or 0.0, self.rules
+        if not pending or threshold <= 0 or self.fits:
+            return False
+        wander = rules.wander_ratio * math.sqrt(rules.horizon_seconds / rules.window_seconds)
+        return math.log(pending / threshold) < wander
+
+    def seconds_since_progress(self, now_ns: int) -> float:
+        """Return the time since the last progress; 0 before the first boundary."""
+        return 0.0 if self.progress_ns is None else max(0.0, (now_ns - self.progress_ns) / _NS)
+
     def seconds_since_boundary(self, now_ns: int) -> float:
         """Return the time since the last boundary; 0 without a boundary."""
         return max(0.0, self._seconds(now_ns) - self.boundaries[-1].seconds) if self.boundaries else 0.0

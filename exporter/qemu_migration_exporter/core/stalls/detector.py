@@ -28,7 +28,7 @@ from qemu_migration_exporter.core.model import Capabilities, Stall, StallReason,
 from qemu_migration_exporter.core.qmp_parameters import Parameters
 from qemu_migration_exporter.core.stalls.bandwidth import Bandwidth, set_by_operator
 from qemu_migration_exporter.core.stalls.convergence import Convergence, Rules
-from qemu_migration_exporter.core.stalls.eta import Interval, eta_of_bulk, eta_of_rounds
+from qemu_migration_exporter.core.stalls.eta import Interval, eta_by_chance, eta_of_bulk, eta_of_rounds
 from qemu_migration_exporter.core.stalls.ewma import Ewma
 from qemu_migration_exporter.core.stalls.reasons import ROUND_REASONS
 from qemu_migration_exporter.core.stalls.wait_timer import WaitTimeouts, WaitTimer
@@ -251,7 +251,7 @@ class StallDetector:
             required = self._required(numbers, None if stall is None else stall.reason)
             bandwidth, capabilities = self.bandwidth.bytes_per_second, self._capabilities(numbers, parameters)
         eta = None if stall is not None or is_over or self.rounds_are_over else self._eta(now_ns, numbers)
-        shrinks = eta is not None and numbers.round > 1
+        shrinks = eta is not None and numbers.round > 1 and not convergence.is_near
         return Verdict(
             converging=False if stall is not None else True if converged or shrinks else None,
             stalled_since_ns=None if stall is None else stall.since_ns,
@@ -312,10 +312,14 @@ class StallDetector:
         if numbers.round <= 1:
             return None if self.bulk_pending is None else eta_of_bulk(self.bulk_pending, self.bulk_rate.value)
         convergence = self.convergence
+        if convergence.is_near:
+            return eta_by_chance(convergence.seconds_since_progress(now_ns))
         return eta_of_rounds(
             convergence.boundaries[-_ETA_BOUNDARIES:],
             threshold=convergence.smoothed.value or 0.0,
             bandwidth=self.bandwidth.bytes_per_second or 0.0,
+            dirty_rate=numbers.dirty_bytes_per_second,
+            is_dip=convergence.is_dip,
             elapsed=convergence.seconds_since_boundary(now_ns),
         )
 

@@ -15,7 +15,7 @@ from qemu_migration_exporter.core.model import Mode, PhaseName, Result, Side
 from qemu_migration_exporter.present.html.chart import CARD, PendingChart, Share, pending_chart, rounds_count, share_of
 from qemu_migration_exporter.present.units import duration, limit, rate, size
 from qemu_migration_exporter.present.view import MigrationView
-from qemu_migration_exporter.present.wording.sentences import KIND_WORDS, PHASE_WORDS, headline_text, notes
+from qemu_migration_exporter.present.wording.sentences import KIND_WORDS, PHASE_WORDS, ending, headline_text, notes
 from qemu_migration_exporter.present.wording.states import ago, state_of
 from qemu_migration_exporter.present.wording.styled import literal
 
@@ -134,8 +134,7 @@ def _running_facts(view: MigrationView) -> list[Fact]:
     if view.throttle_ratio:
         facts.append(Fact("guest throttled", f"{100 * view.throttle_ratio:.0f} %"))
     if verdict.eta_seconds is not None:
-        low, high = verdict.eta_seconds
-        facts.append(Fact("ends in", f"{duration(low)} to {duration(high)}"))
+        facts.append(Fact("ends", ending(verdict.eta_seconds)))
     return [*facts, *_downtime(view)]
 
 

@@ -211,10 +211,20 @@ def _standing(view: MigrationView) -> list[Part]:
 
 
 def _eta(view: MigrationView) -> list[Part]:
-    if view.verdict.eta_seconds is None or view.verdict.eta_seconds[1] < _LEAST_ETA_SECONDS:
+    eta, rounds = view.verdict.eta_seconds, view.rounds
+    if eta is None or eta[1] < _LEAST_ETA_SECONDS:
         return []
-    low, high = (duration(seconds) for seconds in view.verdict.eta_seconds)
-    return [f"; at this rate it ends in {low}" if low == high else f"; at this rate it ends in {low} to {high}"]
+    if view.verdict.converging is None and rounds and rounds[-1].number > 1:
+        return [f"; so near, it can end at any moment, and does most likely {ending(eta)}"]
+    return [f"; at this rate it ends {ending(eta)}"]
+
+
+def ending(eta: tuple[float, float]) -> str:
+    """Return an interval of the time to the end in words."""
+    low, high = (duration(seconds) for seconds in eta)
+    if eta[0] < _LEAST_ETA_SECONDS:
+        return f"within {high}"
+    return f"in {low}" if low == high else f"in {low} to {high}"
 
 
 def _need(pending: int, bandwidth: float, limit_seconds: float | None) -> list[Part]:
