@@ -80,6 +80,7 @@ def _log_end(migration: Migration) -> None:
         "downtime_seconds": _seconds(migration.downtime_ns),
         "blackout_seconds": _seconds(migration.blackout_ns),
         "error": migration.error,
+        "guest_lost": migration.is_guest_lost or None,
         "summary": headline_text(migration_view(migration)),
     }
     logger.log(level, "migration ended", extra=_fields(migration.identity) | numbers)

@@ -222,7 +222,7 @@ class Replay:
 
     def _report(self) -> None:
         report = Report(
-            streams=tuple(stream_view(stream) for stream in self._streams),
+            streams=tuple(stream_view(stream, remarks=_remarks(stream)) for stream in self._streams),
             migrations=tuple(migration_view(migration) for migration in self._migrations),
         )
         REPORTS[self._options.report](report, sys.stdout)

@@ -12,7 +12,7 @@ from qemu_migration_exporter.present.document import migration_document
 from qemu_migration_exporter.present.view_builder import migration_view
 from qemu_migration_exporter.present.wording.sentences import headline_text, notes
 
-from tests.support.core_helpers import read
+from tests.support.core_helpers import log_lines, read
 from tests.support.paths import DATA
 
 
@@ -172,6 +172,40 @@ def test_crash_of_qemu_ends_the_migration(name: str, count: int, at: bytes, phra
     assert phrase in text(migration)
     assert "stood still" not in text(migration)
     assert "reason=crashed" in (migration.error or "")
+
+
+LOST: Final = [
+    # the events after which QEMU crashes, and whether the guest is lost
+    ("POSTCOPY", True),
+    ("POSTCOPY\n+5 T migration_completion_postcopy_end", False),
+    ("POSTCOPY\n+5 T migrate_set_state new state postcopy-paused", True),
+    ("START", False),
+    ("START\n+5 T migrate_set_state new state failed", False),
+    ("POSTCOPY\n+5 T migrate_set_state new state failed", True),
+    (("POSTCOPY\n+5 T migrate_set_state new state failed\nM runstate_set current_run_state 7 (finish-migrate)"
+     " new_state 9 (running)"), False),
+    ("POSTCOPY\n+5 M migrate_set_state new state cancelling\nM migrate_set_state new state cancelled", True),
+    ("POSTCOPY\n+5 T migrate_set_state new state completed", False),
+    (("M loadvm_state_setup\nM migrate_set_state new state active\nM migrate_set_state new state postcopy-active\n"
+     "M runstate_set current_run_state 1 (inmigrate) new_state 9 (running)"), True),
+    (("M runstate_set current_run_state 6 (prelaunch) new_state 1 (inmigrate)\nM migrate_set_state new state active\n"
+     "M loadvm_state_setup\nM migrate_set_state new state postcopy-active"), False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("events", "is_lost"), LOST, ids=range(len(LOST)))
+def test_guest_is_lost_if_post_copy_breaks(events: str, *, is_lost: bool) -> None:
+    """Not before the guest runs on the destination, and not once all memory is there."""
+    start = (
+        "M migrate_set_state new state setup\nT migrate_set_state new state active\nT migration_thread_setup_complete\n"
+        "T migrate_set_state new state postcopy-active\nT postcopy_start"
+    )
+    running = f"{start}\nT savevm_send_postcopy_run\nT savevm_send_ping 0x4"
+    events = events.replace("POSTCOPY", running).replace("START", start)
+    migration = only(log_lines(events).encode() + CRASH % b"2023-11-14 22:13:25")
+    words = text(migration)
+    assert is_lost is ("and the guest is lost" in words), words
+    assert is_lost is migration_document(migration_view(migration))["guest_lost"]
 
 
 SENT: Final = [("dipC12-ws60-r30-64to16", False), ("bw256-30ms-ws12", True), ("dipE14-ws24-r16-32to8", True),

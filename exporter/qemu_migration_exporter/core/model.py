@@ -339,6 +339,7 @@ class Migration:
         dirty_sync_count: QEMU's own number of bitmap syncs, which is not `Progress.bitmap_syncs` from 11.1 on.
         transferred_is_partial: QEMU printed no bandwidth window at the end, so `transferred_bytes` is too low.
         open_wait: The wait in which the stream ended.
+        is_guest_lost: Post-copy ended while part of the guest's memory was only on the source: it cannot run on.
     """
 
     identity: Identity
@@ -362,6 +363,7 @@ class Migration:
     dirty_sync_count: int | None = None
     transferred_is_partial: bool = False
     open_wait: OpenWait | None = None
+    is_guest_lost: bool = False
 
     @property
     def timed(self) -> bool:

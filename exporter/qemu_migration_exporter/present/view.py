@@ -153,6 +153,7 @@ class MigrationView:
         bandwidth_bytes_per_second, dirty_bytes_per_second: As of now, or as of the end.
         paused_since_seconds, pause_cause: Start and cause of the guest's present pause; None while the guest runs.
         wait: The present wait, or the wait in which the stream ended.
+        guest_lost: Post-copy ended while part of the guest's memory was only on the source.
         dirty_limit: QEMU limits the guest's dirty rate (capability dirty-limit).
     """
 
@@ -197,6 +198,7 @@ class MigrationView:
     paused_since_seconds: float | None
     pause_cause: PauseCause | None
     wait: WaitView | None
+    guest_lost: bool
     dirty_limit: bool
     rounds: tuple[RoundView, ...]
     phases: tuple[PhaseView, ...]
@@ -249,6 +251,7 @@ class StreamView:
         is_up: True while the stream is read.
         problem: Short reason why the stream is not read.
         last_event_time: Time of the newest event.
+        remarks: Reasons why lines of a recording are not understood, and the next steps.
     """
 
     name: str
@@ -262,6 +265,7 @@ class StreamView:
     is_up: bool = False
     problem: str | None = None
     last_event_time: datetime | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

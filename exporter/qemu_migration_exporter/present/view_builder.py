@@ -6,6 +6,8 @@ are here, so that renderers contain no arithmetic. A value that the stream does 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qemu_migration_exporter.core.model import (
     Device,
     DowntimePart,
@@ -89,6 +91,7 @@ def migration_view(migration: Migration, *, now_ns: int | None = None) -> Migrat
         paused_since_seconds=_after(progress.paused_since_ns, start_ns),
         pause_cause=progress.pause_cause,
         wait=_wait(migration.open_wait, start_ns),
+        guest_lost=migration.is_guest_lost,
         dirty_limit=progress.verdict.capabilities.dirty_limit,
         rounds=tuple(_round(round_, start_ns) for round_ in migration.rounds),
         phases=tuple(_phase(phase, migration) for phase in migration.phases),
@@ -98,7 +101,9 @@ def migration_view(migration: Migration, *, now_ns: int | None = None) -> Migrat
     )
 
 
-def stream_view(stream: Stream, *, is_up: bool = False, problem: str | None = None) -> StreamView:
+def stream_view(
+    stream: Stream, *, is_up: bool = False, problem: str | None = None, remarks: Sequence[str] = ()
+) -> StreamView:
     """Return the view of a stream."""
     counts = stream.counts
     return StreamView(
@@ -113,6 +118,7 @@ def stream_view(stream: Stream, *, is_up: bool = False, problem: str | None = No
         is_up=is_up,
         problem=problem,
         last_event_time=None if stream.last_event_ns is None else moment_of(stream.last_event_ns),
+        remarks=tuple(remarks),
     )
 
 

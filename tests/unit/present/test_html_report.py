@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import html5lib
 import pytest
-from qemu_migration_exporter.core.model import DowntimePartName, PauseCause
+from qemu_migration_exporter.core.model import ClockKind, DowntimePartName, PauseCause
 from qemu_migration_exporter.present.html.report import html_report, migration_page
-from qemu_migration_exporter.present.view import DowntimePartView, MigrationView, PauseView, Report
+from qemu_migration_exporter.present.view import DowntimePartView, MigrationView, PauseView, Report, StreamView
 from qemu_migration_exporter.present.wording.sentences import headline_text, notes
 
 from tests.support.recordings import RECORDINGS
@@ -50,6 +50,23 @@ def test_report_loads_nothing() -> None:
 
 def test_empty_report_is_page() -> None:
     assert "No migration was found." in _words(_report())
+
+
+def test_report_without_migration_has_reasons() -> None:
+    """The same as on the terminal, where the reasons are on standard error."""
+    stream = StreamView(
+        name="a.log",
+        format=None,
+        clock=ClockKind.PROBE,
+        lines=9,
+        events=4,
+        noise=5,
+        malformed=0,
+        remarks=("because <x>",),
+    )
+    words = _words(html_report(Report(streams=(stream,), migrations=()), NOW))
+    assert "No migration was found: none of the events that were read begins one." in words
+    assert "5 noise because <x>" in words.replace("&gt;", ">")
 
 
 def test_report_lists_phases_and_rounds() -> None:

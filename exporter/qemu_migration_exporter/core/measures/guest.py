@@ -49,12 +49,14 @@ class GuestRun:
 
     Attributes:
         is_known: The run state was printed.
+        is_running: The guest was last seen to run, on this host.
         by, since_ns: Cause and start of the present pause; None while the guest runs.
         pauses: The pauses that are over.
         more_ns: The total length of pauses that are not listed.
     """
 
     is_known: bool = False
+    is_running: bool = False
     by: PauseCause | None = None
     since_ns: int = 0
     pauses: list[Pause] = field(default_factory=list)
@@ -71,6 +73,7 @@ class GuestRun:
         cause = cause_of(run_state)
         if cause is None:
             self.resumed(at_ns)
+            self.is_running = run_state == "running"
         else:
             self.stopped(at_ns, cause)
 
@@ -79,10 +82,11 @@ class GuestRun:
         if self.by is by:
             return
         self.resumed(at_ns)
-        self.by, self.since_ns = by, at_ns
+        self.is_running, self.by, self.since_ns = False, by, at_ns
 
     def resumed(self, at_ns: int) -> None:
         """End the pause."""
+        self.is_running = True
         by, self.by = self.by, None
         if by is None:
             return
@@ -93,7 +97,7 @@ class GuestRun:
 
     def continued(self, at_ns: int) -> GuestRun:
         """Return the run state for a migration that begins at `at_ns`; a present pause begins there too."""
-        return GuestRun(is_known=self.is_known, by=self.by, since_ns=at_ns)
+        return GuestRun(is_known=self.is_known, is_running=self.is_running, by=self.by, since_ns=at_ns)
 
 
 def follow_guest(guest: GuestRun, event: Event, at_ns: int) -> None:

@@ -115,7 +115,7 @@ _HANDLERS: Final[Mapping[Meaning, _Handler]] = {
     Signal.POSTCOPY_START: completion.postcopy_start,
     Signal.POSTCOPY_LISTEN: completion.postcopy_sent,
     Signal.POSTCOPY_RUN: completion.postcopy_sent,
-    Signal.POSTCOPY_END: completion.postcopy_shown,
+    Signal.POSTCOPY_END: completion.postcopy_end,
     Signal.FAILING: ending.failing,
     Signal.POSTCOPY_RESUMED: ending.resumed,
     Signal.AFTER_LOOP: ending.after_loop,

@@ -121,6 +121,12 @@ def postcopy_sent(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[
     return changes
 
 
+def postcopy_end(machine: Machine, at_ns: int, event: Event) -> Sequence[Change]:
+    """Record that post-copy has sent all memory: from here on the destination does without the source."""
+    machine.outcome.is_all_sent = True
+    return postcopy_shown(machine, at_ns, event)
+
+
 def postcopy_shown(machine: Machine, at_ns: int, event: Event) -> Sequence[Change]:
     """Learn from a later mark of a post-copy that it is one, where the recording begins after the switch to it.
 

@@ -44,6 +44,7 @@ class Outcome:
         at_ns: When it ended; None while it runs.
         stated_ns: When the terminal state was printed.
         left_loop_ns: When the migration thread left its loop (after_loop), else the first cleanup mark.
+        is_all_sent: Post-copy has sent all memory.
         completing: The guest's last state was being saved, the guest stopped.
         failing: A failure or an error text was printed.
         cancelling: A failure was printed because of a request to cancel, which shuts the sockets down.
@@ -59,6 +60,7 @@ class Outcome:
     at_ns: int | None = None
     stated_ns: int | None = None
     left_loop_ns: int | None = None
+    is_all_sent: bool = False
     completing: bool = False
     failing: bool = False
     cancelling: bool = False

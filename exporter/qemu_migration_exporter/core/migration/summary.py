@@ -34,6 +34,7 @@ _SINCE_THREAD_SETS_UP: Final = (11, 1)
 _SINCE_ITERATIONS_COUNT: Final = (11, 1)
 #: A stream of this release or a later one may count iterations, unless an event shows the exact release.
 _FIRST_MODERN: Final = (10, 0)
+_NOT_COMPLETED: Final = frozenset({Result.FAILED, Result.CANCELLED})
 #: States in which memory is sent.
 _UNDER_WAY: Final = frozenset({None, "none", "active", "postcopy-active"})
 #: A smaller share of the bytes than this is not reported as missing.
@@ -116,7 +117,22 @@ def migration(machine: Machine) -> Migration:
         dirty_sync_count=_dirty_sync_count(machine),
         transferred_is_partial=_misses_last_window(machine),
         open_wait=_open_wait(machine) if outcome.at_ns is None else None,
+        is_guest_lost=_is_guest_lost(machine, result),
     )
+
+
+def _is_guest_lost(machine: Machine, result: Result) -> bool:
+    """Return whether post-copy ended while the guest's memory was divided between both hosts.
+
+    A source has such a guest in the phase post-copy, unless it runs here again because the switch failed. A
+    destination has it once its run state is `running`.
+    """
+    if machine.mode is not Mode.POSTCOPY or result not in _NOT_COMPLETED or machine.outcome.is_all_sent:
+        return False
+    is_here = machine.guest.is_running
+    if machine.side is Side.DESTINATION:
+        return is_here
+    return not is_here and any(phase.name is PhaseName.POSTCOPY for phase in machine.phases)
 
 
 def _downtime(machine: Machine) -> tuple[int, int] | None:

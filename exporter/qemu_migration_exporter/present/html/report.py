@@ -22,7 +22,7 @@ from qemu_migration_exporter.present.html.landing import REFRESH_SECONDS
 from qemu_migration_exporter.present.rounds import best_round, byte_unit, shown_rounds
 from qemu_migration_exporter.present.units import UNKNOWN, cell, duration, share
 from qemu_migration_exporter.present.view import MigrationView, PhaseView, Report, RoundView
-from qemu_migration_exporter.present.wording.sentences import headline_text, notes, stream_text
+from qemu_migration_exporter.present.wording.sentences import headline_text, no_migration, notes, stream_text
 from qemu_migration_exporter.present.wording.states import state_of
 from qemu_migration_exporter.present.wording.styled import literal
 
@@ -30,6 +30,8 @@ from qemu_migration_exporter.present.wording.styled import literal
 _MAX_ROUNDS: Final = 200
 _FIRST_ROUNDS: Final = 20
 _LAST_ROUNDS: Final = 100
+#: A stream's counts, or a remark with the keys of a script.
+_MAX_LINE_CELLS: Final = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,13 @@ def html_report(report: Report, now: datetime) -> str:
     """Return the report of a replay."""
     names = sorted({view.vm for view in report.migrations})
     title = f"QEMU migration report: {literal(', '.join(names), MAX_NAME)}" if names else "QEMU migration report"
+    streams = [line for stream in report.streams for line in (stream_text(stream), *stream.remarks)]
     return _render(
-        title, report.migrations, now, streams=[literal(stream_text(stream), 300) for stream in report.streams]
+        title,
+        report.migrations,
+        now,
+        streams=[literal(line, _MAX_LINE_CELLS) for line in streams],
+        empty=no_migration(report),
     )
 
 
@@ -100,6 +107,7 @@ def _render(
     *,
     template: str | None = None,
     streams: Sequence[str] = (),
+    empty: str = "",
     home: str = "",
     refresh: int = 0,
 ) -> str:
@@ -107,6 +115,7 @@ def _render(
         title=title,
         sections=[_section(view, template) for view in views],
         streams=streams,
+        empty=empty,
         clock=f"{now:%Y-%m-%d %H:%M:%S} UTC",
         home=home,
         refresh=refresh,

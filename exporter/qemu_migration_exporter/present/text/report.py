@@ -14,7 +14,7 @@ from qemu_migration_exporter.present.text.layout import DIM, MAX_WIDTH, paragrap
 from qemu_migration_exporter.present.text.tables import downtime_table, rounds_table
 from qemu_migration_exporter.present.text.waterfall import waterfall
 from qemu_migration_exporter.present.view import MigrationView, Report
-from qemu_migration_exporter.present.wording.sentences import headline, notes, stream_parts
+from qemu_migration_exporter.present.wording.sentences import headline, no_migration, notes, stream_parts
 from qemu_migration_exporter.present.wording.styled import Role
 
 
@@ -25,9 +25,7 @@ def print_report(report: Report, console: Console) -> None:
     for view in report.migrations:
         _print(console, [*migration_lines(view, width), rule])
     if not report.migrations:
-        has_events = any(stream.events for stream in report.streams)
-        reason = ": none of the events that were read begins one." if has_events else "."
-        _print(console, [Text(f"No migration was found{reason}"), Text()])
+        _print(console, [Text(no_migration(report)), Text()])
     for stream in report.streams:
         _print(console, paragraph(stream_parts(stream), width))
 

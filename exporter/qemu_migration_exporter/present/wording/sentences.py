@@ -11,7 +11,7 @@ from typing import Final
 
 from qemu_migration_exporter.core.model import ClockKind, Kind, Mode, PhaseName, Result, Side
 from qemu_migration_exporter.present.units import duration, limit, plural, rate, size, sizes_apart
-from qemu_migration_exporter.present.view import MigrationView, StreamView
+from qemu_migration_exporter.present.view import MigrationView, Report, StreamView
 from qemu_migration_exporter.present.wording.stalls import evidence, past_stalls, waiting
 from qemu_migration_exporter.present.wording.standstill import standstill, standstill_note
 from qemu_migration_exporter.present.wording.styled import (
@@ -100,6 +100,12 @@ def notes(view: MigrationView) -> list[str]:
     return lines
 
 
+def no_migration(report: Report) -> str:
+    """Return the sentence of a report without a migration."""
+    has_events = any(stream.events for stream in report.streams)
+    return "No migration was found" + (": none of the events that were read begins one." if has_events else ".")
+
+
 def stream_text(stream: StreamView) -> str:
     """Return the counts of a stream's lines, and reasons to doubt them."""
     return plain(stream_parts(stream))
@@ -154,7 +160,7 @@ def _failed(view: MigrationView) -> list[Part]:
     left = [f"{size(view.pending_bytes)} pending"] if view.pending_bytes else []
     counts = joined([*_sent(view, rounds=False), *left], ", with ", " and ")
     parts: list[Part] = [("failed", Role.BAD), _inferred(view), *_after(view, "after"), _place(view), *counts]
-    return [*parts, f"; {_failure_reason(view)}."]
+    return [*parts, f"; {_failure_reason(view)}", *_lost(view), "."]
 
 
 def _failure_reason(view: MigrationView) -> str:
@@ -173,7 +179,14 @@ def _cancelled(view: MigrationView) -> list[Part]:
         details.append(f"{size(view.pending_bytes)} were still pending")
     details += _sent(view, rounds=False)
     parts: list[Part] = ["was ", ("cancelled", Role.NAME), _inferred(view), *_after(view, "after"), _place(view)]
-    return [*parts, *joined(details, ": ", "; "), "."]
+    return [*parts, *joined(details, ": ", "; "), *_lost(view), "."]
+
+
+def _lost(view: MigrationView) -> list[Part]:
+    """Return the clause on a guest that cannot run on."""
+    if not view.guest_lost:
+        return []
+    return [", and ", ("the guest is lost", Role.BAD), ", because its memory was divided between both hosts"]
 
 
 def _unknown(view: MigrationView) -> list[Part]:
