@@ -33,7 +33,8 @@ from qemu_migration_exporter.config.schema import Config, SourceConfig
 from qemu_migration_exporter.core.changes import Change, MigrationEnded, Resumed, Started, Surprised
 from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
 from qemu_migration_exporter.core.parsing.options import ParserOptions
-from qemu_migration_exporter.core.tracking.stream import ProcessBudget, Stream
+from qemu_migration_exporter.core.tracking.processes import ProcessBudget
+from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.ops.errors import Attempt, Component
 from qemu_migration_exporter.ops.sanitize import decode_filename
 from qemu_migration_exporter.ops.stream_clock import StreamTime
@@ -236,17 +237,17 @@ class Pipeline:
     def _end_processes(self, state: _StreamState, now_ns: int) -> None:
         """End the migrations of processes that are gone; a stream that is down may have missed how they ended."""
         if state.up:
-            for process, at_ns in state.watch.ended(state.stream.open_processes, now_ns):
+            for process, at_ns in state.watch.ended(state.stream.processes.open, now_ns):
                 self._apply(state, state.stream.process_ended(process, at_ns))
 
     def _make_room(self) -> None:
         """Compute the budget of further processes; if it is small, forget idle processes."""
         for is_last in (False, True):
-            self._room.left = _MAX_PROCESSES - sum(state.stream.processes for state in self._streams.values())
+            self._room.left = _MAX_PROCESSES - sum(len(state.stream.processes) for state in self._streams.values())
             if self._room.left > _MAX_PROCESSES // 10 or is_last:
                 return
             for state in self._streams.values():
-                state.stream.forget_idle()
+                state.stream.processes.forget_idle()
 
     def _attempt(self, name: str) -> Attempt:
         return self._failures.guard(Component.STREAM, "stream %s failed, starting it again", name)

@@ -13,8 +13,9 @@ from qemu_migration_exporter.core.measures.precopy import MAX_ROUNDS
 from qemu_migration_exporter.core.model import SurpriseKind
 from qemu_migration_exporter.core.parsing.formats import FORMATS
 from qemu_migration_exporter.core.parsing.line_splitter import MAX_LINE_BYTES
-from qemu_migration_exporter.core.tracking import stream
-from qemu_migration_exporter.core.tracking.stream import MAX_PROCESSES, Stream
+from qemu_migration_exporter.core.tracking import processes
+from qemu_migration_exporter.core.tracking.processes import MAX_PROCESSES
+from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.present.document import migration_document
 from qemu_migration_exporter.present.view_builder import migration_view
@@ -119,7 +120,7 @@ def test_invented_processes_are_capped() -> None:
 
 def test_ended_processes_make_room_each_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     """An invented process a line must not cost a look at all others."""
-    monkeypatch.setattr(stream, "MAX_PROCESSES", 2)
+    monkeypatch.setattr(processes, "MAX_PROCESSES", 2)
     events = "".join(
         f"{process}@{_at(process * 3_000_000_000)} migrate_set_state new state {state}\n"
         f"{process}@{_at(process * 3_000_000_000)} migration_thread_setup_complete \n"

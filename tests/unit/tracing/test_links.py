@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from qemu_migration_exporter.cli import main
 from qemu_migration_exporter.core.tracking import trace_ids
-from qemu_migration_exporter.core.tracking.stream import ProcessResolver, Stream
+from qemu_migration_exporter.core.tracking.processes import ProcessResolver
+from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.tracing.export.blocking import BlockingSpanProcessor
 from qemu_migration_exporter.tracing.export.json_lines import OtlpJsonWriter
 from qemu_migration_exporter.tracing.spans import SpansSink

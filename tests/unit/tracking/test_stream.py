@@ -427,7 +427,7 @@ def test_missing_process_needs_no_name() -> None:
 
 def test_excess_processes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each line of theirs; the ones that are followed already stay, whatever comes."""
-    monkeypatch.setattr("qemu_migration_exporter.core.tracking.stream.MAX_PROCESSES", 2)
+    monkeypatch.setattr("qemu_migration_exporter.core.tracking.processes.MAX_PROCESSES", 2)
     reading = read(ANCHOR + probe_lines({process: log(SOURCE) for process in (1, 2, 3)}))
     assert ["guest/1", "guest/2"] == sorted(by_vm(reading))
     assert {SurpriseKind.TOO_MANY_PROCESSES: 8} == reading.counts.surprises
@@ -435,7 +435,7 @@ def test_excess_processes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_idle_processes_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those without a migration that is open are forgotten, and found again when they speak."""
-    monkeypatch.setattr("qemu_migration_exporter.core.tracking.stream.MAX_PROCESSES", 2)
+    monkeypatch.setattr("qemu_migration_exporter.core.tracking.processes.MAX_PROCESSES", 2)
     logs = {
         1: log(SOURCE) + log("+7000 " + SOURCE.strip()),
         2: log(SOURCE, "+9000 "),

@@ -591,10 +591,10 @@ def test_a_process_that_is_gone_ends_its_migration(events: str, result: Result, 
     stream = new_stream()
     stream.feed(ANCHOR + probe_lines({7: log_lines(events)}))
     stream.tick(EPOCH_NS + SECOND)
-    assert stream.open_processes == {7: EPOCH_NS}
+    assert stream.processes.open == {7: EPOCH_NS}
     (migration,) = ended(stream.process_ended(7, EPOCH_NS + SECOND))
     assert (migration.result, migration.error) == (result, error)
-    assert ({}, []) == (stream.open_processes, stream.process_ended(7, EPOCH_NS + 2 * SECOND))
+    assert ({}, []) == (stream.processes.open, stream.process_ended(7, EPOCH_NS + 2 * SECOND))
 
 
 def test_a_process_never_seen_ends_nothing() -> None:

@@ -4,15 +4,14 @@
 
 Until the format is known, lines are parsed one by one, because any line may decide on it. Later, if most lines of a
 block are noise, a prefilter drops the noise before the block is split. The clock may hold lines back until their time
-is certain. A stream that carries process ids has a tracker for each process. Silent processes are checked at intervals
-of the stream's own time, so that the changes do not depend on the size of the chunks.
+is certain. `processes` has the trackers.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,8 +29,9 @@ from qemu_migration_exporter.core.timeline.clock import Clock, ClockState
 from qemu_migration_exporter.core.timeline.reconstructed import ReconstructedClock
 from qemu_migration_exporter.core.timeline.reordering import ReorderingClock
 from qemu_migration_exporter.core.timeline.stream import StreamClock
-from qemu_migration_exporter.core.tracking.snapshot import ProcessState, StreamState, TrackerState
-from qemu_migration_exporter.core.tracking.tracker import Tracker, lost
+from qemu_migration_exporter.core.tracking.processes import ProcessBudget, Processes, ProcessResolver
+from qemu_migration_exporter.core.tracking.snapshot import StreamState, TrackerState
+from qemu_migration_exporter.core.tracking.tracker import Tracker
 
 #: To find a line, a prefilter costs as much as parsing three: it pays in blocks of hundreds of lines, mostly noise.
 _NOISY: Final = 0.8
@@ -47,27 +47,6 @@ class Counts:
     noise: int = 0
     malformed: int = 0
     surprises: Counter[SurpriseKind] = field(default_factory=Counter)
-
-
-#: Returns the name and uuid of the virtual machine that a process runs; a field that is not known is None.
-ProcessResolver = Callable[[int], tuple[str | None, str | None]]
-
-#: More than the number of QEMU processes on any host; idle processes are forgotten first.
-MAX_PROCESSES: Final = 1_024
-
-
-@dataclass(slots=True)
-class ProcessBudget:
-    """Number of further processes that several streams may follow; a stream's own virtual machine does not count."""
-
-    left: int
-
-
-#: Interval, in the stream's own time, between checks of silent processes; an ended migration stays open 10 times that.
-_TICK_NS: Final = 100_000_000
-
-#: Processes checked per line: 63 lines that advance the time check a thousand processes.
-_TICKED_A_LINE: Final = 16
 
 
 class Stream:
@@ -106,26 +85,19 @@ class Stream:
         self.name = name
         self._is_named = is_named
         self.vm = vm
+        self.processes = Processes(vm, self._make_tracker, name_process, room or ProcessBudget(sys.maxsize))
         self.counts = Counts()
         self.last_event_ns: int | None = None
         self._untimed = untimed
         self._start_ns = start_ns
         self._page_size = page_size
-        self._name_process = name_process
         self._policy = policy or StallPolicy()
-        self._room = room or ProcessBudget(sys.maxsize)
         self._parser = LineParser(parser, format_name)
         self._lines = LineSplitter()
         self._clock: Clock | None = None
-        #: Name and uuid from the log's header, kept until the first event decides on the clock.
-        self._described: list[GuestDescribed] = []
-        self._trackers: dict[int | None, Tracker] = {}
         self._jumps_back = 0
         self._last_line: bytes | None = None
         self._now_ns: int | None = None
-        self._ticked_ns = 0
-        self._crowded_ns = -1
-        self._overdue = 0
         self._noise_before = self._lines_before = 0
 
     @property
@@ -172,8 +144,7 @@ class Stream:
         changes = self._take(self._lines.close(), now_ns)
         if self._clock is not None:
             self._place(self._clock.close(), changes)
-        for tracker in self._trackers.values():
-            changes += tracker.close()
+        changes += self.processes.close()
         return self._counted(changes)
 
     def tick(self, now_ns: int) -> list[Change]:
@@ -182,41 +153,25 @@ class Stream:
             return []
         changes: list[Change] = []
         self._place(self._clock.tick(now_ns), changes)
-        if self.is_idle:
+        if self.processes.are_idle:
             self._clock.settle(now_ns)
             self._parser.decoder.forget()
-            self._ticked_ns = min(self._ticked_ns, now_ns)
-        changes += self._tick(now_ns)
+            self.processes.settle(now_ns)
+        changes += self.processes.tick(now_ns)
         return self._counted(changes)
-
-    @property
-    def processes(self) -> int:
-        """The number of processes followed, idle ones included; the process of a QEMU log does not count."""
-        return len(self._trackers) - (None in self._trackers)
-
-    def forget_idle(self) -> None:
-        """Drop the trackers of processes without an open migration."""
-        self._trackers = {process: each for process, each in self._trackers.items() if not each.is_idle}
 
     @property
     def is_idle(self) -> bool:
         """True if no migration is open in the stream."""
-        return all(tracker.is_idle for tracker in self._trackers.values())
-
-    @property
-    def open_processes(self) -> dict[int, int]:
-        """Processes with an open migration, each with its start."""
-        opened = {process: tracker.open_since_ns for process, tracker in self._trackers.items()}
-        return {process: ns for process, ns in opened.items() if process is not None and ns is not None}
-
-    def process_ended(self, process: int, at_ns: int) -> list[Change]:
-        """End the open migration of a process that is gone."""
-        tracker = self._trackers.get(process)
-        return [] if tracker is None else self._counted(tracker.replace_qemu(at_ns, f"process {process} is gone"))
+        return self.processes.are_idle
 
     def running(self) -> list[Migration]:
         """Return the summaries of the open migrations so far."""
-        return [migration for tracker in self._trackers.values() if (migration := tracker.running()) is not None]
+        return self.processes.running()
+
+    def process_ended(self, process: int, at_ns: int) -> list[Change]:
+        """End the open migration of a process that is gone."""
+        return self._counted(self.processes.end(process, at_ns))
 
     def snapshot(self) -> StreamState:
         """Return the data with which another stream can continue behind the bytes read so far."""
@@ -225,10 +180,7 @@ class Stream:
             tail=self._lines.tail,
             releases=self._parser.decoder.releases,
             clock=None if self._clock is None else self._clock.state(),
-            processes=[
-                ProcessState(process=process, vm=tracker.vm, uuid=tracker.uuid, tracker=tracker.state)
-                for process, tracker in self._trackers.items()
-            ],
+            processes=self.processes.states(),
             last_line=self._last_line,
             last_event_ns=self.last_event_ns,
             envelopes=self._parser.envelopes,
@@ -243,12 +195,9 @@ class Stream:
             self._clock = self._make_clock()
             self._clock.restore(state.clock, self._parse_held(state.clock))
             self._jumps_back = self._clock.jumps_back
-        self._trackers = {
-            kept.process: self._make_tracker(kept.vm, kept.uuid, kept.tracker) for kept in state.processes
-        }
         self._last_line = state.last_line
         self.last_event_ns = state.last_event_ns
-        return [change for tracker in self._trackers.values() for change in tracker.resume()]
+        return self.processes.restore(state.processes)
 
     def _parse_held(self, clock: ClockState) -> list[Line]:
         """Parse again the lines that a clock held back; drop lines that no longer parse as events."""
@@ -324,9 +273,9 @@ class Stream:
         parser = self._parser
         for event, _, _ in events:
             if isinstance(event, LinesLost):
-                changes += self._lines_lost(event)
+                changes += self.processes.lines_lost(event)
             elif isinstance(event, GuestDescribed) and self._clock is None:
-                self._described.append(event)
+                self.processes.described.append(event)
             elif parser.format is not None and not (parser.timed and _is_undated_report(event)):
                 self._clock = self._make_clock()
             # otherwise an error report before any event: its time of arrival is not the time of the error
@@ -342,69 +291,13 @@ class Stream:
         """Add the changes of lines whose time is certain to `changes`."""
         if lines:
             self.last_event_ns = lines[-1][1]
-            if isinstance(self._clock, ReorderingClock):
-                start = 0
-                while start < len(lines):
-                    start = self._apply_run(lines, start, changes)
-            else:
-                tracker = self._tracker(None)
-                assert tracker is not None  # noqa: S101 - the machine that a log is of is always followed
-                tracker.releases = self._parser.decoder.releases
-                changes += tracker.apply(lines, self._now_ns)
+            apply = self.processes.apply_each if isinstance(self._clock, ReorderingClock) else self.processes.apply
+            changes += apply(lines, self._now_ns, self._parser.decoder.releases)
         if self._clock is not None:
             older, self._jumps_back = self._clock.jumps_back - self._jumps_back, self._clock.jumps_back
             changes += [Surprised(SurpriseKind.CLOCK_BACKWARD, "a line is older than the one before it")] * older
 
-    def _apply_run(self, lines: Sequence[tuple[Line, int]], start: int, changes: list[Change]) -> int:
-        """Apply one process's lines from `start` up to the next tick; return the index after them."""
-        (event, _, process), at_ns = lines[start]
-        if at_ns - self._ticked_ns >= _TICK_NS:
-            self._overdue += _TICKED_A_LINE
-            if self._overdue >= len(self._trackers):
-                changes += self._tick(at_ns)
-        if type(event) is LinesLost:
-            changes += self._lines_lost(event)
-            return start + 1
-        end, tick_ns = start + 1, self._ticked_ns + _TICK_NS
-        while end < len(lines) and lines[end][0][2] == process and lines[end][1] < tick_ns:
-            if type(lines[end][0][0]) is LinesLost:
-                break
-            end += 1
-        tracker = self._tracker(process)
-        if tracker is None:
-            changes += [Surprised(SurpriseKind.TOO_MANY_PROCESSES, f"process {process}")] * (end - start)
-        else:
-            tracker.releases = self._parser.decoder.releases
-            changes += tracker.apply(lines[start:end], self._now_ns)
-        return end
-
-    def _tick(self, now_ns: int) -> list[Change]:
-        """End migrations that time alone ends, also of silent processes, independently of how lines were chunked."""
-        if now_ns - self._ticked_ns < _TICK_NS:
-            return []
-        self._ticked_ns, self._overdue = now_ns, 0
-        return [change for tracker in self._trackers.values() for change in tracker.tick(now_ns)]
-
-    def _lines_lost(self, event: LinesLost) -> list[Change]:
-        """Mark the open migrations of all processes as partial: lines are missing."""
-        for tracker in self._trackers.values():
-            tracker.lines_lost()
-        return [lost(event)]
-
-    def _tracker(self, process: int | None) -> Tracker | None:
-        """Return the tracker of a process, None if the budget of processes is spent."""
-        tracker = self._trackers.get(process)
-        if tracker is None and (process is None or (self._room.left > 0 and self._has_room())):
-            self._room.left -= process is not None
-            named, uuid = self._name_process(process) if self._name_process and process is not None else (None, None)
-            vm = named or (self.vm if process is None else f"{self.vm}/{process}")
-            tracker = self._trackers[process] = self._make_tracker(vm, uuid)
-            described, self._described = self._described if process is None else [], []
-            for event in described:
-                tracker.describe(event)
-        return tracker
-
-    def _make_tracker(self, vm: str, uuid: str | None, state: TrackerState | None = None) -> Tracker:
+    def _make_tracker(self, vm: str, uuid: str | None, state: TrackerState | None) -> Tracker:
         return Tracker(
             vm=vm,
             uuid=uuid,
@@ -415,13 +308,6 @@ class Stream:
             state=state,
             is_named=self._is_named,
         )
-
-    def _has_room(self) -> bool:
-        # Idle processes are collected once a tick, so that a stream with a new process in every line stays cheap.
-        if len(self._trackers) >= MAX_PROCESSES and self._crowded_ns != self._ticked_ns:
-            self._crowded_ns = self._ticked_ns
-            self.forget_idle()
-        return len(self._trackers) < MAX_PROCESSES
 
     def _counted(self, changes: list[Change]) -> list[Change]:
         for change in changes:
