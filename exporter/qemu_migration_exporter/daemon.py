@@ -52,7 +52,7 @@ _START_SECONDS: Final = 10.0
 #: Keys that are read only at the start.
 _NEEDS_RESTART: Final = ("state_file", "web.", "spans.", "metrics.max_vms")
 
-#: Time for the last spans to be sent; systemd waits 90 s for a service to stop.
+#: Time for the last checkpoint and for the last spans, each; systemd waits 90 s for a service to stop.
 _FLUSH_SECONDS: Final = 5.0
 
 _NS_PER_SECOND: Final = 1_000_000_000
@@ -219,7 +219,7 @@ class Daemon:
         self._answer_reloads("the exporter is stopping")
         self.streams.close(time.time_ns())
         self._parts.interrupt(time.time_ns())
-        self.streams.commit()
+        self.streams.flush(_FLUSH_SECONDS)
         if self._parts.delivery is not None:
             self._parts.delivery.stop(_FLUSH_SECONDS)
         self.streams.close_store()

@@ -9,8 +9,8 @@ appeared since the last checkpoint of a daemon with the same pattern has no hist
 
 **Commit.** The checkpoint is written in one step. It contains positions in files and everything computed from the bytes
 before them: the state of the streams, the counters, and the spans that are neither sent nor spooled. After a crash, the
-bytes after the positions are read again with the same result. So counters are exact, and a span is sent at least once,
-with the same id.
+bytes after the positions are read again with the same result. So counters are exact. Spans are sent only after the
+checkpoint behind their lines is on disk, at least once, with the same id.
 
 **Numbers.** The numbers of running migrations are read for the sinks once a second, and before a commit if lines came
 since, so that the counters in a checkpoint are those of its streams.
@@ -23,8 +23,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +56,7 @@ from qemu_migration_exporter.sources.liveness import ProcessWatch
 from qemu_migration_exporter.sources.naming import deduplicate, vm_name
 from qemu_migration_exporter.sources.procfs import read_guest
 from qemu_migration_exporter.state_store import StateStore
+from qemu_migration_exporter.tracing.export.sender import SpanBatch
 
 logger = logging.getLogger(__name__)
 
@@ -201,6 +203,12 @@ class Pipeline:
             if state.position is None or self._store is None:
                 self._end(name, state, now_ns)
 
+    def flush(self, seconds: float) -> None:
+        """Pass a checkpoint to the writer, and wait for the disk at most for some seconds."""
+        self.commit()
+        if self._store is not None:
+            self._store.flush(seconds)
+
     def close_store(self) -> None:
         """Write the last checkpoint, with the spans that are left, and wait for the disk."""
         self.commit()
@@ -220,7 +228,11 @@ class Pipeline:
         if self._has_news:  # the counters are of the same moment as the streams
             self._update_sinks()
         # In this order: a span made before this call is sent, spooled, or in the checkpoint.
-        unsent = self._sinks.delivery.commit() if self._sinks.delivery is not None else ()
+        unsent: tuple[SpanBatch, ...] = ()
+        release: Callable[[], None] | None = None
+        if self._sinks.delivery is not None:
+            number, unsent = self._sinks.delivery.commit()
+            release = partial(self._sinks.delivery.release, number)
         for name, state in self._streams.items():
             # History is not reported yet: it is read again after a restart.
             if state.is_dirty and state.position is not None and state.history is None:
@@ -232,6 +244,7 @@ class Pipeline:
             unsent,
             reading=[name for name, state in self._streams.items() if state.history is not None],
             counters=self._sinks.metrics.snapshot(),
+            on_saved=release,
         )
 
     def _end_processes(self, state: _StreamState, now_ns: int) -> None:

@@ -17,6 +17,7 @@ from qemu_migration_exporter.tracing.export.spool import Spool
 from tests.support import web_helpers
 from tests.support.daemon import running
 from tests.support.paths import DATA
+from tests.support.patience import patience
 from tests.support.receiver import Receiver, receiving
 from tests.support.recordings import as_of_now
 
@@ -163,6 +164,36 @@ def test_unsent_spans_survive_kill(tmp_path: Path, undisturbed: dict[tuple[bytes
             assert daemon.stop() == 0
 
         assert _spans(receiver.spans) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("spooled", "synced", "time"), [(False, "state.tmp", 2), (True, "spool", 1), (True, "state.tmp", 2)]
+)
+def test_kill_during_commit_loses_nothing(
+    tmp_path: Path, undisturbed: dict[tuple[bytes, bytes], bytes], *, spooled: bool, synced: str, time: int
+) -> None:
+    """The spool's file and directory are synced, then the state; no span is sent before."""
+    log, config = tmp_path / "db-7.log", tmp_path / "exporter.yml"
+    spool = f"spans: {{spool_directory: {tmp_path}/spool}}\n" if spooled else ""
+    config.write_text(f"verdict: {{no_throughput: 1h}}\n{spool}")
+    traced = ("-P", f"{tmp_path}/{synced}", "-e", "trace=fsync", "-e", f"inject=fsync:signal=KILL:when={time}")
+    with receiving(Receiver()) as receiver:
+        arguments = (
+            f"--source={tmp_path}/*.log", f"--state.file={tmp_path}/state", f"--otlp.endpoint={receiver.url}",
+            f"--config.file={config}",
+        )  # fmt: skip
+        with running(tmp_path, *arguments, under=("strace", "-f", "-qq", "-o", "/dev/null", *traced)) as daemon:
+            _append(log, NONCONVERGING)
+            daemon.process.wait(timeout=patience(30))
+            assert receiver.spans == []
+
+        with running(tmp_path, *arguments) as daemon:
+            daemon.wait_until(lambda: "migrate" in receiver.names, "the trace is whole")
+            assert daemon.stop() == 0
+
+        assert _spans(receiver.spans) == undisturbed
+        copies = [span for span in receiver.spans if span.name != "exporter.stopped"]
+        assert len(copies) <= len(undisturbed) * (1 + spooled)
 
 
 def test_log_made_before_kill_is_counted(tmp_path: Path, undisturbed: dict[tuple[bytes, bytes], bytes]) -> None:

@@ -223,7 +223,7 @@ def test_full_disk_keeps_spans_in_memory(tmp_path: Path, caplog: pytest.LogCaptu
         try:
             end_spans(processor, range(1, 301))
             wait_for(lambda: "spans stay in memory: " in caplog.text, 20, "the disk refuses")
-            assert sum(batch.spans for batch in processor.commit()) == 300
+            assert sum(batch.spans for batch in processor.commit().unsent) == 300
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         with receiving(Receiver(), port) as receiver:
@@ -257,7 +257,7 @@ def test_commit_puts_every_span_on_disk(tmp_path: Path) -> None:
         end_spans(processor, range(1, 251))
         gate.asked.acquire(timeout=20)  # the first batch is under way
 
-        assert processor.commit() == ()
+        assert processor.commit().unsent == ()
 
         on_disk = [path.name.partition("-")[2] for path in sorted(tmp_path.glob("spool/*.otlp"))]
         assert sorted(on_disk) == ["100.otlp", "100.otlp", "50.otlp"]
@@ -273,18 +273,18 @@ def test_commit_without_spool_returns_all() -> None:
         end_spans(processor, range(1, 251))
         gate.asked.acquire(timeout=20)
 
-        unsent = processor.commit()
+        unsent = processor.commit().unsent
 
         assert sorted(chain(*map(numbers_in, unsent))) == list(range(1, 251))
         gate.open(10)
         wait_exported(processor, 250)
-        assert processor.commit() == ()
+        assert processor.commit().unsent == ()
 
 
 def test_restored_batches_are_sent_first() -> None:
     with delivering(Gate()) as processor:
         end_spans(processor, range(1, 251))
-        unsent = processor.commit()
+        unsent = processor.commit().unsent
 
     gate = Gate()
     with delivering(gate) as processor:
@@ -296,17 +296,41 @@ def test_restored_batches_are_sent_first() -> None:
     assert sorted(gate.sent[0] + gate.sent[1] + gate.sent[2]) == list(range(1, 251))
 
 
-def test_uncommitted_batch_is_held() -> None:
-    """No span of lines that a crash would have read again is sent before."""
+@pytest.mark.parametrize("spooled", [False, True])
+def test_span_waits_for_its_release(tmp_path: Path, *, spooled: bool) -> None:
+    """No span of lines that a crash would have read again is sent before, also none that is in the spool."""
+    gate = Gate()
+    gate.open(10)
+    with delivering(gate, spool=spool_of(tmp_path) if spooled else None, hold_seconds=60) as processor:
+        end_spans(processor, range(1, 101))
+        first = processor.commit()
+        end_spans(processor, range(101, 201))
+        second = processor.commit()
+        end_spans(processor, range(201, 301))
+        processor.release(first.number - 1)
+        assert not gate.asked.acquire(timeout=0.2)
+        assert len(list(tmp_path.glob("spool/*.otlp"))) == (2 if spooled else 0)
+
+        processor.release(second.number)
+
+        wait_exported(processor, 200)
+        assert not list(tmp_path.glob("spool/*.otlp"))
+        assert sorted(chain(*gate.sent)) == list(range(1, 201))
+
+
+def test_later_commit_is_not_released() -> None:
+    """Its positions are not saved yet."""
     gate = Gate()
     gate.open(10)
     with delivering(gate, hold_seconds=60) as processor:
         end_spans(processor, range(1, 101))
-        assert not gate.asked.acquire(timeout=0.2)
-
+        first = processor.commit()
+        end_spans(processor, range(101, 201))
         processor.commit()
+        processor.release(first.number)
 
         wait_exported(processor, 100)
+        assert gate.sent == [list(range(1, 101))]
 
 
 def test_hold_ends_without_commit() -> None:
@@ -325,7 +349,7 @@ def test_outage_does_not_store_held_batches(tmp_path: Path) -> None:
         delivering(receiver.url, spool=spool_of(tmp_path), hold_seconds=60) as processor,
     ):
         end_spans(processor, range(1, 101))
-        processor.commit()
+        processor.release(processor.commit().number)
         wait_for(lambda: len(receiver.paths) == 1, 20, "the receiver was asked")
         end_spans(processor, range(101, 301))
         time.sleep(0.1)
@@ -367,7 +391,7 @@ def test_last_commit_saves_unsent_spans() -> None:
         end_spans(processor, range(1, 301))
         processor.stop(5)
 
-        assert sum(batch.spans for batch in processor.commit()) == 300
+        assert sum(batch.spans for batch in processor.commit().unsent) == 300
 
         processor.shutdown()
         assert processor.counts()[SpanOutcome.SHUTDOWN] == 0

@@ -10,11 +10,15 @@ a second old. The thread sends batches of the spool first, then batches in memor
 move to the spool, or stay in memory without a spool. The queue's limit counts open and sealed spans in memory; above
 it, new spans are dropped.
 
-`commit` keeps spans and positions consistent. The daemon calls it before saving its positions. After the call, every
-span made so far is on disk, or in the returned batches, which belong into the checkpoint. A crash after the save loses
-no span; a crash before it makes the same spans again, with the same ids. With `hold_seconds`, a batch also waits for
-the first `commit` after its sealing, so that lines that are read again do not repeat sent spans. A span is sent at
-least once. It is sent twice only if the program is killed between the receiver's answer and the next commit.
+`commit` and `release` keep spans and positions consistent:
+
+    commit: spans so far ─▶ spool, or returned ─▶ state file written and synced ─▶ release: the spans may be sent
+
+After `commit`, every span made so far is on disk, or in the returned batches, which belong into the checkpoint. A crash
+after the save loses no span; a crash before it makes the same spans again, with the same ids. With `hold_seconds`, no
+span is sent before its release, so that lines that are read again do not repeat sent spans. A span is sent at least
+once. It is sent twice only if the program is killed between the receiver's answer and the next save, or if the state
+file could not be written for `hold_seconds`.
 """
 
 from __future__ import annotations
@@ -23,9 +27,7 @@ import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -45,6 +47,7 @@ from qemu_migration_exporter.tracing.export.sender import (
     export_batch,
 )
 from qemu_migration_exporter.tracing.export.spool import Spool, StoredBatch
+from qemu_migration_exporter.tracing.export.waiting import Committed, Waiting, WaitingBatches
 
 logger = logging.getLogger(__name__)
 
@@ -52,24 +55,8 @@ logger = logging.getLogger(__name__)
 _OUTAGE_LINGER_SECONDS: Final = 5.0
 
 
-#: Time that a batch waits for a commit, if there is a state file: twice the time between two saves.
+#: Time that a batch waits for its release, if there is a state file: twice the time between two saves.
 HOLD_SECONDS: Final = 10.0
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    """A batch in memory.
-
-    Attributes:
-        held_until: Monotonic time before which only `commit` releases it.
-        file: Name of its copy in the spool, which `commit` made while it was being sent.
-        failing_since: Monotonic time of the first answer that limits the retries.
-    """
-
-    batch: SpanBatch
-    held_until: float = 0.0
-    file: str | None = None
-    failing_since: float | None = None
 
 
 class QueuedSpanProcessor(CountingProcessor):
@@ -79,7 +66,7 @@ class QueuedSpanProcessor(CountingProcessor):
         sender: The way to the receiver.
         config: Sizes of queue and batch.
         spool: An open spool for batches that cannot be sent yet.
-        hold_seconds: Longest time that a batch waits for a `commit` before it is sent.
+        hold_seconds: Longest time that a batch waits for its release before it is sent.
     """
 
     def __init__(
@@ -102,8 +89,7 @@ class QueuedSpanProcessor(CountingProcessor):
         self._counts: SpanCounts = dict.fromkeys(
             (SpanOutcome.EXPORTED, SpanOutcome.REFUSED, SpanOutcome.QUEUE_FULL, SpanOutcome.SHUTDOWN), 0
         )
-        self._batches: deque[_Waiting] = deque()
-        self._sending: _Waiting | None = None
+        self._batches = WaitingBatches()
         self._failing_files: dict[str, float] = {}
         self._backoff = Backoff()
         self._stopping = self._is_stopped = False
@@ -129,32 +115,32 @@ class QueuedSpanProcessor(CountingProcessor):
                 if len(self._open) in {1, self._config.batch_spans}:
                     self._wake.notify()
 
-    def commit(self) -> tuple[SpanBatch, ...]:
-        """Secure every span so far against a crash; return the batches that the caller has to save.
+    def commit(self) -> Committed:
+        """Secure every span so far against a crash, and return the batches that the caller has to save.
 
-        With a working spool all batches are on disk, and the result is empty.
+        With a working spool all batches are on disk, and there are none to save.
         """
         with self._batch_lock:
             while self._seal(everything=True):
                 pass
-            if self._spool is not None:
-                self._store_batches(self._spool)
-            waiting = [*([self._sending] if self._sending is not None else []), *self._batches]
-            for item in waiting:
-                item.held_until = 0.0
-            unsent = tuple(item.batch for item in waiting if item.file is None)
+            self._store()
+            committed = self._batches.commit()
             if self._is_stopped:
-                self._forget_batches()
+                self._batches.forget()
+        return committed
+
+    def release(self, number: int) -> None:
+        """Permit sending the spans of a commit and of earlier commits, because the positions behind them are saved."""
+        with self._batch_lock:
+            self._batches.release(number)
+            self._forget_stored()
         with self._wake:
             self._wake.notify()
-        return unsent
 
     def restore(self, batches: Iterable[SpanBatch]) -> None:
         """Queue batches that an earlier run's `commit` returned, before any others."""
         with self._batch_lock, self._wake:
-            restored = [_Waiting(batch) for batch in batches]
-            self._batches.extendleft(reversed(restored))
-            self._memory_spans += sum(item.batch.spans for item in restored)
+            self._memory_spans += self._batches.restore(batches)
             self._wake.notify()
 
     def stop(self, seconds: float) -> None:
@@ -168,19 +154,16 @@ class QueuedSpanProcessor(CountingProcessor):
             if self._is_stopped:
                 return
             self._is_stopped = True
-            if self._sending is not None:
-                self._batches.appendleft(self._sending)
-                self._sending = None
+            self._batches.put_back()
             while self._seal(everything=True):
                 pass
-            if self._spool is not None:
-                self._store_batches(self._spool)
+            self._store()
 
     def shutdown(self) -> None:
         """Stop without waiting, and count spans that were not saved as dropped."""
         self.stop(0)
         with self._batch_lock:
-            lost = self._forget_batches()
+            lost = self._batches.forget()
             if self._spool is not None:
                 self._spool.close()
         with self._wake:
@@ -217,9 +200,8 @@ class QueuedSpanProcessor(CountingProcessor):
             return True
         if self._backoff.is_pausing:
             return is_full and self._stores
-        now = time.monotonic()
-        # A copy, because `commit` may change the deque during the iteration.
-        return is_full or bool(self._spool) or any(item.held_until <= now for item in tuple(self._batches))
+        is_stored = self._spool is not None and self._spool.batches > len(self._batches.held_files())
+        return is_full or is_stored or self._batches.is_any_free()
 
     def _wait_seconds(self) -> float | None:
         """Return the time that the thread may sleep, None until a new span comes."""
@@ -238,18 +220,16 @@ class QueuedSpanProcessor(CountingProcessor):
                 return False
             self._seal(everything=self._stopping)
             if self._backoff.is_pausing:
-                self._make_room()
+                self._store(time.monotonic())  # not the batches that wait for a commit
                 return False
-            stored = self._next_stored()
-            if stored is None:
-                self._sending = self._next_in_memory()
-            else:
-                self._make_room()
+            self._forget_stored()
+            stored = self._take_next()
         if stored is not None:
             self._settle_stored(stored.name, stored.batch, export_batch(self._sender, stored.batch))
             return True
-        if self._sending is not None:
-            self._settle(self._sending, export_batch(self._sender, self._sending.batch))
+        sending = self._batches.sending
+        if sending is not None:
+            self._settle(sending, export_batch(self._sender, sending.batch))
             return True
         return False
 
@@ -272,52 +252,50 @@ class QueuedSpanProcessor(CountingProcessor):
             self._release(len(spans))
             self._count(SpanOutcome.REFUSED, len(spans))
         else:
-            self._batches.append(_Waiting(batch, held_until=time.monotonic() + self._hold_seconds))
+            self._batches.add(Waiting(batch, held_until=time.monotonic() + self._hold_seconds))
         return True
 
-    def _make_room(self) -> None:
-        """Move batches that cannot be sent now to the spool, except batches that wait for a commit."""
+    def _store(self, held_until: float = math.inf) -> None:
+        """Move to the spool the batches that are free by some time."""
         if self._spool is not None:
-            self._store_batches(self._spool, time.monotonic())
+            self._batches.store(self._spool, held_until)
+            self._forget_stored()
 
-    def _store_batches(self, spool: Spool, held_until: float = math.inf) -> None:
-        """Move batches in memory whose wait is over to the spool, and copy the batch that is being sent."""
-        if self._sending is not None and self._sending.file is None:
-            self._sending.file = spool.put(self._sending.batch)
-        for _ in range(len(self._batches)):
-            item = self._batches.popleft()
-            if item.file is None and item.held_until <= held_until:
-                item.file = spool.put(item.batch)
-            if item.file is None:
-                self._batches.append(item)
-            else:
-                self._release(item.batch.spans)
+    def _forget_stored(self) -> None:
+        """Leave to the spool the free batches in it."""
+        self._release(self._batches.forget_stored())
+
+    def _take_next(self) -> StoredBatch | None:
+        """Return the batch of the spool to send now, or make a batch in memory the one to send.
+
+        The spool has the older batches. At the end its batches are safe, so batches in memory come first.
+        """
+        batches = self._batches
+        batches.sending = batches.take(is_last=True) if self._stopping else None
+        stored = self._next_stored() if batches.sending is None else None
+        if stored is None:
+            batches.sending = batches.sending or batches.take(is_last=self._stopping)
+        elif not self._stopping:
+            self._store(time.monotonic())
+        return stored
 
     def _next_stored(self) -> StoredBatch | None:
-        if self._spool is None or self._stopping:  # at the end, batches in memory come first
+        if self._spool is None:
             return None
         try:
-            return self._spool.first()
+            return self._spool.first(() if self._stopping else self._batches.held_files())
         except OSError as error:
             message = "spool read failed, retrying: %s: %s"
             self._failures.record(Component.SPOOL, message, error.filename, error.strerror)
             self._backoff.wait()
             return None
 
-    def _next_in_memory(self) -> _Waiting | None:
-        now = time.monotonic()
-        for item in self._batches:
-            if self._stopping or item.held_until <= now:
-                self._batches.remove(item)
-                return item
-        return None
-
-    def _settle(self, item: _Waiting, result: ExportResult) -> None:
+    def _settle(self, item: Waiting, result: ExportResult) -> None:
         """Finish or requeue a batch that was sent from memory."""
         with self._batch_lock:
             if self._is_stopped:
                 return  # `stop` has put it away already
-            self._sending = None
+            self._batches.sending = None
             final, item.failing_since = self._final_result(result, item.failing_since)
             if final is not None:
                 self._finish(item.batch, final)
@@ -328,7 +306,7 @@ class QueuedSpanProcessor(CountingProcessor):
             if item.file is None and self._spool is not None:
                 item.file = self._spool.put(item.batch)
             if item.file is None:
-                self._batches.append(item)
+                self._batches.add(item)
             else:
                 self._release(item.batch.spans)
 
@@ -373,11 +351,6 @@ class QueuedSpanProcessor(CountingProcessor):
         """Free the queue's room for these spans."""
         with self._wake:
             self._memory_spans -= spans
-
-    def _forget_batches(self) -> int:
-        lost = sum(item.batch.spans for item in self._batches if item.file is None)
-        self._batches.clear()
-        return lost
 
     def _count(self, outcome: SpanOutcome, spans: int) -> None:
         with self._wake:

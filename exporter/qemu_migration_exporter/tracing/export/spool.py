@@ -14,6 +14,7 @@ import os
 import re
 import stat
 from collections import OrderedDict
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -101,8 +102,10 @@ class Spool:
         """Return the number of spans on disk."""
         return sum(file.spans for file in self._files.values())
 
-    def __bool__(self) -> bool:
-        return bool(self._files)
+    @property
+    def batches(self) -> int:
+        """Number of batches on disk."""
+        return len(self._files)
 
     def put(self, batch: SpanBatch) -> str | None:
         """Write a batch, and drop the oldest batches to make room.
@@ -129,14 +132,13 @@ class Spool:
         self._add(name, _File(size, batch.spans))
         return name
 
-    def first(self) -> StoredBatch | None:
-        """Return the next batch to send, None if the spool is empty; damaged files are dropped and counted.
+    def first(self, skip: Collection[str] = ()) -> StoredBatch | None:
+        """Return the next batch to send that is not in `skip`, if any; damaged files are dropped and counted.
 
         Raises:
             OSError: A file cannot be read now. It moves to the end of the order.
         """
-        while self._files:
-            name, file = next(iter(self._files.items()))
+        for name, file in [(name, file) for name, file in self._files.items() if name not in skip]:
             path = self._directory / name
             try:
                 content = path.read_bytes()
