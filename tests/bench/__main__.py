@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from tests.bench import live, startup, stuck, throughput
+from tests.bench import calls, live, startup, stuck, throughput
 from tests.bench.table import Row, show
 
 #: A smaller number only shows that the benchmark works.
@@ -58,6 +58,7 @@ def _on_one_core(lines: int, directory: Path, times: int) -> Iterable[Iterable[R
     yield throughput.growth(lines, directory, times=times)
     yield throughput.spans(lines // 4, directory, times=times)
     yield stuck.per_line(times=times)
+    yield calls.per_line()
 
 
 if __name__ == "__main__":

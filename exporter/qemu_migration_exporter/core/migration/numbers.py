@@ -41,9 +41,12 @@ def pending_seen(machine: Machine, at_ns: int, event: Pending) -> Sequence[Chang
     """Record the bytes still to send."""
     if event.final:  # asked inside the switchover
         return ()
-    _find_savevm(machine)
-    changes = iterating(machine, at_ns, event)
-    machine.precopy.threshold_seen(event)
+    changes: Sequence[Change] = ()
+    if machine.phase is not PhaseName.ITERATE or machine.mode is Mode.POSTCOPY:
+        _find_savevm(machine)
+        changes = iterating(machine, at_ns, event)
+    if event.threshold != machine.precopy.threshold:
+        machine.precopy.threshold_seen(event)
     if event.size is None:
         return changes
     stalls = pending_is(machine, at_ns, event.size, event.postcopy)
@@ -67,19 +70,20 @@ def pending_is(machine: Machine, at_ns: int, size: int, postcopy: int | None = N
 
 
 def _find_savevm(machine: Machine) -> None:
-    """Recognise savevm, which sends in the state `setup`; a mark of the migration thread takes it back."""
+    """Recognise savevm, which sends in the state `setup` before any mark of setup's end."""
     if machine.outcome.state == "setup":
         machine.kind = Kind.SNAPSHOT
 
 
 def iterated(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Change]:
     """Count a slice."""
-    _find_savevm(machine)
     changes: Sequence[Change] = ()
-    if machine.phase is PhaseName.ITERATE or machine.mode is Mode.POSTCOPY:
+    if machine.mode is Mode.POSTCOPY:
         changes = iterating(machine, at_ns, event)
     elif machine.phase is PhaseName.COMPLETE_PRECOPY and machine.outcome.state == "active":
         machine.kind = Kind.SNAPSHOT  # only a background snapshot stops the guest first and sends memory then
+    elif machine.phase is not PhaseName.ITERATE:
+        _find_savevm(machine)
     if not machine.precopy.sends:
         machine.recheck()
     finished = machine.precopy.slice_seen()

@@ -1,0 +1,25 @@
+"""The cost of one line of a stall, which a daemon reads for hours: calls do not depend on the machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bench.calls import Cost, costs
+
+#: The most calls and files of the usual line with this event; they only go down.
+_LIMITS = {
+    "migrate_pending": Cost(37, 17),
+    "migrate_transferred": Cost(56, 22),
+    "savevm_state_iterate": Cost(27, 15),
+    "savevm_section_start": Cost(24, 13),
+    "savevm_section_end": Cost(24, 13),
+}
+
+
+@pytest.mark.parametrize("event", _LIMITS)
+def test_line_makes_few_calls(event: str) -> None:
+    found = sorted(costs()[event])
+    usual, limit = found[len(found) // 2], _LIMITS[event]
+
+    assert (usual.calls, usual.files) <= (limit.calls, limit.files)
+    assert usual.files <= limit.files
