@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from qemu_migration_exporter.core.events import Anchored, Event, Line, LinesLost, Signal, SignalEvent, Transferred
+from qemu_migration_exporter.core.events import (
+    Anchored,
+    Event,
+    Lines,
+    LinesLost,
+    PlacedLines,
+    Signal,
+    SignalEvent,
+    Transferred,
+)
 from qemu_migration_exporter.core.model import ClockKind
 from qemu_migration_exporter.core.timeline.clock import Clock
 from qemu_migration_exporter.core.timeline.reconstructed import ReconstructedClock
@@ -23,15 +32,21 @@ def at(ns: int | None) -> SignalEvent:
     return SignalEvent(ns, None, Signal.OTHER)
 
 
-def line_of(event: Event, raw: bytes = b"") -> Line:
-    """Return a line of an event."""
-    return event, raw, None
+def lines_of(*events: Event) -> Lines:
+    """Return the lines of events, each with a text and a process of its own."""
+    texts = [repr(event).encode() for event in events]
+    return Lines([*events], texts, [len(text) for text in texts], [event.at_ns for event in events])
+
+
+def rows(lines: PlacedLines) -> list[tuple[Event, int]]:
+    """Return events with their times, whose texts and processes are still theirs."""
+    assert lines_of(*lines.events)[1:3] == lines[1:3]
+    return [*zip(lines.events, lines.times, strict=True)]
 
 
 def placed(clock: Clock, events: Sequence[Event], arrival_ns: int = 99) -> list[tuple[Event, int]]:
     """Put events through a clock to its end; return them in their order, with their times."""
-    lines = [*clock.place([line_of(event) for event in events], arrival_ns), *clock.close()]
-    return [(line[0], at_ns) for line, at_ns in lines]
+    return rows(clock.place(lines_of(*events), arrival_ns)) + rows(clock.close())
 
 
 def window(time_spent_ms: int | None) -> Transferred:
@@ -74,9 +89,13 @@ def test_probe_clock_never_goes_back(times: list[int | None], expected: list[int
     After the host's clock was set back, time continues at the pace of the lines.
     """
     clock = StreamClock(ClockKind.PROBE)
-    assert expected == [placed_ns for ns in times for _, placed_ns in clock.place([line_of(at(ns))], 99)]
+    assert expected == [placed_ns for ns in times for placed_ns in clock.place(lines_of(at(ns)), 99).times]
     assert jumps == clock.jumps_back
-    assert [] == clock.close()
+    assert [] == rows(clock.close())
+
+    together = StreamClock(ClockKind.PROBE)
+    assert expected == together.place(lines_of(*map(at, times)), 99).times
+    assert together.state() == clock.state()
 
 
 def test_settled_clock_trusts_next_line() -> None:
@@ -97,13 +116,13 @@ def test_settled_clock_trusts_next_line() -> None:
 def test_settled_reordering_trusts_next_line() -> None:
     """Once it holds no line."""
     clock = ReorderingClock(monotonic=False)
-    clock.place([line_of(at(20 * S))], 0)
+    clock.place(lines_of(at(20 * S)), 0)
     clock.settle(10 * S)
-    assert [at_ns for _, at_ns in clock.tick(21 * S)] == [20 * S]
+    assert clock.tick(21 * S).times == [20 * S]
 
     clock.settle(10 * S)
-    clock.place([line_of(at(10 * S))], 0)
-    assert [at_ns for _, at_ns in clock.tick(11 * S)] == [10 * S]
+    clock.place(lines_of(at(10 * S)), 0)
+    assert clock.tick(11 * S).times == [10 * S]
     assert clock.jumps_back == 0
 
 
@@ -115,9 +134,8 @@ def test_settling_reconstructed_clock_is_noop() -> None:
 
 def test_arrival_clock_ignores_line_time() -> None:
     clock = StreamClock(ClockKind.ARRIVAL)
-    dated, undated = (at(1), b"line", 7), (at(None), b"line", 7)
-    assert [(dated, 99)] == clock.place([dated], 99)
-    assert [(undated, 99)] == clock.place([undated], 98)
+    assert [(at(1), 99)] == rows(clock.place(lines_of(at(1)), 99))
+    assert [(at(None), 99)] == rows(clock.place(lines_of(at(None)), 98))
 
 
 @pytest.mark.parametrize(
@@ -140,8 +158,8 @@ def test_time_spent_moves_reconstructed_clock(events: list[Event], expected_ms: 
 
 def test_reconstructed_clock_bounds_lines() -> None:
     clock = ReconstructedClock(0)
-    assert 10_001 == sum(len(clock.place([line_of(OTHER)], 0)) for _ in range(10_001))
-    assert [] == clock.close()
+    assert 10_001 == sum(len(clock.place(lines_of(OTHER), 0).times) for _ in range(10_001))
+    assert [] == rows(clock.close())
 
 
 # Lines of several CPUs
@@ -173,12 +191,11 @@ def test_lines_of_two_cpus_are_put_in_order() -> None:
 
 def test_line_is_held_half_a_second() -> None:
     clock = ReorderingClock(monotonic=False)
-    first = (at(MS), b"first", 7)
-    assert [] == clock.place([first], 99)
-    assert [] == clock.place([line_of(at(500 * MS))], 99)
-    assert [(first, MS)] == clock.place([line_of(at(501 * MS))], 99)
-    assert [(line_of(at(500 * MS)), 500 * MS), (line_of(at(501 * MS)), 501 * MS)] == clock.close()
-    assert [] == clock.close()
+    assert [] == rows(clock.place(lines_of(at(MS)), 99))
+    assert [] == rows(clock.place(lines_of(at(500 * MS)), 99))
+    assert [(at(MS), MS)] == rows(clock.place(lines_of(at(501 * MS)), 99))
+    assert [(at(500 * MS), 500 * MS), (at(501 * MS), 501 * MS)] == rows(clock.close())
+    assert [] == rows(clock.close())
 
 
 @pytest.mark.parametrize(
@@ -222,8 +239,8 @@ def test_new_anchor_begins_another_run(second: Anchored, expected_ms: list[int],
     """Lines held are released, the new anchor counts, and times never go back."""
     clock = ReorderingClock(monotonic=True)
     before: list[Event] = [anchor(0, WALL), at(200 * MS), at(100 * MS)]
-    assert [] == [timed for event in before for timed in clock.place([line_of(event)], 99)]
-    released = [at_ns for _, at_ns in clock.place([line_of(second)], 99)]
+    assert [] == [at_ns for event in before for at_ns in clock.place(lines_of(event), 99).times]
+    released = clock.place(lines_of(second), 99).times
     after = times(clock, [at(second.at_ns + 20 * MS), at(second.at_ns + 10 * MS)])
     assert [WALL + ms * MS for ms in expected_ms] == released + after
     assert jumps == clock.jumps_back
@@ -245,6 +262,6 @@ def test_untimed_line_follows_newest() -> None:
 
 def test_reordering_clock_bounds_lines() -> None:
     clock = ReorderingClock(monotonic=False)
-    assert 0 == sum(len(clock.place([line_of(at(ns))], 99)) for ns in range(10_000))
-    assert [(line_of(at(0)), 0)] == clock.place([line_of(at(10_000))], 99)
-    assert 10_000 == len(clock.close())
+    assert 0 == sum(len(clock.place(lines_of(at(ns)), 99).times) for ns in range(10_000))
+    assert [(at(0), 0)] == rows(clock.place(lines_of(at(10_000)), 99))
+    assert 10_000 == len(clock.close().times)

@@ -12,6 +12,7 @@ from qemu_migration_exporter.core.events import (
     FunctionCalled,
     GuestDescribed,
     Pending,
+    PlacedLines,
     QmpCommand,
     Signal,
     SignalEvent,
@@ -49,7 +50,7 @@ def tracker(clock: ClockKind = ClockKind.PROBE) -> Tracker:
 
 def said(to: Tracker, event: Event, at_ns: int, line: bytes) -> list[Change]:
     """Feed a tracker one event; return the resulting changes."""
-    return to.apply([((event, line, None), at_ns)])
+    return to.apply(PlacedLines([event], [line], [None], [at_ns]))
 
 
 def state(name: str) -> StateSet:

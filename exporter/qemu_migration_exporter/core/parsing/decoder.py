@@ -9,8 +9,9 @@ Prefixes and times belong to the formats, which put them on the event with `time
 Some values mean different things in different releases and look alike: state 5 is `completed` up to 2.4 and
 `postcopy-active` since. The decoder narrows down which release this is by the layouts of all events so far.
 
-Most lines repeat the text of an earlier line, with another time. The decoder's cache returns those events by their
-text. The cache is emptied when the range of releases narrows, because the same text may have another meaning then.
+Most lines repeat the text of an earlier line of their thread, with another time. The decoder's cache returns those
+events by thread and text. The cache is emptied when the range of releases narrows, because the same text may have
+another meaning then.
 """
 
 from __future__ import annotations
@@ -65,8 +66,10 @@ _RUN_STATES_TO_3_1: Final = (
     "debug", "inmigrate", "internal-error", "io-error", "paused", "postmigrate", "prelaunch", "finish-migrate",
     "restore-vm", "running", "save-vm", "shutdown", "suspended", "watchdog", "guest-panicked", "colo", "preconfig",
 )  # fmt: skip
-#: Texts kept in the cache: a switchover prints three for each of some 80 devices.
+#: Texts kept in the cache of one thread: a switchover prints three for each of some 80 devices.
 _MAX_CACHED: Final = 256
+#: Threads with a cache: a probe prints the lines of all QEMUs of a host.
+_MAX_THREADS: Final = 64
 _MAX_DIGITS: Final = 20
 #: Lower numbers are not pointers.
 _MAX_NUMBERED: Final = 0xFFFF
@@ -88,7 +91,8 @@ class Decoder:
     """Decoder of one QEMU's events.
 
     Attributes:
-        recall: Returns the cached event of a text, or None.
+        recall: Returns the cached event of a text without a thread, or None.
+        meanings: Grows when texts get another meaning, so that events recalled before are out of date.
         hints: Reasons why lines were not understood, with a detail for each reason; see `hints.Hint`.
     """
 
@@ -99,16 +103,26 @@ class Decoder:
         self.hints: dict[tuple[Hint, str], None] = {}
         self._since: Release = (2, 0)
         self._until: Release = (99, 0)
-        self._cache: dict[bytes, Event] = {}
-        self.recall = self._cache.get
+        self._known: dict[int | None, dict[bytes, Event]] = {None: {}}
+        self.recall = self._known[None].get
+        self.meanings = 0
 
     def knows(self, name: bytes) -> bool:
         """Return whether an event of this name is in the vocabulary."""
         return name in self.vocabulary.layouts
 
-    def decode(self, text: bytes) -> Parsed:
+    def known(self, thread: int | None) -> dict[bytes, Event]:
+        """Return the cached events of a thread by their text."""
+        known = self._known.get(thread)
+        if known is None:
+            if len(self._known) > _MAX_THREADS:
+                self.forget()
+            known = self._known[thread] = {}
+        return known
+
+    def decode(self, text: bytes, thread: int | None = None) -> Parsed:
         """Decode an event's name and arguments as QEMU's own format strings print them; see `Parsed`."""
-        known = self._cache.get(text)
+        known = self.known(thread).get(text)
         if known is not None:
             return known
         name, _, arguments = text.partition(b" ")
@@ -119,6 +133,8 @@ class Decoder:
             event = layout.event(arguments)
             if event is not None:
                 event = self._narrow_release(event, layout.since, layout.until)
+                if thread is not None:
+                    event = new_event(event.__class__, (None, thread, *event[2:]))
                 self.remember(text, event)
                 return event
         return MALFORMED
@@ -177,13 +193,21 @@ class Decoder:
         """Cache an event by its text, if the text is likely to be repeated."""
         if type(event) in _UNREPEATED:
             return
-        if len(self._cache) >= _MAX_CACHED:
-            self._cache.clear()
-        self._cache[text] = event
+        known = self.known(event.thread)
+        if len(known) >= _MAX_CACHED:
+            known.clear()
+        known[text] = event
 
     def forget(self) -> None:
         """Empty the cache, to free its memory while no migration is open."""
-        self._cache.clear()
+        without_thread = self._known[None]
+        without_thread.clear()
+        self._known = {None: without_thread}
+
+    def change_meanings(self) -> None:
+        """Empty the cache, because its texts have another meaning from now on."""
+        self.forget()
+        self.meanings += 1
 
     @property
     def releases(self) -> tuple[Release, Release]:
@@ -200,7 +224,7 @@ class Decoder:
             since, until = max(self._since, since), min(self._until, until)
             if since <= until:  # a vendor's backport may contradict: the first layouts win
                 self._since, self._until = since, until
-                self._cache.clear()
+                self.change_meanings()
         if isinstance(event, StateNumbered):
             return StateSet(event.at_ns, event.thread, self._state_name(event.number))
         if isinstance(event, RunStateNumbered):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from qemu_migration_exporter.core.parsing.columns import Columns
 from qemu_migration_exporter.core.parsing.decoder import Decoder, Malformed, Parsed, timed
 from qemu_migration_exporter.core.parsing.envelope import Envelopes
 from qemu_migration_exporter.core.parsing.formats import FORMATS, Format, detect, detection_prefilter
@@ -99,6 +100,10 @@ class LineParser:
                 self._envelopes.learn(line, self._detect_part)
             else:
                 self.format = FORMATS[name](self.decoder)
+
+    def split(self, lines: Sequence[bytes]) -> Columns | None:
+        """Split lines into prefixes and texts; None if they have to be parsed one by one."""
+        return None if self.format is None or self._envelopes else self.format.split(lines)
 
     def functions(self) -> tuple[Callable[[bytes], Parsed], Callable[[bytes, Parsed], Parsed]]:
         """Return the function that parses the next lines, and the function for lines in which it finds no event."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from qemu_migration_exporter.core.events import Line
+from qemu_migration_exporter.core.events import Lines, PlacedLines
 from qemu_migration_exporter.core.model import ClockKind
 
 
@@ -40,6 +39,11 @@ class ClockState:
     held: list[HeldLine] = field(default_factory=list)
 
 
+def none() -> PlacedLines:
+    """Return no lines."""
+    return PlacedLines([], [], [], [])
+
+
 class Clock(Protocol):
     """Times of the events of one stream. They never go back."""
 
@@ -50,11 +54,11 @@ class Clock(Protocol):
         """Number of lines that were older than a line before them."""
         ...
 
-    def place(self, lines: Sequence[Line], arrival_ns: int) -> Sequence[tuple[Line, int]]:
+    def place(self, lines: Lines, arrival_ns: int) -> PlacedLines:
         """Add lines that arrived at `arrival_ns`; return the lines whose time is certain now, in order."""
         ...
 
-    def tick(self, now_ns: int) -> list[tuple[Line, int]]:
+    def tick(self, now_ns: int) -> PlacedLines:
         """Return the lines that were held back long enough, as of `now_ns`."""
         ...
 
@@ -62,7 +66,7 @@ class Clock(Protocol):
         """Accept the next line's time as it is: without an open migration, a clock that was set back does no harm."""
         ...
 
-    def close(self) -> list[tuple[Line, int]]:
+    def close(self) -> PlacedLines:
         """Return the lines still held back."""
         ...
 
@@ -70,6 +74,6 @@ class Clock(Protocol):
         """Return the clock's data."""
         ...
 
-    def restore(self, state: ClockState, held: Sequence[Line]) -> None:
+    def restore(self, state: ClockState, held: Lines) -> None:
         """Continue from kept data; `held` are its lines, parsed again."""
         ...

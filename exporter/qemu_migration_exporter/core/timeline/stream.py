@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
-from qemu_migration_exporter.core.events import Line
+from qemu_migration_exporter.core.events import Lines, PlacedLines
 from qemu_migration_exporter.core.model import ClockKind
-from qemu_migration_exporter.core.timeline.clock import ClockState
+from qemu_migration_exporter.core.timeline.clock import ClockState, none
 
 #: A thread of QEMU reads the time before it takes the lock that orders the lines. Lines out of order by less are usual.
 _THREAD_JITTER_NS: Final = 1_000_000
@@ -28,17 +27,29 @@ class StreamClock:
         self._last_ns: int | None = None
         self._set_back_ns = 0
 
-    def place(self, lines: Sequence[Line], arrival_ns: int) -> Sequence[tuple[Line, int]]:
+    def place(self, lines: Lines, arrival_ns: int) -> PlacedLines:
         """Return all lines at once; an event without a time gets the time of the event before."""
         if self.kind is ClockKind.ARRIVAL:
-            return [(line, self.advance(arrival_ns)) for line in lines]
-        placed = []
-        for line in lines:
-            event_ns = line[0].at_ns
-            if event_ns is None:
-                event_ns = arrival_ns if self._last_ns is None else self._last_ns
-            placed.append((line, self.advance(event_ns)))
-        return placed
+            times = self.advance_all([arrival_ns] * len(lines.times))
+        else:
+            times = [at_ns for at_ns in lines.times if at_ns is not None]
+            if len(times) == len(lines.times):
+                times = self.advance_all(times)
+            else:
+                times = [self._advance_if_timed(at_ns, arrival_ns) for at_ns in lines.times]
+        return PlacedLines(lines.events, lines.texts, lines.processes, times)
+
+    def advance_all(self, times: list[int]) -> list[int]:
+        """Advance to each of these times; times in order are returned as they are."""
+        if times and (self._last_ns is None or times[0] > self._last_ns) and times == sorted(times):
+            self._set_back_ns, self._last_ns = 0, times[-1]
+            return times
+        return [self.advance(at_ns) for at_ns in times]
+
+    def _advance_if_timed(self, at_ns: int | None, arrival_ns: int) -> int:
+        if at_ns is None:
+            at_ns = arrival_ns if self._last_ns is None else self._last_ns
+        return self.advance(at_ns)
 
     def advance(self, at_ns: int) -> int:
         """Advance to `at_ns` and return it; for a time in the past, count it and return the last time."""
@@ -64,9 +75,9 @@ class StreamClock:
         self._last_ns = max(at_ns, last_ns)
         return self._last_ns
 
-    def tick(self, now_ns: int) -> list[tuple[Line, int]]:  # noqa: ARG002 - the protocol's signature
+    def tick(self, now_ns: int) -> PlacedLines:  # noqa: ARG002 - the protocol's signature
         """Return no lines: none are held back."""
-        return []
+        return none()
 
     def settle(self, now_ns: int) -> None:
         """Accept the next line's time as it is, if `now_ns` shows that the host's clock was set back."""
@@ -74,14 +85,14 @@ class StreamClock:
             self._set_back_ns = 0
             self._last_ns = None
 
-    def close(self) -> list[tuple[Line, int]]:
+    def close(self) -> PlacedLines:
         """Return no lines: none are held back."""
-        return []
+        return none()
 
     def state(self) -> ClockState:
         """Return the clock's data."""
         return ClockState(last_ns=self._last_ns, set_back_ns=self._set_back_ns, jumps_back=self.jumps_back)
 
-    def restore(self, state: ClockState, held: Sequence[Line] = ()) -> None:  # noqa: ARG002 - the protocol's signature
+    def restore(self, state: ClockState, held: Lines | None = None) -> None:  # noqa: ARG002 - the protocol's signature
         """Continue from kept data."""
         self._last_ns, self._set_back_ns, self.jumps_back = state.last_ns, state.set_back_ns, state.jumps_back

@@ -8,12 +8,13 @@ on the size of the chunks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, Surprised
-from qemu_migration_exporter.core.events import GuestDescribed, Line, LinesLost
+from qemu_migration_exporter.core.events import GuestDescribed, LinesLost, PlacedLines
 from qemu_migration_exporter.core.model import Migration, SurpriseKind
 from qemu_migration_exporter.core.tracking.snapshot import ProcessState, TrackerState
 from qemu_migration_exporter.core.tracking.tracker import Tracker, lost
@@ -82,50 +83,38 @@ class Processes:
         """Return the summaries of the open migrations so far."""
         return [migration for tracker in self._trackers.values() if (migration := tracker.running()) is not None]
 
-    def apply(self, lines: Sequence[tuple[Line, int]], now_ns: int | None, releases: Releases) -> list[Change]:
+    def apply(self, lines: PlacedLines, now_ns: int | None, releases: Releases) -> list[Change]:
         """Apply the lines of a log."""
         tracker = self._trackers.get(None) or self._tracker(None)
         assert tracker is not None  # noqa: S101 - the machine that a log is of is always followed
         tracker.releases = releases
         return tracker.apply(lines, now_ns)
 
-    def apply_each(self, lines: Sequence[tuple[Line, int]], now_ns: int | None, releases: Releases) -> list[Change]:
-        """Apply lines that carry process ids."""
+    def apply_each(self, lines: PlacedLines, now_ns: int | None, releases: Releases) -> list[Change]:
+        """Apply lines that carry process ids, in runs of one process up to the next tick."""
         changes: list[Change] = []
-        start = 0
-        while start < len(lines):
-            start = self._apply_run(lines, start, now_ns, releases, changes)
+        start, is_one_run = 0, _is_one_run(lines)
+        while start < len(lines.times):
+            at_ns, process = lines.times[start], lines.processes[start]
+            if at_ns - self._ticked_ns >= _TICK_NS:
+                self._overdue += _TICKED_A_LINE
+                if self._overdue >= len(self._trackers):
+                    changes += self.tick(at_ns)
+            event, end = lines.events[start], start + 1
+            if type(event) is LinesLost:
+                changes += self.lines_lost(event)
+                start = end
+                continue
+            until = bisect_left(lines.times, self._ticked_ns + _TICK_NS, end)
+            end = until if is_one_run else _end_of_run(lines, start, until)
+            tracker = self._tracker(process)
+            if tracker is None:
+                changes += [Surprised(SurpriseKind.TOO_MANY_PROCESSES, f"process {process}")] * (end - start)
+            else:
+                tracker.releases = releases
+                changes += tracker.apply(lines.between(start, end), now_ns)
+            start = end
         return changes
-
-    def _apply_run(
-        self,
-        lines: Sequence[tuple[Line, int]],
-        start: int,
-        now_ns: int | None,
-        releases: Releases,
-        changes: list[Change],
-    ) -> int:
-        """Apply one process's lines from `start` up to the next tick; return the index after them."""
-        (event, _, process), at_ns = lines[start]
-        if at_ns - self._ticked_ns >= _TICK_NS:
-            self._overdue += _TICKED_A_LINE
-            if self._overdue >= len(self._trackers):
-                changes += self.tick(at_ns)
-        if type(event) is LinesLost:
-            changes += self.lines_lost(event)
-            return start + 1
-        end, tick_ns = start + 1, self._ticked_ns + _TICK_NS
-        while end < len(lines) and lines[end][0][2] == process and lines[end][1] < tick_ns:
-            if type(lines[end][0][0]) is LinesLost:
-                break
-            end += 1
-        tracker = self._tracker(process)
-        if tracker is None:
-            changes += [Surprised(SurpriseKind.TOO_MANY_PROCESSES, f"process {process}")] * (end - start)
-        else:
-            tracker.releases = releases
-            changes += tracker.apply(lines[start:end], now_ns)
-        return end
 
     def tick(self, now_ns: int) -> list[Change]:
         """End migrations that time alone ends, also of silent processes, independently of how lines were chunked."""
@@ -188,3 +177,18 @@ class Processes:
             self._crowded_ns = self._ticked_ns
             self.forget_idle()
         return len(self._trackers) < MAX_PROCESSES
+
+
+def _is_one_run(lines: PlacedLines) -> bool:
+    """Return whether all lines are events of one process."""
+    return lines.processes.count(lines.processes[0]) == len(lines.processes) and LinesLost not in map(
+        type, lines.events
+    )
+
+
+def _end_of_run(lines: PlacedLines, start: int, until: int) -> int:
+    """Return the end of the events of one process from `start`, at most `until`."""
+    end, process = start + 1, lines.processes[start]
+    while end < until and lines.processes[end] == process and type(lines.events[end]) is not LinesLost:
+        end += 1
+    return end

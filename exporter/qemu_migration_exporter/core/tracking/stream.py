@@ -11,21 +11,28 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, Surprised
-from qemu_migration_exporter.core.events import ErrorReported, Event, GuestDescribed, Line, LinesLost
+from qemu_migration_exporter.core.events import (
+    ErrorReported,
+    Event,
+    GuestDescribed,
+    Lines,
+    LinesLost,
+    PlacedLines,
+)
 from qemu_migration_exporter.core.migration.machine import DEFAULT_PAGE_SIZE_BYTES
 from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
 from qemu_migration_exporter.core.parsing.decoder import Malformed
 from qemu_migration_exporter.core.parsing.hints import Hint
 from qemu_migration_exporter.core.parsing.line_parser import LineParser
+from qemu_migration_exporter.core.parsing.line_reader import LineReader
 from qemu_migration_exporter.core.parsing.line_splitter import LineSplitter
 from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.stalls.detector import StallPolicy
-from qemu_migration_exporter.core.timeline.clock import Clock, ClockState
+from qemu_migration_exporter.core.timeline.clock import Clock, ClockState, none
 from qemu_migration_exporter.core.timeline.reconstructed import ReconstructedClock
 from qemu_migration_exporter.core.timeline.reordering import ReorderingClock
 from qemu_migration_exporter.core.timeline.stream import StreamClock
@@ -93,10 +100,10 @@ class Stream:
         self._page_size = page_size
         self._policy = policy or StallPolicy()
         self._parser = LineParser(parser, format_name)
+        self._reader = LineReader(self._parser)
         self._lines = LineSplitter()
         self._clock: Clock | None = None
         self._jumps_back = 0
-        self._last_line: bytes | None = None
         self._now_ns: int | None = None
         self._noise_before = self._lines_before = 0
 
@@ -181,7 +188,7 @@ class Stream:
             releases=self._parser.decoder.releases,
             clock=None if self._clock is None else self._clock.state(),
             processes=self.processes.states(),
-            last_line=self._last_line,
+            last_line=self._reader.last_text,
             last_event_ns=self.last_event_ns,
             envelopes=self._parser.envelopes,
         )
@@ -195,21 +202,21 @@ class Stream:
             self._clock = self._make_clock()
             self._clock.restore(state.clock, self._parse_held(state.clock))
             self._jumps_back = self._clock.jumps_back
-        self._last_line = state.last_line
+        self._reader.last_text = state.last_line
         self.last_event_ns = state.last_event_ns
         return self.processes.restore(state.processes)
 
-    def _parse_held(self, clock: ClockState) -> list[Line]:
+    def _parse_held(self, clock: ClockState) -> Lines:
         """Parse again the lines that a clock held back; drop lines that no longer parse as events."""
-        lines: list[Line] = []
+        lines = Lines([], [], [], [])
         parse, _ = self._parser.functions()
         for held in clock.held:
             parsed = parse(held.text)
             event = parsed.salvaged if isinstance(parsed, Malformed) else parsed
             if event is not None:
-                lines.append((event, held.text, held.process))
-        if len(lines) < len(clock.held):
-            texts = {text for _, text, _ in lines}
+                lines.append(event, held.text, held.process, event.at_ns)
+        if len(lines.texts) < len(clock.held):
+            texts = {*lines.texts}
             clock.held = [held for held in clock.held if held.text in texts]
         return lines
 
@@ -228,50 +235,26 @@ class Stream:
         self._place(self._parse(lines[first:], now_ns, changes), changes)
         return changes
 
-    def _parse(self, lines: list[bytes], now_ns: int, changes: list[Change]) -> Sequence[tuple[Line, int]]:
-        """Read lines and count them; return those whose time is certain now.
-
-        A busy stream spends its time here, so work is moved out of the loop.
-        """
-        events: list[Line] = []
-        noise = malformed = duplicates = 0
-        parser, last_line = self._parser, self._last_line
-        parser.detect(lines)
-        (parse, parse_again), line_format = parser.functions(), parser.line_format
-        for line in lines:
-            parsed = parse(line)
-            if parsed is None or isinstance(parsed, Malformed):
-                parsed = parse_again(line, parsed)
-                if parsed is None:
-                    noise += 1
-                    continue
-                if isinstance(parsed, Malformed):
-                    malformed += 1
-                    if parsed.salvaged is None:
-                        continue
-                    parsed = parsed.salvaged
-            event = parsed
-            if event.at_ns is not None and line == last_line:
-                duplicates += 1
-                continue
-            last_line = line
-            events.append((event, line, line_format.process))
+    def _parse(self, lines: list[bytes], now_ns: int, changes: list[Change]) -> PlacedLines:
+        """Read lines and count them; return those whose time is certain now."""
+        before = self._reader.last_text
+        reading = self._reader.read(lines)
         counts = self.counts
         counts.lines += len(lines)
-        counts.events += len(lines) - noise - malformed
-        counts.noise += noise
-        counts.malformed += malformed
-        clock = self._clock or self._begin(events, changes)
+        counts.events += len(lines) - reading.noise - reading.malformed
+        counts.noise += reading.noise
+        counts.malformed += reading.malformed
+        clock = self._clock or self._begin(reading.lines.events, changes)
         if clock is None:
-            return ()
-        self._last_line = last_line
-        changes += [Surprised(SurpriseKind.DUPLICATE, "the same line twice")] * duplicates
-        return clock.place(events, now_ns or self._start_ns)
+            self._reader.last_text = before
+            return none()
+        changes += [Surprised(SurpriseKind.DUPLICATE, "the same line twice")] * reading.duplicates
+        return clock.place(reading.lines, now_ns or self._start_ns)
 
-    def _begin(self, events: list[Line], changes: list[Change]) -> Clock | None:
+    def _begin(self, events: list[Event], changes: list[Change]) -> Clock | None:
         """Start the clock with the first event that shows whether lines carry a time."""
         parser = self._parser
-        for event, _, _ in events:
+        for event in events:
             if isinstance(event, LinesLost):
                 changes += self.processes.lines_lost(event)
             elif isinstance(event, GuestDescribed) and self._clock is None:
@@ -287,10 +270,10 @@ class Stream:
         kind = self.clock_kind
         return ReconstructedClock(self._start_ns) if kind is ClockKind.RECONSTRUCTED else StreamClock(kind)
 
-    def _place(self, lines: Sequence[tuple[Line, int]], changes: list[Change]) -> None:
+    def _place(self, lines: PlacedLines, changes: list[Change]) -> None:
         """Add the changes of lines whose time is certain to `changes`."""
-        if lines:
-            self.last_event_ns = lines[-1][1]
+        if lines.times:
+            self.last_event_ns = lines.times[-1]
             apply = self.processes.apply_each if isinstance(self._clock, ReorderingClock) else self.processes.apply
             changes += apply(lines, self._now_ns, self._parser.decoder.releases)
         if self._clock is not None:

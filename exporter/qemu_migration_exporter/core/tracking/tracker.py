@@ -10,7 +10,7 @@ because cleanup marks and error lines follow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, GuestGone, Resumed, Started, Surprised
@@ -19,8 +19,8 @@ from qemu_migration_exporter.core.events import (
     ErrorReported,
     Event,
     GuestDescribed,
-    Line,
     LinesLost,
+    PlacedLines,
     QemuEnded,
     QemuStarted,
     QmpCommand,
@@ -88,7 +88,7 @@ class Tracker:
             machine.parameters = self.state.parameters
             machine.detector.use(self._policy)
 
-    def apply(self, lines: Iterable[tuple[Line, int]], now_ns: int | None = None) -> list[Change]:
+    def apply(self, lines: PlacedLines, now_ns: int | None = None) -> list[Change]:
         """Apply events, each with its time and with its line, which names the migration it may begin.
 
         `now_ns` is the present in a live stream. A later line has the time of a clock that was set forward, which is
@@ -99,7 +99,7 @@ class Tracker:
         machine = state.machine
         if machine is not None:
             machine.releases = self.releases
-        for (event, line, _), at_ns in lines:
+        for event, line, at_ns in zip(lines.events, lines.texts, lines.times, strict=True):
             meaning = meaning_of(event)
             if meaning in ASIDE:
                 changes += self._apply_aside(event, at_ns)

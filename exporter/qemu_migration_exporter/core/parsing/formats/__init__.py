@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Final, Protocol
 
+from qemu_migration_exporter.core.parsing.columns import Columns
 from qemu_migration_exporter.core.parsing.decoder import Decoder, Parsed
 from qemu_migration_exporter.core.parsing.formats import lttng, probe_output, qemu_log, simpletrace, systemtap
 from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter
@@ -40,6 +41,14 @@ class Format(Protocol):
 
     def parse(self, line: bytes) -> Parsed:
         """Parse one line: an event, noise (None) or `Malformed`. Never raises."""
+        ...
+
+    def split(self, lines: Sequence[bytes]) -> Columns | None:
+        """Split lines into prefixes and texts; a line with another prefix has neither. None if texts have no cache."""
+        ...
+
+    def accept(self, processes: Sequence[int | None]) -> None:
+        """Record the processes of lines that were split and are events."""
         ...
 
 

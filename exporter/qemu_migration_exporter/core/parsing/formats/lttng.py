@@ -11,8 +11,10 @@ them; with `--clock-seconds` it is the time since 1970.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
+from qemu_migration_exporter.core.parsing.columns import Columns
 from qemu_migration_exporter.core.parsing.decoder import Decoder, Malformed, Parsed, timed
 from qemu_migration_exporter.core.parsing.formats import diagnostics
 from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter
@@ -55,6 +57,13 @@ class Lttng:
     def claims(self, line: bytes) -> bool:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
         return line.startswith(b"[")
+
+    def split(self, lines: Sequence[bytes]) -> Columns | None:  # noqa: ARG002 - the protocol's signature
+        """See `qemu_migration_exporter.core.parsing.formats.Format`."""
+        return None
+
+    def accept(self, processes: Sequence[int | None]) -> None:
+        """See `qemu_migration_exporter.core.parsing.formats.Format`."""
 
     def parse(self, line: bytes) -> Parsed:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""

@@ -11,16 +11,20 @@ Source of the tapset's format: scripts/tracetool/format/log_stap.py.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
 from qemu_migration_exporter.core.events import Anchored
+from qemu_migration_exporter.core.parsing.columns import Columns, numbers
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed, new_event, timed
 from qemu_migration_exporter.core.parsing.formats import diagnostics
 from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter
 from qemu_migration_exporter.core.parsing.vocabulary import Vocabulary
 
 _PREFIX: Final = re.compile(rb"(\d{1,20})(?:/(\d{1,10}))?@(\d{6,20}) ")
+#: Whole lines, with the parts of that prefix.
+_LINES: Final = re.compile(rb"^(?:(\d{1,20})(?:/(\d{1,10}))?@(\d{6,20}) (.*)|.*)$", re.MULTILINE)
 #: The wall time in whole nanoseconds, or in seconds with a fraction if the tool prints no better.
 _ANCHOR: Final = re.compile(rb"anchor (\d{1,20}) (\d{1,20})(?:\.(\d{1,9}))?")
 
@@ -70,8 +74,7 @@ class ProbeOutput:
         self.monotonic = name == "probe"
         self.process: int | None = None
         self._decoder = decoder
-        self._recall = decoder.recall
-        self._processes: set[int] = set()
+        self._processes: set[int | None] = set()
         self._process_text = b""  # of the last line: most lines are of the same process
 
     @property
@@ -89,21 +92,34 @@ class ProbeOutput:
         if prefix is None:
             return self._without_prefix(line)
         text = line[prefix.end() :]
-        event = self._recall(text)
-        if event is None:
-            parsed = self._decoder.decode(text)
-            if parsed is None:
-                return self._without_event(line, prefix.end(), text)
-            if isinstance(parsed, Malformed):
-                return self._glued(line, prefix.end()) or MALFORMED
-            event = parsed
         process, thread, at_ns = prefix.groups()
+        event = self._decoder.decode(text, int(thread) if thread else None)
+        if event is None:
+            return self._without_event(line, prefix.end(), text)
+        if isinstance(event, Malformed):
+            return self._glued(line, prefix.end()) or MALFORMED
         if process != self._process_text:
             self._process_text = process
             self.process = int(process)
-            if len(self._processes) < _MAX_PROCESSES:
-                self._processes.add(self.process)
-        return new_event(event.__class__, (int(at_ns), int(thread) if thread else None, *event[2:]))
+            self._add_processes([self.process])
+        return new_event(event.__class__, (int(at_ns), *event[1:]))
+
+    def split(self, lines: Sequence[bytes]) -> Columns | None:
+        """See `qemu_migration_exporter.core.parsing.formats.Format`."""
+        process_texts, threads, times, texts = zip(*_LINES.findall(b"\n".join(lines)), strict=True)
+        return Columns(
+            texts, numbers(threads), numbers(process_texts), [int(at_ns) if at_ns else None for at_ns in times]
+        )
+
+    def accept(self, processes: Sequence[int | None]) -> None:
+        """See `qemu_migration_exporter.core.parsing.formats.Format`."""
+        if processes:
+            self.process, self._process_text = processes[-1], b""
+            self._add_processes(processes)
+
+    def _add_processes(self, processes: Sequence[int | None]) -> None:
+        if len(self._processes) < _MAX_PROCESSES:
+            self._processes.update(processes)
 
     def _without_event(self, line: bytes, end: int, text: bytes) -> Parsed:
         glued = self._glued(line, end) if b"@" in text else None

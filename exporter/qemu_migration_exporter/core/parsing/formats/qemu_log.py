@@ -11,17 +11,21 @@ of the third kind, with nanoseconds.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Final
 
 from qemu_migration_exporter.core.events import ErrorReported, Event
+from qemu_migration_exporter.core.parsing.columns import Columns, numbers
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed, new_event
 from qemu_migration_exporter.core.parsing.formats import diagnostics
 from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter, reject_prefixes
 from qemu_migration_exporter.core.parsing.vocabulary import Vocabulary
 
 _PREFIX: Final = re.compile(rb"(?:(\d{1,10})@(\d{1,11})\.(\d{6}):|(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z )")
+#: Whole lines, with the parts of the first prefix.
+_THREAD_LINES: Final = re.compile(rb"^(?:(\d{1,10})@(\d{1,11})\.(\d{6}):(.*)|.*)$", re.MULTILINE)
 #: The beginning of a line that was glued to the torn line before it.
 _GLUED: Final = re.compile(rb"\d{1,10}@\d{9,11}\.\d{6}:[A-Za-z_]")
 
@@ -71,7 +75,6 @@ class QemuLog:
         self.timed = timed
         self.process: int | None = None  # the number in front is a thread's
         self._decoder = decoder
-        self._recall = decoder.recall
         self._second_text = b""
         self._second_ns = 0
 
@@ -92,19 +95,29 @@ class QemuLog:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
         prefix = _PREFIX.match(line)
         text = line if prefix is None else line[prefix.end() :]
-        event = self._recall(text)
+        thread = int(prefix[1]) if prefix is not None and prefix[1] else None
+        event = self._decoder.decode(text, thread)
         if event is None:
-            parsed = self._decoder.decode(text)
-            if parsed is None:
-                return self._without_event(line, prefix, text)
-            if isinstance(parsed, Malformed):
-                return Malformed(self._glued(line, prefix))
-            event = parsed
+            return self._without_event(line, prefix, text)
+        if isinstance(event, Malformed):
+            return Malformed(self._glued(line, prefix))
         if prefix is None:
             return event
-        thread, seconds, micros, date, fraction = prefix.groups()
+        _, seconds, micros, date, fraction = prefix.groups()
         at_ns = int(seconds + micros) * 1_000 if seconds and self.timed else self._at_ns(date, fraction)
-        return new_event(event.__class__, (at_ns, int(thread) if thread else None, *event[2:]))
+        return new_event(event.__class__, (at_ns, *event[1:]))
+
+    def split(self, lines: Sequence[bytes]) -> Columns | None:
+        """See `qemu_migration_exporter.core.parsing.formats.Format`."""
+        if not self.timed:
+            unknown: list[int | None] = [None] * len(lines)
+            return Columns(lines, unknown, unknown, unknown)
+        threads, seconds, micros, texts = zip(*_THREAD_LINES.findall(b"\n".join(lines)), strict=True)
+        times = [int(second + micro) * 1_000 if second else None for second, micro in zip(seconds, micros, strict=True)]
+        return Columns(texts, numbers(threads), [None] * len(times), times)
+
+    def accept(self, processes: Sequence[int | None]) -> None:
+        """See `qemu_migration_exporter.core.parsing.formats.Format`."""
 
     def _at_ns(self, date: bytes | None, fraction: bytes | None) -> int | None:
         """Return the time of an ISO 8601 prefix; lines of one second share the calendar's work."""

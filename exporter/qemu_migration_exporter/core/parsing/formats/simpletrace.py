@@ -10,8 +10,10 @@ and texts are bytes as Python prints them in some releases of the script.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
+from qemu_migration_exporter.core.parsing.columns import Columns
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed, timed
 from qemu_migration_exporter.core.parsing.formats import diagnostics
 from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter
@@ -44,6 +46,13 @@ class Simpletrace:
     def claims(self, line: bytes) -> bool:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
         return _LINE.fullmatch(line) is not None
+
+    def split(self, lines: Sequence[bytes]) -> Columns | None:  # noqa: ARG002 - the protocol's signature
+        """See `qemu_migration_exporter.core.parsing.formats.Format`."""
+        return None
+
+    def accept(self, processes: Sequence[int | None]) -> None:
+        """See `qemu_migration_exporter.core.parsing.formats.Format`."""
 
     def parse(self, line: bytes) -> Parsed:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""

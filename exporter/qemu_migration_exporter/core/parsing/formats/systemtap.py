@@ -20,7 +20,7 @@ that later lines are parsed by a single match.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ from qemu_migration_exporter.core.events import (
     SyncEnded,
 )
 from qemu_migration_exporter.core.parsing.arguments import ArgumentNames
+from qemu_migration_exporter.core.parsing.columns import Columns
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed
 from qemu_migration_exporter.core.parsing.formats import diagnostics
 from qemu_migration_exporter.core.parsing.hints import Hint
@@ -112,6 +113,14 @@ class SystemTap:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
         return line.startswith((b" ", _MARK_START))
 
+    def split(self, lines: Sequence[bytes]) -> Columns | None:
+        """See `qemu_migration_exporter.core.parsing.formats.Format`."""
+        unknown: list[int | None] = [None] * len(lines)
+        return Columns(lines, unknown, unknown, unknown)
+
+    def accept(self, processes: Sequence[int | None]) -> None:
+        """See `qemu_migration_exporter.core.parsing.formats.Format`."""
+
     def parse(self, line: bytes) -> Parsed:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
         event = self._recall(line)
@@ -181,7 +190,7 @@ class SystemTap:
             return self._torn(line) or MALFORMED
         if name not in self._with_arguments:
             self._with_arguments.add(name)
-            self._decoder.forget()  # the name alone was an event so far
+            self._decoder.change_meanings()  # the name alone was an event so far
         if name not in self._printfs and _PAIRS.fullmatch(arguments):
             self._printfs[name] = _learn(self._decoder, name, values, pairs)
         event = self._decoder.make(name, values)
