@@ -1,8 +1,9 @@
 """Source of the Grafana dashboards; `make dashboards` writes their JSON to dashboards/.
 
     fleet.py, migration.py, health.py   rows of panels, with their queries
-    sentences.py                        verdicts as text, made by PromQL
-    panels.py                           the kinds of panels: stat, graph, heatmap, timeline, table
+    durations.py                        the row of Fleet about durations
+    sentences.py, ends.py               verdicts and both ends as text, made by PromQL
+    panels.py                           the kinds of panels: stat, graph, timeline, table
     builder.py                          the JSON that Grafana loads, with the dashboards' variables in every selector
 
 The builder is about 250 lines and replaces grafana-foundation-sdk. The SDK ties every dashboard to one Grafana release,

@@ -30,7 +30,6 @@ _REQUIRES: Final = (
     *(
         ("panel", kind, name, "")
         for kind, name in (
-            ("heatmap", "Heatmap"),
             ("stat", "Stat"),
             ("state-timeline", "State timeline"),
             ("table", "Table"),

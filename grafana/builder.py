@@ -22,6 +22,7 @@ _SCHEMA_VERSION: Final = 39
 _COLUMNS: Final = 24
 _JOB: Final = 'job=~"$job"'
 _JOB_AND_INSTANCE: Final = f'{_JOB}, instance=~"$instance"'
+_ANY_INSTANCE: Final = 'instance=~".+"'
 #: A string, which is left as it is, or a metric with its matchers.
 _SELECTOR: Final = re.compile(
     r'"(?:[^"\\]|\\.)*"|`[^`]*`'
@@ -39,6 +40,9 @@ TIMES: Final = "suffix: \N{MULTIPLICATION SIGN}"
 #: A colour has one meaning everywhere, for results and for thresholds.
 GREEN, YELLOW, ORANGE, RED, BLUE, PURPLE, GREY = "green", "yellow", "orange", "red", "blue", "purple", "text"
 
+#: Events in a second, of any kind.
+PER_SECOND: Final = "suffix: /s"
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -48,7 +52,7 @@ class Query:
         expr: PromQL, without the dashboard's variables.
         legend: The name of its series, `{{label}}` for a label's value.
         instant: True if it is evaluated at the end of the time range only.
-        shape: Grafana's format; a heatmap takes buckets, a table takes labels as columns.
+        shape: Grafana's format; a table takes labels as columns.
         exemplars: True if exemplars are fetched too.
     """
 
@@ -150,6 +154,16 @@ def select(expr: str, *, vm: bool) -> str:
         return f"{name}{{{', '.join(filter(None, (written, ours, of_the_vm)))}}}"
 
     return _SELECTOR.sub(matchers, " ".join(expr.split()))
+
+
+def everywhere(expr: str) -> str:
+    """Return an expression whose selectors `select` leaves open for all hosts and virtual machines of the job."""
+
+    def matchers(found: re.Match[str]) -> str:
+        name, written = found["name"], found["written"] or ""
+        return found[0] if name is None else f"{name}{{{', '.join(filter(None, (_ANY_INSTANCE, written)))}}}"
+
+    return _SELECTOR.sub(matchers, expr)
 
 
 def named(values: Mapping[str, tuple[str, str]]) -> Json:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.builder import BLUE, GREEN, GREY, RED, TIMES, YELLOW, Dashboard, Query, Row, mark
+from grafana.builder import BLUE, GREEN, GREY, PURPLE, RED, TIMES, YELLOW, Dashboard, Query, Row, mark
+from grafana.durations import DISTRIBUTIONS, NONE_ENDED
 from grafana.panels import (
     HOST,
+    REASON_COLOURS,
     RESULTS,
     TRACE,
     VM,
@@ -15,7 +17,6 @@ from grafana.panels import (
     fixed,
     good_to,
     graph,
-    heatmap,
     stat,
     table,
 )
@@ -23,7 +24,6 @@ from grafana.sentences import ITERATES, ON, PER_VM, RUNNING, STALLED_FOR, WHILE_
 
 _NOTHING_RUNS: Final = "No migration is running."
 _NONE_RAN: Final = "No migration ran in this time range."
-_NONE_ENDED: Final = "No migration ended up to the last full five minutes."
 
 _ENDED: Final = f"and {ON} qemu_migration_active == 0"
 
@@ -139,7 +139,7 @@ _NOW: Final = Row(
             },
             sort="Stalled for",
             empty=_NOTHING_RUNS,
-            height=9,
+            height=11,
         ),
         table(
             "Migrations that ended lately",
@@ -249,6 +249,7 @@ _OUTCOMES: Final = Row(
             "none",
             stacked=True,
             at_least=2,
+            overrides=fixed({reason.value: color for reason, color in REASON_COLOURS.items()}),
             empty="Nothing was stalled in this time range.",
         ),
         graph(
@@ -266,7 +267,7 @@ _OUTCOMES: Final = Row(
             stacked=True,
             at_least=2,
             overrides=fixed(RESULTS),
-            empty=_NONE_ENDED,
+            empty=NONE_ENDED,
             step="5m",
         ),
         graph(
@@ -283,6 +284,7 @@ _OUTCOMES: Final = Row(
             steps=good_to(0.05, 0.2),
             highest=1,
             few=True,
+            overrides=fixed({"source": BLUE, "destination": PURPLE}),
             empty="No migration ended within an hour before this time range.",
         ),
         graph(
@@ -302,89 +304,11 @@ _OUTCOMES: Final = Row(
     ],
 )
 
-_LAST_HOUR: Final = "No migration ended within an hour before this time range."
-
-_DISTRIBUTIONS: Final = Row(
-    "How long it takes",
-    [
-        heatmap(
-            "Downtime",
-            "How long guests were stopped; a dot is a migration and leads to its trace.",
-            "sum by (le) (increase(qemu_migration_downtime_seconds_bucket[$__interval]))",
-            empty=_NONE_ENDED,
-        ),
-        heatmap(
-            "Duration",
-            "Total time of outgoing migrations; a dot is a migration and leads to its trace.",
-            "sum by (le) (increase(qemu_migration_duration_seconds_bucket[$__interval]))",
-            empty=_NONE_ENDED,
-        ),
-        *(
-            graph(
-                f"{name}: median and 95th percentile",
-                "Over the last hour, from buckets: a percentile lies anywhere in its bucket." + more,
-                [
-                    Query(
-                        f"histogram_quantile({share}, sum by (le) (increase(qemu_migration_{metric}_seconds_bucket[1h]))) >= 0",
-                        legend,
-                        exemplars=True,
-                    )
-                    for share, legend in ((0.5, "median"), (0.95, "95th percentile"))
-                ],
-                "s",
-                steps=steps,
-                few=True,
-                empty=_LAST_HOUR,
-            )
-            for name, metric, more, steps in (
-                ("Downtime", "downtime", " QEMU's default limit is 0.3 s.", good_to(0.3, 1)),
-                ("Duration", "duration", "", ((None, BLUE),)),
-            )
-        ),
-        graph(
-            "Mean time of a phase",
-            "Over the last hour. A long setup waits for the destination or for huge pages, a long switchover for devices.",
-            [
-                Query(
-                    "sum by (phase) (increase(qemu_migration_phase_duration_seconds_sum[1h]))"
-                    " / (sum by (phase) (increase(qemu_migration_phase_duration_seconds_count[1h])) > 0)",
-                    "{{phase}}",
-                )
-            ],
-            "s",
-            log=10,
-            few=True,
-            empty=_LAST_HOUR,
-        ),
-        graph(
-            "Mean time of a bitmap sync and of a round",
-            "Over the last hour. A sync holds QEMU's big lock: from 0.1 s on guests and monitors notice it.",
-            [
-                Query(
-                    "sum(increase(qemu_migration_bitmap_sync_duration_seconds_sum[1h]))"
-                    " / (sum(increase(qemu_migration_bitmap_sync_duration_seconds_count[1h])) > 0)",
-                    "bitmap sync",
-                ),
-                Query(
-                    "sum(increase(qemu_migration_round_duration_seconds_sum[1h]))"
-                    " / (sum(increase(qemu_migration_round_duration_seconds_count[1h])) > 0)",
-                    "round",
-                ),
-            ],
-            "s",
-            steps=((None, BLUE), (0.1, GREY)),
-            log=10,
-            few=True,
-            empty=_LAST_HOUR,
-        ),
-    ],
-)
-
 FLEET: Final = Dashboard(
     uid="qemu-migration-fleet",
     title="QEMU migration / Fleet",
     description="Running migrations with the stalled ones first, what to do, who competes on a host, and how migrations end.",
-    rows=[_NOW, _HOSTS, _OUTCOMES, _DISTRIBUTIONS],
+    rows=[_NOW, _HOSTS, _OUTCOMES, DISTRIBUTIONS],
     since="now-30m",
     marks=[
         mark(

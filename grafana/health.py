@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.builder import GREEN, RED, YELLOW, Dashboard, Query, Row
+from grafana.builder import BLUE, GREEN, GREY, PER_SECOND, RED, YELLOW, Dashboard, Query, Row
 from grafana.panels import HOST, Column, fixed, good_to, graph, stat, table
 
 _NOT_SCRAPED: Final = "No exporter was scraped in this time range."
@@ -96,10 +96,10 @@ _READ: Final = Row(
             "Lines",
             "Event: used. Noise: other lines, harmless; much of it is a reason for a shorter list of events in the probe.",
             [Query("sum by (outcome) (rate(qemu_migration_exporter_lines_total[$__rate_interval]))", "{{outcome}}")],
-            "cps",
+            PER_SECOND,
             few=True,
             at_least=1,
-            overrides=fixed({"malformed": RED}),
+            overrides=fixed({"event": BLUE, "noise": GREY, "malformed": RED}),
             empty=_NOT_SCRAPED,
         ),
         graph(
@@ -107,9 +107,10 @@ _READ: Final = Row(
             "Events that parse and were not expected there, by kind. They change nothing, but may mean a probe that loses"
             " lines.",
             [Query("sum by (kind) (rate(qemu_migration_exporter_surprises_total[$__rate_interval])) > 0", "{{kind}}")],
-            "cps",
+            PER_SECOND,
             stacked=True,
             at_least=1,
+            hue=YELLOW,
             empty="No surprises in this time range.",
         ),
         graph(
@@ -150,13 +151,20 @@ _GIVEN: Final = Row(
             "By their outcome. Dropped: the queue was full. Failed: the receiver did not take them.",
             [
                 Query(
-                    "sum by (outcome, reason) (rate(qemu_migration_exporter_spans_total[$__rate_interval])) > 0",
-                    "{{outcome}} {{reason}}",
-                )
+                    'sum(rate(qemu_migration_exporter_spans_total{outcome="exported"}[$__rate_interval])) > 0',
+                    "exported",
+                ),
+                Query(
+                    "sum by (outcome, reason)"
+                    ' (rate(qemu_migration_exporter_spans_total{outcome!="exported"}[$__rate_interval])) > 0',
+                    "{{outcome}}, {{reason}}",
+                ),
             ],
-            "cps",
+            PER_SECOND,
             stacked=True,
             at_least=1,
+            hue=RED,
+            overrides=fixed({"exported": BLUE}),
             empty="No spans in this time range.",
         ),
         graph(
@@ -164,9 +172,10 @@ _GIVEN: Final = Row(
             "Operations of the exporters that failed, by part: a disk that takes no state, a connection that was not"
             " accepted. The exporter's log has the error.",
             [Query("sum by (part) (rate(qemu_migration_exporter_failures_total[$__rate_interval])) > 0", "{{part}}")],
-            "cps",
+            PER_SECOND,
             stacked=True,
             at_least=1,
+            hue=RED,
             empty="No failures in this time range.",
         ),
         graph(

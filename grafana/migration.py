@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.builder import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, TIMES, YELLOW, Dashboard, Json, Query, Row, mark
-from grafana.panels import HOST, RESULTS, TRACE, Column, graph, stat, table, timeline
-from grafana.sentences import ITERATES, ON, PER_VM, REASONS, RUNNING, WHILE_ACTIVE
+from grafana.builder import BLUE, GREEN, GREY, PER_SECOND, PURPLE, RED, TIMES, YELLOW, Dashboard, Json, Query, Row, mark
+from grafana.ends import BOTH_ENDS
+from grafana.panels import HOST, PHASES, REASON_COLOURS, RESULTS, TRACE, Column, graph, stat, table, timeline
+from grafana.sentences import ITERATES, ON, PER_VM, RUNNING, WHILE_ACTIVE
 
 _NOT_RUN: Final = "No migration of this virtual machine is in this time range yet."
 _NOTHING_RUNS: Final = "No migration of this virtual machine is running."
 
-_PHASES: Final = {
-    "setup": ("setup", PURPLE),
-    "iterate": ("rounds", BLUE),
-    "complete_precopy": ("switchover, guest stopped", ORANGE),
-    "postcopy": ("post-copy", GREEN),
-    "cleanup": ("cleanup", GREY),
-}
-_REASON_COLOURS: Final = (
-    "dark-red", "red", "super-light-red", "light-red", "dark-orange", "orange", "dark-yellow", "yellow", "dark-purple",
-    "purple",
-)  # fmt: skip
 #: Stall reasons are drawn as numbers from here on, phases from 1 on; 0 is a migration that is not stalled.
 _FIRST_REASON: Final = 11
 
@@ -42,11 +32,11 @@ def _numbered(metric: str, label: str, values: dict[str, int]) -> str:
     return f"max by ({PER_VM}) (" + f" or {ON} ".join(numbers) + ")"
 
 
-_PHASE: Final = _numbered("qemu_migration_phase", "phase", {name: index for index, name in enumerate(_PHASES, 1)})
+_PHASE: Final = _numbered("qemu_migration_phase", "phase", {name: index for index, name in enumerate(PHASES, 1)})
 _REASON: Final = _numbered(
     "qemu_migration_stall_reason",
     "reason",
-    {reason.value: index for index, reason in enumerate(REASONS, _FIRST_REASON)},
+    {reason.value: index for index, reason in enumerate(REASON_COLOURS, _FIRST_REASON)},
 )
 
 #: Of a virtual machine with a migration that ended and is remembered.
@@ -87,7 +77,7 @@ _VERDICT: Final = Row(
             "The last migration of this virtual machine that ended. Blackout is all the time the guest did not run.",
             [
                 f"max by ({PER_VM}, result) (qemu_migration_last_result == 1)",
-                f"max by ({PER_VM}) (qemu_migration_last_duration_seconds {_HAS_ENDED})",
+                _ended("qemu_migration_last_duration_seconds"),
                 _ended("qemu_migration_last_downtime_seconds"),
                 _ended("qemu_migration_last_blackout_seconds"),
                 _ended("time() - qemu_migration_end_timestamp_seconds"),
@@ -159,10 +149,10 @@ _ROUNDS: Final = Row(
             ],
             {
                 "0": ("not stalled", "transparent"),
-                **{str(index): shown for index, shown in enumerate(_PHASES.values(), 1)},
+                **{str(index): shown for index, shown in enumerate(PHASES.values(), 1)},
                 **{
                     str(index): (f"stalled: {reason.value}", color)
-                    for index, (reason, color) in enumerate(zip(REASONS, _REASON_COLOURS, strict=False), _FIRST_REASON)
+                    for index, (reason, color) in enumerate(REASON_COLOURS.items(), _FIRST_REASON)
                 },
             },
             empty=_NOT_RUN,
@@ -226,6 +216,7 @@ _ROUNDS: Final = Row(
             few=True,
             ends=True,
             at_least=10,
+            overrides={"round": _coloured(BLUE)},
             empty=_NOT_RUN,
         ),
         graph(
@@ -237,6 +228,7 @@ _ROUNDS: Final = Row(
             highest=1,
             few=True,
             ends=True,
+            overrides={"throttled": _coloured(BLUE)},
             empty="Not throttled, or QEMU is older than 9.2 and does not print it.",
         ),
         graph(
@@ -250,46 +242,39 @@ _ROUNDS: Final = Row(
                     exemplars=True,
                 ),
             ],
-            "ops",
+            PER_SECOND,
             few=True,
             ends=True,
             at_least=1,
+            overrides={"throttle steps": _coloured(YELLOW), "page requests": _coloured(PURPLE)},
             empty=_NOT_RUN,
         ),
     ],
 )
-
-#: All hosts, joined by the guest's UUID: the other end is on another host, perhaps under another name.
-_SAME_GUEST: Final = 'and on (uuid) qemu_migration_info{uuid!=""}'
-
-_OF_AN_END: Final = "job, instance, vm, uuid, side, mode, kind, trace_id"
 
 _ENDS: Final = Row(
     "Both ends",
     [
         table(
             "Both ends",
-            "Source and destination of the newest migration, joined by the guest's UUID across all hosts. A destination has"
-            " a trace and a report of its own; downtime and blackout are the source's.",
-            [
-                f'max by ({_OF_AN_END}) (qemu_migration_info{{instance=~".+"}} {_SAME_GUEST} or qemu_migration_info)',
-                _ended("qemu_migration_last_downtime_seconds"),
-                _ended("qemu_migration_last_blackout_seconds"),
-            ],
+            "Source and destination of the newest migration, joined by the guest's UUID across all hosts, each with its own"
+            " trace and report. Of the downtime, a destination knows the part in which it loaded memory and devices, from"
+            " QEMU 8.2 on. Rows that began at different times are different migrations.",
+            BOTH_ENDS,
             {
-                "side": Column(title="Side", width=110),
+                "Value #B": Column(title="Began, ago", width=100, unit="s"),
+                "side": Column(title="Side", width=105),
                 **HOST,
-                "vm": Column(title="VM", wraps=True),
-                "kind": Column(title="Kind", width=80),
-                "mode": Column(title="Mode", width=95),
-                "Value #B": Column(title="Downtime", width=100, unit="s"),
-                "Value #C": Column(title="Blackout", width=100, unit="s"),
-                "uuid": Column(title="UUID", width=320),
+                "vm": Column(title="VM", width=150, wraps=True),
+                "sentence": Column(title="In a sentence", wraps=True),
+                "Value #C": Column(title="Downtime", width=95, unit="s"),
+                "Value #D": Column(title="Blackout", width=95, unit="s"),
+                "Value #A": Column(title=""),
                 **TRACE,
             },
             sort="Side",
             empty=_NOT_RUN,
-            height=4,
+            height=5,
         ),
     ],
 )

@@ -7,12 +7,35 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from grafana.builder import BLUE, DASH, GREEN, GREY, RED, YELLOW, Json, Panel, Query, named, shown_as
+from qemu_migration_exporter.core.model import StallReason
+
+from grafana.builder import BLUE, DASH, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, Json, Panel, Query, named, shown_as
 
 Steps = Sequence[tuple[float | None, str]]
 
 #: For a number that is neither good nor bad, however high.
 NEUTRAL: Final[Steps] = ((None, BLUE),)
+
+#: Phases of a migration: their name and colour.
+PHASES: Final = {
+    "setup": ("setup", PURPLE),
+    "iterate": ("rounds", BLUE),
+    "complete_precopy": ("switchover, guest stopped", ORANGE),
+    "postcopy": ("post-copy", GREEN),
+    "cleanup": ("cleanup", GREY),
+}
+
+#: Red, orange and yellow for what an operator can end; purple for a device and for post-copy.
+REASON_COLOURS: Final = dict(
+    zip(
+        StallReason,
+        (
+            "dark-red", "red", "super-light-red", "light-red", "dark-orange", "orange", "dark-yellow", "yellow",
+            "dark-purple", "purple",
+        ),
+        strict=True,
+    )
+)  # fmt: skip
 
 RESULTS: Final = {"completed": GREEN, "failed": RED, "cancelled": YELLOW, "unknown": GREY}
 
@@ -95,6 +118,14 @@ def stat(
     )
 
 
+def _renamed(regex: str, pattern: str) -> Json:
+    return {"id": "renameByRegex", "options": {"regex": regex, "renamePattern": pattern}}
+
+
+#: A longer name would push the values out of the legend. Its end has the host.
+_SHORT_NAME: Final = _renamed("^(.{14}).{4,}(.{12})$", "$1\N{HORIZONTAL ELLIPSIS}$2")
+
+
 def graph(
     title: str,
     description: str,
@@ -115,6 +146,7 @@ def graph(
     at_least: float | None = None,
     step: str = "",
     rename: str = "^(.*[^:\\]]):[0-9]+$",
+    hue: str = "",
 ) -> Panel:
     """Return lines or bars over time, with their thresholds.
 
@@ -122,7 +154,8 @@ def graph(
     value first. `log` is the base of a logarithmic axis: 2 for bytes, so that its marks are whole, 10 for other units.
     If a series `ends` with its migration, the legend has no values: Grafana would show the last one long after.
     An axis goes up to `at_least`, because Grafana draws zeros on an axis to 100. `rename` is a regular expression whose
-    first group is the name in the legend; the default drops a host's port.
+    first group is the name in the legend; the default drops a host's port. Series are in shades of a `hue`; without one
+    their colours only tell them apart.
     """
     table: Json = {"displayMode": "table", "placement": "right", "width": 290}
     if not ends:
@@ -138,7 +171,9 @@ def graph(
         width=width,
         height=height,
         steps=steps,
-        defaults=lowest if highest is None else {**lowest, "max": highest},
+        defaults=lowest
+        | ({} if highest is None else {"max": highest})
+        | ({"color": {"mode": "shades", "fixedColor": hue}} if hue else {}),
         overrides=overrides or {},
         custom={
             "drawStyle": "bars" if bars else "line",
@@ -156,43 +191,8 @@ def graph(
             | ({"displayMode": "list", "placement": "bottom"} if few else table),
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
-        transformations=() if few else [{"id": "renameByRegex", "options": {"regex": rename, "renamePattern": "$1"}}],
+        transformations=() if few else [_renamed(rename, "$1"), _SHORT_NAME],
         least_step=step,
-    )
-
-
-def heatmap(title: str, description: str, expr: str, *, empty: str, width: int = 12) -> Panel:
-    """Return the distribution of a histogram in seconds; its exemplars lead to traces."""
-    return Panel(
-        title=title,
-        description=description,
-        kind="heatmap",
-        unit="short",
-        queries=[Query(expr, "{{le}}", shape="heatmap", exemplars=True)],
-        empty=empty,
-        width=width,
-        custom={"hideFrom": {"legend": False, "tooltip": False, "viz": False}, "scaleDistribution": {"type": "linear"}},
-        options={
-            "calculate": False,
-            "cellGap": 1,
-            "color": {
-                "exponent": 0.5,
-                "fill": "dark-orange",
-                "mode": "scheme",
-                "reverse": False,
-                "scale": "exponential",
-                "scheme": "Blues",
-                "steps": 64,
-            },
-            "exemplars": {"color": "rgba(255,0,255,0.7)"},
-            "filterValues": {"le": 1e-9},
-            "legend": {"show": False},
-            "rowsFrame": {"layout": "auto"},
-            "showValue": "never",
-            "tooltip": {"mode": "single", "showColorScale": False, "yHistogram": False},
-            "yAxis": {"axisPlacement": "left", "reverse": False, "unit": "s"},
-        },
-        least_step="5m",
     )
 
 

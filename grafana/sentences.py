@@ -18,6 +18,8 @@ from typing import Final
 
 from qemu_migration_exporter.core.model import StallReason
 
+from grafana.builder import DASH
+
 PER_VM: Final = "job, instance, vm"
 ON: Final = f"on ({PER_VM})"
 
@@ -59,13 +61,19 @@ def rounded(expr: str, digits: int = 1) -> str:
     return f"round(({expr}) * 1e{digits}) / 1e{digits}"
 
 
-def _relabelled(vector: str, label: str, text: str, source: str = "", pattern: str = "") -> str:
+def relabelled(vector: str, label: str, text: str, source: str = "", pattern: str = "") -> str:
+    """Return a vector with a label set to `text`, if the label `source` matches the pattern."""
     return f'label_replace({vector}, "{label}", "{text}", "{source}", "{pattern}")'
+
+
+def never_empty(vector: str, label: str, text: str = DASH) -> str:
+    """Return a vector with `text` in place of an empty label: Grafana drops a column without any value."""
+    return relabelled(vector, label, text, label, "")
 
 
 def _part(label: str, number: str, text: str) -> str:
     """Return a vector of 1 with a label of text, `$1` in it for the number."""
-    return _relabelled(f'count_values by ({PER_VM}) ("{label}", {number})', label, text, label, "(.+)")
+    return relabelled(f'count_values by ({PER_VM}) ("{label}", {number})', label, text, label, "(.+)")
 
 
 def _size(label: str, expr: str, text: str) -> str:
@@ -75,24 +83,24 @@ def _size(label: str, expr: str, text: str) -> str:
     return f"({gib} or {ON} {mib})"
 
 
-def _time(label: str, expr: str, text: str) -> str:
+def time_part(label: str, expr: str, text: str) -> str:
     """Return the part for a time, `$1` for it with its unit."""
     seconds = _part(label, f"{rounded(expr)} and ({expr} >= 1)", text.replace("$1", "$1 s"))
     milliseconds = _part(label, f"round(({expr}) * 1e3) and ({expr} < 1)", text.replace("$1", "$1 ms"))
     return f"({seconds} or {ON} {milliseconds})"
 
 
-def _joined(parts: Mapping[str, str]) -> str:
-    """Return a vector of 1 for each running migration, with the labels of all parts."""
-    attached = (f"* {ON} group_left ({label}) ({vector} or {ON} {_ACTIVE})" for label, vector in parts.items())
-    return f"(({_ACTIVE}) {' '.join(attached)})"
+def joined(base: str, parts: Mapping[str, str]) -> str:
+    """Return a vector of 1 for each series of `base`, which are 1, with the labels of all parts."""
+    attached = (f"* {ON} group_left ({label}) ({vector} or {ON} {base})" for label, vector in parts.items())
+    return f"(({base}) {' '.join(attached)})"
 
 
-def _lead() -> str:
+def lead() -> str:
     """Return the beginning of the sentence: the cause of a stall, else the phase."""
     stalled = f"max by ({PER_VM}, reason) (qemu_migration_stall_reason == 1)"
     for reason, (text, _runbook) in REASONS.items():
-        stalled = _relabelled(stalled, "with_0", f"{text}; ", "reason", reason)
+        stalled = relabelled(stalled, "with_0", f"{text}; ", "reason", reason)
     phase = f"max by ({PER_VM}, phase) (qemu_migration_phase == 1)"
     for name, text in {
         "setup": "in setup",
@@ -100,14 +108,14 @@ def _lead() -> str:
         "postcopy": "in post-copy, the guest runs at the destination",
         "cleanup": "cleaning up",
     }.items():
-        phase = _relabelled(phase, "with_0", text, "phase", name)
+        phase = relabelled(phase, "with_0", text, "phase", name)
     return f"({stalled} or {ON} {phase})"
 
 
 def _runbook() -> str:
     vector = f"max by ({PER_VM}, reason) (qemu_migration_stall_reason == 1)"
     for reason, (_text, runbook) in REASONS.items():
-        vector = _relabelled(vector, "with_command", f"see runbook QemuMigration{runbook}", "reason", reason)
+        vector = relabelled(vector, "with_command", f"see runbook QemuMigration{runbook}", "reason", reason)
     return vector
 
 
@@ -128,8 +136,8 @@ def _command() -> str:
         for command, number in (("migrate-setspeed", speed), ("migrate-setmaxdowntime", limit))
     )
     commands = (
-        _relabelled(
-            _relabelled(vector, "with_command", "see runbook QemuMigrationNotConverging"),
+        relabelled(
+            relabelled(vector, "with_command", "see runbook QemuMigrationNotConverging"),
             "with_command", f"virsh {command} $1 $2", "with_words", _WORD_AND_NUMBER,
         )
         for command, vector in words
@@ -143,10 +151,10 @@ _NEEDED: Final = f"qemu_migration_required_downtime_seconds {_PAST_BULK}"
 _KIND: Final = f'max by ({PER_VM}, kind) (qemu_migration_info{{side="source", kind!="live"}})'
 
 _PARTS: Final = {
-    "with_00": _relabelled(_KIND, "with_00", "$1, no live migration: ", "kind", "(.+)"),
-    "with_0": _lead(),
+    "with_00": relabelled(_KIND, "with_00", "$1, no live migration: ", "kind", "(.+)"),
+    "with_0": lead(),
     "with_1": f"({_part('with_1', f'qemu_migration_round {_PAST_BULK}', 'round $1')} or {ON} "
-    + _relabelled(f"(qemu_migration_round <= 1 {ITERATES}) ^ 0", "with_1", "first pass over memory")
+    + relabelled(f"(qemu_migration_round <= 1 {ITERATES}) ^ 0", "with_1", "first pass over memory")
     + ")",
     "with_2": f"({_size('with_2', f'(qemu_migration_best_pending_bytes {_PAST_BULK})', ', at best $1 pending')} or {ON} "
     + _size("with_2", f"(qemu_migration_pending_bytes {ITERATES} and {ON} qemu_migration_round <= 1)", ", $1 left")
@@ -156,8 +164,8 @@ _PARTS: Final = {
     + ")",
     "with_4": _size("with_4", "qemu_migration_bandwidth_bytes_per_second", "; sends $1/s"),
     "with_5": _size("with_5", f"(qemu_migration_dirty_bytes_per_second {_PAST_BULK})", ", $1/s dirtied again"),
-    "with_6": _time("with_6", f"({_NEEDED})", "; needs $1 of downtime"),
-    "with_7": _time("with_7", f"(qemu_migration_downtime_limit_seconds and {ON} {_NEEDED})", ", limit $1"),
+    "with_6": time_part("with_6", f"({_NEEDED})", "; needs $1 of downtime"),
+    "with_7": time_part("with_7", f"(qemu_migration_downtime_limit_seconds and {ON} {_NEEDED})", ", limit $1"),
     "with_8": _part("with_8", "round(qemu_migration_throttle_ratio * 100) > 0", "; guest throttled by $1 %"),
     "with_command": _command(),
     "trace_id": f'max by ({PER_VM}, trace_id) (qemu_migration_info{{side="source"}})',
@@ -168,8 +176,10 @@ _WORDS: Final = ", ".join(f'"{label}"' for label in _PARTS if label[-1].isdigit(
 #: Seconds since a stall's best boundary, -1 for a migration that is not stalled.
 STALLED_FOR: Final = f"((time() - (qemu_migration_stalled_since_timestamp_seconds > 0)) or {ON} 0 * qemu_migration_active - 1) {WHILE_ACTIVE}"
 
-#: A row for each running migration: the labels `sentence`, `with_command` and `trace_id`.
+#: A row for each running migration: the labels `sentence`, `with_command` and `trace_id`, which are never empty.
+_SENTENCE: Final = f'label_join({joined(_ACTIVE, _PARTS)}, "sentence", "", {_WORDS})'
 RUNNING: Final = (
     f"max by ({PER_VM}, sentence, with_command, trace_id)"
-    f' (label_join({_joined(_PARTS)}, "sentence", "", {_WORDS}) * {ON} group_left () ({STALLED_FOR}))'
+    f" ({never_empty(never_empty(_SENTENCE, 'sentence', 'no numbers yet'), 'with_command')}"
+    f" * {ON} group_left () ({STALLED_FOR}))"
 )

@@ -43,7 +43,8 @@ _INTRODUCTION: Final = """\
 # Metrics
 
 Units are bytes, seconds and ratios. Samples have no timestamps.
-Series with `vm` describe the newest outgoing migration of a virtual machine and continue over its attempts.
+Series with `vm` describe the newest outgoing migration of a virtual machine and continue over its attempts; those with
+`incoming` in their name describe the newest incoming migration.
 They are dropped `metrics.retention` after the migration ended, or at once if the guest is gone.
 Their number is limited by `metrics.max_vms`.
 Every finite label set without `vm` exists at 0 from the start.

@@ -26,6 +26,7 @@ _RECORDING: Final = DATA / "qemu-7.2-log-nonconverging.log"
 _SILENT: Final = {
     ("exporter-health: Surprises", "A"): "the recording has none",
     ("exporter-health: Failures", "A"): "nothing fails",
+    ("exporter-health: Spans", "B"): "every span is exported",
     ("one-migration: Throttle", "A"): "QEMU prints the percentage since 9.2, the recording is of 7.2",
 }
 
@@ -35,7 +36,7 @@ _RACES: Final = {("exporter-health: Migrations begun, in five minutes", "A")}
 
 
 #: Labels that are empty in that recording; Prometheus leaves out empty labels.
-_EMPTY: Final = {"uuid", "reason", "with_command"}
+_EMPTY: Final = {"reason"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +107,18 @@ def test_silent_queries_exist() -> None:
 
 
 @pytest.mark.parametrize("panel", [panel for panel in ALL if panel.json["type"] == "table"], ids=str)
-def test_table_columns_are_in_answers(observed: _Observed, panel: Panel) -> None:
+def test_table_has_all_columns_at_any_time(observed: _Observed, panel: Panel) -> None:
+    """From the bulk round to the end: Grafana drops a column that is empty in every row, and the others move."""
     is_alone = len(panel.targets) == 1
-    there = {"Value" if is_alone else f"Value #{target['refId']}" for target in panel.targets}
+    there: dict[float, set[str]] = {}
     for target in panel.targets:
-        for each in observed.answer(target):
-            there |= set(each["metric"])
-    columns = panel.json["transformations"][1]["options"]["include"]["names"]
+        for series in observed.answer(target):
+            for at, _value in series["values"]:
+                columns = there.setdefault(at, set())
+                columns |= {"Value" if is_alone else f"Value #{target['refId']}", *series["metric"]}
+    expected = set(panel.json["transformations"][1]["options"]["include"]["names"])
 
-    assert set(columns) <= there | _EMPTY
+    assert all(expected <= columns for columns in there.values())
 
 
 @pytest.mark.parametrize(
@@ -152,5 +156,5 @@ def test_sentences_and_commands_have_numbers(observed: _Observed) -> None:
     )
     assert any(text.startswith("QEMU's bandwidth cap is too low") for text in sentences)
     commands = _value(answer, "with_command")
-    assert "" in commands
+    assert "-" in commands
     assert any(re.fullmatch(r"virsh migrate-setspeed qemu-7\.2-log-nonconverging \d{3}", text) for text in commands)

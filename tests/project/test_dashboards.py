@@ -24,6 +24,7 @@ from qemu_migration_exporter.metrics.table import EXPORTER, MIGRATION
 from grafana.__main__ import DASHBOARDS, DIRECTORY, export, text
 from grafana.builder import select
 from grafana.sentences import REASONS
+from tests.project.dashboard_rules import BROKEN, RULES, Rule, changed
 from tests.support.dashboards import ALL, Panel, substituted
 from tests.support.paths import DATA
 from tests.support.prometheus import need
@@ -36,16 +37,6 @@ _ANNOTATION_EXTRAS = {"expr", "step", "tagKeys", "textFormat", "titleFormat", "u
 
 #: Prometheus' own series.
 _FOREIGN = {"up", "scrape_duration_seconds", "ALERTS"}
-
-#: Pixels of a panel of full width beside its borders, on a screen of 1440 pixels.
-_FULL_WIDTH = 1_360
-#: Pixels that a column without a width needs at least.
-_LEAST_WIDTH = 150
-
-#: Gauges that describe a migration while it runs; those of the last migration, its times and its identity are not.
-_OF_NOW = re.compile(
-    r"qemu_migration_(pending|best_pending|threshold|bandwidth|dirty|throttle|required|round\b|best_round|phase\b|last_progress)"
-)
 
 _KINDS = {"counter": "counter", "gauge": "gauge", "histogram": "counter"}
 _METRICS: dict[str, Metric] = {metric.name: metric for metric in (*MIGRATION, *EXPORTER)}
@@ -184,152 +175,52 @@ def test_expressions_keep_linter_rules(panel: Panel) -> None:
             family = _family(name)
             assert name in _FOREIGN or family is not None, f"there is no metric {name}"
             if family is not None:
-                assert labels <= {"job", "instance", *family.labels}, f"{name} has no such label"
+                buckets = {"le"} if name.endswith("_bucket") else set()
+                assert labels <= {"job", "instance", *family.labels, *buckets}, f"{name} has no such label"
                 is_rated = functions[-1:] in {("rate",), ("increase",)}
                 assert is_rated == (_KINDS[family.kind] == "counter"), f"{name} is a {family.kind}"
         for window in re.findall(r"\brate\([^[]*\[([^]]*)\]", target["expr"]):
             assert window == "$__rate_interval"
 
 
-def _of_kind(*kinds: str) -> list[Panel]:
-    return [panel for panel in ALL if panel.json["type"] in kinds]
+@pytest.mark.parametrize(
+    ("rule", "panel"),
+    [
+        pytest.param(rule, panel, id=f"{rule.__name__}-{panel}")
+        for kind, rules in RULES.items()
+        for rule in rules
+        for panel in ALL
+        if kind in {"", panel.json["type"]}
+    ],
+)
+def test_panel_keeps_rule(rule: Rule, panel: Panel) -> None:
+    """The rule's reason is in its docstring."""
+    rule(panel)
 
 
-def _each(panels: list[Panel]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("panel", panels, ids=str)
+@pytest.mark.parametrize(("rule", "title", "pattern", "replacement"), BROKEN)
+def test_broken_panel_fails_rule(rule: Rule, title: str, pattern: str, replacement: str) -> None:
+    (panel,) = (panel for panel in ALL if str(panel) == title)
+
+    with pytest.raises(AssertionError):
+        rule(changed(panel, pattern, replacement))
 
 
-@_panels
-def test_panel_without_data_has_text(panel: Panel) -> None:
-    """An idle fleet is no blank panel and no "No data"; a stat's text is short enough for its box."""
-    empty = panel.json["fieldConfig"]["defaults"]["noValue"]
-
-    assert len(empty) <= 8 if panel.json["type"] == "stat" else empty.endswith(".")
-
-
-@_each(_of_kind("state-timeline"))
-def test_timeline_shows_mapped_colours(panel: Panel) -> None:
-    """With merged values and colours by threshold Grafana draws every state in the threshold's colour."""
-    defaults = panel.json["fieldConfig"]["defaults"]
-
-    assert defaults["color"]["mode"] == "fixed" or panel.json["options"]["mergeValues"] is False
-    assert all(result["color"] for mapping in defaults["mappings"] for result in mapping["options"].values())
-
-
-@_panels
-def test_grouping_by_vm_keeps_host(panel: Panel) -> None:
-    """Two hosts may have virtual machines of one name."""
-    for target in panel.targets:
-        for labels in re.findall(r"\b(?:by|on|without|ignoring) ?\(([^)]*)\)", target["expr"]):
-            names = {name.strip() for name in labels.split(",")}
-            assert "vm" not in names or names >= {"job", "instance"}
-        for labels in re.findall(r"\bby ?\(([^)]*)\)", target["expr"]):
-            assert ("instance" in labels) <= ("job" in labels)
-
-
-@_each([panel for panel in ALL if panel.dashboard in {"fleet", "one-migration"}])
-def test_live_gauge_omits_ended(panel: Panel) -> None:
-    """The exporter keeps the gauges of an ended migration for a quarter of an hour."""
-    for target in panel.targets:
-        if _OF_NOW.search(target["expr"]):
-            assert re.search(r"qemu_migration_active\{[^}]*\} == [01]", target["expr"])
-
-
-@_panels
-def test_increase_covers_step_or_fixed_time(panel: Panel) -> None:
-    """$__rate_interval is four scrapes or more: steps would overlap and count an event four times."""
-    for target in panel.targets:
-        for window in re.findall(r"\bincrease\([^[]*\[([^]]*)\]", target["expr"]):
-            assert window in {"$__interval", "$__range", "1h"}
-            assert window != "$__interval" or panel.json["interval"] == target["interval"] == "5m"
-
-
-@_each(_of_kind("timeseries"))
-def test_legend_leaves_room_for_plot(panel: Panel) -> None:
-    """One line below, or a table of at most 300 pixels beside it, the highest last value first."""
-    legend = panel.json["options"]["legend"]
-
-    if legend["displayMode"] == "table":
-        assert (legend["placement"], legend["width"] <= 300) == ("right", True)
-        assert not legend["calcs"] or (legend["sortBy"], legend["sortDesc"]) == ("Last", True)
-    else:
-        assert (legend["displayMode"], legend["placement"]) == ("list", "bottom")
-        assert len(panel.targets) <= 3
-
-
-@_each(_of_kind("timeseries"))
-def test_legend_omits_ended_values(panel: Panel) -> None:
-    """Grafana's `last` stays at the last value of a series that ends, unless the query goes on at 0."""
-    for target in panel.targets:
-        ends = re.search(r"qemu_migration_active\{[^}]*\} == 1", target["expr"])
-        goes_on = re.search(
-            r"^max by \(job, instance, vm\) .* or on \(job, instance, vm\) \(qemu_migration_active\{[^}]*\} == 0\)\)$",
-            target["expr"],
-        )
-        assert panel.json["options"]["legend"]["calcs"] == ([] if ends and not goes_on else ["last"])
-
-
-@_each(_of_kind("timeseries"))
-def test_zero_axis_stays_small(panel: Panel) -> None:
-    """Counts and rates have a soft maximum; a logarithmic axis has no zero on it."""
-    defaults = panel.json["fieldConfig"]["defaults"]
-
-    if defaults["custom"]["scaleDistribution"]["type"] == "log":
-        assert "min" not in defaults
-    elif defaults["unit"] in {"none", "cps", "ops"}:
-        assert defaults["custom"]["axisSoftMax"] >= 1
-
-
-@_each(_of_kind("table"))
-def test_table_columns_fit_1440_pixels(panel: Panel) -> None:
-    """A column off the screen is not seen; exactly the flexible column takes the rest."""
-    columns = [
-        {item["id"]: item["value"] for item in override["properties"]}
-        for override in panel.json["fieldConfig"]["overrides"]
-    ]
-    shown = [column for column in columns if not column.get("custom.hidden")]
-    widths = [column["custom.width"] for column in shown if "custom.width" in column]
-
-    assert len(widths) >= len(shown) - 1
-    assert sum(widths) + _LEAST_WIDTH <= _FULL_WIDTH * panel.json["gridPos"]["w"] / 24
-
-
-@_each(_of_kind("table"))
-def test_table_sorts_by_existing_column(panel: Panel) -> None:
-    """Grafana ignores a sort by a heading that is not there."""
-    headings = [
-        item["value"]
-        for override in panel.json["fieldConfig"]["overrides"]
-        for item in override["properties"]
-        if item["id"] == "displayName"
-    ]
-
-    assert {order["displayName"] for order in panel.json["options"]["sortBy"]} <= set(headings)
-
-
-@_each([panel for panel in _of_kind("table") if "trace_id" in json.dumps(panel.json["fieldConfig"])])
-def test_trace_links_use_raw_value(panel: Panel) -> None:
-    """The cell shows a word in place of the id, and Grafana's `__data.fields` has the shown text."""
-    (trace,) = (
-        {item["id"]: item["value"] for item in override["properties"]}
-        for override in panel.json["fieldConfig"]["overrides"]
-        if override["matcher"]["options"] == "trace_id"
-    )
-
-    assert [link["title"] for link in trace["links"]] == ["Trace", "Report of the exporter"]
-    assert all("${__value.raw}" in link["url"] for link in trace["links"])
-
-
-@_each([panel for panel in _of_kind("table") if "sentence" in json.dumps(panel.json["fieldConfig"])])
-def test_sentences_wrap_worst_first(panel: Panel) -> None:
-    """A sentence cut after half its numbers, or below ten healthy rows, is useless."""
-    overrides = {
-        override["matcher"]["options"]: override["properties"] for override in panel.json["fieldConfig"]["overrides"]
+def test_selected_buckets_exist() -> None:
+    """Prometheus answers nothing for a bound that is not there."""
+    asked = {
+        (name, le)
+        for panel in ALL
+        for target in panel.targets
+        for name, le in re.findall(r'(qemu_\w+)_bucket\{le="([^"]+)"', target["expr"])
     }
-    sentence = {item["id"]: item["value"] for item in overrides["sentence"]}
 
-    assert sentence["custom.cellOptions"]["wrapText"]
-    assert panel.json["options"]["sortBy"] == [{"displayName": "Stalled for", "desc": True}]
+    assert asked
+    assert all(le in {"+Inf", *(str(float(bound)) for bound in _METRICS[name].buckets)} for name, le in asked)
+
+
+def test_every_rule_can_fail() -> None:
+    assert {rule for rule, *_ in BROKEN} == {rule for rules in RULES.values() for rule in rules}
 
 
 @_dashboards

@@ -2,9 +2,9 @@
 
 The numbers of a running migration come with its first and its last change, and from `update` in between.
 
-Series of a virtual machine describe its newest outgoing migration; incoming migrations have an info series only. The
-totals cover every migration. Histograms cover outgoing live migrations; they are filled when a migration ends, because
-the evidence that a job is a `virsh save` or a snapshot may come late.
+Series of a virtual machine describe its newest outgoing migration; incoming migrations have a few series of their own.
+The totals cover every migration. Histograms cover outgoing live migrations; they are filled when a migration ends,
+because the evidence that a job is a `virsh save` or a snapshot may come late.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from qemu_migration_exporter.metrics.families import (
     ObjectReadings,
     Reading,
     collect_objects,
-    object_metrics,
 )
 from qemu_migration_exporter.metrics.histogram import Histogram
-from qemu_migration_exporter.metrics.table import MIGRATION
+from qemu_migration_exporter.metrics.table import INCOMING, MIGRATION, OUTGOING
 from qemu_migration_exporter.metrics.vm_state import COUNTERS, NS, VmState, trace_exemplar
 
 _SYNC_HISTOGRAM: Final = "qemu_migration_bitmap_sync_duration_seconds"
 _BUCKETS: Final = {metric.name: metric.buckets for metric in MIGRATION if metric.kind == "histogram"}
-_READERS: Final = [metric.read for metric in object_metrics(MIGRATION) if metric.read is not None]
-#: Metrics of a virtual machine that only receives a migration: its info.
-_INCOMING_READERS: Final = [_READERS[0]]
-_NO_READINGS: Final[tuple[Reading, ...]] = (None,) * (len(_READERS) - 1)
+_OUTGOING_READERS: Final = [metric.read for metric in OUTGOING if metric.read is not None]
+_INCOMING_READERS: Final = [metric.read for metric in INCOMING if metric.read is not None]
+#: In place of the metrics of the other side; the first metric, the info, has both.
+_NO_OUTGOING: Final[tuple[Reading, ...]] = (None,) * (len(_OUTGOING_READERS) - 1)
+_NO_INCOMING: Final[tuple[Reading, ...]] = (None,) * len(_INCOMING_READERS)
 
 
 class MetricsSink(Collector):
@@ -265,20 +265,15 @@ class MetricsSink(Collector):
     def read_objects(self, known: Mapping[str, int]) -> Sequence[ObjectReadings]:
         """Read every virtual machine that changed; see `ObjectCollector`."""
         with self._lock:
-            found = [self._read(name, vm, known, _READERS, ()) for name, vm in self._outgoing.items()]
-            for name, vm in self._incoming.items():
-                found.append(self._read(f"{name}\0incoming", vm, known, _INCOMING_READERS, _NO_READINGS))
+            found = [self._read(name, vm, known, _outgoing) for name, vm in self._outgoing.items()]
+            found += [self._read(f"{name}\0incoming", vm, known, _incoming) for name, vm in self._incoming.items()]
         return found
 
     @staticmethod
     def _read(
-        key: str,
-        vm: VmState,
-        known: Mapping[str, int],
-        readers: Sequence[Callable[[VmState], Reading]],
-        rest: tuple[Reading, ...],
+        key: str, vm: VmState, known: Mapping[str, int], read: Callable[[VmState], Sequence[Reading]]
     ) -> ObjectReadings:
-        readings = None if known.get(key) == vm.version else [*(read(vm) for read in readers), *rest]
+        readings = None if known.get(key) == vm.version else read(vm)
         return ObjectReadings(key, vm.identity.vm, vm.version, readings, vm.exemplar)
 
     def collect_shared(self, families: Families) -> None:
@@ -294,6 +289,14 @@ class MetricsSink(Collector):
 
     def _add_total(self, families: Families, name: str, labels: tuple[str, ...], value: float) -> None:
         families.counter(name, labels, value, self._exemplars.get((name, *labels)))
+
+
+def _outgoing(vm: VmState) -> Sequence[Reading]:
+    return [*(read(vm) for read in _OUTGOING_READERS), *_NO_INCOMING]
+
+
+def _incoming(vm: VmState) -> Sequence[Reading]:
+    return [_OUTGOING_READERS[0](vm), *_NO_OUTGOING, *(read(vm) for read in _INCOMING_READERS)]
 
 
 def _side(identity: Identity) -> Side:

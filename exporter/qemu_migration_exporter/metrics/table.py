@@ -72,7 +72,7 @@ def _info(vm: VmState) -> Reading:
 
 
 #: Series of a virtual machine; all but the first exist for outgoing migrations only.
-_VM: Final = (
+OUTGOING: Final = (
     Metric(
         "qemu_migration_info",
         "gauge",
@@ -208,6 +208,38 @@ _VM: Final = (
     _total("postcopy_requests", "Pages the destination requested: migrate_handle_rp_req_pages (2.5 and later)."),
 )
 
+#: Series of a virtual machine that receives or received a migration, beside its info.
+INCOMING: Final = (
+    _vm(
+        "incoming_active",
+        "1 while an incoming migration runs (migrate_set_state, 2.0 and later).",
+        lambda vm: 0 if vm.end_ns is not None else 1,
+    ),
+    _vm(
+        "incoming_start_timestamp_seconds",
+        "Start of the newest incoming migration, by the destination's clock.",
+        lambda vm: vm.identity.start_ns / NS,
+    ),
+    _last(
+        "incoming_last_duration_seconds",
+        "Total time of the last incoming migration that ended.",
+        lambda last: last.duration_seconds,
+    ),
+    _last(
+        "incoming_last_load_seconds",
+        "Part of the downtime in which the destination loaded the last memory and the devices: vmstate_downtime_load"
+        " (8.2 and later).",
+        lambda last: last.load_seconds,
+    ),
+    _states(
+        "incoming_last_result",
+        "1 for the result of the last incoming migration that ended.",
+        "result",
+        Result,
+        lambda vm: None if vm.last is None else _RESULT_READINGS[vm.last.result],
+    ),
+)
+
 
 def _histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Metric:
     return Metric(f"qemu_migration_{name}_seconds", "histogram", help_text, labels, buckets)
@@ -215,7 +247,8 @@ def _histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: s
 
 #: Metrics of migrations, in the order of the exposition.
 MIGRATION: Final[tuple[Metric, ...]] = (
-    *_VM,
+    *OUTGOING,
+    *INCOMING,
     Metric("qemu_migrations_started_total", "counter", "Migrations that began.", ("side",)),
     Metric(
         "qemu_migrations_finished_total",

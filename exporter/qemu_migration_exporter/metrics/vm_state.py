@@ -1,4 +1,4 @@
-"""Numbers of one virtual machine's outgoing migrations, the origin of its series.
+"""Numbers of one virtual machine's migrations of one side, the origin of its series.
 
 Counters continue over the attempts of a virtual machine: `next_attempt` keeps the sums of earlier attempts. After a
 migration's end its numbers are kept, but not its rounds and devices.
@@ -25,12 +25,17 @@ _TERMINAL_STATES: Final = frozenset({"completed", "failed", "cancelled"})
 
 @dataclass(frozen=True, slots=True)
 class LastMigration:
-    """Result and durations of the last migration that ended."""
+    """Result and durations of the last migration that ended.
+
+    Attributes:
+        load_seconds: A destination's part of the downtime, in which it loaded the last memory and the devices.
+    """
 
     result: Result
     duration_seconds: float | None
     downtime_seconds: float | None
     blackout_seconds: float | None
+    load_seconds: float | None
 
     @classmethod
     def of(cls, migration: Migration) -> LastMigration:
@@ -40,12 +45,13 @@ class LastMigration:
             None if migration.is_joined else seconds(migration.duration_ns),
             seconds(migration.downtime_ns),
             seconds(migration.blackout_ns),
+            seconds(sum(part.end_ns - part.start_ns for part in migration.downtime_parts) or None),
         )
 
 
 @dataclass(slots=True)
 class VmState:
-    """The newest outgoing migration of a virtual machine, and the counts of earlier attempts.
+    """The newest migration of a virtual machine on one side, and the counts of earlier attempts.
 
     Attributes:
         is_gone: QEMU ended after a migration that did not complete.

@@ -195,12 +195,38 @@ _INCOMING = (
 )
 
 
-def test_incoming_has_info_and_totals_only() -> None:
+@pytest.mark.parametrize(
+    ("log", "active", "duration", "load", "completed"),
+    [
+        (_INCOMING, 0, 1.0, None, 1),
+        (_INCOMING[: _INCOMING.rindex(b"100@")], 1, None, None, None),
+        (Recording(DATA / "versions" / "v8.2" / "onward.log.gz").data, 0, 3.357117, 0.057638, 1),
+    ],
+    ids=["ended", "running", "with-loads"],
+)
+def test_incoming_has_series_of_its_own(
+    log: bytes, active: float, duration: float | None, load: float | None, completed: float | None
+) -> None:
+    """The series of an outgoing migration are not touched, because the same guest may leave again."""
+    stream = Stream("x", vm="web-42")
+    registry, sink = _registry(stream.feed(log))
+    if completed:
+        sink.apply(stream.close())
+
+    assert _value(registry, "qemu_migration_incoming_active", vm="web-42") == active
+    assert _value(registry, "qemu_migration_incoming_last_duration_seconds", vm="web-42") == duration
+    assert _value(registry, "qemu_migration_incoming_last_load_seconds", vm="web-42") == load
+    result = {"vm": "web-42", "result": "completed"}
+    assert _value(registry, "qemu_migration_incoming_last_result", **result) == completed
+    assert _finished(registry, "completed", side="destination") == (completed or 0)
+
+
+def test_incoming_has_no_outgoing_series() -> None:
     stream = Stream("x", vm="web-42")
     registry, _ = _registry([*stream.feed(_INCOMING), *stream.close()])
 
-    assert _finished(registry, "completed", side="destination") == 1
-    assert _value(registry, "qemu_migration_active", vm="web-42") is None
+    names = {sample.name for family in registry.collect() for sample in family.samples if "vm" in sample.labels}
+    assert {name for name in names if "_incoming_" not in name} == {"qemu_migration_info"}
     infos = [sample.labels for sample in _family(registry, "qemu_migration_info")]
     assert [(labels["vm"], labels["side"]) for labels in infos] == [("web-42", "destination")]
 
