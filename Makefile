@@ -108,8 +108,8 @@ reference: $(VENV)/.run ## write the references of metrics and attributes, and t
 pictures: $(VENV)/.test ## photograph the demo for the README; needs Chromium and Prometheus, look at what comes out
 	$(BIN)/python -m tests.project.pictures
 
-renders: $(VENV)/.test ## draw all dashboards with Grafana's own frontend: make renders GRAFANA=/path/to/public
-	$(BIN)/python -m tests.renders --grafana='$(GRAFANA)'
+renders: $(VENV)/.test ## draw dashboards and traces with their frontends: make renders GRAFANA=/path/to/public JAEGER=/path/to/build
+	$(BIN)/python -m tests.renders $(if $(GRAFANA),--grafana='$(GRAFANA)') $(if $(JAEGER),--jaeger='$(JAEGER)')
 
 mixin: $(VENV)/.run ## write rules and dashboards for grafana.com and for mixins into build/mixin
 	$(BIN)/python -m grafana export build/mixin

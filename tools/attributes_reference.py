@@ -57,7 +57,8 @@ A trace in which a stall was found is marked with an error while the migration i
 ## Resource
 
 The resource has `service.name` (`qemu-migration`), `service.version`, and for a daemon `host.name` and a
-`service.instance.id` that stays the same over restarts. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` add to it
+`service.instance.id` that stays the same over restarts. With `spans.vm_services` the service of
+`migrate.start` is the virtual machine's name. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` add to it
 and override it. A text that is too long ends with `… and N more` characters.
 
 ## Attributes

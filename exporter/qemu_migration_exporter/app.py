@@ -164,7 +164,14 @@ def live_sinks(config: Config) -> Sinks:
         failures=failures,
         hold_seconds=0.0 if config.state_file is None else HOLD_SECONDS,
     )
-    return Sinks(metrics, history, SpansSink([queue], _host(), _trace_limits(spans)), queue, failures, Journal())
+    return Sinks(
+        metrics,
+        history,
+        SpansSink([queue], _host(), _trace_limits(spans), vm_services=spans.vm_services),
+        queue,
+        failures,
+        Journal(),
+    )
 
 
 def replay_sinks(config: Config, *, spans_out: TextIO | None) -> Sinks:
@@ -186,7 +193,9 @@ def replay_sinks(config: Config, *, spans_out: TextIO | None) -> Sinks:
 
     senders = [] if spans_out is None else [OtlpJsonWriter(spans_out)]
     processors = [BlockingSpanProcessor(sender) for sender in (*senders, *([connect(endpoint)] if endpoint else []))]
-    return Sinks(metrics, history, SpansSink(processors, limits=_trace_limits(config.spans)))
+    return Sinks(
+        metrics, history, SpansSink(processors, None, _trace_limits(config.spans), vm_services=config.spans.vm_services)
+    )
 
 
 def _trace_limits(spans: SpansConfig) -> TraceLimits:

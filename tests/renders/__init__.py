@@ -1,1 +1,1 @@
-"""Pictures of the dashboards, drawn by Grafana's own frontend from a real Prometheus; by hand, `make renders`."""
+"""Pictures of dashboards and traces, drawn by their own frontends from real data; by hand, `make renders`."""

@@ -1,19 +1,22 @@
-"""Draw all dashboards with Grafana's own frontend: `make renders GRAFANA=/path/to/public`.
+"""Draw dashboards and traces with their own frontends: `make renders GRAFANA=/path/to/public JAEGER=/path/to/build`.
 
     scenes ─logs─> a daemon for each host <─scrape─ Prometheus <─ grafana_backend <─ Chromium ─> pictures
+                            └───────────spans─────────> jaeger_backend <──────┘
 
-`public` is the folder of that name in a built Grafana 12; nothing of Grafana is kept here. Needs Chromium and Prometheus.
-The scenes play for four minutes first. Look at what comes out.
+`public` is the folder of that name in a built Grafana 12, `build` that of Jaeger's UI with its `index.html`; nothing of
+either is kept here, and without a path its pictures are left out. Needs Chromium and Prometheus. The scenes play for
+some minutes first. Look at what comes out.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,7 @@ from urllib.parse import urlencode
 import yaml
 
 from tests.renders.grafana_backend import Backend, serving
+from tests.renders.jaeger_backend import JaegerBackend, serving_jaeger
 from tests.renders.scenes import SCENES, Player, Scene
 from tests.support.daemon import running
 from tests.support.paths import ROOT
@@ -34,7 +38,9 @@ _FLAGS: Final = (
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--force-color-profile=srgb",
 )  # fmt: skip
 _SCRAPE_SECONDS: Final = 2
-_HEIGHTS: Final = {"qemu-migration-fleet": 3_050, "qemu-migration-one": 1_850, "qemu-migration-exporter": 2_050}
+_HEIGHTS: Final = {"qemu-migration-fleet": 3_100, "qemu-migration-one": 1_950, "qemu-migration-exporter": 2_050}
+#: So that Jaeger's lists name the virtual machines.
+_SERVICE_PER_VM: Final = "spans: {vm_services: true}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +70,8 @@ class Picture:
         return f"{server}/d/{self.dashboard}/x?{urlencode({**chosen, **times})}"
 
 
-def pictures() -> Iterator[Picture]:
-    """Yield every picture there is."""
+def _of_grafana() -> Iterator[Picture]:
+    """Yield every picture of a dashboard."""
     for scene in SCENES:
         for width, theme in ((1_440, "light"), (1_440, "dark"), (1_920, "light"), (1_920, "dark")):
             yield Picture(scene.name, "qemu-migration-fleet", width, theme)
@@ -74,14 +80,28 @@ def pictures() -> Iterator[Picture]:
                 yield Picture(scene.name, "qemu-migration-one", width, theme, host, vm)
 
 
+def _of_jaeger(backend: JaegerBackend, server: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and the address of every picture of Jaeger's UI."""
+    now = time.time_ns() // 1_000
+    times = {"lookback": "custom", "start": now - 3_600_000_000, "end": now, "limit": 20}
+    stuck, failed, finished = (backend.trace_of(vm) for vm in ("db-primary", "web-03", "web-42"))
+    of_a_vm = json.dumps({"qemu.vm.name": "web-42"})
+    yield "list", f"{server}/search?{urlencode({**times, 'service': 'qemu-migration'})}"
+    yield "search", f"{server}/search?{urlencode({**times, 'service': 'qemu-migration', 'tags': of_a_vm})}"
+    yield "stuck", f"{server}/trace/{stuck}"
+    yield "round", f"{server}/trace/{stuck}?{urlencode({'uiFind': 'round=7'})}"
+    yield "failed", f"{server}/trace/{failed}"
+    yield "finished", f"{server}/trace/{finished}"
+
+
 @contextmanager
-def _host(directory: Path, player: Player, scene: Scene, name: str) -> Iterator[str]:
+def _host(directory: Path, player: Player, scene: Scene, name: str, arguments: Sequence[str]) -> Iterator[str]:
     """Run the daemon of one host; yield its HOST:PORT."""
     logs = directory / scene.name / name
     logs.mkdir(parents=True)
     for vm, played in scene.hosts[name].items():
         player.add(logs / f"{vm}.log", played)
-    with running(logs, f"--source={logs}/*.log") as daemon:
+    with running(logs, f"--source={logs}/*.log", *arguments) as daemon:
         yield daemon.url.removeprefix("http://")
 
 
@@ -142,32 +162,46 @@ def photograph(url: str, path: Path, width: int, height: int, *, seconds: int = 
 
 def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.renders", description=__doc__)
-    parser.add_argument("--grafana", type=Path, required=True, help="the folder public of a built Grafana 12")
+    parser.add_argument("--grafana", type=Path, help="the folder public of a built Grafana 12")
+    parser.add_argument("--jaeger", type=Path, help="the folder of Jaeger's built UI")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "renders", help="where the pictures go")
     parser.add_argument("--only", default="", help="draw the pictures whose name contains this")
-    parser.add_argument("--minutes", type=int, default=4, help="how long the scenes play before")
+    parser.add_argument("--minutes", type=int, default=6, help="how long the scenes play before")
     parser.add_argument("--keep", action="store_true", help="serve on until interrupted, draw nothing")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
 
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        player = Player()
+        player, jaeger, traces, arguments = Player(), None, "", []
+        if options.jaeger is not None:
+            jaeger = JaegerBackend(options.jaeger)
+            traces = stack.enter_context(serving_jaeger(jaeger))
+            config = directory / "exporter.yml"
+            config.write_text(_SERVICE_PER_VM)
+            arguments = [f"--otlp.endpoint={traces}", f"--config.file={config}"]
         targets = {(scene.name, host): free_address() for scene in SCENES for host in scene.dead}
         for scene in SCENES:
             for host in scene.hosts:
-                targets[scene.name, host] = stack.enter_context(_host(directory, player, scene, host))
+                targets[scene.name, host] = stack.enter_context(_host(directory, player, scene, host, arguments))
         prometheus = stack.enter_context(_prometheus(directory, targets))
         stack.enter_context(_playing(player))
-        server = stack.enter_context(serving(Backend(options.grafana, prometheus, _SCRAPE_SECONDS)))
-        print(f"Grafana's frontend: {server}/d/qemu-migration-fleet, Prometheus: {prometheus}", flush=True)  # noqa: T201
+        print(f"Prometheus: {prometheus}, Jaeger's UI: {traces}/search", flush=True)  # noqa: T201
+        if options.grafana is not None:
+            server = stack.enter_context(serving(Backend(options.grafana, prometheus, _SCRAPE_SECONDS)))
+            print(f"Grafana's frontend: {server}/d/qemu-migration-fleet", flush=True)  # noqa: T201
         time.sleep(86_400 if options.keep else options.minutes * 60)
-        for picture in pictures():
-            if options.only in picture.name:
-                path = options.out / f"{picture.name}.png"
-                height = _HEIGHTS[picture.dashboard]
-                photograph(picture.url(server, options.minutes + 1), path, picture.width, height)
-                print(path, file=sys.stderr)  # noqa: T201
+
+        def draw(name: str, url: str, width: int, height: int) -> None:
+            if options.only in name:
+                photograph(url, options.out / f"{name}.png", width, height)
+                print(options.out / f"{name}.png", file=sys.stderr)  # noqa: T201
+
+        for name, url in () if jaeger is None else _of_jaeger(jaeger, traces):
+            draw(f"jaeger-{name}", url, 1_440, 900)
+        for picture in () if options.grafana is None else _of_grafana():
+            url = picture.url(server, 2 * options.minutes)
+            draw(picture.name, url, picture.width, _HEIGHTS[picture.dashboard])
 
 
 if __name__ == "__main__":

@@ -102,6 +102,7 @@ class SpansConfig(Section):
     Attributes:
         otlp_endpoint: URL of the receiver; default that of the OTEL_ variables, else none.
         otlp_protocol: Default that of the OTEL_ variables, else http/protobuf.
+        vm_services: True if the first span of a migration belongs to a service with the virtual machine's name.
         queue_size: Spans that wait in memory; more are dropped and counted. Default OTEL_BSP_MAX_QUEUE_SIZE, else
             16384.
         spool_directory: Directory in which spans wait for a receiver that is away, over a restart too; none by default.
@@ -113,6 +114,7 @@ class SpansConfig(Section):
 
     otlp_endpoint: str | None = None
     otlp_protocol: Literal["http/protobuf", "grpc"] | None = None
+    vm_services: bool = False
     queue_size: Annotated[int, Field(ge=512)] | None = None
     spool_directory: str | None = None
     spool_max_bytes: Annotated[int, Field(ge=1024 * 1024)] = DEFAULT_SPOOL_BYTES

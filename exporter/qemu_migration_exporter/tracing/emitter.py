@@ -35,6 +35,8 @@ SERVICE_NAME: Final = "qemu-migration"
 _MAX_TEXT: Final = 4_096
 #: Maximum name length: a name may end with a device's name, which is untrusted.
 _MAX_NAME: Final = 128
+#: Services with a tracer that is kept; one is cheap to make again.
+_MAX_SERVICES: Final = 1_000
 #: Room for "… and N more" in a text that was cut.
 _TAIL: Final = 24
 #: OTLP's integers and times have 64 bits.
@@ -75,18 +77,15 @@ class Emitter:
 
     def __init__(self, processors: Sequence[SpanProcessor], resource: Mapping[str, str]) -> None:
         self._ids = _GivenIds()
+        self._processors = processors
+        self._limits = SpanLimits()  # from OTEL_ variables
+        self._max_text = min(self._limits.max_span_attribute_length or _MAX_TEXT, _MAX_TEXT)
         ours = {"service.name": SERVICE_NAME, "service.version": qemu_migration_exporter.__version__, **resource}
-        limits = SpanLimits()  # from OTEL_ variables
-        self._max_text = min(limits.max_span_attribute_length or _MAX_TEXT, _MAX_TEXT)
-        self._provider = TracerProvider(
-            resource=Resource(ours).merge(OTELResourceDetector().detect()),
-            id_generator=self._ids,
-            shutdown_on_exit=False,
-            span_limits=limits,
-        )
-        for processor in processors:
-            self._provider.add_span_processor(processor)
-        self._tracer: Tracer = self._provider.get_tracer("qemu-migration-exporter", qemu_migration_exporter.__version__)
+        self._resource = Resource(ours).merge(OTELResourceDetector().detect())
+        self._provider = self._provider_of(self._resource)
+        self._tracer = _tracer_of(self._provider)
+        #: By the service's name.
+        self._other_tracers: dict[str, Tracer] = {}
 
     def is_sampled(self, trace_id: str) -> bool:
         """Return the sampler's decision (OTEL_TRACES_SAMPLER) on a trace; the root span comes too late for that."""
@@ -106,14 +105,19 @@ class Emitter:
         status: Status | None = None,
         links: Sequence[Reference] = (),
         event: str | None = None,
+        service: str | None = None,
     ) -> None:
-        """Make a span; attributes without a value are left out, and `event` happens at its start."""
+        """Make a span; attributes without a value are left out.
+
+        An `event` happens at the span's start. A `service` replaces the usual one.
+        """
         self._ids.trace_id, self._ids.span_id = int(identity.trace_id, 16), int(span_id, 16)
         context = None if parent is None else set_span_in_context(NonRecordingSpan(_context(identity.trace_id, parent)))
         given = {key: value for key, value in attributes.items() if value is not None}
         if identity.clock is not ClockKind.PROBE:
             given[attribute_table.CLOCK] = identity.clock.value
-        span = self._tracer.start_span(
+        tracer = self._tracer if service is None else self._tracer_for(truncate(service, _MAX_NAME))
+        span = tracer.start_span(
             truncate(name, _MAX_NAME),
             context=context,
             start_time=_clamp_time(start_ns),
@@ -131,11 +135,33 @@ class Emitter:
         """Shut the processors down."""
         self._provider.shutdown()
 
+    def _tracer_for(self, service: str) -> Tracer:
+        """Return the tracer of another service, which differs in nothing but its name."""
+        tracer = self._other_tracers.get(service)
+        if tracer is None:
+            if len(self._other_tracers) >= _MAX_SERVICES:
+                self._other_tracers.clear()
+            named = self._resource.merge(Resource({"service.name": service}))
+            tracer = self._other_tracers[service] = _tracer_of(self._provider_of(named))
+        return tracer
+
+    def _provider_of(self, resource: Resource) -> TracerProvider:
+        provider = TracerProvider(
+            resource=resource, id_generator=self._ids, shutdown_on_exit=False, span_limits=self._limits
+        )
+        for processor in self._processors:
+            provider.add_span_processor(processor)
+        return provider
+
     def _encodable(self, value: Value) -> Value:
         """Return a value that OTLP can encode: plain strings, 64-bit integers."""
         if isinstance(value, str):
             return truncate(value, self._max_text)
         return value if isinstance(value, bool | float) or abs(value) <= _MAX_INTEGER else float(value)
+
+
+def _tracer_of(provider: TracerProvider) -> Tracer:
+    return provider.get_tracer("qemu-migration-exporter", qemu_migration_exporter.__version__)
 
 
 def truncate(text: str, limit: int) -> str:

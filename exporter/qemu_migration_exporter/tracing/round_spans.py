@@ -22,7 +22,10 @@ from qemu_migration_exporter.tracing.span_attributes import (
 )
 from qemu_migration_exporter.tracing.trace_limits import RoundBatch, TraceLimits, minute_of
 
+#: Seconds until the newest round is sent, because the next one runs.
 _TICKS: Final = 2
+#: The same after the last round: an outcome is known a few seconds after it, and a round that fails is an error.
+_LAST_TICKS: Final = 10
 
 
 class RoundSpans:
@@ -34,6 +37,7 @@ class RoundSpans:
         self._identity = identity
         self._newest: Round | None = None
         self._ticks = 0
+        self._patience = _TICKS
         self._batch: RoundBatch | None = None
         #: The first minute whose batch has not been sent.
         self._next_minute = 0
@@ -65,10 +69,14 @@ class RoundSpans:
     def tick(self, now_ns: int) -> None:
         """Send the rounds that are complete."""
         self._ticks += 1
-        if self._ticks >= _TICKS:
+        if self._ticks >= self._patience:
             self.send_newest()
         if self._batch is not None and self._batch.is_complete(self._identity, now_ns):
             self._send_batch()
+
+    def iterate_ended(self) -> None:
+        """Wait longer with the newest round, which is the last."""
+        self._patience = _LAST_TICKS
 
     def send_newest(self, *, is_error: bool = False) -> None:
         """Send the newest round, because the migration continued, or failed in the round."""

@@ -82,6 +82,8 @@ class SpansSink:
         processors: Receivers of the ended spans.
         resource: Attributes of the resource, see `qemu_migration_exporter.tracing.emitter.Emitter`.
         limits: Maximum size of a trace.
+        vm_services: True if `migrate.start` belongs to a service with the virtual machine's name. Jaeger's lists show
+            services and no attributes.
     """
 
     def __init__(
@@ -89,9 +91,12 @@ class SpansSink:
         processors: Sequence[CountingProcessor],
         resource: Mapping[str, str] | None = None,
         limits: TraceLimits | None = None,
+        *,
+        vm_services: bool = False,
     ) -> None:
         self._processors = processors
         self._emitter = Emitter(processors, resource or {})
+        self._vm_services = vm_services
         self._limits = limits or TraceLimits()
         self._switchover = SwitchoverSpans(self._emitter, self._limits)
         self._traces: dict[str, _Trace] = {}
@@ -179,13 +184,16 @@ class SpansSink:
         if self._open(identity) is not None:
             # Without links: Jaeger lists a trace under its first span that refers to no other.
             span_id, times = trace_ids.span_id(identity.trace_id, "migrate.start"), (identity.start_ns,) * 2
-            self._emit(identity, "migrate.start", span_id, times, identity_attributes(identity))
+            service = identity.vm if self._vm_services and identity.vm else None
+            self._emit(identity, "migrate.start", span_id, times, identity_attributes(identity), service=service)
 
     # Children of the root
 
     def _phase_ended(self, trace: _Trace, phase: Phase) -> None:
         # The rounds are the spans of the iterate phase.
-        if phase.name is not PhaseName.ITERATE and phase.end_ns is not None:
+        if phase.name is PhaseName.ITERATE:
+            trace.rounds.iterate_ended()
+        elif phase.end_ns is not None:
             if phase.name is not PhaseName.CLEANUP:
                 trace.rounds.send_newest()
             self._phase(trace.identity, phase.name, (phase.start_ns, phase.end_ns), {})
@@ -284,11 +292,20 @@ class SpansSink:
         attributes: Attributes,
         *,
         status: Status | None = None,
+        service: str | None = None,
     ) -> None:
         """Send a child of the root."""
         root, (start_ns, end_ns) = trace_ids.root_span(identity.trace_id), times
         self._emitter.emit(
-            identity, name, span_id, root, start_ns=start_ns, end_ns=end_ns, attributes=attributes, status=status
+            identity,
+            name,
+            span_id,
+            root,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            attributes=attributes,
+            status=status,
+            service=service,
         )
 
     def _has_room(self, trace: _Trace) -> bool:

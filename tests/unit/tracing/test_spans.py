@@ -143,6 +143,20 @@ def test_completed_rounds_are_no_errors() -> None:
     assert _errors(kept) == []
 
 
+@pytest.mark.parametrize(("ticks", "errors"), [(0, 2), (4, 2), (12, 1)])
+def test_failed_round_waits_for_outcome(ticks: int, errors: int) -> None:
+    """A daemon learns the outcome seconds after the round; after ten seconds it is not worth the wait."""
+    sink, kept = _sink()
+    *before, ended = _changes("qemu-7.2-log-destination-killed.log")
+    sink.apply(before)
+    for _ in range(ticks):
+        sink.tick(0)
+    sink.apply([ended])
+
+    assert _errors(kept) == ["iterate", "migrate"][-errors:]
+    assert _newest(kept) == [1]
+
+
 def test_running_stall_is_error_with_vm() -> None:
     """Jaeger marks the trace while the migration is stuck, and finds it by the name of the machine."""
     sink, kept = _sink()
@@ -257,3 +271,38 @@ def test_each_span_is_inside_of_its_parent(recording: str) -> None:
             parent = spans[span["parentSpanId"]]
             assert int(parent["startTimeUnixNano"]) <= int(span["startTimeUnixNano"]), span["name"]
             assert int(span["endTimeUnixNano"]) <= int(parent["endTimeUnixNano"]), span["name"]
+
+
+@pytest.mark.parametrize(
+    ("vm", "vm_services", "expected"),
+    [
+        ("web-42", False, {"migrate.start": "qemu-migration", "migrate": "qemu-migration"}),
+        ("web-42", True, {"migrate.start": "web-42", "migrate": "qemu-migration"}),
+        ("", True, {"migrate.start": "qemu-migration", "migrate": "qemu-migration"}),
+    ],
+)
+def test_first_span_may_name_vm_as_service(vm: str, expected: dict[str, str], *, vm_services: bool) -> None:
+    """Jaeger's lists show services and no attributes; the other spans stay findable under their service."""
+    assert dict(_services([vm], vm_services=vm_services)) == expected
+
+
+def test_services_beyond_kept_tracers_are_named() -> None:
+    names = [f"vm-{number}" for number in range(1_002)]
+    services = _services([*names, "vm-0"], vm_services=True)
+
+    assert [service for name, service in services if name == "migrate.start"] == [*names, "vm-0"]
+
+
+def _services(vms: list[str], *, vm_services: bool) -> list[tuple[str, str]]:
+    """Return name and service of the first and the last span of short migrations, in their order."""
+    kept = KeptSpans()
+    sink = SpansSink([kept], {"host.name": "hv-01"}, vm_services=vm_services)
+    for vm in vms:
+        stream = Stream(vm, vm=vm)
+        sink.apply([*stream.feed(b"1@1700000000.000000:migrate_set_state new state setup\n"), *stream.close()])
+    assert {span.resource.attributes["host.name"] for span in kept.spans} == {"hv-01"}
+    return [
+        (span.name, str(span.resource.attributes["service.name"]))
+        for span in kept.spans
+        if span.name in {"migrate.start", "migrate"}
+    ]
