@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from qemu_migration_exporter.core.changes import MigrationEnded
 from qemu_migration_exporter.core.tracking.stream import Stream
+from qemu_migration_exporter.present.html.report import html_report
 from qemu_migration_exporter.present.text.report import print_report
 from qemu_migration_exporter.present.view import Report
 from qemu_migration_exporter.present.view_builder import migration_view, stream_view
@@ -21,6 +24,9 @@ from tests.support.pictures import PICTURE
 from tests.support.recordings import RECORDINGS, SMALL, Recording, run, tree
 
 Check = Callable[[str, str], None]
+
+#: A stall that was ended, a failure, post-copy.
+_IN_HTML = {"qemu-7.2-log-nonconverging", "qemu-7.2-log-destination-killed", "qemu-10.0-bpftrace-postcopy"}
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda each: each.name)
@@ -33,6 +39,17 @@ def test_recording_matches_golden_files(recording: Recording, assert_golden: Che
     assert_golden(f"{recording.name}/metrics.prom", output.metrics)
     assert_golden(f"{recording.name}/spans.txt", tree(output.all_spans))
     assert_golden(f"{recording.name}/spans.jsonl", output.spans)
+
+
+@pytest.mark.parametrize(
+    "recording", [each for each in RECORDINGS if each.name in _IN_HTML], ids=lambda recording: recording.name
+)
+def test_html_report_matches_golden_file(recording: Recording, assert_golden: Check) -> None:
+    """Without the style sheet, and at a fixed time."""
+    view = run([recording.data], vm=recording.name).view
+    page = html_report(view, datetime(2026, 11, 28, tzinfo=UTC))
+
+    assert_golden(f"{recording.name}/report.html", re.sub(r"(?s)(?<=<style>).*?(?=</style>)", "", page))
 
 
 @pytest.mark.parametrize("name", ["7.2-two-attempts", "7.2-pre-switchover", "8.2-completed", "9.2-postcopy"])

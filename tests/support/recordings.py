@@ -80,6 +80,7 @@ class Output:
     text: str
     metrics: str
     spans: str
+    view: Report
 
     @property
     def all_spans(self) -> list[dict[str, Any]]:
@@ -116,6 +117,7 @@ def run(chunks: Iterable[bytes], *, vm: str) -> Output:
         text=console.file.getvalue(),
         metrics=generate_latest(registry).decode(),
         spans=written.getvalue(),
+        view=report,
     )
 
 
