@@ -14,13 +14,18 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import bcrypt
 import pytest
+import trustme
+from qemu_migration_exporter.config.yaml_loader import ConfigError
 from qemu_migration_exporter.present.document import DocumentError, migration_from_document, view_document
 from qemu_migration_exporter.present.terminal.screen import Snapshot, frame
 from qemu_migration_exporter.watch.feeds import DaemonFeed, WatchError
@@ -222,3 +227,100 @@ def test_picture_is_drawn_by_program(request: pytest.FixtureRequest) -> None:
         PATH.write_text(svg, encoding="utf-8")
 
     assert PATH.read_text(encoding="utf-8") == svg
+
+
+@pytest.fixture(name="secured", scope="module")
+def _secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve over TLS, for the user `ops` with a password that a URL has to quote; the folder has what a client needs."""
+    directory = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(directory / "ca.pem"))
+    for name, issued in (("cert.pem", authority.issue_cert("127.0.0.1")), ("client.pem", authority.issue_cert("ops"))):
+        issued.private_key_and_cert_chain_pem.write_to_path(str(directory / name))
+    hashed = bcrypt.hashpw(b"p@ss:word", bcrypt.gensalt(4)).decode()
+    (directory / "web.yml").write_text(
+        f"tls_server_config: {{cert_file: cert.pem, key_file: cert.pem}}\nbasic_auth_users: {{ops: {hashed}}}\n"
+    )
+    (directory / "password").write_text("p@ss:word\n")
+    (directory / "wrong").write_text("other\n")
+    documents = [view_document(view(migration("qemu-7.2-log-idle"), vm="done"))]
+    with serving(config_file=str(directory / "web.yml"), migrations=lambda: documents) as server:
+        yield f"{server.url} {directory}"
+
+
+@pytest.mark.parametrize(
+    ("user", "config", "expected"),
+    [
+        ("", "tls_config: {ca_file: ca.pem}\nbasic_auth: {username: ops, password_file: password}", ""),
+        ("", "tls_config: {insecure_skip_verify: true}\nbasic_auth: {username: ops, password: 'p@ss:word'}", ""),
+        ("ops:p%40ss%3Aword@", "tls_config: {ca_file: ca.pem, cert_file: client.pem, key_file: client.pem}", ""),
+        ("", "tls_config: {ca_file: ca.pem}", "expects a user and a password"),
+        ("", "tls_config: {ca_file: ca.pem}\nauthorization: {credentials: token}", "expects a user and a password"),
+        ("ops@", "tls_config: {ca_file: ca.pem}", "expects a user and a password"),
+        ("", "tls_config: {ca_file: ca.pem}\nbasic_auth: {username: ops, password_file: wrong}", "others than these"),
+        ("", "", "its certificate is not trusted"),
+    ],
+)
+def test_feed_logs_in_over_tls(secured: str, user: str, config: str, expected: str) -> None:
+    url, directory = secured.split()
+    file = Path(directory) / "http.yml"
+    file.write_text(config)
+
+    feed = DaemonFeed(url.replace("://", f"://{user}"), str(file))
+    feed.refresh()
+
+    assert expected in feed.snapshot().problem
+    assert bool(expected) == bool(feed.snapshot().problem)
+    assert len(feed.snapshot().recent) == int(not expected)
+    assert feed.snapshot().source == url, "no password on the screen"
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ("basic_auth: {username: ops}", "basic_auth: expected either password or password_file"),
+        ("basic_auth: {username: a, password: b}\nauthorization: {credentials: c}", "basic_auth or authorization"),
+        ("authorization: {type: Bearer}", "expected either credentials or credentials_file"),
+        ("tls_config: {ca_file: none.pem}", "tls_config.ca_file: no such file"),
+        ("tls_config: {ca_file: http.yml}", "expected certificates"),
+        ("tls_config: {cert_file: http.yml}", "expected cert_file and key_file"),
+        ("tls_confg: {}", "did you mean tls_config?"),
+    ],
+)
+def test_client_config_names_mistake(tmp_path: Path, config: str, expected: str) -> None:
+    path = tmp_path / "http.yml"
+    path.write_text(config)
+
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        DaemonFeed("http://127.0.0.1:1", str(path))
+
+
+def test_feed_names_wrong_scheme(secured: str) -> None:
+    feed = DaemonFeed(secured.split(maxsplit=1)[0].replace("https", "http"))
+    feed.refresh()
+    assert re.search("does the daemon serve https|closed connection|reset", feed.snapshot().problem)
+
+    with serving() as server:
+        feed = DaemonFeed(server.url.replace("http", "https"))
+        feed.refresh()
+    assert "does the daemon serve http://" in feed.snapshot().problem
+
+
+def test_feed_follows_no_redirection() -> None:
+    """A login does not reach another address."""
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(301)
+            self.send_header("Location", "https://other.example/")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        threading.Thread(target=server.handle_request).start()
+        feed = DaemonFeed(f"http://127.0.0.1:{server.server_port}")
+        feed.refresh()
+
+    assert "301 with another address: https://other.example/" in feed.snapshot().problem

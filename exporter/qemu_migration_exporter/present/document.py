@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from qemu_migration_exporter import __version__
 from qemu_migration_exporter.present.advice import Advice
 from qemu_migration_exporter.present.view import MigrationView, Report, StreamView
 from qemu_migration_exporter.present.wording.sentences import headline_text
@@ -87,7 +88,7 @@ def migration_from_document(document: object) -> MigrationView:
             verdict[key] = [msgspec.to_builtins(Advice.parse(line)) for line in verdict.get(key, ())]
         return msgspec.convert({**document, "verdict": verdict}, MigrationView)
     except (msgspec.ValidationError, AttributeError, TypeError) as error:
-        raise DocumentError(f"expected a migration of qemu-migration-exporter: {error}") from error
+        raise DocumentError(f"expected a migration as release {__version__} sends it: {error}") from error
 
 
 def rfc3339(at: datetime) -> str:

@@ -20,21 +20,29 @@ from qemu_migration_exporter.watch.app import Watch, print_once
 from qemu_migration_exporter.watch.feeds import DaemonFeed, SourceFeed, WatchError
 
 
-def watch(words: Sequence[str]) -> int:
+def watch(words: Sequence[str], http_config_file: str | None = None) -> int:
     """Watch a daemon's URL, or sources; return the exit status.
+
+    Args:
+        words: One URL, or any number of sources.
+        http_config_file: Path of a file with users and certificates, for a URL.
 
     Raises:
         WatchError: Both were given, or more than one URL.
+        ConfigError: The file has mistakes.
     """
     urls = [word for word in words if "://" in word]
     if urls and len(words) > 1:
         raise WatchError("expected one URL, or sources, and not both")
     console = Console(highlight=False)
-    return _watch_daemon(urls[0], console) if urls else _watch_sources(words, console)
+    if urls:
+        return _watch_daemon(DaemonFeed(urls[0], http_config_file), console)
+    if http_config_file is not None:
+        raise WatchError("expected the URL of a daemon for --http.config.file")
+    return _watch_sources(words, console)
 
 
-def _watch_daemon(url: str, console: Console) -> int:
-    feed = DaemonFeed(url)
+def _watch_daemon(feed: DaemonFeed, console: Console) -> int:
     feed.refresh()
     if not console.is_terminal or not sys.stdin.isatty():
         print_once(feed, console)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import ssl
 import threading
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from qemu_migration_exporter.ops.errors import UserError
 from qemu_migration_exporter.present.document import DocumentError, migration_from_document
 from qemu_migration_exporter.present.history import MigrationHistory
 from qemu_migration_exporter.present.terminal.screen import Snapshot
+from qemu_migration_exporter.watch.http_client import HttpClient
 
 _POLL_SECONDS: Final = 1.0
-_TIMEOUT_SECONDS: Final = 5.0
-_MAX_BYTES: Final = 64 << 20
 _API: Final = "api/v1/migrations"
+_FILE: Final = "--http.config.file=FILE"
 
 
 class WatchError(UserError):
@@ -41,17 +43,18 @@ class DaemonFeed:
 
     Args:
         url: The daemon's address, such as http://host:9871, possibly with the path of the API.
+        http_config_file: Path of a file with users and certificates.
 
     Raises:
         WatchError: The address is not an HTTP URL.
+        ConfigError: The file has mistakes.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, http_config_file: str | None = None) -> None:
         if not url.startswith(("http://", "https://")):
             raise WatchError(f"expected a URL such as http://127.0.0.1:9871, got {url!r}")
-        base = url.removesuffix("/").removesuffix(f"/{_API}")
-        self._url = f"{base}/{_API}"
-        self._snapshot = Snapshot(source=base, now=datetime.now(UTC), problem="connecting…")
+        self._client = HttpClient(url.removesuffix("/").removesuffix(f"/{_API}"), http_config_file)
+        self._snapshot = Snapshot(source=self._client.url, now=datetime.now(UTC), problem="connecting…")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="watch-feed", daemon=True)
 
@@ -71,8 +74,8 @@ class DaemonFeed:
         """Request the migrations once."""
         try:
             views = [migration_from_document(document) for document in self._ask()]
-        except (OSError, ValueError, KeyError, TypeError) as error:  # shown on the screen
-            self._snapshot = replace(self._snapshot, problem=f"{self._url}: {_describe(error)}")
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:  # shown on the screen
+            self._snapshot = replace(self._snapshot, problem=f"{self._client.url}/{_API}: {_describe(error)}")
             return
         self._snapshot = Snapshot(
             source=self._snapshot.source,
@@ -88,9 +91,7 @@ class DaemonFeed:
             self._stopping.wait(max(0.0, began + _POLL_SECONDS - time.monotonic()))
 
     def _ask(self) -> list[Any]:
-        request = urllib.request.Request(self._url, headers={"Accept": "application/json"})  # noqa: S310 - see above
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - see above
-            document = json.loads(answer.read(_MAX_BYTES))
+        document = json.loads(self._client.get(_API))
         migrations = document["data"]["migrations"]
         if not isinstance(migrations, list):
             raise DocumentError("expected a list of migrations")
@@ -128,9 +129,22 @@ class SourceFeed:
 
 def _describe(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
-        return f"answered {error.code} {error.reason}; is this a daemon of qemu-migration-exporter?"
-    if isinstance(error, urllib.error.URLError):
-        return str(error.reason)
-    if isinstance(error, json.JSONDecodeError | KeyError | TypeError):
+        return _describe_status(error)
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({reason.verify_message}); {_FILE} names its CA, tls_config.ca_file"
+    if isinstance(reason, ssl.SSLError):
+        return f"TLS failed ({reason.reason}); does the daemon serve http:// or expect a certificate of the client?"
+    if isinstance(reason, http.client.HTTPException):
+        return "the answer is not HTTP; does the daemon serve https://?"
+    if isinstance(reason, json.JSONDecodeError | KeyError | TypeError):
         return "the answer is no list of migrations; is this a daemon of qemu-migration-exporter?"
-    return str(error)
+    return str(reason)
+
+
+def _describe_status(error: urllib.error.HTTPError) -> str:
+    if error.code == HTTPStatus.UNAUTHORIZED:
+        return f"expects a user and a password, or others than these: https://USER:PASSWORD@HOST:PORT, or {_FILE}"
+    if HTTPStatus.MULTIPLE_CHOICES <= error.code < HTTPStatus.BAD_REQUEST:
+        return f"answered {error.code} with another address: {error.headers.get('Location')}"
+    return f"answered {error.code} {error.reason}; is this a daemon of qemu-migration-exporter?"

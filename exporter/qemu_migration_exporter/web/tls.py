@@ -48,7 +48,8 @@ class Section(BaseModel):
         return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
 
 
-def _readable(name: str | None, info: ValidationInfo) -> str | None:
+def readable_path(name: str | None, info: ValidationInfo) -> str | None:
+    """Validate the name of a file, relative to the directory of the file that names it; return its path."""
     if not name:
         return None
     directory: Path = (info.context or {}).get("directory", Path())
@@ -89,7 +90,7 @@ class TlsConfig(Section):
     prefer_server_cipher_suites: bool = True
     curve_preferences: list[str] = Field(default_factory=list)
 
-    _resolve = field_validator("cert_file", "key_file", "client_ca_file")(_readable)
+    _resolve = field_validator("cert_file", "key_file", "client_ca_file")(readable_path)
 
     @field_validator("client_auth_type")
     @classmethod
