@@ -51,6 +51,10 @@ class StreamSet(Protocol):
         """Return why streams cannot be read, by name."""
         ...
 
+    def notice(self) -> str:
+        """Return the reason why migrations may not be seen; empty if there is none."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
@@ -102,6 +106,7 @@ class App:
                 telemetry_path=self.config.web.telemetry_path,
                 page=self._page,
                 migrations=self._documents,
+                notice=self.streams.notice,
                 migration=self._migration,
                 trace_url=self.config.web.trace_url,
                 reload=reload,
@@ -131,6 +136,7 @@ class App:
                 stream_view(stream, is_up=is_up, problem=problems.get(stream.name))
                 for stream, is_up in self.streams.all()
             ),
+            notice=self.streams.notice(),
             trace_url=self.config.web.trace_url,
         )
 

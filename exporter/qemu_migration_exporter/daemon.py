@@ -66,6 +66,7 @@ class Daemon:
         parts: The sinks of changes.
         reload: Reads the configuration again; it may raise ConfigError.
         notifier: The connection to the service manager.
+        reports_past: True to report migrations that ended before the start too.
 
     Raises:
         OSError: There are too few file descriptors for the start.
@@ -78,6 +79,7 @@ class Daemon:
         *,
         reload: Callable[[], Config],
         notifier: Notifier | None = None,
+        reports_past: bool = False,
     ) -> None:
         self._config = config
         self._parts = parts
@@ -86,7 +88,7 @@ class Daemon:
         self._notifier = notifier or Notifier(failures=self._failures)
         self._selector = selectors.DefaultSelector()
         self._sources: dict[SourceConfig, Source] = {}
-        self.streams = Pipeline(config, parts)
+        self.streams = Pipeline(config, parts, reports_past=reports_past)
         self._stopping = False
         self._reload_requested = False
         self._reload_results: SimpleQueue[Future[str | None]] = SimpleQueue()

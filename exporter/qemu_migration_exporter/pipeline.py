@@ -107,10 +107,14 @@ class Pipeline:
         config: Configuration of new streams.
         is_dirty: True if the last checkpoint is out of date.
         is_restored: True if there was a checkpoint to start from.
+
+    Args:
+        reports_past: True to report migrations that ended before the start too.
     """
 
-    def __init__(self, config: Config, sinks: Sinks) -> None:
+    def __init__(self, config: Config, sinks: Sinks, *, reports_past: bool = False) -> None:
         self.config = config
+        self._reports_past = reports_past
         self.is_dirty = False
         self._has_news = False
         self._sinks = sinks
@@ -138,6 +142,14 @@ class Pipeline:
     def problems(self) -> Mapping[str, str]:
         """Return why streams cannot be read, by name."""
         return {state.stream.name: state.problem for state in list(self._streams.values()) if not state.up}
+
+    def notice(self) -> str:
+        """Return the reason why migrations may not be seen; empty if there is none."""
+        streams = [state.stream for state in list(self._streams.values())]
+        return hints.notice(
+            {stream.name: _problems_of(stream) for stream in streams},
+            is_silent=all(_silence_of(stream) is not None for stream in streams if stream.counts.lines),
+        )
 
     def positions(self) -> Mapping[str, Position]:
         """Return the positions at which files are resumed."""
@@ -277,7 +289,7 @@ class Pipeline:
             case HistoryBegins():
                 state = self._state(source, item.stream)
                 state.is_catching_up = True
-                if not self._is_news(source, item):
+                if not self._reports_past and not self._is_news(source, item):
                     state.history = []
             case CaughtUp():
                 self._catch_up(self._state(source, item.stream))
@@ -399,16 +411,24 @@ class Pipeline:
 def _report_hints(state: _StreamState) -> None:
     """Log every problem of a stream once; a stream without an event may simply have had no migration."""
     stream = state.stream
-    lines, has_events = stream.counts.lines, stream.format_name is not None
-    for message in hints.warnings(stream.hints, lines=lines, has_events=has_events):
+    for message in _problems_of(stream):
         if message not in state.reported:
             state.reported.add(message)
             logger.warning("stream unusual", extra={"stream": stream.name, "reason": message})
-    if lines and not has_events and not state.reported:
-        silence = hints.silence(stream.hints, lines=lines)
+    if stream.counts.lines and stream.format_name is None and not state.reported:
+        silence = _silence_of(stream)
         state.reported.add("")
         if silence is not None:
             logger.info("stream silent", extra={"stream": stream.name, "reason": silence})
+
+
+def _problems_of(stream: Stream) -> list[str]:
+    return hints.warnings(stream.hints, lines=stream.counts.lines, has_events=stream.format_name is not None)
+
+
+def _silence_of(stream: Stream) -> str | None:
+    """Return the remark on a stream that has had no event."""
+    return hints.silence(stream.hints, lines=stream.counts.lines) if stream.format_name is None else None
 
 
 def _without_ended(history: Iterable[Change]) -> list[Change]:

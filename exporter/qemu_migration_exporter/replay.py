@@ -115,6 +115,10 @@ class Replay:
         """Return no problems: a recording that was read to its end has none."""
         return {}
 
+    def notice(self) -> str:
+        """Return nothing: the report names what is missing."""
+        return ""
+
     def _replay(self, names: Sequence[str]) -> None:
         """Replay the files of one log, oldest first."""
         options, name = self._options, names[-1]

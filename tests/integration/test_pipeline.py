@@ -47,10 +47,11 @@ _PLACE = Position(1, 2, len(_FIRST))
 class Run:
     """One life of a daemon's pipeline."""
 
-    def __init__(self, state: Path | None = None) -> None:
+    def __init__(self, state: Path | None = None, *, reports_past: bool = False) -> None:
         self.history, self.metrics = MigrationHistory(), MetricsSink()
         self.sinks = Sinks(self.metrics, self.history)
-        self.pipeline = Pipeline(Config(state_file=str(state) if state else None), self.sinks)
+        config = Config(state_file=str(state) if state else None)
+        self.pipeline = Pipeline(config, self.sinks, reports_past=reports_past)
 
     def settle(self) -> None:
         self.pipeline.settle([_SOURCE])
@@ -80,6 +81,35 @@ class Run:
     def counter(self, name: str, **labels: str) -> float:
         samples = [sample for family in self.metrics.collect() for sample in family.samples]
         return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+
+_LIBVIRT = b"2026-11-27 23:29:00.000+0000: starting up libvirt version: 9.0.0, qemu version: 7.2.9\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", "No trace event of a migration was read yet"),
+        (_LIBVIRT, "No trace event of a migration was read yet"),
+        (_LIBVIRT + b"2026-11-27 23:31:00.000+0000: initiating migration\n", "web-1.log: a migration was started by"),
+        (_FIRST, ""),
+    ],
+    ids=["nothing", "no migration", "untraced migration", "traced"],
+)
+def test_notice_explains_unseen_migrations(data: bytes, expected: str) -> None:
+    run = Run()
+    run.take(Data("web-1.log", data, None))
+
+    assert run.pipeline.notice()[: len(expected) or None] == expected
+
+
+def test_past_migrations_are_reported_on_request() -> None:
+    for reports_past, ended in ((True, [("db-7", Result.CANCELLED)]), (False, [])):
+        run = Run(reports_past=reports_past)
+        run.take(HistoryBegins(_NAME, 0), Data(_NAME, _FIRST + _SECOND, None), CaughtUp(_NAME))
+        run.tick()
+
+        assert ended == run.ended
 
 
 def test_no_time_passes_in_late_stream() -> None:

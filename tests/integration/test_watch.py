@@ -120,6 +120,21 @@ def test_sources_are_watched(tmp_path: Path) -> None:
         assert terminal.close() == 0
 
 
+def test_untraced_and_ended_migrations_are_shown(tmp_path: Path) -> None:
+    """A log that libvirt wrote alone, and a migration that ended before the start."""
+    _log(tmp_path / "db-7.log", 1.0)
+    (tmp_path / "web-42.log").write_text(
+        "2026-11-27 23:29:00.000+0000: starting up libvirt version: 9.0.0, qemu version: 7.2.9\n"
+        "2026-11-27 23:31:00.000+0000: initiating migration\n"
+    )
+    with _watching(str(tmp_path / "*.log")) as terminal:
+        terminal.wait_for("db-7 completed in")
+        terminal.wait_for("none of the 2 lines is a trace event")
+        terminal.press(b"q")
+        assert terminal.close() == 0
+    assert "No migration is running" not in terminal.text
+
+
 def test_interrupt_restores_terminal(tmp_path: Path) -> None:
     _log(tmp_path / "db-7.log", 0.6)
     with _watching(str(tmp_path / "db-7.log")) as terminal:
@@ -132,8 +147,10 @@ def test_daemon_is_watched_by_url() -> None:
     running = view(migration(NONCONVERGING, part=0.7), is_running=True)
     ended = view(migration("qemu-7.2-log-idle"), vm="done")
     documents = [view_document(running), view_document(ended)]
-    with serving(migrations=lambda: documents) as server, _watching(server.url) as terminal:
+    given = {"migrations": lambda: documents, "notice": lambda: "cache-3: none of the 8 lines is a trace event"}
+    with serving(**given) as server, _watching(server.url) as terminal:
         terminal.wait_for("web-42 is stalled after")
+        terminal.wait_for("cache-3: none of the 8 lines")
         terminal.wait_for("done")
         terminal.press(b"\x1b[B\r")
         terminal.wait_for("completed in 28 ms")

@@ -76,6 +76,13 @@ def test_migrations_use_prometheus_envelope(url: str) -> None:
     assert json.loads(answer.body) == {"status": "success", "data": {"migrations": [{"vm": "a\udc80<b>"}]}}
 
 
+def test_migrations_carry_warning() -> None:
+    with serving(migrations=list, notice=lambda: "not traced") as server:
+        answer = json.loads(get(f"{server.url}/api/v1/migrations").body)
+
+    assert answer == {"status": "success", "data": {"migrations": []}, "warnings": ["not traced"]}
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/", "/-/healthy", "/api/v1/migrations"])
 def test_head_is_answered_without_body(url: str, path: str) -> None:
     """With the headers of the whole answer, its length included."""

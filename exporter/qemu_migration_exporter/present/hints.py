@@ -30,11 +30,15 @@ _MARK_ADDRESSES: Final = (
 )
 _UNTRACED: Final = (
     "a migration was started by libvirt and none of the {lines} lines is a trace event;"
-    f" `{_PROGRAM} probe log` prints how to enable them"
+    f" `{_PROGRAM} attach` enables them in a running machine, `{_PROGRAM} probe log` prints how to do so from its start"
 )
 _SILENT: Final = (
     "no trace event of a migration in {lines} lines; if one ran while they were written, its events were not enabled:"
     f" `{_PROGRAM} probe log` prints how"
+)
+_ALL_SILENT: Final = (
+    "No trace event of a migration was read yet, so a migration that runs may not be seen;"
+    f" `{_PROGRAM} attach --all` enables the events in running machines."
 )
 
 
@@ -60,6 +64,19 @@ def warnings(hints: Collection[tuple[Hint, str]], *, lines: int, has_events: boo
     if not found and Hint.MIGRATED in kinds and Hint.TRACE_ENABLED not in kinds:
         found.append(_UNTRACED.format(lines=lines))
     return found
+
+
+def notice(problems: Mapping[str, Collection[str]], *, is_silent: bool) -> str:
+    """Return the reason why a list of migrations may lack some; empty if there is none.
+
+    Args:
+        problems: The `warnings` of each stream.
+        is_silent: True if no stream has had an event, nor a sign that events are enabled.
+    """
+    found = [f"{name}: {problem}" for name, of_stream in sorted(problems.items()) for problem in of_stream]
+    if not found:
+        return _ALL_SILENT if is_silent else ""
+    return found[0] + (f"; and {len(found) - 1} more" if len(found) > 1 else "")
 
 
 def silence(hints: Collection[tuple[Hint, str]], *, lines: int) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -23,7 +22,6 @@ class MigrationHistory:
     """
 
     def __init__(self) -> None:
-        self._ended: deque[Migration] = deque(maxlen=_RECENT)
         self.recent: tuple[Migration, ...] = ()
         self.running: tuple[Migration, ...] = ()
 
@@ -31,8 +29,10 @@ class MigrationHistory:
         """Apply changes; see `qemu_migration_exporter.tracing.Sink`."""
         ended = [change.migration for change in changes if isinstance(change, MigrationEnded)]
         if ended:
-            self._ended.extendleft(ended)
-            self.recent = tuple(self._ended)
+            newest_first = sorted(
+                (*reversed(ended), *self.recent), key=lambda migration: migration.end_ns, reverse=True
+            )
+            self.recent = tuple(newest_first[:_RECENT])
 
     def set_running(self, running: Sequence[Migration]) -> None:
         """Replace the running migrations, the longest running first."""

@@ -284,6 +284,7 @@ class Page:
         now: Time of the content.
         running: Running migrations, the longest running first.
         recent: Ended migrations, the most recent end first.
+        notice: Reason why migrations may be missing; empty if there is none.
         trace_url: Template of a trace's address with `{trace_id}`; see `config.addresses.check_template`.
     """
 
@@ -291,4 +292,5 @@ class Page:
     running: tuple[MigrationView, ...] = ()
     recent: tuple[MigrationView, ...] = ()
     streams: tuple[StreamView, ...] = ()
+    notice: str = ""
     trace_url: str | None = None

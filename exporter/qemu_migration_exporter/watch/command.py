@@ -64,8 +64,8 @@ def _watch_sources(words: Sequence[str], console: Console) -> int:
     logging.getLogger().setLevel(logging.CRITICAL + 1)
     config = Config(sources=tuple(source_of(word) for word in words)) if words else Config()
     history = MigrationHistory()
-    daemon = Daemon(config, Sinks(MetricsSink(), history), reload=lambda: config)
-    feed = SourceFeed(", ".join(words) or "/var/log/libvirt/qemu", history, lambda: dict(daemon.streams.problems()))
+    daemon = Daemon(config, Sinks(MetricsSink(), history), reload=lambda: config, reports_past=True)
+    feed = SourceFeed(", ".join(words) or "/var/log/libvirt/qemu", history, daemon.streams)
     view = Watch(feed, console)
     # The daemon's loop receives signals, which is only possible in the main thread.
     thread = threading.Thread(target=_draw, args=(view,), name="watch-screen")

@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 import urllib.error
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -73,7 +73,8 @@ class DaemonFeed:
     def refresh(self) -> None:
         """Request the migrations once."""
         try:
-            views = [migration_from_document(document) for document in self._ask()]
+            answer = self._ask()
+            views = [migration_from_document(document) for document in answer["data"]["migrations"]]
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:  # shown on the screen
             self._snapshot = replace(self._snapshot, problem=f"{self._client.url}/{_API}: {_describe(error)}")
             return
@@ -82,6 +83,7 @@ class DaemonFeed:
             now=datetime.now(UTC),
             running=tuple(view for view in views if view.running),
             recent=tuple(view for view in views if not view.running),
+            notice="; ".join(map(str, answer.get("warnings", ()))),
         )
 
     def _poll(self) -> None:
@@ -90,12 +92,24 @@ class DaemonFeed:
             self.refresh()
             self._stopping.wait(max(0.0, began + _POLL_SECONDS - time.monotonic()))
 
-    def _ask(self) -> list[Any]:
-        document = json.loads(self._client.get(_API))
-        migrations = document["data"]["migrations"]
-        if not isinstance(migrations, list):
+    def _ask(self) -> Mapping[str, Any]:
+        """Return the answer in the envelope of Prometheus's API."""
+        answer: dict[str, Any] = json.loads(self._client.get(_API))
+        if not isinstance(answer["data"]["migrations"], list):
             raise DocumentError("expected a list of migrations")
-        return migrations
+        return answer
+
+
+class Streams(Protocol):
+    """The streams of this process, see `Pipeline`."""
+
+    def problems(self) -> Mapping[str, str]:
+        """Return why streams cannot be read, by name."""
+        ...
+
+    def notice(self) -> str:
+        """Return the reason why migrations may not be seen; empty if there is none."""
+        ...
 
 
 class SourceFeed:
@@ -104,26 +118,28 @@ class SourceFeed:
     Args:
         name: The name of the sources.
         history: The sink that the pipeline fills.
-        problems: Returns why streams cannot be read, by name.
+        streams: The streams, which know why they cannot be read.
     """
 
-    def __init__(self, name: str, history: MigrationHistory, problems: Callable[[], dict[str, str]]) -> None:
+    def __init__(self, name: str, history: MigrationHistory, streams: Streams) -> None:
         self._name = name
         self._history = history
-        self._problems = problems
+        self._streams = streams
 
     def snapshot(self) -> Snapshot:
         """Return the present migrations."""
         now_ns = time.time_ns()
-        problems: dict[str, str] = {}
+        problems: Mapping[str, str] = {}
+        notice = ""
         with suppress(RuntimeError):  # the loop's thread is adding a stream; the next frame shows it
-            problems = self._problems()
+            problems, notice = self._streams.problems(), self._streams.notice()
         return Snapshot(
             source=self._name,
             now=datetime.fromtimestamp(now_ns / 1e9, UTC),
             running=self._history.running_views(now_ns),
             recent=self._history.recent_views(),
             problem="; ".join(f"{name}: {problem or 'not read'}" for name, problem in sorted(problems.items())),
+            notice=notice if not problems else "",
         )
 
 

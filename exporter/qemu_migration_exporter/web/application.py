@@ -45,6 +45,7 @@ class Endpoints:
         telemetry_path: The path of the metrics.
         page: Returns the landing page's data; without it the page only has links.
         migrations: Returns the report's documents of running and recent migrations.
+        notice: Returns the reason why migrations may be missing there; empty if there is none.
         migration: Returns the view of a migration by its trace id, None if there is none.
         trace_url: Template of a trace's address with `{trace_id}`.
         reload: Reloads the configuration and returns its mistakes, None without any.
@@ -56,6 +57,7 @@ class Endpoints:
     telemetry_path: str = "/metrics"
     page: Callable[[], Page] | None = None
     migrations: Callable[[], Sequence[Mapping[str, Any]]] | None = None
+    notice: Callable[[], str] = str
     migration: Callable[[str], MigrationView | None] | None = None
     trace_url: str | None = None
     reload: Callable[[], str | None] | None = None
@@ -203,7 +205,12 @@ class Application:
         headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
         def answer() -> Answer:
-            document = {"status": "success", "data": {"migrations": list(make())}}
+            notice = self._endpoints.notice()
+            document = {
+                "status": "success",
+                "data": {"migrations": list(make())},
+                **({"warnings": [notice]} if notice else {}),
+            }
             return Answer(200, json.dumps(document).encode(), headers)
 
         return await self._in_thread("migrations", answer)

@@ -54,6 +54,11 @@ def _source(html: str, tag: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content[1].encode()).digest()).decode()}'"
 
 
+@pytest.mark.parametrize(("notice", "expected"), [("", "No migration is running."), ("No <event>", "No &lt;event&gt;")])
+def test_absence_of_migrations_is_explained(notice: str, expected: str) -> None:
+    assert f'<p class="empty">{expected}</p>' in _page(notice=notice)
+
+
 def test_page_runs_only_own_script() -> None:
     """Style and script are allowed by their hashes; the browser refuses everything else."""
     with serving(page=lambda: Page(now=NOW), migrations=list) as server:

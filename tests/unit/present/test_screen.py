@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -74,6 +75,22 @@ def test_problem_shows_above_old_data() -> None:
 
     assert text.splitlines()[1] == "Connection refused"
     assert "guest-0" in text
+
+
+def test_cut_details_refer_to_report() -> None:
+    assert "… enter shows the rest" in plain_lines(frame(_snapshot(12), None, 80, 24))
+    assert "… enter" not in plain_lines(frame(_snapshot(12), None, 200, 60))
+
+
+def test_notice_replaces_absence_of_migrations() -> None:
+    """Without events a migration may run unseen."""
+    quiet = plain_lines(frame(Snapshot(source="x.log", now=NOW), None, 80, 24))
+    unseen = plain_lines(frame(Snapshot(source="x.log", now=NOW, notice="No trace event"), None, 80, 24))
+    seen = plain_lines(frame(replace(_snapshot(1), notice="No trace event"), None, 80, 24))
+
+    assert "No migration is running." in quiet
+    assert "No migration is running." not in unseen
+    assert all("No trace event" in text.splitlines()[1] for text in (unseen, seen))
 
 
 def test_hostile_names_are_one_line() -> None:

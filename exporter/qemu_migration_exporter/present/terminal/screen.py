@@ -62,6 +62,7 @@ class Snapshot:
     Attributes:
         source: The name of the daemon or of the sources.
         problem: Reason why the data is old or missing; empty if it is current.
+        notice: Reason why migrations may be missing; empty if there is none.
     """
 
     source: str
@@ -69,6 +70,7 @@ class Snapshot:
     running: tuple[MigrationView, ...] = ()
     recent: tuple[MigrationView, ...] = ()
     problem: str = ""
+    notice: str = ""
 
     def ordered(self) -> list[MigrationView]:
         """Return all migrations in the order of the frame: stalled, other running, recent."""
@@ -88,14 +90,16 @@ def frame(snapshot: Snapshot, selected: str | None, width: int, height: int) -> 
     views = snapshot.ordered()
     chosen = next((view for view in views if view.trace_id == selected), views[0] if views else None)
     running = views[: len(snapshot.running)]
-    head = [_title(snapshot, width), *_problem(snapshot, width)]
+    head = [_title(snapshot, width), *_problem(snapshot, width), *_notice(snapshot, width)]
     foot = [Text(_KEYS, style=DIM)]
     room = max(0, height - len(head) - len(foot))
     details = _details(chosen, width) if chosen is not None else []
     lines = _running(running, chosen, width, room, len(details) + len(snapshot.recent))
+    if not running and not snapshot.problem and not snapshot.notice:
+        lines = [Text("No migration is running.", style=DIM)]
     if details:
         reserved = 1 + min(_LEAST_RECENT, len(snapshot.recent)) if snapshot.recent else 0
-        lines += [_rule(width), *details[: max(0, room - len(lines) - 1 - reserved)]]
+        lines += [_rule(width), *_shortened(details, max(0, room - len(lines) - 1 - reserved))]
     left = room - len(lines) - 1
     if snapshot.recent and left > 0:
         recent = _window(list(snapshot.recent), chosen, left)
@@ -111,8 +115,6 @@ def _running(
     views: Sequence[MigrationView], chosen: MigrationView | None, width: int, room: int, below: int
 ) -> list[Text]:
     """Return a line for each running migration, with its sentence if all sentences and the blocks below fit."""
-    if not views:
-        return [Text("No migration is running.", style=DIM)]
     sentences = [_sentence(view, width) for view in views]
     is_roomy = len(views) + sum(map(len, sentences)) + below + 2 <= room
     shown = views if is_roomy else _window(views, chosen, max(3, room - min(below, room // 2) - 2))
@@ -129,6 +131,13 @@ def _window(views: Sequence[MigrationView], chosen: MigrationView | None, most: 
     place = next((index for index, view in enumerate(views) if view is chosen), 0)
     start = max(0, min(place - most // 2, len(views) - most))
     return views[start : start + most]
+
+
+def _shortened(lines: list[Text], most: int) -> list[Text]:
+    """Return as many lines as fit; the last line then refers to the full report."""
+    if len(lines) <= most or most == 0:
+        return lines[:most]
+    return [*lines[: most - 1], Text(f"{INDENT}… enter shows the rest", style=DIM)]
 
 
 def report_frame(view: MigrationView, offset: int, width: int, height: int) -> list[Text]:
@@ -160,6 +169,10 @@ def _title(snapshot: Snapshot, width: int) -> Text:
 
 def _problem(snapshot: Snapshot, width: int) -> list[Text]:
     return paragraph([literal(snapshot.problem, 2 * width)], width)[:2] if snapshot.problem else []
+
+
+def _notice(snapshot: Snapshot, width: int) -> list[Text]:
+    return paragraph([literal(snapshot.notice, 4 * width)], width)[:4] if snapshot.notice else []
 
 
 def _running_line(view: MigrationView, width: int, *, is_selected: bool) -> Text:
