@@ -1,4 +1,4 @@
-"""The Debian package in a clean Debian 12: install, run as its own user, upgrade, remove, purge."""
+"""Both packages in a clean Debian 12: install, run as their own user, upgrade, remove."""
 
 from __future__ import annotations
 
@@ -22,6 +22,15 @@ from tests.support.rotel import free_port
 _NAME = "qemu-migration-exporter"
 _LOG = "qemu-7.2-log-nonconverging.log"
 
+_IMPORT_ALL = """
+import importlib, pkgutil, sys
+sys.path.insert(0, "/usr/lib/qemu-migration-exporter")
+import qemu_migration_exporter
+for module in pkgutil.walk_packages(qemu_migration_exporter.__path__, "qemu_migration_exporter."):
+    if not module.name.endswith((".__main__", ".otlp_grpc")):  # the extra `grpc` is not packaged
+        importlib.import_module(module.name)
+"""
+
 pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 
@@ -33,14 +42,20 @@ def _packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture(name="debian", scope="module")
-def _debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("debian") / "root"
+@pytest.fixture(name="clean", scope="module")
+def _clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("clean") / "root"
     subprocess.run(
         ["debootstrap", "--variant=minbase", "--include=python3,systemd", "bookworm", root],
         check=True,
         stdout=subprocess.DEVNULL,
     )
+    return root
+
+
+def copy(clean: Path, directory: Path) -> Path:
+    root = directory / "root"
+    subprocess.run(["cp", "--archive", clean, root], check=True)
     return root
 
 
@@ -69,8 +84,41 @@ def as_daemon(*words: str) -> Sequence[str]:
     return ["setpriv", *user, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", *words]
 
 
+def follow_log(root: Path) -> None:
+    """Follow a log of mode 0600 that belongs to root, as virtlogd makes it."""
+    logs = root / "var/log/libvirt/qemu"
+    logs.mkdir(parents=True)
+    state = root / "var/lib" / _NAME
+    run(root, "install", "-d", "-o", _NAME, f"/var/lib/{_NAME}")
+    shutil.copy(DATA / _LOG, logs / "web-42.log")
+    (logs / "web-42.log").chmod(0o600)
+    port = free_port()
+    daemon = as_daemon(
+        _NAME, "run", f"--config.file=/etc/{_NAME}/exporter.yml", f"--web.listen-address=127.0.0.1:{port}"
+    )
+
+    def answer() -> list[object]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready") as ready:
+                assert ready.status == 200
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as metrics:
+                text = metrics.read().decode()
+        except (urllib.error.URLError, ConnectionError):
+            return []
+        return [line for line in text.splitlines() if "lines_total" in line and "web-42" in line]
+
+    process = subprocess.Popen(command(root, *daemon), stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        wait_for(answer, 60, "the log is read")
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert state.is_dir()
+
+
 @pytest.fixture(name="installed", scope="module")
-def _installed(packages: Path, debian: Path) -> Iterator[Path]:
+def _installed(packages: Path, clean: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    debian = copy(clean, tmp_path_factory.mktemp("debian"))
     install(debian, newest(packages, "deb"))
     yield debian
     run(debian, "dpkg", "--purge", _NAME)
@@ -102,36 +150,13 @@ def test_installed_files_have_owner_and_mode(installed: Path) -> None:
     assert "listen_address" in run(installed, *as_daemon(_NAME, "check", f"/etc/{_NAME}/exporter.yml"))
 
 
-def test_daemon_follows_libvirt_log(installed: Path) -> None:
-    """The log has mode 0600 and belongs to root, as virtlogd makes it."""
-    logs = installed / "var/log/libvirt/qemu"
-    logs.mkdir(parents=True)
-    state = installed / "var/lib" / _NAME
-    run(installed, "install", "-d", "-o", _NAME, f"/var/lib/{_NAME}")
-    shutil.copy(DATA / _LOG, logs / "web-42.log")
-    (logs / "web-42.log").chmod(0o600)
-    port = free_port()
-    daemon = as_daemon(
-        _NAME, "run", f"--config.file=/etc/{_NAME}/exporter.yml", f"--web.listen-address=127.0.0.1:{port}"
-    )
+def test_packaged_modules_import(installed: Path) -> None:
+    """The package has every dependency, and no module of an earlier build."""
+    run(installed, "/usr/bin/python3", "-I", "-c", _IMPORT_ALL)
 
-    def answer() -> list[object]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready") as ready:
-                assert ready.status == 200
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as metrics:
-                text = metrics.read().decode()
-        except (urllib.error.URLError, ConnectionError):
-            return []
-        return [line for line in text.splitlines() if "lines_total" in line and "web-42" in line]
 
-    process = subprocess.Popen(command(installed, *daemon), stderr=subprocess.PIPE, start_new_session=True)
-    try:
-        wait_for(answer, 60, "the log is read")
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=30)
-    assert state.is_dir()
+def test_deb_daemon_follows_libvirt_log(installed: Path) -> None:
+    follow_log(installed)
 
 
 def test_upgrade_keeps_configuration(installed: Path, packages: Path) -> None:
@@ -157,3 +182,29 @@ def test_packaged_program_prints_report(installed: Path) -> None:
     report = json.loads(run(installed, _NAME, "replay", "/srv/web-42.log", "--report=json"))
 
     assert "completed" == report["migrations"][0]["result"]
+
+
+def rpm(root: Path, *words: str | Path) -> None:
+    """Run rpm on a root. `--nodeps` is needed there, because its Python is a package of Debian."""
+    done = subprocess.run(["rpm", f"--root={root}", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_rpm_runs_upgrades_and_is_erased(packages: Path, clean: Path, tmp_path: Path) -> None:
+    root, package = copy(clean, tmp_path), newest(packages, "rpm")
+    rpm(root, "--initdb")
+    rpm(root, "--install", "--nodeps", package)
+    run(root, "/usr/bin/python3", "-I", "-c", _IMPORT_ALL)
+    follow_log(root)
+    config = root / "etc" / _NAME / "exporter.yml"
+    assert f"640 root {_NAME}\n" == run(root, "stat", "--format=%a %U %G", f"/etc/{_NAME}/exporter.yml")
+    config.write_text("web: {listen_address: 127.0.0.1:9999}\n")
+
+    rpm(root, "--upgrade", "--nodeps", "--replacepkgs", package)
+
+    assert "127.0.0.1:9999" in run(root, *as_daemon(_NAME, "check", f"/etc/{_NAME}/exporter.yml"))
+    rpm(root, "--erase", _NAME)
+    assert "127.0.0.1:9999" in config.with_suffix(".yml.rpmsave").read_text()
+    assert {root / "etc" / _NAME, root / "var/lib" / _NAME} == set(root.rglob(f"{_NAME}*")), (
+        "as other packages leave them"
+    )
