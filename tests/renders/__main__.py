@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -92,6 +93,17 @@ def _of_jaeger(backend: JaegerBackend, server: str) -> Iterator[tuple[str, str]]
     yield "round", f"{server}/trace/{stuck}?{urlencode({'uiFind': 'round=7'})}"
     yield "failed", f"{server}/trace/{failed}"
     yield "finished", f"{server}/trace/{finished}"
+
+
+def _of_pages(address: str) -> Iterator[tuple[str, str, int]]:
+    """Yield name, address and width of the pictures of an exporter's own pages, which need no frontend."""
+    server = f"http://{address}"
+    with urllib.request.urlopen(f"{server}/api/v1/migrations", timeout=10) as answer:
+        migrations = json.loads(answer.read())["data"]["migrations"]
+    stuck = next(migration["trace_id"] for migration in migrations if migration["vm"] == "db-primary")
+    for width in (390, 1_000, 1_440):
+        yield f"page-all-{width}", server, width
+        yield f"page-one-{width}", f"{server}/migrations/{stuck}", width
 
 
 @contextmanager
@@ -197,6 +209,8 @@ def _main() -> None:
                 photograph(url, options.out / f"{name}.png", width, height)
                 print(options.out / f"{name}.png", file=sys.stderr)  # noqa: T201
 
+        for name, url, width in _of_pages(targets["ten", "hv-11"]):
+            draw(name, url, width, 1_600)
         for name, url in () if jaeger is None else _of_jaeger(jaeger, traces):
             draw(f"jaeger-{name}", url, 1_440, 900)
         for picture in () if options.grafana is None else _of_grafana():
