@@ -9,7 +9,6 @@ rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import Enum
 from typing import Final, NamedTuple
 
 from qemu_migration_exporter.core.events import (
@@ -49,15 +48,6 @@ from qemu_migration_exporter.core.model import Side
 Meaning = Signal | type
 
 
-class Probed(Enum):
-    """The events of a meaning that the generated probes print."""
-
-    ALL = "all"
-    #: Only the events listed in `qemu_migration_exporter.probes.plan`; the others add no information.
-    NAMED = "named"
-    NONE = "none"
-
-
 class SignalFacts(NamedTuple):
     """The facts about one meaning.
 
@@ -70,7 +60,8 @@ class SignalFacts(NamedTuple):
         rank: Quality as a mark of the downtime's start, 0 is best; None if it does not mark that.
         aside: True if it is not part of a migration, but has information about it.
         guest: True if it changes whether the guest runs.
-        probed: The events of this meaning that a probe prints.
+        probed: Names of the events that a probe prints, None for all. Every probe costs time to attach, so an event
+            that only shows the side or a failure is left out if the states or another event show the same.
     """
 
     of: Meaning
@@ -81,7 +72,7 @@ class SignalFacts(NamedTuple):
     rank: int | None = None
     aside: bool = False
     guest: bool = False
-    probed: Probed = Probed.ALL
+    probed: tuple[str, ...] | None = None
 
 
 _SOURCE: Final = Side.SOURCE
@@ -97,8 +88,8 @@ _ROWS: Final = (
     SignalFacts(Signal.AFTER_LOOP, _SOURCE),
     SignalFacts(Signal.CLEANUP),
     SignalFacts(Signal.CANCEL),
-    SignalFacts(Signal.FAILING, _SOURCE, probed=Probed.NAMED),
-    SignalFacts(Signal.BAD_END, _SOURCE, probed=Probed.NAMED),
+    SignalFacts(Signal.FAILING, _SOURCE, probed=("migration_thread_file_err", "migration_completion_file_err")),
+    SignalFacts(Signal.BAD_END, _SOURCE, probed=()),
     SignalFacts(ErrorSet),
     SignalFacts(ErrorReported),
     # Rounds
@@ -128,20 +119,30 @@ _ROWS: Final = (
     SignalFacts(DeviceLoaded, _DESTINATION),
     # Post-copy
     SignalFacts(Signal.POSTCOPY_START, _SOURCE, moves=True, joins=True),
-    SignalFacts(Signal.POSTCOPY_LISTEN, _SOURCE, moves=True, probed=Probed.NAMED),
-    SignalFacts(Signal.POSTCOPY_RUN, _SOURCE, moves=True, probed=Probed.NAMED),
+    SignalFacts(Signal.POSTCOPY_LISTEN, _SOURCE, moves=True, probed=()),
+    SignalFacts(Signal.POSTCOPY_RUN, _SOURCE, moves=True, probed=()),
     SignalFacts(Signal.POSTCOPY_REQUEST, _SOURCE, moves=True),
-    SignalFacts(Signal.POSTCOPY_RESUMED, _SOURCE, probed=Probed.NAMED),
-    SignalFacts(Signal.POSTCOPY_END, _SOURCE, moves=True, probed=Probed.NAMED),
-    SignalFacts(PostcopyRequests, _SOURCE, moves=True, probed=Probed.NONE),
+    SignalFacts(Signal.POSTCOPY_RESUMED, _SOURCE, probed=()),
+    SignalFacts(Signal.POSTCOPY_END, _SOURCE, moves=True, probed=()),
+    SignalFacts(PostcopyRequests, _SOURCE, moves=True, probed=()),
     SignalFacts(Pinged, moves=True),
     # Source or destination
-    SignalFacts(Signal.OUTGOING, _SOURCE, probed=Probed.NAMED),
-    SignalFacts(Signal.CONNECTED, _SOURCE, probed=Probed.NAMED),
-    SignalFacts(Signal.TO_FILE, _SOURCE, probed=Probed.NAMED),
+    SignalFacts(
+        Signal.OUTGOING,
+        _SOURCE,
+        probed=("migration_fd_outgoing", "migration_exec_outgoing", "savevm_send_switchover_start"),
+    ),
+    SignalFacts(
+        Signal.CONNECTED, _SOURCE, probed=("migration_socket_outgoing_connected", "migration_set_outgoing_channel")
+    ),
+    SignalFacts(Signal.TO_FILE, _SOURCE, probed=("migration_file_outgoing",)),
     SignalFacts(ChannelFailed, _SOURCE),
     SignalFacts(Signal.INCOMING, _DESTINATION),
-    SignalFacts(Signal.DESTINATION, _DESTINATION, probed=Probed.NAMED),
+    SignalFacts(
+        Signal.DESTINATION,
+        _DESTINATION,
+        probed=("loadvm_state_setup", "loadvm_state_cleanup", "process_incoming_migration_co_end"),
+    ),
     # The guest and QEMU itself
     SignalFacts(RunStateSet, guest=True),
     SignalFacts(RunStateNumbered),
@@ -157,7 +158,7 @@ _ROWS: Final = (
     SignalFacts(BacktraceFrame, aside=True),
     SignalFacts(LinesLost, aside=True),
     SignalFacts(Anchored),
-    SignalFacts(Signal.OTHER, probed=Probed.NONE),
+    SignalFacts(Signal.OTHER, probed=()),
 )
 
 SIGNALS: Final[Mapping[Meaning, SignalFacts]] = {row.of: row for row in _ROWS}
@@ -176,7 +177,7 @@ def meaning_of(event: Event) -> Meaning:
     return event.mark if type(event) is SignalEvent else type(event)
 
 
-def probed(meaning: Signal | Callable[..., Event]) -> Probed:
-    """Return which events of a layout's meaning the generated probes print."""
+def is_probed(meaning: Signal | Callable[..., Event], name: str) -> bool:
+    """Return whether the generated probes print the event `name` of a layout's meaning."""
     row = SIGNALS.get(meaning) if isinstance(meaning, (Signal, type)) else None
-    return Probed.ALL if row is None else row.probed
+    return row is None or row.probed is None or name in row.probed

@@ -35,7 +35,7 @@ from qemu_migration_exporter.metrics.families import (
 )
 from qemu_migration_exporter.metrics.histogram import Histogram
 from qemu_migration_exporter.metrics.table import INCOMING, MIGRATION, OUTGOING
-from qemu_migration_exporter.metrics.vm_state import COUNTERS, NS, VmState, trace_exemplar
+from qemu_migration_exporter.metrics.vm_state import NS, TOTALS, VmState, trace_exemplar
 
 _SYNC_HISTOGRAM: Final = "qemu_migration_bitmap_sync_duration_seconds"
 _BUCKETS: Final = {metric.name: metric.buckets for metric in MIGRATION if metric.kind == "histogram"}
@@ -102,7 +102,7 @@ class MetricsSink(Collector):
                 "started": {side.value: count for side, count in self._started.items()},
                 "finished": [[*map(str, key), count] for key, count in self._finished.items()],
                 "transferred": {side.value: count for side, count in self._transferred.items()},
-                "vms": {name: {each: vm.total(each) for each in COUNTERS} for name, vm in self._outgoing.items()},
+                "vms": {name: {each: vm.total(each) for each in TOTALS} for name, vm in self._outgoing.items()},
                 "histograms": [[list(key), *histogram.snapshot()] for key, histogram in self._histograms.items()],
                 "syncs": {trace_id: histogram.snapshot() for trace_id, histogram in self._syncs.items()},
             }
@@ -124,7 +124,7 @@ class MetricsSink(Collector):
                 self._syncs[trace_id] = Histogram(_BUCKETS[_SYNC_HISTOGRAM])
                 self._syncs[trace_id].restore(counts, total)
             self._totals_before = {
-                str(name): {counter: int(totals.get(counter, 0)) for counter in COUNTERS}
+                str(name): {counter: int(totals.get(counter, 0)) for counter in TOTALS}
                 for name, totals in snapshot.get("vms", {}).items()
             }
 

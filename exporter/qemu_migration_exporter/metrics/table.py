@@ -2,7 +2,7 @@
 
 `make reference` writes docs/metrics.md from these tables. A help text names the trace event that a number comes from
 and the first QEMU release that has it. Rows of a virtual machine or a stream also read their numbers, so that such a
-metric is only a row here.
+metric is only a row here. Numbers that spans have too are rows of `qemu_migration_exporter.present.numbers`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final
 from qemu_migration_exporter.core.model import PhaseName, Progress, Result, StallReason, SurpriseKind
 from qemu_migration_exporter.metrics.families import Metric, Reading
 from qemu_migration_exporter.metrics.vm_state import NS, LastMigration, VmState, seconds
+from qemu_migration_exporter.present.numbers import COUNTERS, GAUGES, Number
 
 #: Total time: buckets at most double where most migrations are, 5 s to 5 min.
 _DURATIONS: Final = (0.1, 0.5, 1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 300, 600, 1200, 1800, 3600, 7200)
@@ -60,9 +61,13 @@ def _states(
     return Metric(f"qemu_migration_{name}", "gauge", help_text, ("vm", label), read=read, states=values)
 
 
-def _total(counter: str, help_text: str) -> Metric:
-    name = f"qemu_migration_{counter}_total"
-    return Metric(name, "counter", help_text, ("vm",), read=lambda vm: vm.total(counter))
+def _gauge(number: Number) -> Metric:
+    return _progress(number.name, number.description, number.read)
+
+
+def _counter(number: Number) -> Metric:
+    name = f"qemu_migration_{number.name}_total"
+    return Metric(name, "counter", number.description, ("vm",), read=lambda vm: vm.total(number.name))
 
 
 def _info(vm: VmState) -> Reading:
@@ -92,62 +97,7 @@ OUTGOING: Final = (
         PhaseName,
         lambda vm: _PHASE_READINGS[vm.progress.phase if vm.progress is not None else None],
     ),
-    _progress(
-        "pending_bytes",
-        "Bytes still to send: migrate_pending (2.0 to 7.2), migrate_pending_estimate and _exact (8.0 to 11.0).",
-        lambda progress: progress.pending_bytes,
-    ),
-    _progress(
-        "best_pending_bytes",
-        "Least bytes pending just after a bitmap sync, without the first round.",
-        lambda progress: progress.verdict.best_pending_bytes,
-    ),
-    _progress(
-        "threshold_bytes",
-        "Pending bytes below which QEMU stops the guest: max_size of migrate_transferred (2.0 and later).",
-        lambda progress: progress.threshold_bytes,
-    ),
-    _progress("ram_bytes", "First pending bytes after setup: all memory to send.", lambda progress: progress.ram_bytes),
-    _progress(
-        "round",
-        "Current pass over the dirty bitmap, which migration_bitmap_sync_start begins (2.0 and later).",
-        lambda progress: progress.round,
-    ),
-    _progress(
-        "best_round",
-        "Round that began with the least bytes pending.",
-        lambda progress: progress.verdict.best_round,
-    ),
-    _progress(
-        "bandwidth_bytes_per_second",
-        "Bandwidth of the last window of migrate_transferred (2.0 and later).",
-        lambda progress: progress.bandwidth_bytes_per_second,
-    ),
-    _progress(
-        "dirty_bytes_per_second",
-        "Rate at which the guest dirtied memory in the last round: migration_bitmap_sync_end (2.0 and later).",
-        lambda progress: progress.dirty_bytes_per_second,
-    ),
-    _progress(
-        "throttle_ratio",
-        "Share of time that auto-converge takes from the guest's CPUs: cpu_throttle_set (9.2 and later).",
-        lambda progress: progress.throttle_ratio,
-    ),
-    _progress(
-        "downtime_limit_seconds",
-        "Downtime limit: max_size over bandwidth of migrate_transferred, else qmp_enter_migrate_set_parameters.",
-        lambda progress: progress.downtime_limit_seconds,
-    ),
-    _progress(
-        "required_downtime_seconds",
-        "Downtime in which the last boundary's pending bytes could be sent at the measured bandwidth.",
-        lambda progress: progress.verdict.required_downtime_seconds,
-    ),
-    _progress(
-        "required_bandwidth_bytes_per_second",
-        "Bandwidth that would send the last boundary's pending bytes within the downtime limit.",
-        lambda progress: progress.verdict.required_bandwidth_bytes_per_second,
-    ),
+    *map(_gauge, GAUGES),
     _vm(
         "stalled",
         "1 while the migration makes no progress towards its end; 0 at the outcome.",
@@ -198,14 +148,7 @@ OUTGOING: Final = (
         Result,
         lambda vm: None if vm.last is None else _RESULT_READINGS[vm.last.result],
     ),
-    _total(
-        "transferred_bytes",
-        "Bytes sent, without those of the downtime: sum of migrate_transferred (2.0 and later).",
-    ),
-    _total("bitmap_syncs", "Dirty bitmap syncs: migration_bitmap_sync_start (2.0 and later)."),
-    _total("iterations", "Slices of at most 50 to 100 ms: savevm_state_iterate (2.0 and later)."),
-    _total("throttles", "Times auto-converge slowed the guest down further: migration_throttle (2.0 and later)."),
-    _total("postcopy_requests", "Pages the destination requested: migrate_handle_rp_req_pages (2.5 and later)."),
+    *map(_counter, COUNTERS),
 )
 
 #: Series of a virtual machine that receives or received a migration, beside its info.

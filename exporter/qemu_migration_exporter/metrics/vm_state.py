@@ -13,11 +13,12 @@ from prometheus_client.samples import Exemplar
 
 from qemu_migration_exporter.core.model import Identity, Migration, PhaseName, Progress, Result, StallReason
 from qemu_migration_exporter.core.tracking import trace_ids
+from qemu_migration_exporter.present.numbers import COUNTERS
 
 NS: Final = 1e9
 
-#: Attributes of `Progress` that become counters of a virtual machine.
-COUNTERS: Final = ("transferred_bytes", "bitmap_syncs", "iterations", "throttles", "postcopy_requests")
+#: Names of the counters of a virtual machine.
+TOTALS: Final = tuple(number.name for number in COUNTERS)
 
 #: QEMU's terminal states.
 _TERMINAL_STATES: Final = frozenset({"completed", "failed", "cancelled"})
@@ -78,7 +79,7 @@ class VmState:
 
     def next_attempt(self, identity: Identity) -> None:
         """Begin another migration."""
-        self.before = {counter: self.total(counter) for counter in COUNTERS}
+        self.before = {counter: self.total(counter) for counter in TOTALS}
         self.identity, self.progress, self.end_ns, self.is_gone = identity, None, None, False
         self.exemplar = trace_exemplar(identity.trace_id, 1)
         self.version += 1
@@ -87,7 +88,7 @@ class VmState:
         """Continue a migration of an earlier run; `before` already has its counts."""
         totals, self.before = self.before, {}
         self.progress = progress
-        self.before = {counter: totals.get(counter, 0) - self.total(counter) for counter in COUNTERS}
+        self.before = {counter: totals.get(counter, 0) - self.total(counter) for counter in TOTALS}
         self.version += 1
 
     def update(self, progress: Progress) -> None:

@@ -1,12 +1,17 @@
 """Views made from the core's records: nanoseconds since the epoch become seconds after the migration's start.
 
-The core's records are in nanoseconds and immutable; views are in seconds and belong to one rendering. All conversions
-are here, so that renderers contain no arithmetic. A value that the stream does not give stays None.
+The core's records are in nanoseconds and immutable; views are in seconds and belong to one rendering. A field that a
+record and its view have by the same name is copied. All conversions are here, so that renderers contain no arithmetic.
+A value that the stream does not give stays None.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import cache
+from operator import attrgetter
+from typing import TYPE_CHECKING, TypeVar
 
 from qemu_migration_exporter.core.model import (
     Device,
@@ -37,6 +42,11 @@ from qemu_migration_exporter.present.view import (
     WaitView,
 )
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+View = TypeVar("View", bound="DataclassInstance")
+
 
 def migration_view(migration: Migration, *, now_ns: int | None = None) -> MigrationView:
     """Return the view of a migration.
@@ -49,21 +59,12 @@ def migration_view(migration: Migration, *, now_ns: int | None = None) -> Migrat
     start_ns = identity.start_ns
     running = now_ns is not None
     last_ns = max(now_ns, start_ns) if now_ns is not None else migration.end_ns
-    return MigrationView(
-        vm=identity.vm,
-        uuid=identity.uuid,
-        trace_id=identity.trace_id,
-        side=identity.side,
-        kind=identity.kind,
-        stream=identity.stream,
+    return _view(
+        MigrationView,
+        (identity, migration, progress),
         running=running,
         result=Result.UNKNOWN if running else migration.result,
-        result_inferred=migration.result_inferred,
-        partial=migration.partial,
         joined=migration.is_joined,
-        error=migration.error,
-        mode=progress.mode,
-        clock=identity.clock,
         start_time=moment_of(start_ns),
         elapsed_seconds=(last_ns - start_ns) / 1e9,
         duration_seconds=None if running else seconds_of(migration.duration_ns),
@@ -73,23 +74,8 @@ def migration_view(migration: Migration, *, now_ns: int | None = None) -> Migrat
         blackout_seconds=seconds_of(migration.blackout_ns),
         pauses=tuple(_pause(pause, start_ns) for pause in migration.pauses),
         downtime_parts=tuple(_downtime_part(part, start_ns) for part in migration.downtime_parts),
-        bitmap_syncs=progress.bitmap_syncs,
-        dirty_sync_count=migration.dirty_sync_count,
-        iterations=progress.iterations,
-        transferred_bytes=progress.transferred_bytes,
-        transferred_is_partial=migration.transferred_is_partial,
-        ram_bytes=progress.ram_bytes,
-        downtime_limit_seconds=progress.downtime_limit_seconds,
-        throttles=progress.throttles,
-        throttle_ratio=progress.throttle_ratio,
-        postcopy_requests=progress.postcopy_requests,
-        state=progress.state,
-        pending_bytes=progress.pending_bytes,
-        threshold_bytes=progress.threshold_bytes,
         bandwidth_bytes_per_second=_bandwidth(migration),
-        dirty_bytes_per_second=progress.dirty_bytes_per_second,
         paused_since_seconds=_after(progress.paused_since_ns, start_ns),
-        pause_cause=progress.pause_cause,
         wait=_wait(migration.open_wait, start_ns),
         guest_lost=migration.is_guest_lost,
         dirty_limit=progress.verdict.capabilities.dirty_limit,
@@ -138,18 +124,11 @@ def _downtime_part(part: DowntimePart, start_ns: int) -> DowntimePartView:
 
 
 def _round(round_: Round, start_ns: int) -> RoundView:
-    return RoundView(
-        number=round_.number,
+    return _view(
+        RoundView,
+        (round_,),
         start_seconds=(round_.start_ns - start_ns) / 1e9,
         duration_seconds=None if round_.end_ns is None else (round_.end_ns - round_.start_ns) / 1e9,
-        iterations=round_.iterations,
-        transferred_bytes=round_.transferred_bytes,
-        pending_at_start_bytes=round_.pending_at_start_bytes,
-        pending_at_end_bytes=round_.pending_at_end_bytes,
-        dirtied_bytes=round_.dirtied_bytes,
-        dirty_bytes_per_second=round_.dirty_bytes_per_second,
-        bandwidth_bytes_per_second=round_.bandwidth_bytes_per_second,
-        threshold_bytes=round_.threshold_bytes,
     )
 
 
@@ -165,28 +144,21 @@ def _phase(phase: Phase, migration: Migration) -> PhaseView:
 
 
 def _device(device: Device) -> DeviceView:
-    return DeviceView(
-        name=device.name,
-        instance=device.instance,
+    return _view(
+        DeviceView,
+        (device,),
         duration_seconds=seconds_of(device.duration_ns),
-        vmsd_name=device.vmsd_name,
     )
 
 
 def _stall(stall: Stall, start_ns: int) -> StallView:
     pending, required = stall.pending_bytes, stall.required_downtime_seconds
-    return StallView(
+    return _view(
+        StallView,
+        (stall,),
         start_seconds=(stall.start_ns - start_ns) / 1e9,
         end_seconds=_after(stall.end_ns, start_ns),
-        reason=stall.reason,
         since_seconds=(stall.since_ns - start_ns) / 1e9,
-        round=stall.round,
-        best_pending_bytes=stall.best_pending_bytes,
-        best_round=stall.best_round,
-        bandwidth_bytes_per_second=stall.bandwidth_bytes_per_second,
-        dirty_bytes_per_second=stall.dirty_bytes_per_second,
-        downtime_limit_seconds=stall.downtime_limit_seconds,
-        required_downtime_seconds=required,
         required_at_bytes_per_second=pending / required if pending and required else None,
     )
 
@@ -203,16 +175,10 @@ def _verdict(migration: Migration, *, running: bool) -> VerdictView:
     is_over = migration.outcome_ns is not None and not running
     # A wait that is over needs no command.
     past_advice = advice if is_over and verdict.reason in ROUND_REASONS else ()
-    return VerdictView(
-        converging=verdict.converging,
+    return _view(
+        VerdictView,
+        (verdict,),
         stalled_since_seconds=_after(verdict.stalled_since_ns, identity.start_ns),
-        reason=verdict.reason,
-        best_pending_bytes=verdict.best_pending_bytes,
-        best_round=verdict.best_round,
-        eta_seconds=verdict.eta_seconds,
-        best_case_seconds=verdict.best_case_seconds,
-        required_downtime_seconds=verdict.required_downtime_seconds,
-        required_bandwidth_bytes_per_second=verdict.required_bandwidth_bytes_per_second,
         advice=() if is_over else advice,
         past_advice=past_advice,
     )
@@ -224,6 +190,25 @@ def _bandwidth(migration: Migration) -> float | None:
     if migration.outcome_ns is not None or smoothed is None:
         return migration.progress.bandwidth_bytes_per_second
     return smoothed
+
+
+def _view(view: type[View], records: Sequence[DataclassInstance], **given: object) -> View:
+    """Make a view: fields that are not given are copied from records; of equal names, the last record's field."""
+    values: dict[str, object] = {}
+    for record in records:
+        names, read = _shared(type(record), view)
+        values.update(zip(names, read(record), strict=True))
+    values.update(given)
+    return view(**values)
+
+
+@cache
+def _shared(
+    record: type[DataclassInstance], view: type[DataclassInstance]
+) -> tuple[tuple[str, ...], Callable[[object], tuple[object, ...]]]:
+    """Return the names that a record and a view have, and a function that reads them from a record."""
+    names = tuple(field.name for field in fields(view) if hasattr(record, field.name))
+    return names, attrgetter(*names)
 
 
 def _after(at_ns: int | None, start_ns: int) -> float | None:

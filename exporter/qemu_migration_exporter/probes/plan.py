@@ -18,19 +18,11 @@ from typing import Final, NamedTuple
 from qemu_migration_exporter.core.events import ChannelFailed, ErrorSet, Pending, QmpCommand, Signal
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
 from qemu_migration_exporter.core.parsing.vocabulary import Release, releases
-from qemu_migration_exporter.core.signals import Probed, probed
+from qemu_migration_exporter.core.signals import is_probed
 from qemu_migration_exporter.probes.binary import Argument, Binary, ProbeError
 
 #: Rows that differ only in the value of an argument are one layout for a probe, which prints the argument.
 _MERGED: Final = (EventLayout("vmstate_downtime_checkpoint", "8.2..", "%s", Signal.DOWNTIME_START, "checkpoint"),)
-#: The events printed of those that only show the side or a failure. In addition to the states, the others add no
-#: information, and every probe costs time to attach.
-EVIDENCE: Final = frozenset(
-    {"migration_thread_file_err", "migration_completion_file_err", "migration_socket_outgoing_connected",
-     "migration_socket_outgoing_error", "migration_fd_outgoing", "migration_exec_outgoing", "migration_file_outgoing",
-     "migration_set_outgoing_channel", "savevm_send_switchover_start", "loadvm_state_setup", "loadvm_state_cleanup",
-     "process_incoming_migration_co_end"}
-)  # fmt: skip
 #: The commands with information that no other event has: the side, the downtime limit, the mode.
 _COMMANDS: Final = frozenset({"migrate", "migrate_set_capabilities", "migrate_set_parameters"})
 
@@ -148,10 +140,7 @@ def _candidates() -> dict[str, list[EventLayout]]:
 
 def is_printed(row: EventLayout) -> bool:
     """Return whether a probe prints an event; it makes `postcopy_requests` itself."""
-    which = probed(row.meaning)
-    if which is Probed.NONE or _is_idle_command(row):
-        return False
-    return which is Probed.ALL or row.name in EVIDENCE
+    return is_probed(row.meaning, row.name) and not _is_idle_command(row)
 
 
 def _is_idle_command(row: EventLayout) -> bool:

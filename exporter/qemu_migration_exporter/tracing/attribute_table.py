@@ -1,8 +1,9 @@
 """Span attributes: names, types, units, and the spans that have them.
 
-`make reference` writes docs/attributes.md from this table. `code.stacktrace` and `error.type` are names of
-OpenTelemetry, which has no convention for hypervisors, so the other names are defined here. Times are in seconds and
-sizes in bytes. A value that the stream does not have is left out, and is never 0.
+`make reference` writes docs/attributes.md from this table. Its last rows are the numbers of
+`qemu_migration_exporter.present.numbers`, which metrics and the report have by the same names. `code.stacktrace` and
+`error.type` are names of OpenTelemetry, which has no convention for hypervisors, so the other names are defined here.
+Times are in seconds and sizes in bytes. A value that the stream does not have is left out, and is never 0.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from enum import StrEnum
 from typing import Final, Literal, NamedTuple
 
 from qemu_migration_exporter.core.model import DowntimePartName, Kind, PauseCause, PhaseName, Result, StallReason
+from qemu_migration_exporter.present.numbers import NUMBERS
 
 Type = Literal["string", "boolean", "int", "double"]
 
@@ -47,6 +49,11 @@ _DEVICES: Final = ("migrate", "save.batch")
 def _add(name: str, kind: Type, unit: str, spans: tuple[str, ...], meaning: str) -> str:
     TABLE.append(Attribute(name, kind, unit, spans, meaning))
     return name
+
+
+def attribute_of(number: str) -> str:
+    """Return the name of a number's attribute."""
+    return f"qemu.migration.{number}"
 
 
 def _words(states: Iterable[StrEnum]) -> str:
@@ -105,17 +112,6 @@ DOWNTIME_PARTS: Final = {
     )
     for name in DowntimePartName
 }  # fmt: skip
-DOWNTIME_LIMIT: Final = _add(
-    "qemu.migration.downtime_limit_seconds", "double", "s", ("migrate", *_STALLS), "Last known downtime-limit."
-)
-REQUIRED_DOWNTIME: Final = _add(
-    "qemu.migration.required_downtime_seconds", "double", "s", ("migrate", *_STALLS),
-    "Downtime in which the last boundary's pending memory could be sent at the bandwidth of the last seconds.",
-)  # fmt: skip
-REQUIRED_BANDWIDTH: Final = _add(
-    "qemu.migration.required_bandwidth_bytes_per_second", "double", "By/s", _STALLS,
-    "Bandwidth that would send the same memory within the downtime limit.",
-)  # fmt: skip
 STALLS: Final = _add(
     "qemu.migration.stalls", "int", "{stall}", _ROOT, "Times in which the migration made no progress towards its end."
 )
@@ -148,68 +144,9 @@ ROUNDS: Final = _add(
     "qemu.migration.rounds", "int", "{round}", ("migrate", "iterate.batch"),
     "Passes over the dirty bitmap; on `iterate.batch`, the number of rounds in it.",
 )  # fmt: skip
-ROUND: Final = _add(
-    "qemu.migration.round", "int", "", (*_ROUNDS, *_STALLS),
-    "Number of the round, 1 for the bulk round; of a batch, the first.",
-)  # fmt: skip
 LAST_ROUND: Final = _add("qemu.migration.last_round", "int", "", _BATCH, "Number of the batch's last round.")
-BEST_ROUND: Final = _add(
-    "qemu.migration.best_round", "int", "", ("migrate", "iterate.batch", *_STALLS),
-    "Number of the round that began with the least pending memory.",
-)  # fmt: skip
-BEST_PENDING_BYTES: Final = _add(
-    "qemu.migration.best_pending_bytes", "int", "By", ("migrate", "iterate.batch", *_STALLS),
-    "Least memory pending just after a bitmap sync, without the bulk round.",
-)  # fmt: skip
-ITERATIONS: Final = _add(
-    "qemu.migration.iterations", "int", "{iteration}", ("migrate", *_ROUNDS), "Slices (savevm_state_iterate)."
-)
-TRANSFERRED_BYTES: Final = _add(
-    "qemu.migration.transferred_bytes", "int", "By", ("migrate", *_ROUNDS),
-    "Sum of the bandwidth windows (migrate_transferred); of a round, its share by time.",
-)  # fmt: skip
-PENDING_AT_START_BYTES: Final = _add(
-    "qemu.migration.pending_at_start_bytes", "int", "By", _ROUNDS,
-    "Memory still to send just after the round's bitmap sync: comparable between rounds.",
-)  # fmt: skip
-PENDING_AT_END_BYTES: Final = _add(
-    "qemu.migration.pending_at_end_bytes", "int", "By", _ROUNDS, "Last value in the round; it falls in every round."
-)
-PENDING_BYTES: Final = _add(
-    "qemu.migration.pending_bytes", "int", "By", _STALLS, "Memory pending at the last boundary."
-)
-DIRTIED_BYTES: Final = _add(
-    "qemu.migration.dirtied_bytes", "int", "By", (*_ROUNDS, "bitmap_sync"),
-    "Newly dirtied memory: found by the sync, or during the round, by the sync that ended it.",
-)  # fmt: skip
-DIRTY_BYTES_PER_SECOND: Final = _add(
-    "qemu.migration.dirty_bytes_per_second", "double", "By/s", ("iterate", *_STALLS),
-    "Rate at which the guest dirtied memory in the round; of a stall, in the round before it.",
-)  # fmt: skip
-BANDWIDTH_BYTES_PER_SECOND: Final = _add(
-    "qemu.migration.bandwidth_bytes_per_second", "double", "By/s", (*_ROUNDS, *_STALLS),
-    "Bandwidth of the round's last window; of a stall, smoothed over some seconds.",
-)  # fmt: skip
-RAM_BYTES: Final = _add("qemu.migration.ram_bytes", "int", "By", _ROOT, "First pending bytes: the guest's memory.")
-THRESHOLD_BYTES: Final = _add(
-    "qemu.migration.threshold_bytes", "int", "By", _ROOT, "Pending bytes below which the iterate phase ends (max_size)."
-)
-BITMAP_SYNCS: Final = _add("qemu.migration.bitmap_syncs", "int", "{sync}", _ROOT, "Dirty bitmap syncs.")
 BITMAP_SYNC: Final = _add(
     "qemu.migration.bitmap_sync", "int", "", ("bitmap_sync",), "Number of the sync, 1 for the first."
-)
-THROTTLES: Final = _add(
-    "qemu.migration.throttles", "int", "{throttle}", _ROOT, "Times auto-converge slowed the guest's CPUs down further."
-)
-THROTTLE_RATIO: Final = _add(
-    "qemu.migration.throttle_ratio",
-    "double",
-    "1",
-    _ROOT,
-    "Share of time last taken from the guest's CPUs (9.2 and later).",
-)
-POSTCOPY_REQUESTS: Final = _add(
-    "qemu.migration.postcopy_requests", "int", "{page}", _ROOT, "Pages that the destination requested in post-copy."
 )
 DEVICE_IDSTR: Final = _add(
     "qemu.migration.device.idstr",
@@ -242,3 +179,15 @@ ERROR_TYPE: Final = _add(
     "error.type", "string", "", _ROOT,
     "Phase that failed: `setup_failed`, `iterate_failed`, `complete_precopy_failed`, `postcopy_failed` or `failed`.",
 )  # fmt: skip
+
+TABLE.extend(
+    Attribute(
+        attribute_of(number.name),
+        "int" if number.is_whole else "double",
+        number.unit,
+        number.spans,
+        f"{number.description} {number.note}".rstrip(),
+    )
+    for number in NUMBERS.values()
+    if number.spans
+)

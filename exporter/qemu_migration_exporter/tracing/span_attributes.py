@@ -1,12 +1,13 @@
 """Span attributes for migrations, rounds and stalls.
 
-One function per kind of span. Names and types are constants of `attribute_table`, which the documentation is
-generated from. A value of None is left out, because OpenTelemetry has no null.
+One function per kind of span. Names and types are those of `attribute_table`, which the documentation is generated
+from. A value of None is left out, because OpenTelemetry has no null.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from qemu_migration_exporter.core.model import (
     Device,
@@ -20,9 +21,20 @@ from qemu_migration_exporter.core.model import (
 )
 from qemu_migration_exporter.present.advice import advice_for
 from qemu_migration_exporter.tracing import attribute_table as attributes
+from qemu_migration_exporter.tracing.attribute_table import attribute_of
 
 Value = str | bool | int | float
 Attributes = dict[str, Value | None]
+
+_ROUND_NUMBERS: Final = (
+    "iterations", "transferred_bytes", "pending_at_start_bytes", "pending_at_end_bytes", "dirtied_bytes",
+    "dirty_bytes_per_second", "bandwidth_bytes_per_second",
+)  # fmt: skip
+_STALL_NUMBERS: Final = (
+    "round", "pending_bytes", "best_pending_bytes", "best_round", "dirty_bytes_per_second",
+    "bandwidth_bytes_per_second", "downtime_limit_seconds", "required_downtime_seconds",
+    "required_bandwidth_bytes_per_second",
+)  # fmt: skip
 
 
 def error_type(migration: Migration) -> str:
@@ -56,21 +68,13 @@ def migration_attributes(migration: Migration) -> Attributes:
         attributes.BLACKOUT: _seconds(migration.blackout_ns),
         attributes.PAUSES: len(migration.pauses) or None,
         **_downtime_attributes(migration.downtime_parts),
-        attributes.DOWNTIME_LIMIT: progress.downtime_limit_seconds,
+        **_numbers(progress, "downtime_limit_seconds"),
         **device_attributes(migration.devices),
         attributes.ROUNDS: migration.rounds[-1].number if migration.rounds else 0,
-        attributes.BITMAP_SYNCS: progress.bitmap_syncs,
-        attributes.ITERATIONS: progress.iterations,
-        attributes.TRANSFERRED_BYTES: progress.transferred_bytes,
-        attributes.RAM_BYTES: progress.ram_bytes,
-        attributes.THRESHOLD_BYTES: progress.threshold_bytes,
-        attributes.BEST_PENDING_BYTES: progress.verdict.best_pending_bytes,
-        attributes.BEST_ROUND: progress.verdict.best_round,
-        attributes.REQUIRED_DOWNTIME: progress.verdict.required_downtime_seconds,
+        **_numbers(progress, "bitmap_syncs", "iterations", "transferred_bytes", "ram_bytes", "threshold_bytes"),
+        **_numbers(progress.verdict, "best_pending_bytes", "best_round", "required_downtime_seconds"),
         attributes.STALLS: len(migration.stalls),
-        attributes.THROTTLES: progress.throttles,
-        attributes.THROTTLE_RATIO: progress.throttle_ratio,
-        attributes.POSTCOPY_REQUESTS: progress.postcopy_requests,
+        **_numbers(progress, "throttles", "throttle_ratio", "postcopy_requests"),
         attributes.STACKTRACE: "\n".join(migration.identity.stacktrace) or None,
         attributes.ERROR_TYPE: error_type(migration) if migration.result is Result.FAILED else None,
     }
@@ -79,14 +83,8 @@ def migration_attributes(migration: Migration) -> Attributes:
 def round_attributes(round_: Round) -> Attributes:
     """Return the attributes of a round."""
     return {
-        attributes.ROUND: round_.number,
-        attributes.ITERATIONS: round_.iterations,
-        attributes.TRANSFERRED_BYTES: round_.transferred_bytes,
-        attributes.PENDING_AT_START_BYTES: round_.pending_at_start_bytes,
-        attributes.PENDING_AT_END_BYTES: round_.pending_at_end_bytes,
-        attributes.DIRTIED_BYTES: round_.dirtied_bytes,
-        attributes.DIRTY_BYTES_PER_SECOND: round_.dirty_bytes_per_second,
-        attributes.BANDWIDTH_BYTES_PER_SECOND: round_.bandwidth_bytes_per_second,
+        attribute_of("round"): round_.number,
+        **_numbers(round_, *_ROUND_NUMBERS),
         attributes.INCOMPLETE: True if round_.end_ns is None else None,
     }
 
@@ -100,16 +98,16 @@ def batch_attributes(rounds: Sequence[Round]) -> Attributes:
     best_bytes, best_round = min(boundaries) if boundaries else (None, None)
     return {
         attributes.ROUNDS: len(rounds),
-        attributes.ROUND: first.number,
+        attribute_of("round"): first.number,
         attributes.LAST_ROUND: last.number,
-        attributes.ITERATIONS: sum(round_.iterations for round_ in rounds),
-        attributes.TRANSFERRED_BYTES: _sum(round_.transferred_bytes for round_ in rounds),
-        attributes.PENDING_AT_START_BYTES: first.pending_at_start_bytes,
-        attributes.PENDING_AT_END_BYTES: last.pending_at_end_bytes,
-        attributes.BEST_PENDING_BYTES: best_bytes,
-        attributes.BEST_ROUND: best_round,
-        attributes.DIRTIED_BYTES: _sum(round_.dirtied_bytes for round_ in rounds),
-        attributes.BANDWIDTH_BYTES_PER_SECOND: last.bandwidth_bytes_per_second,
+        attribute_of("iterations"): sum(round_.iterations for round_ in rounds),
+        attribute_of("transferred_bytes"): _sum(round_.transferred_bytes for round_ in rounds),
+        attribute_of("pending_at_start_bytes"): first.pending_at_start_bytes,
+        attribute_of("pending_at_end_bytes"): last.pending_at_end_bytes,
+        attribute_of("best_pending_bytes"): best_bytes,
+        attribute_of("best_round"): best_round,
+        attribute_of("dirtied_bytes"): _sum(round_.dirtied_bytes for round_ in rounds),
+        attribute_of("bandwidth_bytes_per_second"): last.bandwidth_bytes_per_second,
     }
 
 
@@ -132,15 +130,7 @@ def stall_attributes(identity: Identity, stall: Stall, at_ns: int) -> Attributes
         attributes.VM_NAME: identity.vm,
         attributes.STALL_REASON: stall.reason,
         attributes.STALL_DURATION: _seconds(at_ns - stall.since_ns),
-        attributes.ROUND: stall.round,
-        attributes.PENDING_BYTES: stall.pending_bytes,
-        attributes.BEST_PENDING_BYTES: stall.best_pending_bytes,
-        attributes.BEST_ROUND: stall.best_round,
-        attributes.DIRTY_BYTES_PER_SECOND: stall.dirty_bytes_per_second,
-        attributes.BANDWIDTH_BYTES_PER_SECOND: stall.bandwidth_bytes_per_second,
-        attributes.DOWNTIME_LIMIT: stall.downtime_limit_seconds,
-        attributes.REQUIRED_DOWNTIME: stall.required_downtime_seconds,
-        attributes.REQUIRED_BANDWIDTH: stall.required_bandwidth_bytes_per_second,
+        **_numbers(stall, *_STALL_NUMBERS),
         attributes.ADVICE: "\n".join(map(str, advice)) or None,
     }
 
@@ -150,6 +140,11 @@ def _downtime_attributes(parts: Sequence[DowntimePart]) -> Attributes:
         attribute: _seconds(_sum(part.end_ns - part.start_ns for part in parts if part.name is name))
         for name, attribute in attributes.DOWNTIME_PARTS.items()
     }
+
+
+def _numbers(record: object, *names: str) -> Attributes:
+    """Return numbers of a record; a field and its attribute have the same name."""
+    return {attribute_of(name): getattr(record, name) for name in names}
 
 
 def _sum(values: Iterable[int | None]) -> int | None:

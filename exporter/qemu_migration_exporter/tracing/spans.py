@@ -234,7 +234,7 @@ class SpansSink:
             end_ns=sync.end_ns or sync.start_ns,
             attributes={
                 names.BITMAP_SYNC: sync.number,
-                names.DIRTIED_BYTES: sync.dirtied_bytes,
+                names.attribute_of("dirtied_bytes"): sync.dirtied_bytes,
                 names.INCOMPLETE: True if sync.end_ns is None else None,
                 names.STACKTRACE: "\n".join(sync.stacktrace) or None,
             },

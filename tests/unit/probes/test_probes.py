@@ -20,9 +20,8 @@ from qemu_migration_exporter.core.events import (
 )
 from qemu_migration_exporter.core.parsing.decoder import Decoder, Malformed, timed
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS
-from qemu_migration_exporter.core.signals import Probed, probed
+from qemu_migration_exporter.core.signals import SIGNALS, is_probed
 from qemu_migration_exporter.probes import ProbeError, bpftrace_script, systemtap_script
-from qemu_migration_exporter.probes.plan import EVIDENCE
 
 from tests.support.qemu_binaries import BUILD_ID, LOGGED, RELEASES, notes, write_qemu
 
@@ -118,6 +117,12 @@ def test_printed_line_decodes_to_event(release: str, make: Callable[[Path], str]
     assert synced.cumulative == (release not in {"2.3", "2.6"})
 
 
+def test_probed_events_exist() -> None:
+    """A name in the table of signals is an event with that meaning."""
+    named = {(meaning, name) for meaning, facts in SIGNALS.items() for name in facts.probed or ()}
+    assert named <= {(row.meaning, row.name) for row in LAYOUTS}
+
+
 @pytest.mark.parametrize("make", SCRIPTS)
 @pytest.mark.parametrize("release", RELEASES)
 def test_script_attaches_to_binary_notes(release: str, make: Callable[[Path], str], qemu: Qemu) -> None:
@@ -132,8 +137,7 @@ def test_script_attaches_to_binary_notes(release: str, make: Callable[[Path], st
         row.name
         for row in LAYOUTS
         if row.name in had
-        and row.meaning is not Signal.OTHER
-        and (row.name in EVIDENCE or probed(row.meaning) is Probed.ALL)
+        and is_probed(row.meaning, row.name)
         and not re.search(r"enter_\w+_(cancel|con|inc|rec|start)", row.name)
     }
     assert set(absent.split(", ")) & had == set()
