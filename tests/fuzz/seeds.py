@@ -28,8 +28,8 @@ _WORDS: Final = (
 )  # fmt: skip
 
 
-#: What stands in front of a seed for each target: the formats, and a stream that is recognised, replayed or live.
-_HEADS: Final = {"formats": (b"\0", b"\2", b"\4", b"\7"), "machine": (b"\x07\x0c", b"\x0f\x26")}
+#: What stands in front of a seed for each target: the formats, and a stream that is replayed, live and scraped, or shown.
+_HEADS: Final = {"formats": (b"\0", b"\2", b"\4", b"\7"), "machine": (b"\x07\x0c", b"\x4f\x26", b"\x37\x0c")}
 
 
 def corpus() -> Iterator[bytes]:

@@ -70,7 +70,7 @@ def formats(data: bytes) -> None:
 def machine(data: bytes) -> None:
     """Read a stream to its end and apply its changes to every sink.
 
-    The first two bytes choose the format, the clock, the size of the pieces, and the place of an interruption.
+    The first two bytes choose the format, the clock, the checks, the size of the pieces, and the place of a restart.
     """
     how, lines = (data[:2] + b"\0\0")[:2], data[2:]
     reader = _Reader(how[0])
@@ -93,8 +93,9 @@ class _Reader:
 
     def __init__(self, how: int) -> None:
         self._is_live = bool(how & 8)
-        # One in four, because that takes ten times as long as all the rest.
-        self._is_shown = how & 0x30 == 0
+        # Parsing the metrics takes ten times as long as all the rest, and collecting them three times as long.
+        self._is_shown = how & 0x30 == 0x30
+        self._is_scraped = bool(how & 0x40)
         name = _NAMES[how & 7] if how & 7 < len(_NAMES) else None
         self._stream = self._new_stream(name)
         self._changes: list[Change] = []
@@ -124,7 +125,8 @@ class _Reader:
         self._metrics.update(self._stream.running())
         self._metrics.expire(self._now_ns, 10_000_000_000)
         self._spans.tick(self._now_ns)
-        self._counters_only_rise()
+        if self._is_scraped or self._is_shown:
+            self._counters_only_rise()
 
     def continue_from_a_snapshot(self) -> None:
         """Continue as after a restart: the state is data, and comes back unchanged."""
