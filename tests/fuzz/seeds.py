@@ -15,7 +15,7 @@ from tests.support.core_helpers import RECORDINGS, recording
 
 #: Lines of one event in a seed, which shows what it looks like and what comes around it.
 _OF_ONE_EVENT: Final = 3
-_SEED_BYTES: Final = 2_048
+_SEED_BYTES: Final = 1_000
 
 #: What stands in lines beside the names of events.
 _WORDS: Final = (

@@ -205,6 +205,49 @@ def test_copytruncate_loses_nothing(log: Path, restarted: bool, unread: int) -> 
     assert not lost
 
 
+@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_copytruncate_of_unread_log(log: Path, restarted: bool, copies: int) -> None:
+    """Nothing of it was read, so no position leads to its copies: they are newer than the backups that are known."""
+    for number in (1, 2):
+        Path(f"{log}.{number}").write_bytes(b"long ago\n")
+        os.utime(f"{log}.{number}", (1, 1))
+    log.touch()
+    status = log.stat()
+
+    def write() -> None:
+        for number in range(copies):
+            append(log, b"%d\n" % number)
+            Path(f"{log}.2").rename(f"{log}.3")
+            Path(f"{log}.1").rename(f"{log}.2")
+            copytruncate(log)
+        append(log, b"last\n")
+
+    if restarted:
+        write()
+        resume = {str(log): Position(status.st_dev, status.st_ino, 0)}
+    with Reader(Follow(str(log), resume if restarted else None, since_ns=8_000_000_000)) as reader:
+        if not restarted:
+            reader.settle()
+            write()
+        reader.settle()
+
+    assert reader.data() == b"".join(b"%d\n" % number for number in range(copies)) + b"last\n"
+    assert not reader.lost()
+
+
+def test_copy_of_unread_log_is_not_read(log: Path) -> None:
+    """It is no rotation yet, and perhaps none at all."""
+    log.touch()
+    with Reader(Follow(str(log))) as reader:
+        reader.settle()
+        append(log, b"one\n")
+        Path(f"{log}.1").write_bytes(log.read_bytes())
+        append(log, b"two\n")
+        reader.settle()
+    assert reader.data() == b"one\ntwo\n"
+
+
 def test_double_copytruncate_loses_nothing(log: Path) -> None:
     """The older copy is found by its content, and the newer ones follow it."""
     append(log, lines(10))

@@ -258,7 +258,7 @@ class Follow:
                 self._refresh(path, log)
                 return
             self._items += log.account()
-            if log.has_news():
+            if log.has_news() or log.is_unread:
                 self._ready[path] = None
         elif parked is not None and not _is_unchanged(path, parked):
             self._unpark(path)

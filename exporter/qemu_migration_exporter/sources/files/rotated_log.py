@@ -21,7 +21,7 @@ from typing import Final
 
 from qemu_migration_exporter.sources import READ_BYTES, Data, DataLost, Item, Position, StatusChanged, StreamClosed
 from qemu_migration_exporter.sources.files import rotation
-from qemu_migration_exporter.sources.files.rotation import File, FileId
+from qemu_migration_exporter.sources.files.rotation import File, FileId, Key
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ class RotatedLog:
         self._gap = False
         self._crowded = False
         self._older: set[FileId] = set()
+        self._retired: Key | None = None
         self._hold = hold
         self._release = release
 
@@ -73,6 +74,8 @@ class RotatedLog:
             OSError: There is no file, or it cannot be read.
         """
         if resume is not None and self._resume(resume):
+            if self.is_unread and since_ns is not None:
+                self._older = {file for file in self._older if file[1] <= since_ns}
             return []
         if resume is not None and since_ns is not None:
             rotated = rotation.count_backups(self.path, since_ns)
@@ -94,7 +97,8 @@ class RotatedLog:
         newest = self.files[-1]
         newer, known, older, self.error, unread = rotation.files_newer_than(self.path, newest.key)
         if known:
-            self._older = older
+            if not self.is_unread:  # otherwise a new backup may be a copy of unread bytes
+                self._older = older
             self.deleted = False  # that was another file
         elif self.deleted and newest.is_deleted:
             # A file that is a backup now was one before.
@@ -133,6 +137,11 @@ class RotatedLog:
         status = os.fstat(self.files[0].fd)
         return status.st_size != self.files[0].offset or status.st_nlink == 0 or self._is_left()
 
+    @property
+    def is_unread(self) -> bool:
+        """True if no byte of the only file was read: a copy of its bytes is then recognised by its age only."""
+        return len(self.files) == 1 and self.files[0].offset == 0
+
     def is_behind(self) -> bool:
         """Return whether there are unread bytes."""
         return os.fstat(self.files[0].fd).st_size > self.files[0].offset or self._is_left()
@@ -152,6 +161,8 @@ class RotatedLog:
             OSError: The file could not be read; it can be resumed from its position.
         """
         items: list[Item] = []
+        if self.is_unread:
+            self._insert(rotation.unread_copies(self.files[0], self._is_known))
         while True:
             # Evaluated before the end of the file: a writer that has moved on does not return.
             left = self._is_left()
@@ -215,14 +226,21 @@ class RotatedLog:
         offset, check = file.offset, file.position.check
         file.seek(0)
         copies = rotation.copies_from(self.path, file.key, offset, check)
+        self._insert(copies)
+        if copies:
+            return []
+        return [DataLost(self.path, f"truncated from {offset} bytes to {size}")]
+
+    def _insert(self, copies: list[File]) -> None:
+        """Read copies, given newest first, before all other files."""
         for copy in copies:
             if self._hold(copy):
                 self.files.appendleft(copy)
             else:
                 rotation.close([copy])
-        if copies:
-            return []
-        return [DataLost(self.path, f"truncated from {offset} bytes to {size}")]
+
+    def _is_known(self, backup: File) -> bool:
+        return backup.id in self._older or backup.key == self._retired
 
     def _limit_history(self, file: File) -> None:
         if len(self.files) == 1 and file.size > _MAX_HISTORY_BYTES:
@@ -256,6 +274,7 @@ class RotatedLog:
     def _retire(self) -> None:
         file = self.files.popleft()
         self._older.add(file.id)
+        self._retired = file.key
         self._release(file)
 
     def _append(self, newer: list[File]) -> None:

@@ -13,7 +13,7 @@ import errno
 import os
 import stat
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +166,28 @@ def copies_from(path: str, key: Key, offset: int, check: int) -> list[File]:
     return []
 
 
+def unread_copies(current: File, known: Callable[[File], bool]) -> list[File]:
+    """Open the backups that hold what was in a file before its first byte was read, newest first.
+
+    Copytruncate made them. They are newer than the backups that are known. A backup that begins as the file does is no
+    reason: the file is not truncated yet.
+    """
+    copies: list[File] = []
+    for name in _backup_names(current.path):
+        try:
+            file = _open(name)
+        except OSError:  # no such backup, or none that can be read
+            continue
+        copies.append(file)
+        if known(file) or file.key == current.key:
+            close([copies.pop()])
+            break
+    if copies and _begins_with(current, os.pread(copies[0].fd, _CHECK_BYTES, 0)):
+        close(copies)
+        return []
+    return copies
+
+
 def count_backups(path: str, since_ns: int) -> int:
     """Return the number of backups that were written after a time."""
     count = 0
@@ -267,6 +289,10 @@ class _Scan:
 
     def _opened_backups(self) -> int:
         return sum(key in self._files and self._files[key].path != self._names[0] for key in self._met)
+
+
+def _begins_with(file: File, data: bytes) -> bool:
+    return os.pread(file.fd, len(data), 0) == data
 
 
 def _has_key(path: str, key: Key) -> bool:
