@@ -21,6 +21,7 @@ from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Mal
 from qemu_migration_exporter.core.parsing.hints import Hint
 from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
+from qemu_migration_exporter.core.parsing.vocabulary import vocabulary
 
 
 def decode(decoder: Decoder, line: str) -> Event | Malformed | None:
@@ -130,6 +131,33 @@ def test_strings_may_hold_anything() -> None:
     """Blanks, equals signs, braces and bytes that are no UTF-8."""
     event = Decoder().decode(b"savevm_section_start a, section_id 1, \xff, section_id 3")
     assert SectionStarted(None, None, "a, section_id 1, \N{REPLACEMENT CHARACTER}", 3) == event
+
+
+@pytest.mark.parametrize(
+    ("lines", "sizes"),
+    [
+        (["migrate_pending pending size 1 max 2", "migrate_pending pending size 3 max 4 (post=5 nonpost=6)"], [1, 3]),
+        (["migrate_pending pending size 3 max 4 (post=5 nonpost=6)", "migrate_pending pending size 1 max 2"], [3, 1]),
+        (["migrate_pending pending size 1 max 2", "migrate_pending pending size x max 2"], [1, None]),
+    ],
+)
+def test_usual_layout_is_not_the_only_one(lines: list[str], sizes: list[int | None]) -> None:
+    """The layout of the first line is tried first, and others after it."""
+    decoder = Decoder()
+    assert sizes == [getattr(decode(decoder, line), "size", None) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("migrate_pending", True),
+        ("migrate_transferred", True),
+        ("migrate_set_state", False),
+        ("savevm_section_end", False),
+    ],
+)
+def test_layouts_of_numbers_are_disjoint(name: str, *, expected: bool) -> None:
+    assert expected is vocabulary().are_disjoint(name.encode())
 
 
 def test_cached_text_gives_same_event() -> None:

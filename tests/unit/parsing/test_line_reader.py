@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from qemu_migration_exporter.core.events import Lines
 from qemu_migration_exporter.core.parsing.line_parser import LineParser
 from qemu_migration_exporter.core.parsing.line_reader import LineReader, Reading
 
@@ -73,7 +74,7 @@ ENVELOPES = [
 def read(format_name: str, parts: list[list[bytes]]) -> tuple[Reading, bytes | None, object]:
     """Read the lines of a format in parts; return the sum, the last text and the range of releases."""
     parser = LineParser(format_name=format_name)
-    reader, total = LineReader(parser), Reading()
+    reader, total = LineReader(parser), Reading(Lines([], [], [], []))
     for part in parts:
         reading = reader.read(part)
         total.lines.extend(reading.lines)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from qemu_migration_exporter.core.events import (
     Anchored,
     Event,
@@ -265,3 +267,18 @@ def test_reordering_clock_bounds_lines() -> None:
     assert 0 == sum(len(clock.place(lines_of(at(ns)), 99).times) for ns in range(10_000))
     assert [(at(0), 0)] == rows(clock.place(lines_of(at(10_000)), 99))
     assert 10_000 == len(clock.close().times)
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 1_200), st.integers(5_000, 5_400)), max_size=80))
+def test_lines_together_are_placed_as_alone(ms: list[int | None]) -> None:
+    """Lines in order are added and released together, late lines one by one."""
+    events: list[Event] = [
+        anchor(0, WALL),
+        *(at(each and each * MS) for each in sorted(ms, key=lambda it: (it or 0) // 90)),
+    ]
+    alone, together = ReorderingClock(monotonic=True), ReorderingClock(monotonic=True)
+    one_by_one = [row for event in events for row in rows(alone.place(lines_of(event), 99))]
+    assert one_by_one == rows(together.place(lines_of(*events), 99))
+    assert alone.state() == together.state()
+    assert rows(alone.close()) == rows(together.close())
+    assert alone.jumps_back == together.jumps_back

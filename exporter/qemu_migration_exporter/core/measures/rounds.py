@@ -132,6 +132,10 @@ class Rounds:
         the guest stopped or in post-copy, belong to no round.
         """
         self.window_end_ns = end_ns
+        if self.current is not None and not self.waiting and self.last_end_ns is None:  # nearly always
+            self.current.transferred = (self.current.transferred or 0.0) + transferred
+            self.current.bandwidth = bandwidth_bytes_per_second
+            return []
         drafts = [*self.waiting, *([self.current] if self.current else [])]
         if drafts and self.first_start_ns is not None and self.first_start_ns > start_ns:
             start_ns = min(self.first_start_ns, end_ns)

@@ -186,6 +186,10 @@ class Machine:
         """True until there is an outcome or the migration thread has left its loop: after that, nothing is stalled."""
         return self.outcome.at_ns is None and self.outcome.left_loop_ns is None
 
+    def is_quiet(self, now_ns: int) -> bool:
+        """Return whether the passing of time changes nothing before `now_ns`, or later if no event comes."""
+        return self.next_check_ns > now_ns and self.phase is not PhaseName.SETUP
+
     def recheck(self) -> None:
         """Request a check of the wait after this event."""
         self.next_check_ns = 0
@@ -214,8 +218,8 @@ class Machine:
 
     def devices_finished(self, devices: Sequence[Device]) -> Sequence[Change]:
         """Return the changes of devices whose state was saved."""
-        return [DeviceFinished(self.trace_id, device) for device in devices]
+        return [DeviceFinished(self.trace_id, device) for device in devices] if devices else ()
 
     def parts_ended(self, parts: Sequence[DowntimePart]) -> Sequence[Change]:
         """Return the changes for parts of the downtime; empty if the clock does not measure durations."""
-        return [DowntimePartEnded(self.trace_id, part) for part in parts] if self.is_timed else ()
+        return [DowntimePartEnded(self.trace_id, part) for part in parts] if parts and self.is_timed else ()

@@ -126,25 +126,22 @@ class Envelopes:
 
     def __init__(self, vocabulary: Vocabulary, samples: tuple[bytes, ...] = ()) -> None:
         self._vocabulary = vocabulary
-        self._shapes = [_shape(sample) for sample in samples]
+        self.shapes = [_shape(sample) for sample in samples]
         self._failed_shapes = 0
 
     @property
     def samples(self) -> tuple[bytes, ...]:
         """A sample of each shape, from which the shape can be made again."""
-        return tuple(shape.sample for shape in self._shapes)
+        return tuple(shape.sample for shape in self.shapes)
 
     @property
     def time(self) -> _Time | None:
         """The time format of the first shape with a time."""
-        return next((shape.time for shape in self._shapes if shape.time is not None), None)
-
-    def __bool__(self) -> bool:
-        return bool(self._shapes)
+        return next((shape.time for shape in self.shapes if shape.time is not None), None)
 
     def open(self, line: bytes) -> Iterator[tuple[bytes, int | None]]:
         """Return the part inside the line by each shape that fits, with the time in the envelope."""
-        for shape in self._shapes:
+        for shape in self.shapes:
             opened = shape.open(line)
             if opened is not None:
                 yield opened
@@ -156,7 +153,7 @@ class Envelopes:
             line: The line.
             is_event: Returns whether the stream's format reads a part as an event.
         """
-        if len(self._shapes) >= _MAX_SHAPES or self._failed_shapes >= _MAX_FAILED_SHAPES:
+        if len(self.shapes) >= _MAX_SHAPES or self._failed_shapes >= _MAX_FAILED_SHAPES:
             return False
         for part in islice(_part_pattern(self._vocabulary).finditer(line), _MAX_PARTS):
             prefix = line[: part.start()]
@@ -169,7 +166,7 @@ class Envelopes:
             shape = _shape(sample)
             opened = shape.open(line)
             if opened is not None and _is_strong(opened[0]) and is_event(opened[0]):
-                self._shapes.append(shape)
+                self.shapes.append(shape)
                 return True
             self._failed_shapes += 1
         return False

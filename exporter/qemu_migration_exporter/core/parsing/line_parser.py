@@ -88,7 +88,7 @@ class LineParser:
     @property
     def prefilter(self) -> LinePrefilter | None:
         """The prefilter for the lines to come; None if envelopes are around them."""
-        if self._envelopes:
+        if self._envelopes.shapes:
             return None
         return detection_prefilter(self.decoder.vocabulary) if self.format is None else self.format.prefilter
 
@@ -103,19 +103,19 @@ class LineParser:
 
     def split(self, lines: Sequence[bytes]) -> Columns | None:
         """Split lines into prefixes and texts; None if they have to be parsed one by one."""
-        return None if self.format is None or self._envelopes else self.format.split(lines)
+        return None if self.format is None or self._envelopes.shapes else self.format.split(lines)
 
     def functions(self) -> tuple[Callable[[bytes], Parsed], Callable[[bytes, Parsed], Parsed]]:
         """Return the function that parses the next lines, and the function for lines in which it finds no event."""
         if self.format is None:
             return self._parse_undetected, _keep
-        if self._envelopes:
+        if self._envelopes.shapes:
             return self._parse_opened, _keep
         return self.format.parse, self._parse_again
 
     def _parse_again(self, line: bytes, parsed: Parsed) -> Parsed:
         """Parse a line that may be in an envelope."""
-        if self._envelopes:  # learnt after the functions were returned
+        if self._envelopes.shapes:  # learnt after the functions were returned
             return self._parse_opened(line)
         if self.line_format.claims(line) or not self._envelopes.learn(line, self._is_event):
             return parsed

@@ -12,7 +12,7 @@ parsing line by line.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import compress
 from operator import eq
 from typing import Final, NamedTuple
@@ -32,7 +32,7 @@ _FEW: Final = 4
 class Reading:
     """Result of reading some lines: the events, and the numbers of all other lines."""
 
-    lines: Lines = field(default_factory=lambda: Lines([], [], [], []))
+    lines: Lines
     noise: int = 0
     malformed: int = 0
     duplicates: int = 0
@@ -51,8 +51,9 @@ class LineReader:
 
     def read(self, lines: list[bytes]) -> Reading:
         """Parse lines."""
-        reading, parser = Reading(), self._parser
-        parser.detect(lines)
+        reading, parser = Reading(Lines([], [], [], [])), self._parser
+        if parser.format is None:
+            parser.detect(lines)
         for start in range(0, len(lines), _TOGETHER):
             part = lines[start : start + _TOGETHER]
             columns = parser.split(part) if len(part) >= _FEW else None
@@ -64,8 +65,9 @@ class LineReader:
 
     def _read_alone(self, lines: list[bytes], reading: Reading) -> None:
         """Parse lines one by one."""
-        (parse, parse_again), line_format = self._parser.functions(), self._parser.line_format
-        last_text = self.last_text
+        parser, last_text = self._parser, self.last_text
+        (parse, parse_again), line_format = parser.functions(), parser.format or parser.line_format
+        events, texts, processes, times = reading.lines
         for line in lines:
             parsed = parse(line)
             if parsed is None or isinstance(parsed, Malformed):
@@ -77,7 +79,10 @@ class LineReader:
                 reading.duplicates += 1
                 continue
             last_text = line
-            reading.lines.append(parsed, line, line_format.process, at_ns)
+            events.append(parsed)
+            texts.append(line)
+            processes.append(line_format.process)
+            times.append(at_ns)
         self.last_text = last_text
 
     def _read_together(self, lines: list[bytes], columns: Columns, reading: Reading) -> None:

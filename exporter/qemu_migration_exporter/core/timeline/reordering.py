@@ -10,13 +10,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final
 
-from qemu_migration_exporter.core.events import Anchored, Lines, PlacedLines
+from qemu_migration_exporter.core.events import Anchored, Event, Lines, PlacedLines
 from qemu_migration_exporter.core.model import ClockKind
 from qemu_migration_exporter.core.timeline.clock import ClockState, HeldLine, none
 from qemu_migration_exporter.core.timeline.stream import StreamClock
 
 #: bpftrace empties its buffers every 100 ms, SystemTap every 200 ms. A line older than this is late.
 _REORDERING_NS: Final = 500_000_000
+
+#: Lines that are added together if they come in order; late lines come a few in hundreds.
+_TOGETHER: Final = 32
 
 #: Bounds memory: a working probe prints fewer events in half a second.
 _MAX_HELD_EVENTS: Final = 10_000
@@ -47,12 +50,15 @@ class ReorderingClock:
     def place(self, lines: Lines, arrival_ns: int) -> PlacedLines:
         """Add lines; return the lines whose place in the order is certain now, for chunks of any size."""
         placed = none()
-        times = self._in_order(lines)
-        if times is not None:
-            self._held.extend(PlacedLines(lines.events, lines.texts, lines.processes, times))
-            self._newest_ns = times[-1]
-        else:
-            for at, event in enumerate(lines.events):
+        for start in range(0, len(lines.times), _TOGETHER):
+            end = start + _TOGETHER
+            times = self._in_order(lines.events[start:end], lines.times[start:end])
+            if times is not None:
+                held = PlacedLines(lines.events[start:end], lines.texts[start:end], lines.processes[start:end], times)
+                self._held.extend(held)
+                self._newest_ns = times[-1]
+                continue
+            for at, event in enumerate(lines.events[start:end], start):
                 if type(event) is Anchored:
                     placed.extend(self._release(len(self._held.times)))  # another run, possibly after a reboot
                     self._offset_ns = event.wall_ns - event.at_ns if self._monotonic else 0
@@ -62,13 +68,13 @@ class ReorderingClock:
         placed.extend(self._release(self._certain()))
         return placed
 
-    def _in_order(self, lines: Lines) -> list[int] | None:
+    def _in_order(self, events: list[Event], raw_times: list[int | None]) -> list[int] | None:
         """Return the times of lines that follow all others in order; None if a line is late or is no event."""
         offset_ns = self._offset_ns
-        if offset_ns is None or not lines.times or Anchored in map(type, lines.events):
+        if offset_ns is None or Anchored in map(type, events):
             return None
-        times = [at_ns + offset_ns for at_ns in lines.times if at_ns is not None]
-        follow = len(times) == len(lines.times) and times[0] >= self._newest_ns and times == sorted(times)
+        times = [at_ns + offset_ns for at_ns in raw_times if at_ns is not None]
+        follow = len(times) == len(raw_times) and times[0] >= self._newest_ns and times == sorted(times)
         return times if follow else None
 
     def _add(self, lines: Lines, at: int, arrival_ns: int, placed: PlacedLines) -> None:

@@ -32,11 +32,11 @@ class StreamClock:
         if self.kind is ClockKind.ARRIVAL:
             times = self.advance_all([arrival_ns] * len(lines.times))
         else:
-            times = [at_ns for at_ns in lines.times if at_ns is not None]
-            if len(times) == len(lines.times):
-                times = self.advance_all(times)
+            raw = lines.times
+            if None in raw:
+                times = [self._advance_if_timed(at_ns, arrival_ns) for at_ns in raw]
             else:
-                times = [self._advance_if_timed(at_ns, arrival_ns) for at_ns in lines.times]
+                times = self.advance_all(raw)  # type: ignore[arg-type]  # no None
         return PlacedLines(lines.events, lines.texts, lines.processes, times)
 
     def advance_all(self, times: list[int]) -> list[int]:

@@ -248,7 +248,8 @@ class Stream:
         if clock is None:
             self._reader.last_text = before
             return none()
-        changes += [Surprised(SurpriseKind.DUPLICATE, "the same line twice")] * reading.duplicates
+        if reading.duplicates:
+            changes += [Surprised(SurpriseKind.DUPLICATE, "the same line twice")] * reading.duplicates
         return clock.place(reading.lines, now_ns or self._start_ns)
 
     def _begin(self, events: list[Event], changes: list[Change]) -> Clock | None:
@@ -278,7 +279,8 @@ class Stream:
             changes += apply(lines, self._now_ns, self._parser.decoder.releases)
         if self._clock is not None:
             older, self._jumps_back = self._clock.jumps_back - self._jumps_back, self._clock.jumps_back
-            changes += [Surprised(SurpriseKind.CLOCK_BACKWARD, "a line is older than the one before it")] * older
+            if older:
+                changes += [Surprised(SurpriseKind.CLOCK_BACKWARD, "a line is older than the one before it")] * older
 
     def _make_tracker(self, vm: str, uuid: str | None, state: TrackerState | None) -> Tracker:
         return Tracker(

@@ -11,6 +11,7 @@ because cleanup marks and error lines follow.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, GuestGone, Resumed, Started, Surprised
@@ -30,7 +31,7 @@ from qemu_migration_exporter.core.events import (
 )
 from qemu_migration_exporter.core.measures.guest import follow_guest
 from qemu_migration_exporter.core.migration import ending, summary
-from qemu_migration_exporter.core.migration.apply import apply, finish
+from qemu_migration_exporter.core.migration.apply import Row, apply, apply_run, finish
 from qemu_migration_exporter.core.migration.apply import tick as tick_machine
 from qemu_migration_exporter.core.migration.machine import DEFAULT_PAGE_SIZE_BYTES, Machine
 from qemu_migration_exporter.core.model import ClockKind, Kind, Migration, Result, Side, SurpriseKind
@@ -95,45 +96,53 @@ class Tracker:
         no proof of silence.
         """
         changes: list[Change] = []
-        state = self.state
+        if self.state.machine is not None:
+            self.state.machine.releases = self.releases
+        rows = zip(lines.events, lines.texts, lines.times, strict=True)
+        for first in rows:
+            state, machine, row = self.state, self.state.machine, first
+            if machine is not None and machine.side is not None and state.is_started and not state.is_other_use:
+                rest = apply_run(machine, chain([first], rows), SILENCE_NS, changes)
+                if rest is None:
+                    break
+                row = rest
+            changes += self._apply_one(row, now_ns)
+        return changes
+
+    def _apply_one(self, row: Row, now_ns: int | None) -> Sequence[Change]:
+        """Apply an event that may begin or end a migration, or that is aside from migrations."""
+        (event, line, at_ns), state = row, self.state
+        meaning = meaning_of(event)
+        if meaning in ASIDE:
+            return self._apply_aside(event, at_ns)
+        if meaning in GUEST:
+            follow_guest(state.guest, event, at_ns)
+        changes: list[Change] = []
         machine = state.machine
-        if machine is not None:
-            machine.releases = self.releases
-        for event, line, at_ns in zip(lines.events, lines.texts, lines.times, strict=True):
-            meaning = meaning_of(event)
-            if meaning in ASIDE:
-                changes += self._apply_aside(event, at_ns)
-                state = self.state
-                machine = state.machine
-                continue
-            if meaning in GUEST:
-                follow_guest(state.guest, event, at_ns)
-            if machine is not None and (machine.next_check_ns <= at_ns or at_ns - machine.last_ns > SILENCE_NS):
-                changes += self.tick(at_ns, now_ns)
-                machine = state.machine
-            # Nearly all events come in the middle of a migration, and few of them can begin another.
-            if machine is None or machine.outcome.at_ns is not None or meaning in BEGINNING:
-                if type(event) is StateSet and event.state is not None:
-                    state.states_enabled = True
-                if begins(state, event, meaning):
-                    changes += self._begin(event, meaning, at_ns, line)
-                machine = state.machine
-                if machine is None:
-                    continue
-            if type(event) is ErrorReported and event.text.startswith(_TERMINATING):
-                changes += self.qemu_ended(at_ns, event.text)
-                continue
-            if meaning is Signal.SYNC_START:
-                machine.sync_stacktrace = take_frames(state, "migration_bitmap_sync")
-            changed = apply(machine, event, meaning, at_ns)
-            if changed or not state.is_started:
-                changes += self._released(machine, changed)
+        if machine is not None and (machine.next_check_ns <= at_ns or at_ns - machine.last_ns > SILENCE_NS):
+            changes += self.tick(at_ns, now_ns)
+            machine = state.machine
+        if machine is None or machine.outcome.at_ns is not None or meaning in BEGINNING:
+            if type(event) is StateSet and event.state is not None:
+                state.states_enabled = True
+            if begins(state, event, meaning):
+                changes += self._begin(event, meaning, at_ns, line)
+            machine = state.machine
+            if machine is None:
+                return changes
+        if type(event) is ErrorReported and event.text.startswith(_TERMINATING):
+            return [*changes, *self.qemu_ended(at_ns, event.text)]
+        if meaning is Signal.SYNC_START:
+            machine.sync_stacktrace = take_frames(state, "migration_bitmap_sync")
+        changed = apply(machine, event, meaning, at_ns)
+        if changed or not state.is_started:
+            changes += self._released(machine, changed)
         return changes
 
     def tick(self, now_ns: int, live_ns: int | None = None) -> list[Change]:
         """Advance the time: report stalls, and end migrations whose last event has come."""
         machine = self.state.machine
-        if machine is None:
+        if machine is None or (machine.is_quiet(now_ns) and now_ns - machine.last_ns <= SILENCE_NS):
             return []
         outcome_ns, left_loop_ns = machine.outcome.at_ns, machine.outcome.left_loop_ns
         changed: Sequence[Change] = ()
