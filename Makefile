@@ -1,6 +1,7 @@
 # Everything runs from .venv, made here from the locked versions in requirements/.
 #   make demo PORT=9999   another port
 #   make bench LINES=100000   a quick look
+#   make bench PAGE=docs/performance.md   and write the table of that page
 #   make fuzz SECONDS=3600   an hour each
 #   make test PYTHON=python3.13   another Python, after `make clean`
 
@@ -67,7 +68,7 @@ format: $(VENV)/.test ## format the code, and mend what the linter can mend safe
 	$(BIN)/ruff format
 
 bench: $(VENV)/.test ## measure speed, memory and lateness beside mtail; a quarter of an hour, on a quiet machine
-	$(BIN)/python -m tests.bench $(LINES)
+	$(BIN)/python -m tests.bench $(LINES) $(PAGE)
 
 fuzz: $(VENV)/.test ## fuzz formats and state machine, SECONDS each; what is found is written to FINDS
 	$(BIN)/python -m tests.fuzz formats --seconds=$(SECONDS) --keep=$(FINDS)

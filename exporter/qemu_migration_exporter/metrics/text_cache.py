@@ -1,11 +1,12 @@
 """Cache of the exposition text between scrapes.
 
 prometheus-client renders samples at some 3 µs each, and most of a host's series do not change between two scrapes: a
-phase, a limit, an ended migration. So the text of every object's samples is kept per metric. At a scrape, only readings
-that differ from the kept readings become samples. The library renders these as one small registry, and its lines
-replace the kept lines of their objects. The page consists of the headers and the kept lines in the order of the table:
+phase, a limit, an ended migration. So the text of every object's samples is kept per metric, and the text of a total or
+histogram as a whole. At a scrape, only readings and families that differ from the kept ones become samples. The library
+renders these as one small registry, and its lines replace the kept lines. The page consists of the headers and the kept
+lines in the order of the table:
 
-    # HELP qemu_migration_pending_bytes …      rendered at every scrape, as are totals and histograms
+    # HELP qemu_migration_pending_bytes …      rendered at every scrape
     # TYPE qemu_migration_pending_bytes gauge
     qemu_migration_pending_bytes{vm="a"} 1.0   kept for a
     qemu_migration_pending_bytes{vm="b"} 2.0   kept for b
@@ -21,7 +22,7 @@ from typing import Final
 
 from prometheus_client.metrics_core import Metric as PrometheusMetric
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Exemplar
+from prometheus_client.samples import Exemplar, Sample
 
 from qemu_migration_exporter.metrics.families import (
     Families,
@@ -69,12 +70,14 @@ class CollectorText:
         self._collector = collector
         self._object_metrics = object_metrics(collector.metrics)
         self._kept: dict[str, _Kept] = {}
+        #: Samples and text of totals and histograms.
+        self._kept_shared: dict[str, tuple[list[Sample], bytes]] = {}
 
     def render(self, encoder: Encoder) -> tuple[bytes, bytes]:
         """Return the exposition of the collector, and the format's end mark."""
         families = Families(self._collector.metrics)
         self._collector.collect_shared(families)
-        shared = [len(family.samples) for family in families.all]
+        shared = self._take_changed(families)
         changed = self._update(families)
         # Not splitlines(): a label's value may have a carriage return, which the formats do not escape.
         lines = (line + b"\n" for line in encoder(_Rendered(families.all)).removesuffix(b"\n").split(b"\n"))
@@ -83,13 +86,26 @@ class CollectorText:
         for metric, samples in zip(self._collector.metrics, shared, strict=True):
             page.extend(islice(lines, _HEADER_LINES))
             if metric.read is None:
-                page.extend(islice(lines, samples))
+                if samples is not None:
+                    self._kept_shared[metric.name] = samples, b"".join(islice(lines, len(samples)))
+                page.append(self._kept_shared[metric.name][1])
                 continue
             for kept, lines_of_object in changed[index]:
                 kept.text[index] = b"".join(islice(lines, lines_of_object))
             page.extend(kept.text[index] for kept in self._kept.values())
             index += 1
         return b"".join(page), b"".join(lines)
+
+    def _take_changed(self, families: Families) -> list[list[Sample] | None]:
+        """Drop the samples of families that have not changed; return the samples of the others."""
+        changed: list[list[Sample] | None] = []
+        for metric, family in zip(self._collector.metrics, families.all, strict=True):
+            kept = self._kept_shared.get(metric.name)
+            is_kept = kept is not None and kept[0] == family.samples
+            changed.append(None if is_kept else family.samples)
+            if is_kept:
+                family.samples = []
+        return changed
 
     def _update(self, families: Families) -> list[list[tuple[_Kept, int]]]:
         """Add samples of changed readings; return, by metric, their objects and their number."""

@@ -8,6 +8,7 @@ from qemu_migration_exporter.core.events import (
     Pending,
     QmpCommand,
     RunStateSet,
+    SectionEnded,
     SectionStarted,
     Signal,
     SignalEvent,
@@ -166,6 +167,35 @@ def test_cached_text_gives_same_event() -> None:
         for number in range(600):
             text = b"savevm_section_start ram, section_id %d" % number
             assert SectionStarted(None, None, "ram", number) == decoder.decode(text)
+
+
+def test_device_texts_are_shared_by_decoders() -> None:
+    """Machines of a host have the same devices; each decoder still learns its own range of releases."""
+    text = b"savevm_section_end 0000:00:02.0/vga, section_id 7 -> 0"
+    for thread in (1, 2):
+        decoder = Decoder()
+        assert SectionEnded(None, thread, "0000:00:02.0/vga", 7) == decoder.decode(text, thread)
+        assert decoder.releases[0] == (2, 3)
+        assert text not in decoder.known(thread)
+    assert text in Decoder().vocabulary.devices
+
+
+def test_device_texts_are_bounded() -> None:
+    decoder = Decoder()
+    shared = decoder.vocabulary.devices
+    for number in range(1_100):
+        decoder.decode(b"savevm_section_start %d, section_id 1" % number)
+    decoder.decode(b"savevm_section_start %s, section_id 2" % (b"a" * 400))
+    decoder.decode(b"migrate_error error=%s" % (b"a" * 600))
+    assert 0 < len(shared) <= 1_024
+    assert max(map(len, [*shared, *decoder.known(None)])) <= 512
+
+
+def test_threads_with_a_cache_are_bounded() -> None:
+    decoder = Decoder()
+    for thread in range(200):
+        decoder.decode(b"savevm_state_iterate ", thread)
+    assert sum(bool(decoder.known(thread)) for thread in range(200)) < 70
 
 
 @pytest.mark.parametrize(

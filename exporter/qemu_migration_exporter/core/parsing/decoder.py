@@ -11,7 +11,8 @@ Some values mean different things in different releases and look alike: state 5 
 
 Most lines repeat the text of an earlier line of their thread, with another time. The decoder's cache returns those
 events by thread and text. The cache is emptied when the range of releases narrows, because the same text may have
-another meaning then.
+another meaning then. The texts of devices do not repeat in a migration, but they are the same for most machines of a
+host, so the vocabulary keeps them for all streams. Per machine they would take 25 KiB.
 """
 
 from __future__ import annotations
@@ -21,12 +22,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from qemu_migration_exporter.core.events import (
+    DeviceDowntime,
+    DeviceLoaded,
+    DeviceSaved,
     Event,
     LowPending,
     Pending,
     QmpCommand,
     RunStateNumbered,
     RunStateSet,
+    SectionEnded,
+    SectionStarted,
     StateNumbered,
     StateSet,
     SyncEnded,
@@ -66,8 +72,8 @@ _RUN_STATES_TO_3_1: Final = (
     "debug", "inmigrate", "internal-error", "io-error", "paused", "postmigrate", "prelaunch", "finish-migrate",
     "restore-vm", "running", "save-vm", "shutdown", "suspended", "watchdog", "guest-panicked", "colo", "preconfig",
 )  # fmt: skip
-#: Texts kept in the cache of one thread: a switchover prints three for each of some 80 devices.
-_MAX_CACHED: Final = 256
+#: Texts kept in the cache of one thread: more than repeat in a migration.
+_MAX_CACHED: Final = 128
 #: Threads with a cache: a probe prints the lines of all QEMUs of a host.
 _MAX_THREADS: Final = 64
 _MAX_DIGITS: Final = 20
@@ -76,7 +82,11 @@ _MAX_NUMBERED: Final = 0xFFFF
 #: Bounds memory: the keys of a script, at most.
 _MAX_HINTS: Final = 32
 #: Events with large numbers, whose text does not repeat.
-_UNREPEATED: Final = frozenset({Pending, Transferred, SyncEnded, LowPending, QmpCommand})
+_UNREPEATED: Final = frozenset({Pending, Transferred, SyncEnded, LowPending, QmpCommand, DeviceDowntime, DeviceLoaded})
+#: Names in texts that repeat: RAM's, and none, as of marks without arguments.
+_REPEATED_NAMES: Final = frozenset({"ram", None})
+#: Bounds memory: longer texts are not cached.
+_MAX_CACHED_BYTES: Final = 512
 
 #: Most frequent of these. All lines of a QEMU have the layout of the first one, which is tried before the others; this
 #: halves the time of such a line. The meaning of these events does not depend on the release.
@@ -134,6 +144,9 @@ class Decoder:
         layouts = self.vocabulary.layouts.get(name)
         if layouts is None:
             return None
+        device = self.vocabulary.devices.get(text)
+        if device is not None:
+            return self._of_thread(self._narrow_release(*device), thread)
         usual = self._usual.get(name)
         if usual is not None:
             event = usual.event(arguments, thread)
@@ -144,9 +157,10 @@ class Decoder:
             if event is not None:
                 if type(event) in _OF_ROUNDS and self.vocabulary.are_disjoint(name):
                     self._usual[name] = layout
-                event = self._narrow_release(event, layout.since, layout.until)
-                if thread is not None:
-                    event = new_event(event.__class__, (None, thread, *event[2:]))
+                if _is_of_device(event):
+                    self.vocabulary.keep_device(text, event, layout)
+                    return self._of_thread(self._narrow_release(event, layout.since, layout.until), thread)
+                event = self._of_thread(self._narrow_release(event, layout.since, layout.until), thread)
                 self.remember(text, event)
                 return event
         return MALFORMED
@@ -203,7 +217,7 @@ class Decoder:
 
     def remember(self, text: bytes, event: Event) -> None:
         """Cache an event by its text, if the text is likely to be repeated."""
-        if type(event) in _UNREPEATED:
+        if type(event) in _UNREPEATED or len(text) > _MAX_CACHED_BYTES:
             return
         known = self.known(event.thread)
         if len(known) >= _MAX_CACHED:
@@ -230,6 +244,9 @@ class Decoder:
         """Continue with the range of releases of an earlier decoder."""
         self._since, self._until = releases
 
+    def _of_thread(self, event: Event, thread: int | None) -> Event:
+        return event if thread is None else new_event(event.__class__, (None, thread, *event[2:]))
+
     def _narrow_release(self, event: Event, since: Release, until: Release) -> Event:
         """Narrow the range of releases, then return the event with its meaning in that range."""
         if since > self._since or until < self._until:
@@ -252,6 +269,10 @@ class Decoder:
         if number == -1:
             return "failed"
         return names[number] if 0 <= number < len(names) else f"number-{number}"
+
+
+def _is_of_device(event: Event) -> bool:
+    return isinstance(event, (SectionStarted, SectionEnded, DeviceSaved)) and event.idstr not in _REPEATED_NAMES
 
 
 def _run_state_name(number: int | None) -> str | None:

@@ -25,6 +25,10 @@ FUNCTIONS: Final = frozenset(
      b"migration_bitmap_sync", b"bitmap_set"}
 )  # fmt: skip
 
+#: Bounds memory: three texts for each device of some kinds of machines, with names of up to 256 bytes.
+_MAX_DEVICE_TEXTS: Final = 1_024
+_MAX_DEVICE_BYTES: Final = 320
+
 #: Major and minor number of a release.
 Release = tuple[int, int]
 
@@ -100,7 +104,16 @@ class Vocabulary:
         for row in rows:
             layouts.setdefault(row.name.encode(), []).append(CompiledLayout(row))
         self.layouts: Mapping[bytes, tuple[CompiledLayout, ...]] = {name: tuple(of) for name, of in layouts.items()}
+        #: Events of devices by their text, with the releases that have this layout.
+        self.devices: dict[bytes, tuple[Event, Release, Release]] = {}
         self._sorted_names = sorted(self.layouts)
+
+    def keep_device(self, text: bytes, event: Event, layout: CompiledLayout) -> None:
+        """Keep the event of a device for all streams of this vocabulary."""
+        if len(self.devices) >= _MAX_DEVICE_TEXTS:
+            self.devices.clear()
+        if len(text) <= _MAX_DEVICE_BYTES:
+            self.devices[text] = event, layout.since, layout.until
 
     @property
     def names(self) -> Collection[bytes]:
