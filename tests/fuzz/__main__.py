@@ -2,7 +2,7 @@
 
     python -m tests.fuzz TARGET [--seconds=N | --runs=N] [--seed=N] [--keep=DIRECTORY]
 
-Coverage of the program itself guides what is tried next. An input that breaks a rule, or takes two seconds of a
+Coverage of the core guides what is tried next. An input that breaks a rule, or takes two seconds of a
 processor, ends the run with a traceback and is written to DIRECTORY: its line belongs into a test's table.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]  # no types; no wheel for each Python
 
-with atheris.instrument_imports(include=["qemu_migration_exporter"]):
+with atheris.instrument_imports(include=["qemu_migration_exporter.core"]):
     from tests.fuzz import seeds
     from tests.fuzz.targets import TARGETS
 

@@ -29,7 +29,7 @@ _WORDS: Final = (
 
 
 #: What stands in front of a seed for each target: the formats, and a stream that is replayed, live and scraped, or shown.
-_HEADS: Final = {"formats": (b"\0", b"\2", b"\4", b"\7"), "machine": (b"\x07\x0c", b"\x4f\x26", b"\x37\x0c")}
+_HEADS: Final = {"formats": (b"\0", b"\2", b"\4", b"\7"), "machine": (b"\x07\x0c", b"\x4f\x26", b"\xf7\x0c")}
 
 
 def corpus() -> Iterator[bytes]:

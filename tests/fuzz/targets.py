@@ -94,8 +94,8 @@ class _Reader:
     def __init__(self, how: int) -> None:
         self._is_live = bool(how & 8)
         # Parsing the metrics takes ten times as long as all the rest, and collecting them three times as long.
-        self._is_shown = how & 0x30 == 0x30
-        self._is_scraped = bool(how & 0x40)
+        self._is_shown = how & 0xF0 == 0xF0
+        self._is_scraped = how & 0xC0 == 0x40
         name = _NAMES[how & 7] if how & 7 < len(_NAMES) else None
         self._stream = self._new_stream(name)
         self._changes: list[Change] = []

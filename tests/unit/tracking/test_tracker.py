@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from qemu_migration_exporter.core.changes import Change, MigrationEnded, Started
+from qemu_migration_exporter.core.changes import Change, GuestGone, MigrationEnded, Started
 from qemu_migration_exporter.core.events import (
     BacktraceFrame,
     Event,
@@ -600,3 +600,20 @@ def test_a_process_that_is_gone_ends_its_migration(events: str, result: Result, 
 
 def test_a_process_never_seen_ends_nothing() -> None:
     assert [] == new_stream().process_ended(7, EPOCH_NS)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "changes"),
+    [
+        ("failed", [MigrationEnded, GuestGone]),
+        ("cancelling\nmigrate_set_state new state cancelled", [MigrationEnded, GuestGone]),
+        ("completed", [MigrationEnded]),
+    ],
+)
+@pytest.mark.parametrize("second", ["20.500", "40.000"])
+def test_guest_is_gone_after_its_migration_ended(outcome: str, changes: list[type[Change]], second: str) -> None:
+    """Libvirt's line may come while the ended migration waits for its cleanup, whose series must not come back."""
+    text = log_lines(f"{RUNNING}migrate_set_state new state {outcome}")
+    text += f"2023-11-14 22:13:{second}+0000: shutting down, reason=crashed\n"
+    found = [type(change) for change in read(text).changes if isinstance(change, MigrationEnded | GuestGone)]
+    assert found == changes

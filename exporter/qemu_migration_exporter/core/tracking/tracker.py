@@ -201,13 +201,17 @@ class Tracker:
             return []
         return [*self._released(machine, ending.qemu_ended(machine, at_ns, text))]
 
-    def _gone(self) -> Sequence[GuestGone]:
-        """Return the change for a guest whose QEMU ended after a migration that did not complete."""
-        machine, trace_id = self.state.machine, self.state.failed_trace_id
-        if machine is not None:
-            has_failed = machine.outcome.at_ns is not None and machine.outcome.result()[0] is not Result.COMPLETED
-            trace_id = machine.trace_id if has_failed else None
-        return [] if trace_id is None else [GuestGone(trace_id)]
+    def _end_with_qemu(self, at_ns: int, text: str) -> list[Change]:
+        """Finish the migration with its QEMU, then report a guest that is gone without a completed migration."""
+        changes = self.qemu_ended(at_ns, text)
+        machine = self.state.machine
+        if machine is not None and machine.outcome.at_ns is not None:
+            changes += self._finish(machine)
+            if machine.outcome.qemu_ended is not None:
+                return changes
+        if self.state.machine is None and self.state.failed_trace_id is not None:
+            changes.append(GuestGone(self.state.failed_trace_id))
+        return changes
 
     def replace_qemu(self, at_ns: int, text: str) -> list[Change]:
         """End the open migration at once, and forget what was set in a QEMU that is gone for certain."""
@@ -234,12 +238,7 @@ class Tracker:
             case QemuStarted():
                 return self.replace_qemu(at_ns, "another one was started")
             case QemuEnded(text=text):
-                changes = self.qemu_ended(at_ns, text)
-                machine = self.state.machine
-                is_last = machine is not None and machine.outcome.qemu_ended is not None
-                if machine is not None and is_last:
-                    return [*changes, *self._finish(machine)]
-                return [*changes, *self._gone()]
+                return self._end_with_qemu(at_ns, text)
             case GuestDescribed():
                 self.describe(event)
             case SignalEvent():  # initiated
