@@ -136,12 +136,16 @@ def states(*names: str) -> bytes:
 
 
 STATES: Final = [
-    (["setup", "active", "failed"], "failed after 20.0 s; QEMU gave no reason.", None),
+    (["setup", "active", "failed"], "failed after at most 20.0 s; QEMU gave no reason.", None),
     (["setup", "active", "device", "failed"], "failed after 30.0 s, in the switchover; QEMU gave no reason.", 10.0),
     (["setup", "active", "cancelling", "cancelled"], "was cancelled after 30.0 s.", None),
     (["setup", "active", "cancelling"], "ends 20.0 s into it, in state cancelling for less than 1 s.", None),
     (["setup", "wait-unplug"], "in setup, where the guest has not given up its network device for", None),
-    (["setup", "active", "postcopy-active", "completed"], "completed in 30.0 s: unknown downtime, post-copy.", None),
+    (
+        ["setup", "active", "postcopy-active", "completed"],
+        "completed in at most 30.0 s: unknown downtime, post-copy.",
+        None,
+    ),
     (["setup"], "the recording ends 0 ms into it, in setup.", None),
 ]
 

@@ -63,6 +63,11 @@ class Signal(StrEnum):
     #: An incoming migration begins; the second event only proves that this QEMU is a destination.
     INCOMING = "incoming"
     DESTINATION = "destination"
+    #: A destination has loaded, begins post-copy, starts the guest of a pre-copy, or cleans up.
+    LOADED = "loaded"
+    LOADS_POSTCOPY = "loads_postcopy"
+    GUEST_STARTED = "guest_started"
+    LOAD_CLEANUP = "load_cleanup"
     #: QMP's own events: the CPUs were stopped or started.
     GUEST_STOPPED = "guest_stopped"
     GUEST_RESUMED = "guest_resumed"
@@ -92,7 +97,7 @@ class StateSet(NamedTuple):
 
 
 class RunStateSet(NamedTuple):
-    """The guest's run state changed.
+    """The guest's run state changed, since 4.0 with the state before.
 
     Source: runstate_set(), system/runstate.c (vl.c, softmmu/), 2.0 to 11.
     """
@@ -100,6 +105,7 @@ class RunStateSet(NamedTuple):
     at_ns: int | None
     thread: int | None
     state: str | None
+    before: str | None
 
 
 class RunStateNumbered(NamedTuple):
@@ -216,6 +222,19 @@ class DeviceDowntime(NamedTuple):
     idstr: str | None
     instance_id: int | None
     downtime_us: int | None
+
+
+class LoadReturned(NamedTuple):
+    """A destination has read the stream, or in post-copy all of it that comes before the guest runs.
+
+    `ret` is negative after a failure; `postcopy` is QEMU's PostcopyState, which is not printed since 10.2.
+    Source: process_incoming_migration_co_end, migration/migration.c, since 2.5.
+    """
+
+    at_ns: int | None
+    thread: int | None
+    ret: int | None
+    postcopy: int | None
 
 
 class DeviceLoaded(NamedTuple):
@@ -360,6 +379,7 @@ Event = (
     | SectionEnded
     | DeviceSaved
     | DeviceDowntime
+    | LoadReturned
     | DeviceLoaded
     | Pinged
     | ThrottleSet

@@ -242,7 +242,7 @@ def test_blank_after_name_may_be_gone() -> None:
         (b"migrate_set_state", {"number": 4}, StateSet(None, None, "active")),
         (b"cpu_throttle_set", {"percentage": 20}, ThrottleSet(None, None, 20)),
         (b"qmp_enter_migrate", {}, QmpCommand(None, None, None, "migrate")),
-        (b"runstate_set", {}, RunStateSet(None, None, None)),
+        (b"runstate_set", {}, RunStateSet(None, None, None, None)),
         (b"vmstate_downtime_checkpoint", {}, SignalEvent(None, None, Signal.OTHER)),
     ],
 )

@@ -99,7 +99,10 @@ SAID: list[tuple[bytes, Event]] = [
         b"migration_set_outgoing_channel ioc=0x563e50a5fc00 ioctype=qio-channel-socket hostname=<null> err=0x0",
         SignalEvent(None, None, Signal.CONNECTED),
     ),
-    (b"runstate_set current_run_state 9 (-) new_state 7 (finish-migrate)", RunStateSet(None, None, "finish-migrate")),
+    (
+        b"runstate_set current_run_state 9 (-) new_state 7 (finish-migrate)",
+        RunStateSet(None, None, "finish-migrate", "-"),
+    ),
 ]
 
 

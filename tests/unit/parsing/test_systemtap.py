@@ -49,7 +49,7 @@ def parse(line: bytes) -> Parsed:
         (b'process("/x").mark("migrate_pending")', Pending(None, None, None, None, None)),
         (b'process("/x").mark("migration_bitmap_sync_end")', SyncEnded(None, None, None)),
         (b'process("/x").mark("migrate_set_state")', StateSet(None, None, None)),
-        (b'process("/x").mark("runstate_set")', RunStateSet(None, None, None)),
+        (b'process("/x").mark("runstate_set")', RunStateSet(None, None, None, None)),
         (b'process("/x").mark("migration_rate_limit_pre")', None),
     ],
 )

@@ -33,7 +33,7 @@ SCRIPTS: Final = (bpftrace_script, systemtap_script)
 VALUES: Final[dict[str, list[Any]]] = {
     "cpu_throttle_set": [20, "%"],
     "migrate_set_state": ["active"],
-    "runstate_set": ["finish-migrate"],
+    "runstate_set": ["running", "finish-migrate"],
     "vmstate_downtime_checkpoint": ["src-downtime-start"],
 }
 
@@ -166,7 +166,7 @@ def test_script_attaches_to_binary_notes(release: str, make: Callable[[Path], st
                 'user_string_n2($arg2, 512, "-"), ($arg3 << 32) >> 32, $arg4'
             ),
         ),
-        ("4.2", "runstate_set", " current_run_state 0 (-) new_state 0 (%s)\\n|str(arg3)", None),
+        ("4.2", "runstate_set", " current_run_state 0 (%s) new_state 0 (%s)\\n|str(arg1), str(arg3)", None),
         ("11.1", "migration_thread_after_loop", "\\n|", "\\n|"),
     ],
 )  # fmt: skip

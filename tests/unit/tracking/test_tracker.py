@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Final
 
 import pytest
 from qemu_migration_exporter.core.changes import Change, GuestGone, MigrationEnded, Started
@@ -69,6 +70,8 @@ def ended(changes: list[Change]) -> list[Migration]:
 
 
 # Beginnings
+
+SETUP: Final = "M migrate_set_state new state setup"
 
 
 @pytest.mark.parametrize(
@@ -188,8 +191,13 @@ def test_lone_setup_has_no_side() -> None:
     ("command", "side"), [("migrate", Side.SOURCE), ("migrate_incoming", Side.DESTINATION), ("migrate_cancel", None)]
 )
 def test_qmp_command_reveals_side(command: str, side: Side | None) -> None:
-    reading = follow(f"M qmp_enter_{command} {{}}\nM migrate_set_state new state setup")
+    reading = follow(f"M qmp_enter_{command} {{}}\n{SETUP}\nM migrate_set_state new state active")
     assert side == reading.migration.identity.side
+
+
+def test_listening_is_no_migration() -> None:
+    """A destination of 8.2 or later is in `setup` from then on."""
+    assert [] == follow(f"M qmp_enter_migrate_incoming {{}}\n{SETUP}").changes
 
 
 @pytest.mark.parametrize(

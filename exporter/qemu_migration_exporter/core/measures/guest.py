@@ -9,7 +9,7 @@ never overlap and their sum is the blackout.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from qemu_migration_exporter.core.events import Event, RunStateSet, Signal, SignalEvent
@@ -50,6 +50,7 @@ class GuestRun:
     Attributes:
         is_known: The run state was printed.
         is_running: The guest was last seen to run, on this host.
+        is_incoming: The guest is to come from another host.
         by, since_ns: Cause and start of the present pause; None while the guest runs.
         pauses: The pauses that are over.
         more_ns: The total length of pauses that are not listed.
@@ -57,6 +58,7 @@ class GuestRun:
 
     is_known: bool = False
     is_running: bool = False
+    is_incoming: bool = False
     by: PauseCause | None = None
     since_ns: int = 0
     pauses: list[Pause] = field(default_factory=list)
@@ -73,7 +75,7 @@ class GuestRun:
         cause = cause_of(run_state)
         if cause is None:
             self.resumed(at_ns)
-            self.is_running = run_state == "running"
+            self.is_running, self.is_incoming = run_state == "running", run_state == "inmigrate"
         else:
             self.stopped(at_ns, cause)
 
@@ -86,7 +88,7 @@ class GuestRun:
 
     def resumed(self, at_ns: int) -> None:
         """End the pause."""
-        self.is_running = True
+        self.is_running, self.is_incoming = True, False
         by, self.by = self.by, None
         if by is None:
             return
@@ -97,7 +99,7 @@ class GuestRun:
 
     def continued(self, at_ns: int) -> GuestRun:
         """Return the run state for a migration that begins at `at_ns`; a present pause begins there too."""
-        return GuestRun(is_known=self.is_known, is_running=self.is_running, by=self.by, since_ns=at_ns)
+        return replace(self, since_ns=at_ns, pauses=[], more_ns=0)
 
 
 def follow_guest(guest: GuestRun, event: Event, at_ns: int) -> None:

@@ -19,6 +19,7 @@ from qemu_migration_exporter.core.events import (
     ErrorReported,
     ErrorSet,
     Event,
+    LoadReturned,
     LowPending,
     Pending,
     Pinged,
@@ -33,7 +34,7 @@ from qemu_migration_exporter.core.events import (
     ThrottleSet,
     Transferred,
 )
-from qemu_migration_exporter.core.migration import completion, ending, numbers, phases, state_changes, summary
+from qemu_migration_exporter.core.migration import completion, ending, incoming, numbers, phases, state_changes, summary
 from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.migration.states import SOURCE_ONLY
 from qemu_migration_exporter.core.model import PhaseName, Side
@@ -169,7 +170,12 @@ _HANDLERS: Final[Mapping[Meaning, _Handler]] = {
     SectionEnded: numbers.section_ended,
     DeviceSaved: numbers.device_saved,
     DeviceDowntime: numbers.device_downtime,
-    DeviceLoaded: numbers.device_loaded,
+    DeviceLoaded: incoming.device_loaded,
+    LoadReturned: incoming.load_returned,
+    Signal.LOADED: incoming.loaded,
+    Signal.LOADS_POSTCOPY: incoming.loads_postcopy,
+    Signal.GUEST_STARTED: incoming.guest_started,
+    Signal.LOAD_CLEANUP: incoming.load_cleanup,
     PostcopyRequests: numbers.postcopy_requests_counted,
     ThrottleSet: numbers.throttle_set,
     ErrorSet: numbers.error_set,

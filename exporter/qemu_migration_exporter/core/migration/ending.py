@@ -15,7 +15,7 @@ from qemu_migration_exporter.core.events import (
 )
 from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.migration.phases import active_ended_setup, is_live
-from qemu_migration_exporter.core.model import Kind, Mode, PhaseName, Result
+from qemu_migration_exporter.core.model import Kind, Mode, PhaseName, Result, Side
 
 #: Up to 2.10 QEMU computes its times when the thread has left its loop.
 _LAST_COMPUTING_AFTER_LOOP: Final = (2, 10)
@@ -80,8 +80,8 @@ def cleanup(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequence[Chang
 
 
 def cancel_seen(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[Change]:
-    """Record a request to cancel, which QEMU prints at every exit too."""
-    machine.outcome.cancel_requested = True
+    """Record a request to cancel, which QEMU prints at every exit too, and a destination then only."""
+    machine.outcome.cancel_requested = machine.side is not Side.DESTINATION
     return ()
 
 

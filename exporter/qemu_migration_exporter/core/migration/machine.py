@@ -46,6 +46,12 @@ from qemu_migration_exporter.core.stalls.detector import StallDetector, StallPol
 
 DEFAULT_PAGE_SIZE_BYTES: Final = 4096
 
+#: The destination is in `setup` too since then, while it listens.
+_SINCE_DESTINATION_SETS_UP: Final = (8, 2)
+
+#: A source sets itself up in milliseconds, and with multifd or TLS in some tenths of a second.
+_LONG_SETUP_NS: Final = 1_000_000_000
+
 
 @dataclass(slots=True, kw_only=True)
 class Machine:
@@ -182,6 +188,22 @@ class Machine:
         return not ran and (self.header_seen or self.outcome.state == "completed")
 
     @property
+    def is_source_by_states(self) -> bool:
+        """True if the states alone are those of a source: to 8.1 only that is in `setup`, later it may fail there."""
+        if not any(phase.name is PhaseName.SETUP for phase in self.phases):
+            return False
+        has_failed = self.outcome.state == "failed" and self.outcome.qemu_ended is None
+        return self.releases[1] < _SINCE_DESTINATION_SETS_UP or (has_failed and not self.was_active)
+
+    @property
+    def may_have_listened(self) -> bool:
+        """True if the time in `setup` is longer than a source's, and so may be that of a destination that listens."""
+        return any(
+            phase.name is PhaseName.SETUP and (phase.end_ns or 0) - phase.start_ns > _LONG_SETUP_NS
+            for phase in self.phases
+        )
+
+    @property
     def may_stall(self) -> bool:
         """True until there is an outcome or the migration thread has left its loop: after that, nothing is stalled."""
         return self.outcome.at_ns is None and self.outcome.left_loop_ns is None
@@ -213,6 +235,11 @@ class Machine:
         self.phase = None
         self.recheck()
         return [*self.devices_finished(devices), PhaseEnded(self.trace_id, phase)]
+
+    def forget_phases(self) -> None:
+        """Drop the phases, which are those of a source."""
+        self.phase, self.phases, self.setup_ns = None, [], None
+        self.recheck()
 
     # Changes of the downtime
 

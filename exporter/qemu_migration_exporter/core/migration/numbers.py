@@ -13,7 +13,6 @@ from typing import Final
 from qemu_migration_exporter.core.changes import Change
 from qemu_migration_exporter.core.events import (
     DeviceDowntime,
-    DeviceLoaded,
     DeviceSaved,
     ErrorReported,
     ErrorSet,
@@ -27,8 +26,9 @@ from qemu_migration_exporter.core.events import (
     Transferred,
 )
 from qemu_migration_exporter.core.migration.machine import Machine
-from qemu_migration_exporter.core.migration.phases import iterating
-from qemu_migration_exporter.core.model import DowntimePart, DowntimePartName, Kind, Mode, PhaseName
+from qemu_migration_exporter.core.migration.outcome import LOAD_FAILED
+from qemu_migration_exporter.core.migration.phases import iterating, learn_side
+from qemu_migration_exporter.core.model import DowntimePartName, Kind, Mode, PhaseName, Side
 
 #: The same as in `qemu_migration_exporter.core.measures.switchover`.
 _MAX_LOADS: Final = 4_096
@@ -163,19 +163,6 @@ def iterable_saved(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequenc
     return machine.parts_ended(machine.switchover.iterable_saved(at_ns))
 
 
-def device_loaded(machine: Machine, at_ns: int, event: DeviceLoaded) -> Sequence[Change]:
-    """Add the load of a device at the destination."""
-    if not machine.is_timed or not event.downtime_us or len(machine.loads) >= _MAX_LOADS:
-        return ()
-    name = DowntimePartName.RAM if event.idstr == "ram" else DowntimePartName.DEVICE
-    start_ns = max(at_ns - event.downtime_us * 1_000, machine.start_ns)
-    device = None if event.idstr is None else event.idstr[:_MAX_NAME]
-    machine.loads.append(
-        DowntimePart(name=name, start_ns=start_ns, end_ns=at_ns, device=device if name == "device" else None)
-    )
-    return ()
-
-
 # Throttle, page requests, errors
 
 
@@ -224,13 +211,21 @@ def postcopy_requests_counted(machine: Machine, _at_ns: int, event: PostcopyRequ
     return ()
 
 
-def error_set(machine: Machine, _at_ns: int, event: ErrorSet) -> Sequence[Change]:
+def error_set(machine: Machine, at_ns: int, event: ErrorSet) -> Sequence[Change]:
     """Record QEMU's own error."""
+    _learn_side_by(machine, at_ns, event.text)
     machine.outcome.error_set(event.text)
     return ()
 
 
 def error_reported(machine: Machine, at_ns: int, event: ErrorReported) -> Sequence[Change]:
     """Record a line of error_report()."""
+    _learn_side_by(machine, at_ns, event.text)
     machine.outcome.error_reported(at_ns, event.text)
     return ()
+
+
+def _learn_side_by(machine: Machine, at_ns: int, text: str | None) -> None:
+    """Learn from the text of an error that this is a destination."""
+    if machine.side is None and text is not None and text.startswith(LOAD_FAILED):
+        learn_side(machine, Side.DESTINATION, at_ns)

@@ -16,8 +16,8 @@ from qemu_migration_exporter.core.model import Result
 #: An older line before the end has nothing to do with it: QEMU prints the cause and fails at once.
 _RELATED_NS: Final = 5_000_000_000
 
-#: Pattern of a line that reports a failure; the cause is in the lines before.
-_GENERIC: Final = "load of migration failed"
+#: Beginning of a destination's line that reports a failure; the cause is in the lines before.
+LOAD_FAILED: Final = "load of migration failed"
 
 #: A cause has up to three lines: fault, part of the device, device.
 _MAX_CAUSE_LINES: Final = 3
@@ -45,6 +45,7 @@ class Outcome:
         stated_ns: When the terminal state was printed.
         left_loop_ns: When the migration thread left its loop (after_loop), else the first cleanup mark.
         is_all_sent: Post-copy has sent all memory.
+        is_all_read: A destination has read the stream without an error.
         completing: The guest's last state was being saved, the guest stopped.
         failing: A failure or an error text was printed.
         cancelling: A failure was printed because of a request to cancel, which shuts the sockets down.
@@ -61,6 +62,7 @@ class Outcome:
     stated_ns: int | None = None
     left_loop_ns: int | None = None
     is_all_sent: bool = False
+    is_all_read: bool = False
     completing: bool = False
     failing: bool = False
     cancelling: bool = False
@@ -150,7 +152,7 @@ class Outcome:
         before = [report.text for report in self.reports if end_ns - _RELATED_NS <= report.at_ns <= end_ns]
         # A source prints its cause after the end, a destination before it.
         for texts in (after[:1], before):
-            causes = [text for text in texts if not text.startswith(_GENERIC)]
+            causes = [text for text in texts if not text.startswith(LOAD_FAILED)]
             if causes:
                 return "; ".join(causes[:_MAX_CAUSE_LINES])
         return next(iter([*after, *before]), None)

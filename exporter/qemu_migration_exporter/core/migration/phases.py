@@ -20,15 +20,17 @@ from qemu_migration_exporter.core.model import Kind, Mode, PhaseName, Side
 
 def learn_side(machine: Machine, side: Side, at_ns: int) -> None:
     """Set this QEMU's side: source or destination."""
-    if side is Side.DESTINATION and machine.header_seen:
-        return  # no destination writes a header: a snapshot was saved, and now one is loaded
+    outcome = machine.outcome
+    if side is Side.DESTINATION and (machine.header_seen or (outcome.state == "completed" and not machine.was_active)):
+        return  # a destination writes no header and is `active` first: a snapshot was saved, and now one is loaded
     machine.side = side
     machine.recheck()
-    if side is Side.DESTINATION and machine.phase is PhaseName.SETUP:
+    if side is Side.DESTINATION and PhaseName.SETUP in {machine.phase, *(phase.name for phase in machine.phases)}:
         # A destination is in `setup` from the moment it listens, maybe for hours (8.2 and later).
-        machine.phase = None
-        if machine.outcome.left_loop_ns is None:
-            machine.start_ns = machine.phase_ns = at_ns if machine.active_ns is None else machine.active_ns
+        machine.forget_phases()
+        if outcome.left_loop_ns is None:
+            begun_ns = at_ns if machine.active_ns is None else machine.active_ns
+            machine.start_ns = machine.phase_ns = min(begun_ns, outcome.at_ns or begun_ns)
 
 
 def outgoing(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Change]:

@@ -23,7 +23,7 @@ from qemu_migration_exporter.core.migration import states
 from qemu_migration_exporter.core.migration.completion import complete, postcopy_shown
 from qemu_migration_exporter.core.migration.ending import end, extend, wait_ended
 from qemu_migration_exporter.core.migration.machine import Machine
-from qemu_migration_exporter.core.migration.phases import is_live
+from qemu_migration_exporter.core.migration.phases import is_live, learn_side
 from qemu_migration_exporter.core.model import Kind, Mode, PauseCause, PhaseName, Side, SurpriseKind
 
 #: Since 9.0 the migration thread computes the times before it sets the state `completed`.
@@ -43,8 +43,7 @@ def state_set(machine: Machine, at_ns: int, event: StateSet) -> Sequence[Change]
     machine.recheck()
     outcome.state, machine.state_since_ns = state, at_ns
     if state == "active":
-        machine.was_active = True
-        is_live(machine)
+        _active(machine, at_ns)
     if before == "pre-switchover":
         changes += wait_ended(machine, at_ns)
     if state in states.RESULTS:
@@ -52,8 +51,6 @@ def state_set(machine: Machine, at_ns: int, event: StateSet) -> Sequence[Change]
         changes += end(machine, at_ns)
     elif state == "setup" and machine.phase is None and machine.side is not Side.DESTINATION:
         changes += machine.enter(PhaseName.SETUP, at_ns)
-    elif state == "active" and machine.phase is PhaseName.SETUP:
-        machine.active_ns = at_ns
     elif state == "pre-switchover":
         changes += complete(machine, at_ns, COMPLETE_RANK)  # QEMU has stopped the guest before
         changes += machine.parts_ended(machine.switchover.stopped(at_ns))
@@ -72,6 +69,13 @@ def state_set(machine: Machine, at_ns: int, event: StateSet) -> Sequence[Change]
     return changes
 
 
+def _active(machine: Machine, at_ns: int) -> None:
+    machine.was_active = True
+    is_live(machine)
+    if machine.phase is PhaseName.SETUP:
+        machine.active_ns = at_ns
+
+
 def _surprises(before: str | None, state: str) -> list[Change]:
     if state not in states.STATES:
         return [Surprised(SurpriseKind.UNKNOWN_STATE, f"{before} -> {state}")]
@@ -88,6 +92,8 @@ def run_state_set(machine: Machine, at_ns: int, event: RunStateSet) -> Sequence[
     state = event.state
     if state is None:
         return ()
+    if event.before == "inmigrate" and machine.side is None:
+        learn_side(machine, Side.DESTINATION, at_ns)
     was_suspended = machine.guest.is_suspended
     machine.guest.set_run_state(at_ns, state)
     _end_downtime_with_resume(machine, at_ns)

@@ -68,7 +68,7 @@ def progress(machine: Machine) -> Progress:
         last_progress_ns=machine.detector.progress_ns,
         verdict=machine.detector.verdict(
             machine.last_ns,
-            converged=machine.mode is Mode.PRECOPY and outcome.completing,
+            converged=machine.mode is Mode.PRECOPY and outcome.completing and machine.side is not Side.DESTINATION,
             is_over=outcome.at_ns is not None,
             numbers=precopy,
             parameters=machine.parameters,

@@ -257,7 +257,7 @@ class Decoder:
         if isinstance(event, StateNumbered):
             return StateSet(event.at_ns, event.thread, self._state_name(event.number))
         if isinstance(event, RunStateNumbered):
-            return RunStateSet(event.at_ns, event.thread, _run_state_name(event.number))
+            return RunStateSet(event.at_ns, event.thread, _run_state_name(event.number), None)
         if isinstance(event, SyncEnded) and self._until <= _CUMULATIVE_SINCE:
             return event._replace(cumulative=False)
         return event

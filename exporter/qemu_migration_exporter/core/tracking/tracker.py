@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Final
 
-from qemu_migration_exporter.core.changes import Change, GuestGone, Resumed, Started, Surprised
+from qemu_migration_exporter.core.changes import Change, GuestGone, PhaseEnded, Resumed, Started, Surprised
 from qemu_migration_exporter.core.events import (
     ChannelFailed,
     ErrorReported,
@@ -39,7 +39,7 @@ from qemu_migration_exporter.core.signals import ASIDE, BEGINNING, GUEST, Meanin
 from qemu_migration_exporter.core.stalls.detector import StallPolicy
 from qemu_migration_exporter.core.tracking import trace_ids
 from qemu_migration_exporter.core.tracking.announcements import add_backtrace, add_command, take_frames
-from qemu_migration_exporter.core.tracking.beginning import begins, next_kind
+from qemu_migration_exporter.core.tracking.beginning import begins, next_kind, next_side
 from qemu_migration_exporter.core.tracking.snapshot import TrackerState, Withheld
 
 #: after_loop, cleanup and error_report lines this soon after the outcome still belong to it.
@@ -264,6 +264,8 @@ class Tracker:
         state = self.state
         changes: list[Change] = []
         if state.machine is not None:
+            if state.machine.side is Side.DESTINATION:
+                state.machine.outcome.assume_end()
             if state.machine.outcome.at_ns is None and state.is_started:
                 changes.append(Surprised(SurpriseKind.RESTARTED, "a migration began while another was open"))
             changes += self._finish(state.machine)
@@ -289,7 +291,7 @@ class Tracker:
         machine.guest = state.guest.continued(at_ns)
         machine.detector.is_paused = machine.guest.is_suspended
         machine.kind = next_kind(state)
-        machine.side, state.announced, state.uri, state.initiated = state.announced, None, "", False
+        machine.side, state.announced, state.uri, state.initiated = next_side(state), None, "", False
         machine.releases = self.releases
         state.is_other_use = state.parameters.is_other_use
         state.is_started = False
@@ -316,7 +318,8 @@ class Tracker:
         if state.failed_trace_id is not None and state.failed_side in {machine.side, None}:
             machine.retry_of = state.failed_trace_id
         started = Started(machine.identity, summary.progress(machine))
-        changes, state.withheld = [started, *state.withheld.changes], Withheld()
+        kept = [change for change in state.withheld.changes if machine.phases or not isinstance(change, PhaseEnded)]
+        changes, state.withheld = [started, *kept], Withheld()
         return changes
 
     def _finish(self, machine: Machine, changed: Sequence[Change] = ()) -> list[Change]:
@@ -330,8 +333,10 @@ class Tracker:
                 machine.side, machine.kind = Side.SOURCE, Kind.SNAPSHOT
             elif state.began_by_active:
                 machine.side = Side.DESTINATION  # a source begins with `setup`
-            elif machine.outcome.state == "failed" and machine.outcome.qemu_ended is None:
-                machine.side = Side.SOURCE  # a destination is `active` when it fails
+            elif machine.is_source_by_states:
+                machine.side = Side.SOURCE
+            elif machine.may_have_listened:
+                machine.forget_phases()
             changes += self._start(machine)
         state.is_started = False
         machine.releases = self.releases

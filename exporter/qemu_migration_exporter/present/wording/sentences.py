@@ -65,11 +65,19 @@ _PLACES: Final = {
 def headline(view: MigrationView) -> list[Part]:
     """Return the first sentence: the result, or the present state and the distance to the end."""
     name = literal(view.vm, MAX_NAME_CELLS) or "(no name)"
-    if view.side is Side.DESTINATION:
-        label: str | None = _LOADS.get(view.kind, "incoming")
+    if _is_only_loads(view):
+        label: str | None = "loading its state"
+    elif view.side is Side.DESTINATION:
+        label = _LOADS.get(view.kind, "incoming")
     else:
         label = KIND_WORDS.get(view.kind)
     return [(name, Role.NAME), f" ({label}) " if label else " ", *_predicate(view)]
+
+
+def _is_only_loads(view: MigrationView) -> bool:
+    """Return whether nothing but loads of devices is in the stream, which a snapshot's restore prints too."""
+    is_unknown = view.result is Result.UNKNOWN and view.state is None and view.kind is Kind.LIVE
+    return view.side is Side.DESTINATION and view.joined and is_unknown and view.mode is Mode.PRECOPY
 
 
 def headline_text(view: MigrationView) -> str:
@@ -93,6 +101,8 @@ def notes(view: MigrationView) -> list[str]:
         lines.append("The stream has no times: they are those at which its lines arrived.")
     if view.side is None:
         lines.append("The stream does not show whether it was outgoing or incoming.")
+    if _is_only_loads(view):
+        lines.append("The stream does not show whether it is a migration or the restore of a snapshot.")
     if view.joined:
         lines.append("The beginning is missing from the recording: times and counts start where it does.")
     elif view.partial and view.is_over:
@@ -190,6 +200,8 @@ def _lost(view: MigrationView) -> list[Part]:
 
 
 def _unknown(view: MigrationView) -> list[Part]:
+    if view.is_over and view.side is Side.DESTINATION and view.state is None:
+        return ["was seen", *_after(view, "for"), ", and the recording does not show how it ended."]
     if view.is_over:
         details = joined(_sent(view), "; ")
         return ["ended", *_after(view, "after"), ", and the recording does not show how", *details, "."]
@@ -263,6 +275,8 @@ def _after(view: MigrationView, preposition: str) -> list[Part]:
         return []  # it never iterated
     if not view.is_timed:
         return [f" after iterating for {took}"]
+    if view.side is None and not view.phases and not view.joined:  # a destination listens first
+        return [f" {preposition} at most {took}"]
     return [f" {preposition} {'at least ' if view.joined else ''}{took}"]
 
 
