@@ -51,11 +51,13 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamCheckpoint:
-    """One stream: the position in its file, and its state there."""
+    """One stream: the position in its file, its state there, and its processes by number with their starts."""
 
     position: Position
     state: StreamState
     counts: Counts = field(default_factory=Counts)
+    processes: Mapping[int, int] = field(default_factory=dict)
+    boot: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,7 @@ class _Header(msgspec.Struct, omit_defaults=True):
 
 
 class _StreamLine(msgspec.Struct, omit_defaults=True):
-    """A stream; `raw_name` is a file name that is not UTF-8."""
+    """A stream; `raw_name` is a file name that is not UTF-8, and `boot` the boot in which its processes started."""
 
     position: Position
     state: StreamState
@@ -98,6 +100,8 @@ class _StreamLine(msgspec.Struct, omit_defaults=True):
     raw_name: bytes = b""
     counts: dict[str, int] = {}
     surprises: dict[str, int] = {}
+    processes: dict[int, int] = {}
+    boot: str = ""
 
 
 #: Changes that a tracker may withhold, by the name written beside them in the file.
@@ -127,12 +131,12 @@ _ENCODER: Final = msgspec.json.Encoder(enc_hook=_encode_custom)
 _STREAM_DECODER: Final = msgspec.json.Decoder(_StreamLine, dec_hook=_decode_custom)
 
 
-def encode_stream(name: str, position: Position, state: StreamState, counts: Counts | None = None) -> bytes:
+def encode_stream(name: str, stream: StreamCheckpoint) -> bytes:
     """Encode one stream as its line of the file."""
-    line = _StreamLine(position=position, state=state)
-    if counts is not None:
-        line.counts = {kind: getattr(counts, kind) for kind in _COUNTS}
-        line.surprises = {str(kind): number for kind, number in counts.surprises.items()}
+    counts = stream.counts
+    line = _StreamLine(position=stream.position, state=stream.state, processes=dict(stream.processes), boot=stream.boot)
+    line.counts = {kind: getattr(counts, kind) for kind in _COUNTS}
+    line.surprises = {str(kind): number for kind, number in counts.surprises.items()}
     try:
         name.encode()
         line.name = name
@@ -253,4 +257,10 @@ def _decode_stream(line: bytes, version: int) -> tuple[str, StreamCheckpoint]:
         setattr(counts, kind, decoded.counts.get(kind, 0))
     known = {str(kind): kind for kind in SurpriseKind}
     counts.surprises.update({known[kind]: number for kind, number in decoded.surprises.items() if kind in known})
-    return name, StreamCheckpoint(position=decoded.position, state=decoded.state, counts=counts)
+    return name, StreamCheckpoint(
+        position=decoded.position,
+        state=decoded.state,
+        counts=counts,
+        processes=decoded.processes,
+        boot=decoded.boot,
+    )

@@ -52,9 +52,9 @@ from qemu_migration_exporter.sources import (
     StatusChanged,
     StreamClosed,
 )
-from qemu_migration_exporter.sources.liveness import ProcessWatch
+from qemu_migration_exporter.sources.liveness import ProcessWatch, boot_id
 from qemu_migration_exporter.sources.naming import deduplicate, vm_name
-from qemu_migration_exporter.sources.procfs import read_guest
+from qemu_migration_exporter.sources.procfs import Guest, read_guest
 from qemu_migration_exporter.state_store import StateStore
 from qemu_migration_exporter.tracing.export.sender import SpanBatch
 
@@ -87,6 +87,16 @@ class _StreamState:
     is_catching_up: bool = False
     history: list[Change] | None = None
     reported: set[str] = field(default_factory=set)
+
+    def checkpoint(self, position: Position) -> StreamCheckpoint:
+        """Return what the stream needs to be resumed at a position."""
+        return StreamCheckpoint(
+            position=position,
+            state=self.stream.snapshot(),
+            counts=self.stream.counts,
+            processes=self.watch.known(),
+            boot=boot_id(),
+        )
 
     def now_ns(self, wall_ns: int) -> int:
         """Return the time on the clock of the stream's lines."""
@@ -248,7 +258,7 @@ class Pipeline:
         for name, state in self._streams.items():
             # History is not reported yet: it is read again after a restart.
             if state.is_dirty and state.position is not None and state.history is None:
-                self._store.put(name, state.position, state.stream.snapshot(), state.stream.counts)
+                self._store.put(name, state.checkpoint(state.position))
                 state.is_dirty = False
         self._store.keep_only([*self._remembered, *self._streams])
         self._store.commit(
@@ -330,7 +340,7 @@ class Pipeline:
         state = self._streams.get(name)
         if state is None:
             return
-        failed, state.stream = state.stream, self._stream(name, state.source, state.stream.vm)
+        failed, state.stream = state.stream, self._stream(name, state.source, state.stream.vm, state.watch)
         state.stream.counts = failed.counts
         self.is_dirty = state.is_dirty = True
         if lost:
@@ -342,8 +352,9 @@ class Pipeline:
         if state is not None:
             return state
         vm, is_taken = deduplicate(source.vm or vm_name(name), [other.stream.vm for other in self._streams.values()])
-        stream = self._stream(name, source, vm)
-        state = self._streams[name] = _StreamState(stream, source)
+        watch = ProcessWatch()
+        stream = self._stream(name, source, vm, watch)
+        state = self._streams[name] = _StreamState(stream, source, watch=watch)
         if is_taken and source.file is not None:
             stream.surprise(SurpriseKind.DUPLICATE_VM, vm)
         remembered = self._remembered.pop(name, None)
@@ -358,20 +369,25 @@ class Pipeline:
         with self._failures.guard(Component.STATE, "stream %s: its checkpoint cannot be used", name) as attempt:
             self._apply(state, state.stream.restore(remembered.state))
         if attempt.failed:
-            state.stream = self._stream(name, state.source, state.stream.vm)
+            state.stream = self._stream(name, state.source, state.stream.vm, state.watch)
+        state.watch.restore(remembered.processes, remembered.boot)
         state.stream.counts = remembered.counts
         if not state.stream.is_idle and state.stream.last_event_ns is not None:
             # If the wall clock was set back, the lines have later times: the stream's time must not go back.
             state.time.observe(max(state.stream.last_event_ns, time.time_ns()), is_news=True)
 
-    def _stream(self, name: str, source: SourceConfig, vm: str) -> Stream:
+    def _stream(self, name: str, source: SourceConfig, vm: str, watch: ProcessWatch) -> Stream:
+        def name_process(process: int) -> Guest:
+            watch.look(process)
+            return read_guest(process)
+
         return Stream(
             decode_filename(name),
             vm=vm,
             format_name=source.format,
             untimed=ClockKind.ARRIVAL,
             page_size=self.config.page_size_bytes,
-            name_process=read_guest,
+            name_process=name_process,
             parser=self._parser_options(),
             policy=self.config.verdict.policy(),
             room=self._room,

@@ -17,11 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qemu_migration_exporter import checkpoint
-from qemu_migration_exporter.checkpoint import Checkpoint
-from qemu_migration_exporter.core.tracking.snapshot import StreamState
-from qemu_migration_exporter.core.tracking.stream import Counts
+from qemu_migration_exporter.checkpoint import Checkpoint, StreamCheckpoint
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
-from qemu_migration_exporter.sources import Position
 from qemu_migration_exporter.tracing.export.sender import SpanBatch
 
 logger = logging.getLogger(__name__)
@@ -47,7 +44,7 @@ class StateStore:
         self.loaded: Checkpoint = checkpoint.load(path, failures)
         self._lines: dict[str, bytes] = {}
         for name, stream in self.loaded.streams.items():
-            self.put(name, stream.position, stream.state, stream.counts)
+            self.put(name, stream)
         self._wake = threading.Condition()
         self._waiting: _Content | None = None
         self._is_writing = False
@@ -61,10 +58,10 @@ class StateStore:
         """True if the last content was not written, so that it is worth committing again."""
         return self._is_failing
 
-    def put(self, name: str, position: Position, state: StreamState, counts: Counts | None = None) -> None:
+    def put(self, name: str, stream: StreamCheckpoint) -> None:
         """Encode a stream that changed, for the next commit."""
         with self._failures.guard(Component.STATE, "stream not saved: %s", name):
-            self._lines[name] = checkpoint.encode_stream(name, position, state, counts)
+            self._lines[name] = checkpoint.encode_stream(name, stream)
 
     def keep_only(self, names: Iterable[str]) -> None:
         """Drop the streams that are not among these names."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from qemu_migration_exporter.checkpoint import StreamCheckpoint
 from qemu_migration_exporter.core.changes import StallCleared, Stalled
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink
@@ -78,7 +79,7 @@ def save(directory: Path, migrations: int) -> Iterator[Row]:
     for _ in range(5):
         began = time.thread_time()
         for stream in streams:
-            store.put(stream.name, Position(1, 2, 3), stream.snapshot())
+            store.put(stream.name, StreamCheckpoint(position=Position(1, 2, 3), state=stream.snapshot()))
         store.commit((), ())
         times.append(time.thread_time() - began)
     store.close()

@@ -89,7 +89,11 @@ def test_corrupt_state_costs_one_stream(tmp_path: Path, nonsense: dict[str, Any]
     for name in names:
         Path(name).touch()
     file = tmp_path / "state"
-    line = json.loads(checkpoint.encode_stream(names[0], Position(1, 2, 0), Stream("a", vm="a").snapshot()))
+    line = json.loads(
+        checkpoint.encode_stream(
+            names[0], checkpoint.StreamCheckpoint(position=Position(1, 2, 0), state=Stream("a", vm="a").snapshot())
+        )
+    )
     line["state"] |= nonsense
     checkpoint.save(file, checkpoint.encode([json.dumps(line).encode()]))
     board = MigrationHistory()

@@ -401,6 +401,30 @@ def test_a_killed_process_ends_its_migration_only(tmp_path: Path) -> None:
     assert ended.error == f"QEMU ended: process {killed.pid} is gone"
 
 
+def test_a_process_that_ended_while_no_daemon_ran(tmp_path: Path) -> None:
+    """Its migration ends with its last line, because the time of its end is not known."""
+    program, state = tmp_path / "qemu-system-x86_64", tmp_path / "state"
+    shutil.copy("/bin/sleep", program)
+    with subprocess.Popen([program, "600"]) as process:
+        try:
+            data = _traced(process.pid, *_RUNNING)
+            before = Run(state)
+            before.settle()
+            before.take(Data("probe", data, Position(1, 2, len(data))))
+            wait_for(lambda: len(before.tick()) == 1)
+            before.commit()
+        finally:
+            process.kill()
+    again = Run(state)
+    again.take(CaughtUp("probe"))
+    wait_for(lambda: not again.tick())
+    again.kill()
+    (ended,) = again.history.recent
+    assert ended.error == f"QEMU ended: process {process.pid} is gone"
+    assert ended.duration_ns is not None
+    assert ended.duration_ns < 10**9
+
+
 def test_a_process_that_completed_and_left_has_not_failed(tmp_path: Path) -> None:
     """An orchestrator ends the source's QEMU as soon as the migration has completed."""
     program = tmp_path / "qemu-system-x86_64"

@@ -30,7 +30,10 @@ POSITION = Position(1, 2, 3, 4)
 
 
 def _save(path: Path, **streams: Stream) -> None:
-    lines = [checkpoint.encode_stream(name, POSITION, stream.snapshot()) for name, stream in streams.items()]
+    lines = [
+        checkpoint.encode_stream(name, checkpoint.StreamCheckpoint(position=POSITION, state=stream.snapshot()))
+        for name, stream in streams.items()
+    ]
     checkpoint.save(path, checkpoint.encode(lines, ["/l/*.log"], [SpanBatch(b"\x00\xff", 7)], saved_ns=5))
 
 
@@ -178,7 +181,8 @@ def test_golden_file_of_version_1_is_read(request: pytest.FixtureRequest) -> Non
     """State on users' hosts survives an update of the program: once released, this file is never renewed."""
     if request.config.getoption("--update-golden"):
         lines = [
-            checkpoint.encode_stream(n, POSITION, _halfway(d).snapshot()) for n, d in (("log", LOG), ("probe", PROBE))
+            checkpoint.encode_stream(n, checkpoint.StreamCheckpoint(position=POSITION, state=_halfway(d).snapshot()))
+            for n, d in (("log", LOG), ("probe", PROBE))
         ]
         GOLDEN.write_bytes(
             checkpoint.encode(lines, ["/var/log/libvirt/qemu/*.log"], saved_ns=1_764_270_000_000_000_000)
@@ -209,7 +213,7 @@ from pathlib import Path
 from qemu_migration_exporter import checkpoint
 from qemu_migration_exporter.ops.errors import ErrorCounter
 loaded = checkpoint.load(Path(sys.argv[1]), ErrorCounter())
-lines = [checkpoint.encode_stream(name, each.position, each.state) for name, each in loaded.streams.items()]
+lines = [checkpoint.encode_stream(name, each) for name, each in loaded.streams.items()]
 checkpoint.save(Path(sys.argv[2]), checkpoint.encode(lines, sorted(loaded.sources), loaded.spans, saved_ns=loaded.saved_ns))
 """
 

@@ -109,13 +109,59 @@ def test_process_never_seen_is_not_gone(watch: ProcessWatch) -> None:
     assert [watch.ended({7: 5}, now_ns) for now_ns in (1, 2, 3, 4)] == [[], [], [], []]
 
 
-def test_migration_that_ends_meanwhile_is_forgotten(tmp_path: Path, watch: ProcessWatch) -> None:
-    """QEMU printed the end before it exited; its number may begin another migration."""
+def test_number_of_an_ended_process_is_used_again(tmp_path: Path, watch: ProcessWatch) -> None:
+    """By another QEMU, which begins another migration."""
     _write(tmp_path, 7)
     since = {7: time.time_ns()}
     watch.ended(since, 1)
+    watch.ended({}, 1)
+    _write(tmp_path, 7, ticks=71)
+    assert [watch.ended(since, now_ns) for now_ns in (2, 3, 4, 5)] == [[], [], [], []]
     shutil.rmtree(tmp_path / "7")
-    assert [watch.ended(now, 2) for now in (since, {}, since, since, since)] == [[], [], [], [], []]
+    assert [watch.ended(since, now_ns) for now_ns in (6, 7, 8)] == [[], [], [(7, 6)]]
+
+
+def test_renamed_qemu_is_known_by_its_program(tmp_path: Path, watch: ProcessWatch) -> None:
+    """`-name web,process=web` changes the name in /proc."""
+    _write(tmp_path, 7, name="web")
+    (tmp_path / "7" / "cmdline").write_bytes(b"/usr/bin/qemu-system-x86_64\0-name\0web,process=web\0")
+    since = {7: time.time_ns()}
+    watch.ended(since, 1)
+    shutil.rmtree(tmp_path / "7")
+    assert [watch.ended(since, now_ns) for now_ns in (2, 3, 4)] == [[], [], [(7, 2)]]
+
+
+def test_process_that_ends_at_once_is_gone(tmp_path: Path, watch: ProcessWatch) -> None:
+    """Before the first check; its first line was enough, or another process of the stream shows the host."""
+    _write(tmp_path, 7)
+    watch.look(7)
+    shutil.rmtree(tmp_path / "7")
+    since = {7: time.time_ns(), 8: time.time_ns()}
+    assert [watch.ended(since, now_ns) for now_ns in (1, 2, 3)] == [[], [], [(7, 1), (8, 1)]]
+
+
+@pytest.mark.parametrize(
+    ("known", "boot", "ends"),
+    [({7: 70}, "a", False), ({7: 69}, "a", True), ({7: 70}, "b", True), ({}, "a", False)],
+    ids=["it runs", "its number is another's", "another boot", "nothing known"],
+)
+def test_process_may_end_while_no_daemon_runs(
+    known: dict[int, int], boot: str, tmp_path: Path, watch: ProcessWatch, *, ends: bool
+) -> None:
+    """The time of its end is not known then."""
+    (tmp_path / "sys/kernel/random").mkdir(parents=True)
+    (tmp_path / "sys/kernel/random/boot_id").write_text("a\n")
+    _write(tmp_path, 7)
+    watch.restore(known, boot)
+    assert [watch.ended({7: 5}, now_ns) for now_ns in (1, 2, 3)] == [[], [], [(7, 0)] if ends else []]
+
+
+def test_known_processes_are_kept_and_bounded(tmp_path: Path, watch: ProcessWatch) -> None:
+    for process in range(2_050):
+        _write(tmp_path, process, ticks=process)
+        watch.look(process)
+    watch.look(9_999)
+    assert watch.known() == {process: process for process in range(2, 2_050)}
 
 
 def test_process_is_looked_up_once_a_second(tmp_path: Path) -> None:
