@@ -2,8 +2,8 @@
 
 A destination has few metrics: its phases and rounds are the source's. Each end has a sentence, a downtime and a trace:
 
-    source       completed in 18 s; the guest was stopped for 43 ms
-    destination  completed in 18 s; loaded the last memory and the devices in 57 ms of the downtime
+    source       completed, took 18 s; the guest was stopped for 43 ms
+    destination  completed, took 18 s; loaded the last memory and the devices in 57 ms of the downtime
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ARRIVED: Final = f"and {ON} qemu_migration_incoming_active == 0"
 
 #: The ends of the chosen guest; the other end is on another host, perhaps under another name.
 _CHOSEN: Final = (
-    f"max by ({_PER_END}, trace_id)"
+    f"max by ({_PER_END}, kind, trace_id)"
     ' (qemu_migration_info{instance=~".+"} and on (uuid) qemu_migration_info{uuid!=""} or qemu_migration_info)'
 )
 
@@ -30,7 +30,8 @@ _CHOSEN: Final = (
 def _outcome(base: str, duration: str, more: dict[str, str]) -> str:
     """Return the sentence of an end that is over."""
     result = relabelled(base, "with_0", "$1", "result", "(.*)")
-    parts = {"with_0": result, "with_1": time_part("with_1", duration, " in $1"), **more}
+    result = relabelled(result, "with_0", "outcome unknown", "result", "unknown")
+    parts = {"with_0": result, "with_1": time_part("with_1", duration, ", took $1"), **more}
     there = f"max by ({PER_VM}) ({base})"
     words = ", ".join(f'"{label}"' for label in sorted(parts))
     return f'label_join({joined(there, parts)}, "sentence", "", {words})'
@@ -57,7 +58,9 @@ def _of_destination() -> str:
         "qemu_migration_incoming_last_duration_seconds",
         {"with_2": time_part("with_2", "qemu_migration_incoming_last_load_seconds", loaded)},
     )
-    running = relabelled(f"max by ({PER_VM}) (qemu_migration_incoming_active == 1)", "sentence", "receives the guest")
+    running = relabelled(
+        f"max by ({PER_VM}) (qemu_migration_incoming_active == 1)", "sentence", "receives the guest's memory"
+    )
     return relabelled(f"{over} or {ON} {running}", "side", "destination")
 
 
@@ -71,13 +74,20 @@ def _value(of_source: str, of_destination: str = "") -> str:
 
 
 _SENTENCES: Final = f"max by ({_PER_END}, sentence) ({_of_source()} or {_ON_END} {_of_destination()}) ^ 0"
-_WITH_SENTENCE: Final = (
-    f"({_CHOSEN}) * {_ON_END} group_left (sentence) ({everywhere(_SENTENCES)} or {_ON_END} ({_CHOSEN}))"
-)
+
+
+def _rows() -> str:
+    """Return the ends with their sentences, which begin with the kind of a job that is no live migration."""
+    found = f"({_CHOSEN}) * {_ON_END} group_left (sentence) ({everywhere(_SENTENCES)} or {_ON_END} ({_CHOSEN}))"
+    found = never_empty(found, "sentence", "no numbers yet")
+    found = relabelled(found, "with_kind", "$1, no live migration: ", "kind", "(.+)")
+    found = relabelled(found, "with_kind", "", "kind", "live")
+    return f'max by ({_PER_END}, sentence, trace_id) (label_join({found}, "sentence", "", "with_kind", "sentence"))'
+
 
 #: A row for each end: `sentence`, `trace_id`, and the values of the queries.
 BOTH_ENDS: Final = (
-    never_empty(_WITH_SENTENCE, "sentence", "no numbers yet"),
+    _rows(),
     _value(
         "time() - qemu_migration_start_timestamp_seconds",
         "time() - qemu_migration_incoming_start_timestamp_seconds",
