@@ -106,9 +106,6 @@ reference: $(VENV)/.run ## write the references of metrics and attributes, and t
 	$(BIN)/python -m tools.state_diagram
 	$(BIN)/python -m tools.verdict_picture
 
-pictures: $(VENV)/.test ## photograph the demo for the README; needs Chromium and Prometheus, look at what comes out
-	$(BIN)/python -m tests.project.pictures
-
 renders: $(VENV)/.test ## draw dashboards and traces with their frontends: make renders GRAFANA=/path/to/public JAEGER=/path/to/build
 	$(BIN)/python -m tests.renders $(if $(GRAFANA),--grafana='$(GRAFANA)') $(if $(JAEGER),--jaeger='$(JAEGER)')
 

@@ -28,7 +28,7 @@ from qemu_migration_exporter.ops.progress import progress
 from qemu_migration_exporter.ops.sanitize import decode_filename, escape_control
 from qemu_migration_exporter.present import hints
 from qemu_migration_exporter.present.reports import REPORTS
-from qemu_migration_exporter.present.view import Report
+from qemu_migration_exporter.present.view import READ_WHOLE, Report
 from qemu_migration_exporter.present.view_builder import migration_view, stream_view
 from qemu_migration_exporter.sinks import Sinks
 from qemu_migration_exporter.sources.errors import DamagedError, SourceError
@@ -112,8 +112,12 @@ class Replay:
         return [(stream, not self._done and stream is streams[-1]) for stream in streams]
 
     def problems(self) -> Mapping[str, str]:
-        """Return no problems: a recording that was read to its end has none."""
-        return {}
+        """Return the state of the recordings that are not being read."""
+        return {
+            stream.name: "damaged" if stream.counts.surprises[SurpriseKind.DAMAGED] else READ_WHOLE
+            for stream, is_up in self.all()
+            if not is_up
+        }
 
     def notice(self) -> str:
         """Return nothing: the report names what is missing."""

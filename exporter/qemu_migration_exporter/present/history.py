@@ -29,6 +29,9 @@ class MigrationHistory:
         """Apply changes; see `qemu_migration_exporter.tracing.Sink`."""
         ended = [change.migration for change in changes if isinstance(change, MigrationEnded)]
         if ended:
+            # The running migrations are replaced once a second; until then, or for good in a replay, none is in both.
+            over = {migration.identity.trace_id for migration in ended}
+            self.running = tuple(migration for migration in self.running if migration.identity.trace_id not in over)
             newest_first = sorted(
                 (*reversed(ended), *self.recent), key=lambda migration: migration.end_ns, reverse=True
             )

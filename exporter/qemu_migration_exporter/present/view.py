@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from qemu_migration_exporter.core.model import (
     ClockKind,
@@ -241,6 +242,10 @@ class MigrationView:
         )
 
 
+#: In place of a problem: a recording that was read to its end.
+READ_WHOLE: Final = "read to its end"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamView:
     """A stream, and the counts of its lines.
@@ -249,7 +254,7 @@ class StreamView:
         format: The format's name, None until a line is recognised.
         surprises: Number of surprises by kind.
         is_up: True while the stream is read.
-        problem: Short reason why the stream is not read.
+        problem: Short reason why the stream is not read, or `READ_WHOLE`.
         last_event_time: Time of the newest event.
         remarks: Reasons why lines of a recording are not understood, and the next steps.
     """
@@ -266,6 +271,11 @@ class StreamView:
     problem: str | None = None
     last_event_time: datetime | None = None
     remarks: tuple[str, ...] = ()
+
+    @property
+    def is_down(self) -> bool:
+        """True if the stream should be read and is not."""
+        return not self.is_up and self.problem != READ_WHOLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

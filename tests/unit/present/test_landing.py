@@ -14,7 +14,7 @@ import pytest
 from qemu_migration_exporter.core.model import ClockKind, Kind, PhaseName, Result, Side, StallReason
 from qemu_migration_exporter.present.html.card import card
 from qemu_migration_exporter.present.html.chart import CARD, FULL, pending_chart, share_of
-from qemu_migration_exporter.present.view import MigrationView, Page, PhaseView, RoundView, StreamView
+from qemu_migration_exporter.present.view import READ_WHOLE, MigrationView, Page, PhaseView, RoundView, StreamView
 from qemu_migration_exporter.present.wording.states import ago
 
 from tests.support.recordings import START_NS
@@ -185,6 +185,25 @@ def test_stalled_migrations_come_first() -> None:
     words = _words(_page(healthy, stalled))
 
     assert words.index("stalled-one") < words.index("healthy")
+
+
+@pytest.mark.parametrize(
+    ("is_up", "problem", "light", "state", "summary"),
+    [
+        (True, None, "good", "reading", "1 stream"),
+        (False, None, "bad", "not read", "1 stream, 1 not read"),
+        (False, "permission denied", "bad", "permission denied", "1 stream, 1 not read"),
+        (False, READ_WHOLE, "plain", "read to its end", "1 stream"),
+    ],
+)
+def test_stream_shows_light_and_state(
+    light: str, state: str, summary: str, *, is_up: bool, problem: str | None
+) -> None:
+    """A recording that was read to its end is no failure. The light cannot break away from its word."""
+    page = _page(streams=(replace(STREAM, is_up=is_up, problem=problem),))
+
+    assert f'<span class="state"><span class="light {light}"></span>{state}</span>' in page
+    assert f"<p>0 running · 0 recent · {summary}</p>" in page
 
 
 @pytest.mark.parametrize("where", ["running", "recent"])

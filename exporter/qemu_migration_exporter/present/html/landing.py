@@ -26,7 +26,7 @@ MAX_STREAMS: Final = 500
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _StreamRow:
     name: str
-    is_up: bool
+    light: str
     state: str
     format: str
     last_event: str
@@ -63,7 +63,7 @@ def _worst_first(page: Page) -> list[MigrationView]:
 
 def _summary(page: Page) -> str:
     stalled = sum(state_of(view)[1] == "bad" for view in page.running)
-    down = sum(not stream.is_up for stream in page.streams)
+    down = sum(stream.is_down for stream in page.streams)
     return " · ".join(
         [
             f"{len(page.running)} running",
@@ -86,7 +86,7 @@ def _stream(stream: StreamView, now: datetime) -> _StreamRow:
     problem = literal(stream.problem, 2 * MAX_NAME) if stream.problem else "not read"
     return _StreamRow(
         name=literal(stream.name, 2 * MAX_NAME),
-        is_up=stream.is_up,
+        light="good" if stream.is_up else "bad" if stream.is_down else "plain",
         state="reading" if stream.is_up else problem,
         format=literal(f"{stream.format or 'not known yet'}, {stream.clock} clock", MAX_NAME),
         last_event="none yet" if stream.last_event_time is None else ago(stream.last_event_time, now),
