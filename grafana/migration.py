@@ -102,7 +102,7 @@ _VERDICT: Final = Row(
         ),
         stat(
             "No progress for",
-            "Time since a round last began with less pending than any before.",
+            "Time since a round last began with clearly less pending than before; a few per cent are no progress.",
             f"max(time() - qemu_migration_last_progress_timestamp_seconds {WHILE_ACTIVE} {ITERATES})",
             "s",
             steps=((None, BLUE), (60, YELLOW), (300, RED)),

@@ -152,6 +152,7 @@ def graph(
 
     `few` series with short names have a legend of one line below; else it is a table beside the plot, the highest last
     value first. `log` is the base of a logarithmic axis: 2 for bytes, so that its marks are whole, 10 for other units.
+    Bars are counts, and the legend has their totals.
     If a series `ends` with its migration, the legend has no values: Grafana would show the last one long after.
     An axis goes up to `at_least`, because Grafana draws zeros on an axis to 100. `rename` is a regular expression whose
     first group is the name in the legend; the default drops a host's port. Series are in shades of a `hue`; without one
@@ -159,7 +160,8 @@ def graph(
     """
     table: Json = {"displayMode": "table", "placement": "right", "width": 290}
     if not ends:
-        table |= {"sortBy": "Last", "sortDesc": True}
+        table |= {"sortBy": "Total" if bars else "Last", "sortDesc": True}
+    calculations = [] if ends else ["sum" if bars else "last"]
     lowest: Json = {} if log else {"min": 0}
     return Panel(
         title=title,
@@ -187,7 +189,7 @@ def graph(
             **({} if at_least is None else {"axisSoftMax": at_least}),
         },
         options={
-            "legend": {"calcs": [] if ends else ["last"], "showLegend": True}
+            "legend": {"calcs": calculations, "showLegend": True}
             | ({"displayMode": "list", "placement": "bottom"} if few else table),
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
