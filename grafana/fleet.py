@@ -20,7 +20,7 @@ from grafana.panels import (
     stat,
     table,
 )
-from grafana.sentences import ITERATES, ON, PER_VM, RUNNING, STALLED_FOR, WHILE_ACTIVE
+from grafana.sentences import BANDWIDTH, ITERATES, ON, PER_VM, RUNNING, STALLED_FOR, WHILE_ACTIVE
 
 _NOTHING_RUNS: Final = "No migration is running."
 _NONE_RAN: Final = "No migration ran in this time range."
@@ -119,7 +119,7 @@ _NOW: Final = Row(
                 _running("qemu_migration_round", ITERATES),
                 _running("qemu_migration_pending_bytes"),
                 _running("qemu_migration_threshold_bytes", ITERATES),
-                _running("qemu_migration_bandwidth_bytes_per_second"),
+                _running(BANDWIDTH),
                 _running("qemu_migration_dirty_bytes_per_second", ITERATES),
                 _running("qemu_migration_required_downtime_seconds", ITERATES),
                 _running("qemu_migration_downtime_limit_seconds", ITERATES),
@@ -181,8 +181,8 @@ _HOSTS: Final = Row(
     [
         graph(
             "Sent by each migration",
-            "Stacked: the height is the sum of all. QEMU's own figure for its last window.",
-            [Query(_going_on(f"qemu_migration_bandwidth_bytes_per_second {WHILE_ACTIVE}"), "{{vm}} {{instance}}")],
+            "Stacked: the height is the sum of all. QEMU's own figure for its last window, 0 while nothing is sent.",
+            [Query(_going_on(f"{BANDWIDTH} {WHILE_ACTIVE}"), "{{vm}} {{instance}}")],
             "binBps",
             stacked=True,
             empty=_NONE_RAN,
@@ -194,8 +194,8 @@ _HOSTS: Final = Row(
             [
                 Query(
                     _going_on(
-                        f"(qemu_migration_bandwidth_bytes_per_second {WHILE_ACTIVE}) / on (job, instance) group_left ()"
-                        f" (sum by (job, instance) (qemu_migration_bandwidth_bytes_per_second {WHILE_ACTIVE}) > 0)"
+                        f"({BANDWIDTH} {WHILE_ACTIVE}) / on (job, instance) group_left ()"
+                        f" (sum by (job, instance) ({BANDWIDTH} {WHILE_ACTIVE}) > 0)"
                     ),
                     "{{vm}} {{instance}}",
                 )
@@ -210,8 +210,7 @@ _HOSTS: Final = Row(
             " pages may be the same ones again and again.",
             [
                 Query(
-                    f"(qemu_migration_dirty_bytes_per_second {WHILE_ACTIVE} {ITERATES})"
-                    " / (qemu_migration_bandwidth_bytes_per_second > 0)",
+                    f"(qemu_migration_dirty_bytes_per_second {WHILE_ACTIVE} {ITERATES}) / {ON} ({BANDWIDTH} > 0)",
                     "{{vm}} {{instance}}",
                 )
             ],

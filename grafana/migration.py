@@ -7,7 +7,7 @@ from typing import Final
 from grafana.builder import BLUE, GREEN, GREY, PER_SECOND, PURPLE, RED, TIMES, YELLOW, Dashboard, Json, Query, Row, mark
 from grafana.ends import BOTH_ENDS
 from grafana.panels import HOST, PHASES, REASON_COLOURS, RESULTS, TRACE, Column, graph, stat, table, timeline
-from grafana.sentences import ITERATES, ON, PER_VM, RUNNING, WHILE_ACTIVE
+from grafana.sentences import BANDWIDTH, ITERATES, ON, PER_VM, RUNNING, WHILE_ACTIVE
 
 _NOT_RUN: Final = "No migration of this virtual machine is in this time range yet."
 _NOTHING_RUNS: Final = "No migration of this virtual machine is running."
@@ -97,7 +97,7 @@ _VERDICT: Final = Row(
         stat(
             "Round now",
             "The pass over the dirty bitmap; the first sends all memory.",
-            f"max(qemu_migration_round {WHILE_ACTIVE})",
+            f"max(qemu_migration_round {WHILE_ACTIVE} {ITERATES})",
             "none",
         ),
         stat(
@@ -181,7 +181,7 @@ _ROUNDS: Final = Row(
             "Where the guest dirties memory as fast as it is sent, more rounds do not help: more bandwidth, a throttle,"
             " more downtime or post-copy does.",
             [
-                Query(f"qemu_migration_bandwidth_bytes_per_second {WHILE_ACTIVE}", "sent"),
+                Query(f"({BANDWIDTH} > 0) {WHILE_ACTIVE}", "sent"),
                 Query(f"qemu_migration_dirty_bytes_per_second {WHILE_ACTIVE} {ITERATES}", "dirtied again"),
                 Query(
                     f"qemu_migration_required_bandwidth_bytes_per_second {WHILE_ACTIVE} {ITERATES}", "would be enough"
@@ -211,7 +211,7 @@ _ROUNDS: Final = Row(
         graph(
             "Round",
             "Rounds that follow each other quickly with little between them send the guest's working set again and again.",
-            [Query(f"qemu_migration_round {WHILE_ACTIVE}", "round")],
+            [Query(f"qemu_migration_round {WHILE_ACTIVE} {ITERATES}", "round")],
             "none",
             few=True,
             ends=True,

@@ -32,6 +32,18 @@ WHILE_ACTIVE: Final = f"and {ON} {_ACTIVE}"
 ITERATES: Final = f'and {ON} qemu_migration_phase{{phase="iterate"}} == 1'
 _PAST_BULK: Final = f"{ITERATES} and {ON} qemu_migration_round > 1"
 
+#: Stalls in which nothing is sent: the figures of the last window are old.
+_NOTHING_SENT: Final = (
+    "qemu_migration_stall_reason{reason=~"
+    f'"{StallReason.NO_THROUGHPUT}|{StallReason.BLOCKED_PRE_SWITCHOVER}|{StallReason.POSTCOPY_PAUSED}"}} == 1'
+)
+
+#: The bandwidth of now.
+BANDWIDTH: Final = (
+    f"max by ({PER_VM}) (qemu_migration_bandwidth_bytes_per_second unless {ON} {_NOTHING_SENT}"
+    f" or {ON} 0 * ({_NOTHING_SENT}))"
+)
+
 #: From this limit on, a pause is noticed by clusters and load balancers; no command is offered without its runbook.
 _MAX_ADVISED_MS: Final = 5_000
 
@@ -145,7 +157,7 @@ def _command() -> str:
     return "(" + f" or {ON} ".join((*commands, _runbook())) + ")"
 
 
-_NEEDED: Final = f"qemu_migration_required_downtime_seconds {_PAST_BULK}"
+_NEEDED: Final = f"qemu_migration_required_downtime_seconds {_PAST_BULK} unless {ON} {_NOTHING_SENT}"
 
 #: Another job that uses the same machinery, as a save or a dump.
 _KIND: Final = f'max by ({PER_VM}, kind) (qemu_migration_info{{side="source", kind!="live"}})'
@@ -162,10 +174,14 @@ _PARTS: Final = {
     "with_3": f"({_part('with_3', f'qemu_migration_best_round {_PAST_BULK}', ' (round $1)')} or {ON} "
     + _size("with_3", f"(qemu_migration_ram_bytes {ITERATES} and {ON} qemu_migration_round <= 1)", " of $1")
     + ")",
-    "with_4": _size("with_4", "qemu_migration_bandwidth_bytes_per_second", "; sends $1/s"),
-    "with_5": _size("with_5", f"(qemu_migration_dirty_bytes_per_second {_PAST_BULK})", ", $1/s dirtied again"),
+    "with_4": _size("with_4", f"({BANDWIDTH} > 0)", "; sends $1/s"),
+    "with_5": _size(
+        "with_5",
+        f"(qemu_migration_dirty_bytes_per_second {_PAST_BULK} unless {ON} {_NOTHING_SENT})",
+        ", $1/s dirtied again",
+    ),
     "with_6": time_part("with_6", f"({_NEEDED})", "; needs $1 of downtime"),
-    "with_7": time_part("with_7", f"(qemu_migration_downtime_limit_seconds and {ON} {_NEEDED})", ", limit $1"),
+    "with_7": time_part("with_7", f"(qemu_migration_downtime_limit_seconds and {ON} ({_NEEDED}))", ", limit $1"),
     "with_8": _part("with_8", "round(qemu_migration_throttle_ratio * 100) > 0", "; guest throttled by $1 %"),
     "with_command": _command(),
     "trace_id": f'max by ({PER_VM}, trace_id) (qemu_migration_info{{side="source"}})',
@@ -176,8 +192,9 @@ _WORDS: Final = ", ".join(f'"{label}"' for label in _PARTS if label[-1].isdigit(
 #: Seconds since a stall's best boundary, -1 for a migration that is not stalled.
 STALLED_FOR: Final = f"((time() - (qemu_migration_stalled_since_timestamp_seconds > 0)) or {ON} 0 * qemu_migration_active - 1) {WHILE_ACTIVE}"
 
+_JOINED: Final = f'label_join({joined(_ACTIVE, _PARTS)}, "sentence", "", {_WORDS})'
+_SENTENCE: Final = relabelled(_JOINED, "sentence", "$1", "sentence", "(.+); ")
 #: A row for each running migration: the labels `sentence`, `with_command` and `trace_id`, which are never empty.
-_SENTENCE: Final = f'label_join({joined(_ACTIVE, _PARTS)}, "sentence", "", {_WORDS})'
 RUNNING: Final = (
     f"max by ({PER_VM}, sentence, with_command, trace_id)"
     f" ({never_empty(never_empty(_SENTENCE, 'sentence', 'no numbers yet'), 'with_command')}"

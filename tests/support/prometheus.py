@@ -10,7 +10,7 @@ import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -131,3 +131,29 @@ def free_address() -> str:
     """Find HOST:PORT for a program that cannot say which port it took."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+def check_answers(
+    series: Iterable[tuple[str, float]],
+    answers: Iterable[tuple[str, list[dict[str, object]]]],
+    directory: Path,
+    *,
+    at_seconds: int = 0,
+) -> None:
+    """Evaluate expressions over series of one value with `promtool test rules`; skip the test if there is none.
+
+    Args:
+        series: Series with their values.
+        answers: Expressions with their expected samples, each with `labels` and `value`.
+        directory: For the file that promtool reads.
+        at_seconds: The present.
+    """
+    need("promtool")
+    tests = [{"expr": expr, "eval_time": f"{at_seconds}s", "exp_samples": samples} for expr, samples in answers]
+    inputs = [{"series": name, "values": f"{value}+0x{at_seconds}"} for name, value in series]
+    file = directory / "answers.yml"
+    file.write_text(yaml.safe_dump({"tests": [{"interval": "1s", "input_series": inputs, "promql_expr_test": tests}]}))
+
+    done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
