@@ -88,6 +88,23 @@ def test_empty_window_is_last_rounds() -> None:
     assert [(1, 1_000)] == shares(rounds.close())
 
 
+def test_rounds_without_slices_are_counted() -> None:
+    """A trace without `savevm_state_iterate`: the sync before the switchover begins no round."""
+    rounds = Rounds()
+    rounds.begin(0, by_sync=False)
+    assert [rounds.pending(100), rounds.pending(60)] == [True, False]
+    assert rounds.open_is_row
+    found = []
+    for at_ns, pending in [(10, 50), (20, 30), (30, 9)]:
+        found += rounds.begin(at_ns, by_sync=True)
+        rounds.sync_ended(7)
+        rounds.pending(pending)
+        assert not rounds.open_is_row
+    found += rounds.end(31, by_sync=False)
+    found += rounds.window(0, 40, 1_000, BW)
+    assert [(1, 100), (2, 50), (3, 30)] == [(each.number, each.pending_at_start_bytes) for each in found]
+
+
 def test_empty_round_is_forgotten() -> None:
     """Its number goes to the next one."""
     rounds = Rounds()

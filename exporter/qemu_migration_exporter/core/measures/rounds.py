@@ -4,6 +4,10 @@ A round is one pass over the dirty bitmap. It begins when setup is complete, or 
 and ends at the next such sync or when pending is low. Two numbers of a round arrive after its end: the bytes sent,
 with the bandwidth window that reaches past the end (up to 100 ms later), and the bytes dirtied, at the end of the
 sync that ended the round. A `RoundDraft` waits for both.
+
+QEMU syncs once more before the switchover, and nothing is sent after that sync: a round needs a slice, counted by
+`savevm_state_iterate`. In a stream without that event, pending bytes have to fall in a round; after the bulk round,
+a sync at its end is enough.
 """
 
 from __future__ import annotations
@@ -60,6 +64,8 @@ class Rounds:
     last_end_ns: int | None = None
     window_end_ns: int | None = None
     last_threshold: int | None = None
+    #: True once the stream had `savevm_state_iterate`.
+    has_slices: bool = False
 
     @property
     def number(self) -> int:
@@ -69,7 +75,7 @@ class Rounds:
     @property
     def open_is_row(self) -> bool:
         """True if a round is open in which memory was sent."""
-        return self.current is not None and self.current.iterations > 0
+        return self.current is not None and self._is_row(self.current)
 
     def begin(self, at_ns: int, *, by_sync: bool) -> list[Round]:
         """End the open round, if there is one, and begin the next; return the rounds that are complete."""
@@ -99,7 +105,7 @@ class Rounds:
 
     def iterate(self) -> None:
         """Count a slice of the open round."""
-        draft = self.current
+        draft, self.has_slices = self.current, True
         if draft is not None:
             draft.iterations += 1
             self.count = draft.number
@@ -109,7 +115,8 @@ class Rounds:
         draft, self.current = self.current, None
         if draft is not None:
             self.last_end_ns = at_ns
-        if draft is not None and draft.iterations:
+        if draft is not None and (self._is_row(draft) or (by_sync and self._is_short_row(draft))):
+            self.count = draft.number
             draft.end_ns = at_ns
             draft.awaits_sync = by_sync
             self.waiting.append(draft)
@@ -154,7 +161,7 @@ class Rounds:
 
     def now(self) -> list[Round]:
         """Return the rounds that still wait, with the numbers known so far; the open round has no end."""
-        current = [self.current] if self.current is not None and self.current.iterations else []
+        current = [self.current] if self.current is not None and self.open_is_row else []
         return [draft.finished() for draft in (*self.waiting, *current)]
 
     def close(self) -> list[Round]:
@@ -162,6 +169,15 @@ class Rounds:
         rounds = self.now()
         self.current, self.waiting = None, []
         return rounds
+
+    def _is_row(self, draft: RoundDraft) -> bool:
+        if self.has_slices:
+            return draft.iterations > 0
+        first, last = draft.pending_at_start, draft.pending_at_end
+        return first is not None and last is not None and last < first
+
+    def _is_short_row(self, draft: RoundDraft) -> bool:
+        return not self.has_slices and draft.number > 1 and draft.pending_at_start is not None
 
     def _complete(self) -> list[Round]:
         complete = []
