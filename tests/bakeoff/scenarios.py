@@ -1,7 +1,8 @@
 """Migrations that the rules are judged on: recordings with their labels, and runs of the model.
 
-The recordings are split in halves by a hash of their names, in which QEMU's version does not count, so that twins stay
-together. Rules and constants are chosen on one half and the model, and reported on the other half.
+The older recordings are split in halves by a hash of their names, in which QEMU's version does not count, so that twins
+stay together. Rules and constants were chosen on one half and the model, with a look at the other half. The blind set
+was recorded later, from the plans of `plans`.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Part(StrEnum):
 
     CHOOSING = "choosing half"
     REPORTING = "reporting half"
+    BLIND = "blind set"
     MODEL = "model"
 
 
@@ -69,6 +71,8 @@ class Case:
         """The set it belongs to."""
         if self.name.startswith("model: "):
             return Part.MODEL
+        if self.name.startswith("blind: "):
+            return Part.BLIND
         twins = re.sub(r"-(7\.2|10\.0)(?=-|$)", "", self.name)
         return Part.CHOOSING if sha256(twins.encode()).digest()[0] % 2 else Part.REPORTING
 
@@ -107,20 +111,24 @@ def _unpacked(path: Path) -> bytes:
     return gzip.decompress(path.read_bytes())
 
 
-def recorded() -> Iterator[Case]:
-    """Return the real migrations: those for this comparison, and the others of the tests that went through rounds."""
-    labels: Mapping[str, Mapping[str, Any]] = tomllib.loads((_DIRECTORY / "labels.toml").read_text(encoding="utf-8"))
+def _labelled(directory: Path, prefix: str = "") -> Iterator[Case]:
+    labels: Mapping[str, Mapping[str, Any]] = tomllib.loads((directory / "labels.toml").read_text(encoding="utf-8"))
     for name, known in labels.items():
-        path = _DIRECTORY / f"{name}.log.gz"
         yield Case(
-            name=name,
+            name=prefix + name,
             what=known["what"],
             label=known["label"],
             changed_at_s=known.get("changed_at"),
-            log=partial(_unpacked, path),
+            log=partial(_unpacked, directory / f"{name}.log.gz"),
             host=known["host"],
             is_starved=known.get("starved", False),
         )
+
+
+def recorded() -> Iterator[Case]:
+    """Return the real migrations: those for this comparison, and the others of the tests that went through rounds."""
+    yield from _labelled(_DIRECTORY)
+    yield from _labelled(_DIRECTORY / "blind", "blind: ")
     for name, changed_at_s in [("qemu-7.2-log-nonconverging", 12.0), ("qemu-10.0-log-nonconverging", 8.0)]:
         yield Case(
             name=name,

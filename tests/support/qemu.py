@@ -90,6 +90,8 @@ class Qemu:
         dirty_mib_per_second: How fast its guest dirties its working set, to within a twentieth; 0 is without a limit.
         binary: Which QEMU.
         incoming: Whether it waits for a migration, at `directory/migration.sock`.
+        boot: Another boot sector, which does not write to the debug console.
+        arguments: More arguments.
     """
 
     def __init__(
@@ -103,33 +105,35 @@ class Qemu:
         binary: str = "qemu-system-x86_64",
         trace: tuple[str, ...] = TRACE,
         uuid: str | None = None,
+        boot: bytes | None = None,
+        arguments: tuple[str, ...] = (),
     ) -> None:
         self.log = directory / f"{name}.log"
         image = directory / f"{name}.img"
-        image.write_bytes(
-            boot_sector(working_set_mib, round(dirty_mib_per_second * _PAGES_PER_MIB / _TICKS_PER_SECOND))
-        )
+        pages_per_tick = round(dirty_mib_per_second * _PAGES_PER_MIB / _TICKS_PER_SECOND)
+        image.write_bytes(boot or boot_sector(working_set_mib, pages_per_tick))
         console = directory / f"{name}.console"
         monitor = directory / f"{name}.qmp"
         self._loop = asyncio.Runner()
         self._monitor = QMPClient(name)
         self._loop.run(self._monitor.start_server(str(monitor)))
-        arguments = [
+        command = [
             shutil.which(binary) or binary, "-accel", "tcg", "-m", "160", "-nodefaults", "-display", "none",
             "-name", f"guest={name},debug-threads=on", "-msg", "timestamp=on", "-qmp", f"unix:{monitor}",
             "-drive", f"file={image},format=raw,if=ide,file.locking=off", "-debugcon", f"file:{console}",
         ]  # fmt: skip
-        arguments += [argument for path in _FIRMWARE for argument in ("-L", path)]
-        arguments += [argument for pattern in trace for argument in ("-trace", pattern)]
-        arguments += ["-uuid", uuid] if uuid else []
-        arguments += ["-incoming", "defer"] if incoming else []
+        command += [argument for path in _FIRMWARE for argument in ("-L", path)]
+        command += [argument for pattern in trace for argument in ("-trace", pattern)]
+        command += ["-uuid", uuid] if uuid else []
+        command += ["-incoming", "defer"] if incoming else []
+        command += arguments
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._loop.run(self._monitor.accept())
         self._address = f"unix:{directory}/migration.sock"
         if incoming:
             self.command("migrate-incoming", uri=self._address)
-        else:
+        elif boot is None:
             wait_for(lambda: console.exists() and console.stat().st_size > 0, 20, "the guest wrote all of its memory")
 
     def command(self, name: str, **arguments: Any) -> Any:  # noqa: ANN401 - whatever JSON QEMU takes and gives
