@@ -192,17 +192,20 @@ class Relay:
         self._begun: float | None = None
         self._room, self._lock = 0.0, threading.Lock()
         self._is_over = False
+        self._sockets = [self._server]
         self._threads = [threading.Thread(target=self._accept), threading.Thread(target=self._pour)]
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
         self._is_over = True
-        with suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(10)
+        for each in self._sockets:
+            each.close()
 
     def _pour(self) -> None:
         last = time.monotonic()
@@ -223,6 +226,7 @@ class Relay:
                 return
             self._begun = self._begun or time.monotonic()
             target = socket.socket(socket.AF_UNIX)
+            self._sockets += [source, target]
             target.connect(str(self._connect))
             for pair, is_paced in [((source, target), True), ((target, source), False)]:
                 thread = threading.Thread(target=self._carry, args=(*pair, is_paced))
@@ -315,7 +319,8 @@ def record(plan: Plan, boot: bytes) -> Recording:
             time.sleep(0.02)
         time.sleep(0.2)
         load = max(load, os.getloadavg()[0])
-        return Recording(log=source.log.read_bytes(), helped_at=helped_at, state=str(state), load=load)
+        log = source.log.read_bytes().replace(f"{directory}/".encode(), b"")
+        return Recording(log=log, helped_at=helped_at, state=str(state), load=load)
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ class VerdictConfig(Section):
         look_back, window, boundaries: Shortest and longest look-back, and its fewest boundaries.
         progress_ratio: Relative fall below the boundaries of the window that ends a stall.
         wander_ratio: Relative change within the horizon that level boundaries cannot exclude.
-        dip_ratio: Share of the best bandwidth below which boundaries count as a network dip.
+        dip_ratio, dip: Share of the best bandwidth below which boundaries count as a network dip, and its longest time.
         no_throughput, switchover_ack, setup, wait_unplug, pre_switchover, postcopy_paused: Longest wait of each kind.
     """
 
@@ -40,7 +40,8 @@ class VerdictConfig(Section):
     boundaries: Annotated[int, Field(ge=3)] = 3
     progress_ratio: _Ratio = 0.04
     wander_ratio: _Ratio = 0.06
-    dip_ratio: _Ratio = 0.5
+    dip_ratio: _Ratio = 0.6
+    dip: PositiveDuration = "25s"
     no_throughput: Duration = _timeout(StallReason.NO_THROUGHPUT)
     switchover_ack: Duration = _timeout(StallReason.SWITCHOVER_ACK)
     setup: Duration = _timeout(StallReason.BLOCKED_SETUP)
@@ -59,6 +60,7 @@ class VerdictConfig(Section):
             progress_ratio=self.progress_ratio,
             wander_ratio=self.wander_ratio,
             dip_ratio=self.dip_ratio,
+            dip_seconds=seconds(self.dip),
         )
         timeouts = {reason: seconds(getattr(self, row.config_key)) for reason, row in REASONS.items() if row.config_key}
         return StallPolicy(rules=rules, limits=WaitTimeouts(timeouts))

@@ -93,7 +93,7 @@ def stalled_at(boundaries: Boundaries, threshold: Threshold, *, rules: Rules | N
         ("below the threshold", every(1, *[9] * 99), 9.6, None),
         ("no threshold known", every(2, *[47] * 99), 0, 37),
         ("a dip of 10 s", every(1, *[30 * 0.9**n for n in range(8)], *[16] * 10, 12, 9), lambda s: 1 if 9 <= s < 19 else 10, None),
-        ("a bandwidth that stays low", [(1 + 4 * n, 11) for n in range(20)], lambda s: 3 if s > 6 else 10.5, 49),
+        ("a bandwidth that stays low", [(1 + 4 * n, 11) for n in range(20)], lambda s: 3 if s > 6 else 10.5, 33),
         ("one window of a large threshold", every(1.2, *[47] * 9), lambda s: 90 if 4 <= s < 4.1 else 9.6, 5.8),
     ],
 )  # fmt: skip

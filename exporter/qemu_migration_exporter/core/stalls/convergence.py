@@ -19,9 +19,9 @@ The rule:
      in bursts got nearer after such a pause before;
    - when a boundary of the last 40 s was within half of the usual distance (in log) of the threshold, as the low
      points of a saw-tooth are: pending may reach the threshold by chance;
-   - on boundaries of a network dip: the look-back's bandwidth is under half of the best of the last 40 s;
+   - on boundaries of a network dip: the look-back's bandwidth is under 60 % of the best of the last 25 s;
    - before auto-converge made its last step, and one round longer.
-4. The threshold is the best of the last 40 s, smoothed over 2 s, so that a dip does not make a migration that would
+4. The threshold is the best of the last 25 s, smoothed over 2 s, so that a dip does not make a migration that would
    fit one that is far above, and a spike of one window does not hide a stall.
 5. A stall is over with *progress*, a boundary 4 % below all boundaries of the last 40 s, or when the threshold rises
    above the pending bytes. Boundaries before a new high are not low points: the guest has become busier since.
@@ -70,7 +70,7 @@ class Rules:
     Attributes:
         progress_ratio: Relative fall below all boundaries of the window that counts as progress. KubeVirt's VEP 248
             has the same; working sets vary by less.
-        window_seconds: Longest look-back, and memory for thresholds and low points. VEP 248's, longer than most dips.
+        window_seconds: Longest look-back, and memory for low points. KubeVirt's VEP 248 has the same.
         boundaries: Fewest boundaries of a look-back; two can agree by chance.
         look_back_seconds: Shortest look-back. Guests write in bursts of seconds.
         horizon_seconds, horizon_rounds: A threshold further away than both at best is out of reach. Guests that
@@ -78,6 +78,7 @@ class Rules:
         wander_ratio: Relative change within `horizon_seconds` that level boundaries cannot exclude unless the
             look-back is as long.
         dip_ratio: Share of the best bandwidth below which a look-back is about the network.
+        dip_seconds: Memory for thresholds: a lower bandwidth for longer is no dip.
     """
 
     progress_ratio: float = 0.04
@@ -87,7 +88,8 @@ class Rules:
     horizon_seconds: float = 100.0
     horizon_rounds: float = 20.0
     wander_ratio: float = 0.06
-    dip_ratio: float = 0.5
+    dip_ratio: float = 0.6
+    dip_seconds: float = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +167,11 @@ class Convergence:
         self.covered += elapsed
         smoothed = self.smoothed.update(threshold, elapsed)
         seconds = self._seconds(at_ns)
-        # Kept falling, so that the first is the greatest of the window.
+        # Kept falling, so that the first is the greatest.
         while self.peaks and self.peaks[-1][1] <= smoothed:
             self.peaks.pop()
         self.peaks.append((seconds, smoothed))
-        while self.peaks[0][0] < seconds - self.rules.window_seconds:
+        while self.peaks[0][0] < seconds - self.rules.dip_seconds:
             self.peaks.pop(0)
         if self.fits:
             self.is_stalled = False
@@ -194,7 +196,7 @@ class Convergence:
 
     @property
     def is_dip(self) -> bool:
-        """True while the threshold, and so the bandwidth, is far below the best of the window."""
+        """True while the threshold, and so the bandwidth, is far below its best."""
         return bool(self.peaks) and (self.smoothed.value or 0.0) < self.rules.dip_ratio * self.peaks[0][1]
 
     @property
