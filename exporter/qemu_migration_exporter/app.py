@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,6 +214,8 @@ def _host() -> Mapping[str, str]:
 
     Source: machine-id(5).
     """
+    import uuid  # noqa: PLC0415 - only with a receiver of spans
+
     try:
         machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):  # without a machine id, use the host name, which changes more often

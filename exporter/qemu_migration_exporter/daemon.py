@@ -22,9 +22,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from qemu_migration_exporter.config.errors import ConfigError
 from qemu_migration_exporter.config.schema import Config, SourceConfig
 from qemu_migration_exporter.config.section import changed_keys
-from qemu_migration_exporter.config.yaml_loader import ConfigError
 from qemu_migration_exporter.ops.errors import Component
 from qemu_migration_exporter.ops.systemd import Notifier
 from qemu_migration_exporter.pipeline import Pipeline

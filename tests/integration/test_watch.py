@@ -25,7 +25,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 import trustme
-from qemu_migration_exporter.config.yaml_loader import ConfigError
+from qemu_migration_exporter.config.errors import ConfigError
 from qemu_migration_exporter.present.document import DocumentError, migration_from_document, view_document
 from qemu_migration_exporter.present.terminal.screen import Snapshot, frame
 from qemu_migration_exporter.watch.feeds import DaemonFeed, WatchError

@@ -18,7 +18,7 @@ from qemu_migration_exporter.ops.errors import ErrorCounter
 from qemu_migration_exporter.web import AddressError, Server, check_template, parse_address, parse_path
 from qemu_migration_exporter.web.application import Application
 from qemu_migration_exporter.web.connection import Request
-from qemu_migration_exporter.web.web_config import Settings
+from qemu_migration_exporter.web.settings import Settings
 
 from tests.support.web_helpers import get, migration, offer, serving, view
 

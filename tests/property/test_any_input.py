@@ -15,8 +15,8 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from qemu_migration_exporter.config import yaml_loader
+from qemu_migration_exporter.config.errors import ConfigError
 from qemu_migration_exporter.config.schema import Config, dump, load
-from qemu_migration_exporter.config.yaml_loader import ConfigError
 from qemu_migration_exporter.web import Server
 from qemu_migration_exporter.web.web_config import WebConfig
 

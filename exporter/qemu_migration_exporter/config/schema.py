@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-import yaml
 from pydantic import Field, field_validator
 
-from qemu_migration_exporter.config import yaml_loader
 from qemu_migration_exporter.config.addresses import check_template, parse_address, parse_path
 from qemu_migration_exporter.config.durations import Duration, seconds
 from qemu_migration_exporter.config.section import Section
@@ -185,6 +183,8 @@ def load(path: str) -> Config:
     Raises:
         ConfigError: The file cannot be read, is not YAML, or has mistakes; the error lists all of them.
     """
+    from qemu_migration_exporter.config import yaml_loader  # noqa: PLC0415 - not without a file
+
     return yaml_loader.read(path, Config)
 
 
@@ -193,6 +193,8 @@ def dump(config: Config) -> str:
     values = config.model_dump(mode="json")
     for key in ("events", "sources"):  # most of their keys are alternatives
         values[key] = [item.model_dump(mode="json", exclude_defaults=True) for item in getattr(config, key)]
+    import yaml  # noqa: PLC0415 - only for `check`
+
     text: str = yaml.safe_dump(values, sort_keys=False)
     return text
 

@@ -14,23 +14,10 @@ from typing import Any, Final, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from qemu_migration_exporter.ops.errors import UserError
-from qemu_migration_exporter.ops.sanitize import escape_control
+from qemu_migration_exporter.config.errors import ConfigError
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Place = tuple[int | str, ...]
-
-
-class ConfigError(UserError):
-    """A configuration that cannot be used.
-
-    Attributes:
-        mistakes: A line for each mistake: file, line, key, the expected and the found value.
-    """
-
-    def __init__(self, mistakes: list[str]) -> None:
-        self.mistakes = [escape_control(mistake) for mistake in mistakes]
-        super().__init__("\n".join(self.mistakes))
 
 
 def read(path: str, model: type[_Model]) -> _Model:

@@ -25,7 +25,7 @@ from qemu_migration_exporter.present.view import MigrationView, Page
 from qemu_migration_exporter.web.basic_auth import BasicAuth, Decision
 from qemu_migration_exporter.web.connection import Answer, Request
 from qemu_migration_exporter.web.exposition import Exposition
-from qemu_migration_exporter.web.web_config import Settings
+from qemu_migration_exporter.web.settings import Settings
 
 _READ: Final = ("GET", "HEAD")
 _ACT: Final = ("POST", "PUT")
@@ -108,7 +108,7 @@ class Application:
             "Date": formatdate(usegmt=True),
             "X-Content-Type-Options": "nosniff",
             **answer.headers,
-            **self._settings.config.http_server_config.headers,
+            **self._settings.access.headers,
         }
         return answer._replace(headers=headers)
 
@@ -128,12 +128,12 @@ class Application:
         return await route.answer(request)
 
     async def _refusal(self, request: Request) -> Answer | None:
-        config = self._settings.config
-        if not self._bucket.take(config.rate_limit.interval, config.rate_limit.burst):
+        access = self._settings.access
+        if not self._bucket.take(access.interval_seconds, access.burst):
             return _text(429, "too many requests", Retry_After="1")
-        if not config.basic_auth_users:
+        if not access.users:
             return None
-        match await self._logins.check(request.headers.get(b"authorization"), config.basic_auth_users, request.client):
+        match await self._logins.check(request.headers.get(b"authorization"), access.users, request.client):
             case Decision.ALLOWED:
                 return None
             case Decision.BUSY:

@@ -11,7 +11,7 @@ from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 from qemu_migration_exporter.web.application import Application, Endpoints
 from qemu_migration_exporter.web.connection import Stage
 from qemu_migration_exporter.web.listener import MAX_CONNECTIONS, Listener, TlsSettings
-from qemu_migration_exporter.web.web_config import Settings
+from qemu_migration_exporter.web.settings import Settings
 
 
 class Server:

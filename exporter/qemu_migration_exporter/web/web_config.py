@@ -1,23 +1,14 @@
-"""The web configuration file, in the format of Prometheus's exporters (exporter-toolkit).
-
-The file, and the certificates it names, are read again at the next connection or request after they change.
-"""
+"""The web configuration file, in the format of Prometheus's exporters (exporter-toolkit)."""
 
 from __future__ import annotations
 
-import logging
 import re
-from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from qemu_migration_exporter.config.yaml_loader import ConfigError, read
-from qemu_migration_exporter.web.listener import TlsSettings
 from qemu_migration_exporter.web.tls import Section, TlsConfig
-
-_log = logging.getLogger(__name__)
 
 #: Headers that can be set, as in the toolkit, with their allowed values; an empty tuple allows any.
 _HEADERS: Final = {
@@ -97,60 +88,3 @@ class WebConfig(Section):
         if any(":" in name for name in users):
             raise PydanticCustomError("secret", "expected user names without a colon: HTTP ends them there")
         return users
-
-
-_Signature = tuple[tuple[int, int, int] | None, ...]
-
-
-class Settings:
-    """The configuration in force; a file with mistakes does not replace it.
-
-    Args:
-        path: Path of the file; None for plain HTTP without a login.
-
-    Raises:
-        ConfigError: The file has mistakes.
-    """
-
-    def __init__(self, path: str | None) -> None:
-        self._path = path
-        self.config = WebConfig()
-        self.tls = TlsSettings()
-        self._signature: _Signature = ()
-        if path is not None:
-            self._load(path)
-
-    def refresh(self) -> None:
-        """Reload the file if it, or a certificate, changed."""
-        if self._path is None or self._signature == self._seen(self._path):
-            return
-        try:
-            self._load(self._path)
-        except ConfigError as error:
-            self._signature = self._seen(self._path)  # no second try before it changes
-            for mistake in error.mistakes:
-                _log.warning("web config reload failed, keeping the previous one", extra={"error": str(mistake)})
-        else:
-            _log.info("web config reloaded")
-
-    def _load(self, path: str) -> None:
-        config = read(path, WebConfig)
-        tls = config.tls_server_config
-        try:
-            context = tls.context()
-        except ValueError as error:  # the certificate changed after the file was checked
-            raise ConfigError([f"{path}: tls_server_config: {error}"]) from error
-        self.config = config
-        self.tls = TlsSettings(context, frozenset(tls.client_allowed_sans) or None)
-        self._signature = self._seen(path)
-
-    def _seen(self, path: str) -> _Signature:
-        return tuple(_signature(name) for name in (path, *self.config.tls_server_config.files))
-
-
-def _signature(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = Path(path).stat()
-    except OSError:  # reading the file gives the reason
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 from qemu_migration_exporter.cli import main
+from qemu_migration_exporter.config.errors import ConfigError
 from qemu_migration_exporter.config.schema import Config, dump, load
-from qemu_migration_exporter.config.yaml_loader import ConfigError
 
 from tests.support.paths import ROOT
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import trustme
-from qemu_migration_exporter.config.yaml_loader import ConfigError
+from qemu_migration_exporter.config.errors import ConfigError
 from qemu_migration_exporter.web.listener import TlsSettings
-from qemu_migration_exporter.web.web_config import Settings, WebConfig
+from qemu_migration_exporter.web.settings import Access, Settings
 
 from tests.support.web_helpers import get, serving
 
@@ -49,7 +49,7 @@ def test_empty_config_is_plain_http(directory: Path, text: str) -> None:
     """Without a login."""
     settings = _settings(directory, text)
 
-    assert (settings.config, settings.tls) == (WebConfig(), TlsSettings())
+    assert (settings.access, settings.tls) == (Access(), TlsSettings())
 
 
 def test_toolkit_example_is_read(directory: Path) -> None:
@@ -72,11 +72,11 @@ def test_toolkit_example_is_read(directory: Path) -> None:
     assert context is not None
     assert (context.verify_mode, settings.tls.allowed_sans) == (ssl.CERT_REQUIRED, frozenset({"prometheus"}))
     assert not context.options & ssl.OP_CIPHER_SERVER_PREFERENCE
-    assert settings.config.http_server_config.headers == {
+    assert settings.access.headers == {
         "Strict-Transport-Security": "max-age=1",
         "X-Frame-Options": "deny",
     }
-    assert (settings.config.rate_limit.interval, settings.config.rate_limit.burst) == (1.0, 20)
+    assert (settings.access.interval_seconds, settings.access.burst) == (1.0, 20)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Final
 
-from rich.cells import cell_len, set_cell_size
-
 from qemu_migration_exporter.ops.sanitize import escape_control
 
 
@@ -47,6 +45,10 @@ def literal(words: str, max_cells: int) -> str:
     if len(words) > 4 * max_cells:  # only both ends can be shown
         words = f"{words[: 2 * max_cells]}{words[-2 * max_cells :]}"
     safe = escape_control(words)
+    if len(safe) <= max_cells and safe.isascii():
+        return safe
+    from rich.cells import cell_len, set_cell_size  # noqa: PLC0415 - a daemon rarely needs its tables
+
     if cell_len(safe) <= max_cells:
         return safe
     head = max_cells // 2
@@ -55,6 +57,8 @@ def literal(words: str, max_cells: int) -> str:
 
 
 def _last_cells(words: str, cells: int) -> str:
+    from rich.cells import cell_len  # noqa: PLC0415 - see above
+
     start = len(words)
     while cell_len(words[start - 1 :]) <= cells:
         start -= 1
