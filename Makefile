@@ -115,6 +115,9 @@ mixin: $(VENV)/.run ## write rules and dashboards for grafana.com and for mixins
 libvirt: $(VENV)/.test ## migrate between two real libvirt hosts, as root, and watch the alerts; ten minutes of a core
 	$(BIN)/python -m pytest -s tests/e2e/libvirt/scenes.py
 
+booted: $(VENV)/.test ## boot a Debian 12 with a stuck guest, as root, and follow the README there; half an hour
+	$(BIN)/python -m pytest -s tests/e2e/booted.py
+
 audit: $(AUDIT_VENV)/.made ## ask osv.dev for known vulnerabilities of the locked versions; needs the network
 	$(AUDIT_VENV)/bin/pip-audit --strict --progress-spinner=off --disable-pip --require-hashes --vulnerability-service=osv \
 		$(AUDIT_FLAGS) --requirement=requirements/run.txt --requirement=requirements/test.txt

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
 import pytest
+from qemu_migration_exporter.attach.virsh import Virsh, VirshError
 from qemu_migration_exporter.probes.log import PATTERNS
 
 from tests.support.libvirt import Host, missing_tools, two_hosts
@@ -19,6 +22,7 @@ from tests.support.qemu import wait_for
 
 PROGRAM = [sys.executable, "-m", "qemu_migration_exporter"]
 _NO_EVENT: list[str] = []
+_IDLE_SECONDS = 10
 
 
 @pytest.fixture(name="hosts", scope="module")
@@ -60,6 +64,34 @@ def test_followed_vm_is_traced_both_ways(hosts: tuple[Host, Host], tmp_path: Pat
     assert (0, "web: no migration event is enabled\n") == (detached.returncode, detached.stdout)
     assert _NO_EVENT == enabled(alpha, "web")
     alpha.virsh("destroy", "web")
+
+
+def run_time_ns(pid: int) -> tuple[int, int]:
+    """Return the time on a processor, as the scheduler counts it, and how often the process gave it up."""
+    spent = int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+    return spent, int(re.findall(r"(?m)^voluntary_ctxt_switches:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
+
+
+@pytest.mark.timeout(180)
+def test_idle_follow_uses_no_cpu(hosts: tuple[Host, Host], tmp_path: Path) -> None:
+    """`attach` and its `virsh event` are not woken while nothing happens; nanoseconds show it within seconds."""
+    alpha, _ = hosts
+    alpha.start_guest("idle", working_set_mib=4)
+    with alpha.running([*PROGRAM, "attach", "--all", "--follow"], tmp_path / "log") as pid:
+        wait_for(lambda: "attached: vm=idle" in (tmp_path / "log").read_text(), 60, "the guest is attached")
+        (virsh,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        time.sleep(2)  # for the last steps of the attaching
+        before = {process: run_time_ns(process) for process in (pid, virsh)}
+        time.sleep(_IDLE_SECONDS)
+
+        assert before == {process: run_time_ns(process) for process in (pid, virsh)}
+    alpha.virsh("destroy", "idle")
+
+
+def test_killed_virsh_is_named() -> None:
+    """As by the seccomp filter of a unit."""
+    with pytest.raises(VirshError, match=r"virsh was killed by signal 31 \(Bad system call\)"):
+        Virsh(program=["sh", "-c", "kill -s SYS $$"]).call()
 
 
 def test_follow_ends_without_failure_when_stopped() -> None:

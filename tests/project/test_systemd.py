@@ -74,6 +74,7 @@ def test_systemd_would_find_mistake(root: Path) -> None:
     [
         ("qemu-migration-exporter.service", False, 1.5),
         ("qemu-migration-exporter.service", True, 2.0),
+        ("qemu-migration-exporter-attach.service", False, 1.5),
         ("qemu-migration-probe.service", False, 3.5),
     ],
 )
@@ -87,6 +88,14 @@ def test_unit_hardening_is_kept(root: Path, unit: str, *, with_drop_in: bool, ex
     )  # fmt: skip
 
     assert done.returncode == 0, done.stdout
+
+
+def test_attach_unit_kills_no_virsh() -> None:
+    """libnuma, which virsh is linked with, makes a call that the filter refuses; `make booted` runs the unit."""
+    unit = (_UNITS / "qemu-migration-exporter-attach.service").read_text()
+
+    assert "SystemCallFilter=~@privileged @resources\n" in unit
+    assert "SystemCallErrorNumber=EPERM\n" in unit
 
 
 def test_user_and_folder_are_created(root: Path) -> None:

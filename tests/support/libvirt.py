@@ -90,6 +90,13 @@ _DOMAIN = """
 """
 
 
+def domain_xml(name: str, guest: str, image: Path, *, memory_mib: int = 160, trace: Sequence[str] = ()) -> str:
+    """Return the XML of a guest that boots from an image; `trace` becomes -trace arguments."""
+    words = [word for pattern in trace for word in ("-trace", pattern)]
+    arguments = "".join(f"<qemu:arg value='{word}'/>" for word in words)
+    return _DOMAIN.format(name=escape(name), uuid=guest, memory_mib=memory_mib, image=image, arguments=arguments)
+
+
 def missing_tools() -> list[str]:
     """Return the tools that this machine lacks; empty as root on a machine that has them all."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
@@ -143,14 +150,15 @@ class Host:
         return subprocess.run(self.wrap(command), capture_output=True, text=True, check=check, timeout=timeout)
 
     @contextmanager
-    def running(self, command: Sequence[str], log: Path) -> Iterator[None]:
-        """Keep a command running on this host, its output in `log`."""
+    def running(self, command: Sequence[str], log: Path) -> Iterator[int]:
+        """Keep a command running on this host, its output in `log`; the value is the process id outside."""
         with log.open("wb") as out:
             process = subprocess.Popen(
                 self.wrap(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
             )
         try:
-            yield
+            wait_for(lambda: _children(process.pid), 20, "nsenter has forked")
+            yield _children(process.pid)[0]
         finally:
             os.killpg(process.pid, signal.SIGTERM)  # nsenter forks, and passes no signal on
             process.wait(20)
@@ -176,17 +184,8 @@ class Host:
         image = self.root.parent / f"{guest}.img"
         ticks = round(dirty_mib_per_second * _PAGES_PER_MIB / _BIOS_TICKS_PER_SECOND)
         image.write_bytes(boot_sector(working_set_mib, ticks).ljust(1 << 20, b"\0"))
-        words = [word for pattern in trace for word in ("-trace", pattern)]
         xml = self.root / f"{guest}.xml"
-        xml.write_text(
-            _DOMAIN.format(
-                name=escape(name),
-                uuid=guest,
-                memory_mib=memory_mib,
-                image=image,
-                arguments="".join(f"<qemu:arg value='{word}'/>" for word in words),
-            )
-        )
+        xml.write_text(domain_xml(name, guest, image, memory_mib=memory_mib, trace=trace))
         self.virsh("define", str(xml))
         self.virsh("start", guest)
         return guest
@@ -199,6 +198,10 @@ class Host:
         with suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
         self.process.wait(20)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
@@ -102,7 +103,7 @@ class Virsh:
             raise VirshError(f"virsh did not answer within {_TIMEOUT_SECONDS:g} s") from error
         complaint = done.stderr.strip()
         if done.returncode or complaint:
-            raise VirshError(_explained(complaint or f"virsh exited with status {done.returncode}"))
+            raise VirshError(_explained(complaint or _ending(done.returncode)))
         return done.stdout
 
     def running(self) -> list[Domain]:
@@ -156,6 +157,13 @@ class Virsh:
             return ET.fromstring(self.call("dumpxml", "--domain", key))  # noqa: S314 - libvirt's own XML
         except ET.ParseError as error:
             raise VirshError(f"virsh dumpxml {key}: expected XML, got something else ({error})") from error
+
+
+def _ending(status: int) -> str:
+    """Return how virsh ended without a message; subprocess has the number of a signal as a negative status."""
+    if status >= 0:
+        return f"virsh exited with status {status}"
+    return f"virsh was killed by signal {-status} ({signal.strsignal(-status)})"
 
 
 def _explained(complaint: str) -> str:
