@@ -59,7 +59,7 @@ def test_json_report_has_documented_keys(capsys: Capture) -> None:
     assert list(migration) == [
         "vm", "uuid", "trace_id", "side", "kind", "stream", "result", "result_inferred", "partial", "error",
         "guest_lost", "mode", "state", "wait", "clock", "start_time", "duration_seconds", "setup_seconds",
-        "downtime_seconds", "blackout_seconds", "pauses", "downtime_parts", "bitmap_syncs", "dirty_sync_count",
+        "downtime_seconds", "downtime_is_partial", "blackout_seconds", "pauses", "downtime_parts", "bitmap_syncs", "dirty_sync_count",
         "iterations", "transferred_bytes", "transferred_is_partial", "ram_bytes", "downtime_limit_seconds",
         "throttles", "throttle_ratio", "postcopy_requests", "rounds", "phases", "devices", "stalls", "verdict",
     ]  # fmt: skip

@@ -333,6 +333,7 @@ class Migration:
         end_ns: Time of the migration's last mark, cleanup included.
         setup_ns, downtime_ns: Durations; None on a reconstructed clock.
         downtime_start_ns: Start of QEMU's own downtime.
+        downtime_is_partial: No mark from before the stop of the guest is enabled, so the downtime is too short.
         downtime_parts: In order and without gaps: they add up to the downtime. Empty if the downtime is unknown.
         pauses: The times in which the guest did not run, including the downtime.
         blackout_ns: The sum of the pauses up to the outcome; None on a reconstructed clock.
@@ -364,6 +365,7 @@ class Migration:
     transferred_is_partial: bool = False
     open_wait: OpenWait | None = None
     is_guest_lost: bool = False
+    downtime_is_partial: bool = False
 
     @property
     def timed(self) -> bool:

@@ -149,6 +149,7 @@ class MigrationView:
         partial: Lines are missing, at the beginning or elsewhere.
         elapsed_seconds: From the start to the present of a running migration, else to the last mark.
         duration_seconds: From the start to the outcome; None without an outcome.
+        downtime_is_partial: Only marks from after the stop of the guest are enabled, so `downtime_seconds` is too low.
         transferred_is_partial: QEMU printed no bandwidth window at the end, so `transferred_bytes` is too low.
         state: QEMU's migration state.
         bandwidth_bytes_per_second, dirty_bytes_per_second: As of now, or as of the end.
@@ -177,6 +178,7 @@ class MigrationView:
     duration_seconds: float | None
     setup_seconds: float | None
     downtime_seconds: float | None
+    downtime_is_partial: bool
     downtime_start_seconds: float | None
     blackout_seconds: float | None
     pauses: tuple[PauseView, ...]

@@ -70,6 +70,7 @@ def migration_view(migration: Migration, *, now_ns: int | None = None) -> Migrat
         duration_seconds=None if running else seconds_of(migration.duration_ns),
         setup_seconds=seconds_of(migration.setup_ns),
         downtime_seconds=seconds_of(migration.downtime_ns),
+        downtime_is_partial=migration.downtime_is_partial,
         downtime_start_seconds=_after(migration.downtime_start_ns, start_ns),
         blackout_seconds=seconds_of(migration.blackout_ns),
         pauses=tuple(_pause(pause, start_ns) for pause in migration.pauses),

@@ -186,6 +186,10 @@ class Precopy:
         """End the last round, before the switchover or the end."""
         return [*self._release_opening_sync(), *self._rounds_ended(self.rounds.end(at_ns, by_sync=False))]
 
+    def forget_rounds(self) -> None:
+        """Drop the rounds: the stream was joined in post-copy, which has none."""
+        self.rounds, self.finished, self.dirty_bytes_per_second = Rounds(), [], None
+
     def close(self) -> Sequence[Change]:
         """Return the changes of syncs and rounds whose last lines will not come."""
         changes: list[Change] = []

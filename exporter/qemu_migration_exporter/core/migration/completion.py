@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from qemu_migration_exporter.core.changes import Change
+from qemu_migration_exporter.core.changes import Change, RoundEnded
 from qemu_migration_exporter.core.events import (
     Event,
     LowPending,
@@ -33,6 +33,8 @@ from qemu_migration_exporter.core.signals import RANKS
 #: savevm_send_ping's number that ends the switch to post-copy, postcopy_start() in migration/migration.c.
 _POSTCOPY_PING: Final = 4
 
+_BEFORE_POSTCOPY: Final = frozenset({PhaseName.SETUP, PhaseName.ITERATE, PhaseName.COMPLETE_PRECOPY})
+
 #: vmstate_downtime_checkpoint came with 8.2.
 _LAST_WITHOUT_CHECKPOINTS: Final = (8, 1)
 
@@ -40,6 +42,8 @@ _LAST_WITHOUT_CHECKPOINTS: Final = (8, 1)
 def complete(machine: Machine, at_ns: int, rank: int) -> Sequence[Change]:
     """Enter the switchover, with a mark of this rank for the downtime's start."""
     changes = [*active_ended_setup(machine, at_ns)]
+    if machine.mode is Mode.POSTCOPY:
+        machine.switch_ns = at_ns
     if machine.phase is PhaseName.ITERATE:
         changes += rounds_ended(machine, at_ns)
         changes += machine.enter(PhaseName.COMPLETE_PRECOPY, at_ns)
@@ -127,18 +131,48 @@ def postcopy_end(machine: Machine, at_ns: int, event: Event) -> Sequence[Change]
     return postcopy_shown(machine, at_ns, event)
 
 
+def postcopy_by_silence(machine: Machine, at_ns: int, longest_ns: int = 0) -> Sequence[Change]:
+    """Begin the phase post-copy with the last mark of the switch to it, if marks of the switch's end are not enabled.
+
+    Args:
+        machine: The migration.
+        at_ns: The present.
+        longest_ns: A shorter silence proves nothing.
+    """
+    switch_ns = machine.switch_ns
+    if switch_ns is None or machine.switchover.section is not None or at_ns - switch_ns < longest_ns:
+        return ()
+    machine.switch_ns = None
+    is_joined = machine.phase is None and machine.side is Side.SOURCE
+    if not is_joined and (machine.phase not in _BEFORE_POSTCOPY or machine.side is Side.DESTINATION):
+        return ()
+    changes = [*active_ended_setup(machine, switch_ns), *rounds_ended(machine, switch_ns)]
+    return [*changes, *machine.enter(PhaseName.POSTCOPY, switch_ns)]
+
+
 def postcopy_shown(machine: Machine, at_ns: int, event: Event) -> Sequence[Change]:
     """Learn from a later mark of a post-copy that it is one, where the recording begins after the switch to it.
 
     The apparent stop of the guest was the end of its memory: the guest was stopped before the recording.
     """
     if machine.mode is Mode.POSTCOPY:
-        return ()
+        return postcopy_by_silence(machine, at_ns)
     machine.mode, machine.switchover = Mode.POSTCOPY, Switchover()
+    if machine.is_joined_without_sync:
+        return _was_postcopy(machine, at_ns)
     if machine.phase is PhaseName.COMPLETE_PRECOPY:
         machine.phase = PhaseName.POSTCOPY
         machine.recheck()
     return iterating(machine, at_ns, event)
+
+
+def _was_postcopy(machine: Machine, at_ns: int) -> Sequence[Change]:
+    """Replace the phases and rounds so far by the phase post-copy; a switch in the recording has a bitmap sync."""
+    cleared = rounds_ended(machine, at_ns)
+    machine.forget_phases()
+    machine.precopy.forget_rounds()
+    machine.phase, machine.phase_ns = PhaseName.POSTCOPY, machine.start_ns
+    return [change for change in cleared if not isinstance(change, RoundEnded)]
 
 
 def pinged(machine: Machine, at_ns: int, event: Pinged) -> Sequence[Change]:

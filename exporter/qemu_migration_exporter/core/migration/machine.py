@@ -46,6 +46,9 @@ from qemu_migration_exporter.core.stalls.detector import StallDetector, StallPol
 
 DEFAULT_PAGE_SIZE_BYTES: Final = 4096
 
+#: Phases that a post-copy joined in its middle seems to be in.
+_UNDECIDED: Final = frozenset({PhaseName.ITERATE, PhaseName.COMPLETE_PRECOPY})
+
 #: The destination is in `setup` too since then, while it listens.
 _SINCE_DESTINATION_SETS_UP: Final = (8, 2)
 
@@ -68,6 +71,7 @@ class Machine:
         next_check_ns: Before this time `tick` changes nothing; 0 after `recheck`, and once the migration may be over.
         thread: The migration thread's id.
         active_ns: When the state `active` ended setup.
+        switch_ns: When the last mark of the switch to post-copy came.
         connected_ns: When the channel to the destination was set up.
         outgoing_ns: When the first event came that only a source prints.
         guest: The guest's run state since the migration began.
@@ -105,6 +109,7 @@ class Machine:
     header_seen: bool = False
     was_active: bool = False
     active_ns: int | None = None
+    switch_ns: int | None = None
     connected_ns: int | None = None
     outgoing_ns: int | None = None
     thread: int | None = None
@@ -188,6 +193,11 @@ class Machine:
         return not ran and (self.header_seen or self.outcome.state == "completed")
 
     @property
+    def is_joined_without_sync(self) -> bool:
+        """True if the stream begins in the middle, and nothing in it is known to be before the switchover."""
+        return self.partial and not self.setup_ns and self.precopy.syncs == 0 and self.phase in _UNDECIDED
+
+    @property
     def is_source_by_states(self) -> bool:
         """True if the states alone are those of a source: to 8.1 only that is in `setup`, later it may fail there."""
         if not any(phase.name is PhaseName.SETUP for phase in self.phases):
@@ -210,7 +220,7 @@ class Machine:
 
     def is_quiet(self, now_ns: int) -> bool:
         """Return whether the passing of time changes nothing before `now_ns`, or later if no event comes."""
-        return self.next_check_ns > now_ns and self.phase is not PhaseName.SETUP
+        return self.next_check_ns > now_ns and self.phase is not PhaseName.SETUP and self.switch_ns is None
 
     def recheck(self) -> None:
         """Request a check of the wait after this event."""
@@ -222,6 +232,8 @@ class Machine:
         """End the open phase and begin another."""
         changes = self.leave(at_ns)
         self.phase, self.phase_ns = phase, at_ns
+        if phase is PhaseName.POSTCOPY:
+            self.switch_ns = None
         self.recheck()
         return changes
 

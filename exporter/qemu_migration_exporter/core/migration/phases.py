@@ -7,6 +7,7 @@ mark: it enters the phase that its event proves.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from qemu_migration_exporter.core.changes import Change
 from qemu_migration_exporter.core.events import (
@@ -16,6 +17,10 @@ from qemu_migration_exporter.core.events import (
 )
 from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.model import Kind, Mode, PhaseName, Side
+
+#: A switch to post-copy prints its marks within milliseconds; only the save of a device, which has marks of its own,
+#: takes longer. After a longer silence the marks of its end are not enabled.
+SILENT_SWITCH_NS: Final = 1_000_000_000
 
 
 def learn_side(machine: Machine, side: Side, at_ns: int) -> None:
@@ -85,7 +90,9 @@ def iterating(machine: Machine, at_ns: int, event: Event) -> Sequence[Change]:
             machine.setup_ns = None
         return changes
     if machine.mode is Mode.POSTCOPY and machine.phase in {PhaseName.ITERATE, PhaseName.COMPLETE_PRECOPY}:
-        return [*rounds_ended(machine, at_ns), *machine.enter(PhaseName.POSTCOPY, at_ns)]
+        switch_ns = machine.switch_ns
+        begun_ns = at_ns if switch_ns is None or at_ns - switch_ns < SILENT_SWITCH_NS else switch_ns
+        return [*rounds_ended(machine, begun_ns), *machine.enter(PhaseName.POSTCOPY, begun_ns)]
     return ()
 
 

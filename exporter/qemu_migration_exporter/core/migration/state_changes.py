@@ -20,15 +20,22 @@ from qemu_migration_exporter.core.measures.switchover import (
     VM_STOPPING_RANK,
 )
 from qemu_migration_exporter.core.migration import states
-from qemu_migration_exporter.core.migration.completion import complete, postcopy_shown
+from qemu_migration_exporter.core.migration.completion import (
+    complete,
+    postcopy_by_silence,
+    postcopy_shown,
+)
 from qemu_migration_exporter.core.migration.ending import end, extend, wait_ended
 from qemu_migration_exporter.core.migration.machine import Machine
-from qemu_migration_exporter.core.migration.phases import is_live, learn_side
+from qemu_migration_exporter.core.migration.phases import SILENT_SWITCH_NS, is_live, learn_side
 from qemu_migration_exporter.core.model import Kind, Mode, PauseCause, PhaseName, Side, SurpriseKind
 
 #: Since 9.0 the migration thread computes the times before it sets the state `completed`.
 _SINCE_THREAD_COMPUTES: Final = (9, 0)
 
+#: States that begin post-copy: up to 9.2 before the switch, since 10.0 after it, that is after the state `device`.
+_POSTCOPY: Final = frozenset({"postcopy-device", "postcopy-active"})
+_STOPPED: Final = frozenset({"device", "postcopy-device"})
 #: States that follow `postcopy-active` alone.
 _LATER_IN_POSTCOPY: Final = frozenset({"postcopy-paused", "postcopy-recover"})
 
@@ -48,6 +55,7 @@ def state_set(machine: Machine, at_ns: int, event: StateSet) -> Sequence[Change]
         changes += wait_ended(machine, at_ns)
     if state in states.RESULTS:
         outcome.stated_ns = at_ns
+        changes += postcopy_by_silence(machine, at_ns, 0 if state == "completed" else SILENT_SWITCH_NS)
         changes += end(machine, at_ns)
     elif state == "setup" and machine.phase is None and machine.side is not Side.DESTINATION:
         changes += machine.enter(PhaseName.SETUP, at_ns)
@@ -60,13 +68,21 @@ def state_set(machine: Machine, at_ns: int, event: StateSet) -> Sequence[Change]
         changes += complete(machine, at_ns, COMPLETE_RANK)
         changes += machine.parts_ended(machine.switchover.stopped(at_ns))
         machine.outcome.completing = True
-    elif state == "postcopy-active":
-        machine.mode = Mode.POSTCOPY
+    elif state in _POSTCOPY:
+        _postcopy(machine, at_ns, before)
     elif state in _LATER_IN_POSTCOPY:
         changes += postcopy_shown(machine, at_ns, event)
         if state == "postcopy-recover":
             machine.outcome.resumed()
     return changes
+
+
+def _postcopy(machine: Machine, at_ns: int, before: str | None) -> None:
+    machine.mode = Mode.POSTCOPY
+    if before != "postcopy-device":
+        machine.switch_ns = at_ns
+    if before in _STOPPED and machine.phase is PhaseName.COMPLETE_PRECOPY:
+        machine.switchover.end_ns = at_ns  # QEMU's own mark is better
 
 
 def _active(machine: Machine, at_ns: int) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from qemu_migration_exporter.core.measures.downtime import divide
+from qemu_migration_exporter.core.measures.switchover import COMPLETE_RANK, LOW_PENDING_RANK
 from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.model import (
     DowntimePart,
@@ -118,6 +119,7 @@ def migration(machine: Machine) -> Migration:
         transferred_is_partial=_misses_last_window(machine),
         open_wait=_open_wait(machine) if outcome.at_ns is None else None,
         is_guest_lost=_is_guest_lost(machine, result),
+        downtime_is_partial=downtime is not None and machine.switchover.rank > LOW_PENDING_RANK,
     )
 
 
@@ -142,6 +144,8 @@ def _downtime(machine: Machine) -> tuple[int, int] | None:
         end_ns = machine.outcome.at_ns  # the guest of a background snapshot runs again before the end
     if not machine.is_timed or start_ns is None or end_ns is None or start_ns > end_ns:
         return None
+    if machine.mode is Mode.POSTCOPY and machine.switchover.rank >= COMPLETE_RANK:
+        return None  # only its last part, the package of post-copy, is in the stream
     return start_ns, end_ns
 
 
@@ -181,7 +185,8 @@ def _pauses(machine: Machine, downtime: tuple[int, int] | None) -> tuple[Pause, 
     if guest.by is not None:
         pauses.append(Pause(start_ns=guest.since_ns, end_ns=None, by=guest.by))
     start_ns, end_ns = downtime or (machine.switchover.start_ns, None)
-    if start_ns is not None and (downtime is not None or outcome_ns is None):
+    is_stopped = outcome_ns is None and machine.phase is not PhaseName.POSTCOPY
+    if start_ns is not None and (downtime is not None or is_stopped):
         pauses = [pause for pause in pauses if pause.by is not PauseCause.DOWNTIME and pause.start_ns < start_ns]
         pauses = [_cut(pause, start_ns) for pause in pauses]
         pauses.append(Pause(start_ns=start_ns, end_ns=end_ns, by=PauseCause.DOWNTIME))
@@ -202,6 +207,8 @@ def _blackout(machine: Machine, pauses: tuple[Pause, ...], downtime: tuple[int, 
         return None
     if machine.switchover.start_ns is None and (machine.mode is Mode.POSTCOPY or _has_completed(machine, pauses)):
         return None  # the guest was stopped for the switchover too, before the recording or without a mark
+    if downtime is None and machine.phase is PhaseName.POSTCOPY:
+        return None  # and runs again, but since when is not in the stream
     now_ns = machine.outcome.at_ns or machine.last_ns
     return machine.guest.more_ns + sum((pause.end_ns or now_ns) - pause.start_ns for pause in pauses)
 

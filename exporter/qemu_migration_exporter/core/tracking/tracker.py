@@ -30,10 +30,11 @@ from qemu_migration_exporter.core.events import (
     StateSet,
 )
 from qemu_migration_exporter.core.measures.guest import follow_guest
-from qemu_migration_exporter.core.migration import ending, summary
+from qemu_migration_exporter.core.migration import completion, ending, summary
 from qemu_migration_exporter.core.migration.apply import Row, apply, apply_run, finish
 from qemu_migration_exporter.core.migration.apply import tick as tick_machine
 from qemu_migration_exporter.core.migration.machine import DEFAULT_PAGE_SIZE_BYTES, Machine
+from qemu_migration_exporter.core.migration.phases import SILENT_SWITCH_NS
 from qemu_migration_exporter.core.model import ClockKind, Kind, Migration, Result, Side, SurpriseKind
 from qemu_migration_exporter.core.signals import ASIDE, BEGINNING, GUEST, Meaning, meaning_of
 from qemu_migration_exporter.core.stalls.detector import StallPolicy
@@ -199,7 +200,8 @@ class Tracker:
         machine = self.state.machine
         if machine is None:
             return []
-        return [*self._released(machine, ending.qemu_ended(machine, at_ns, text))]
+        changed = [*completion.postcopy_by_silence(machine, at_ns, SILENT_SWITCH_NS)]
+        return [*self._released(machine, [*changed, *ending.qemu_ended(machine, at_ns, text)])]
 
     def _end_with_qemu(self, at_ns: int, text: str) -> list[Change]:
         """Finish the migration with its QEMU, then report a guest that is gone without a completed migration."""

@@ -67,6 +67,9 @@ def _downtime(view: MigrationView) -> Part:
     if seconds is None:
         against = f" (limit {limit(limit_seconds)})" if limit_seconds is not None else ""
         return f"unknown downtime{against}"
+    if view.downtime_is_partial:
+        against = f" (limit {limit(limit_seconds, seconds)})" if limit_seconds is not None else ""
+        return f"at least {duration(seconds)} of downtime{against}"
     if limit_seconds is None:
         return f"{duration(seconds)} of downtime"
     if seconds > limit_seconds:

@@ -1,0 +1,82 @@
+"""Post-copy as a phase of its own, when not all of its marks are enabled."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+from qemu_migration_exporter.core.model import Migration
+from qemu_migration_exporter.present.view_builder import migration_view
+
+from tests.support.core_helpers import log_lines, new_stream, read
+
+START: Final = (
+    "T savevm_state_header\nT migrate_set_state new state active\nT migration_thread_setup_complete\n"
+    "T savevm_state_iterate\n+500 T migrate_set_state new state postcopy-active\n"
+)
+CPU: Final = "T savevm_section_start cpu, section_id 4\n+2000 T savevm_section_end cpu, section_id 4 -> 0\n"
+DONE: Final = "+900 T migrate_set_state new state completed"
+
+
+def tenths(migration: Migration) -> dict[str, int]:
+    """Return the phases and their tenths of a second."""
+    return {phase.name: round(10 * (phase.duration_seconds or 0)) for phase in migration_view(migration).phases}
+
+
+PHASES: Final = [
+    (START + DONE, {"setup": 0, "iterate": 5, "postcopy": 9}),
+    (START + "+9 M runstate_set current_run_state 9 (running) new_state 7 (finish-migrate)\n" + DONE,
+     {"setup": 0, "iterate": 5, "complete_precopy": 0, "postcopy": 9}),
+    (START + "T postcopy_start\n" + CPU + "T savevm_send_ping 0x4\n" + DONE,
+     {"setup": 0, "iterate": 5, "complete_precopy": 20, "postcopy": 9}),
+    (START + "+2000 T savevm_state_iterate\n" + DONE, {"setup": 0, "iterate": 5, "postcopy": 29}),
+    (START + "+300 T migrate_set_state new state failed", {"setup": 0, "iterate": 8}),
+    (START + "+3000 T migrate_set_state new state failed", {"setup": 0, "iterate": 5, "postcopy": 30}),
+    (START + "+3000 T migrate_set_state new state postcopy-paused", {"setup": 0, "iterate": 5, "postcopy": 0}),
+    ("T migrate_set_state new state postcopy-active\n+100 T migration_completion_postcopy_end\n" + DONE, {"postcopy": 10}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("events", "phases"), PHASES, ids=range(len(PHASES)))
+def test_post_copy_begins_with_the_last_mark_of_the_switch(events: str, phases: dict[str, int]) -> None:
+    """If its end, a later state or a second of silence follows."""
+    assert phases == tenths(read(log_lines(events)).migration)
+
+
+JOINED: Final = [
+    # the events, and the marks that show post-copy
+    (
+        "T migrate_pending pending size 9 max 5 (pre = 0 compat=9 post=0)\nT savevm_state_iterate\n"
+        "+500 T migrate_set_state new state postcopy-paused"
+    ),
+    (
+        "T savevm_state_iterate\nT migrate_pending pending size 9 max 5 (pre = 0 compat=9 post=0)\n"
+        "+500 T migration_thread_low_pending 0\nT migration_completion_postcopy_end"
+    ),
+]
+
+
+@pytest.mark.parametrize("events", JOINED, ids=["state", "mark"])
+def test_all_of_a_post_copy_joined_in_its_middle_is_post_copy(events: str) -> None:
+    migration = read(log_lines(events)).migration
+    assert {"postcopy"} == set(tenths(migration))
+    assert () == migration.rounds
+
+
+def test_silence_begins_post_copy_of_a_running_migration() -> None:
+    """QEMU prints nothing else if only its states are enabled."""
+    stream = new_stream()
+    stream.feed(log_lines(START + "T postcopy_start").encode())
+    stream.tick(1_700_000_002_000_000_000)
+    (running,) = stream.running()
+    assert ["setup", "iterate", "complete_precopy", "postcopy"] == [phase.name for phase in running.phases]
+    assert (None, ()) == (running.blackout_ns, running.pauses)
+
+
+def test_open_section_is_no_silence() -> None:
+    """A device with a large state is saved for seconds."""
+    stream = new_stream()
+    stream.feed(log_lines(START + "T postcopy_start\nT savevm_section_start cpu, section_id 4").encode())
+    stream.tick(1_700_000_009_000_000_000)
+    (running,) = stream.running()
+    assert "complete_precopy" == running.phases[-1].name
