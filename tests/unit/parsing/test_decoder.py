@@ -286,12 +286,12 @@ def test_added_row_is_decoded() -> None:
 )
 def test_bandwidth_may_be_double_bits(value: str, expected: float) -> None:
     """No link carries 4 TiB a millisecond, and every normal double has higher bits."""
-    assert expected == read_bandwidth(value)
+    assert expected == read_bandwidth(value.encode())
 
 
 def test_non_number_bandwidth_is_refused() -> None:
     with pytest.raises(ValueError, match="fast"):
-        read_bandwidth("fast")
+        read_bandwidth(b"fast")
 
 
 @pytest.mark.parametrize(

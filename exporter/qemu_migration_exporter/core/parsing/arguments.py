@@ -92,6 +92,11 @@ _MAX_DIGITS: Final = 21
 
 
 def _read_whole(printed: bytes) -> int:
+    """Parse a whole number, decimal or hexadecimal.
+
+    Raises:
+        ValueError: `printed` is not a number of 64 bits.
+    """
     if len(printed) > _MAX_DIGITS:
         raise ValueError(printed)
     return int(printed, 16 if printed.startswith(b"0x") else 10)
@@ -99,7 +104,7 @@ def _read_whole(printed: bytes) -> int:
 
 #: Fields that are not whole numbers → the function that reads them.
 _READERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
-    "bandwidth": lambda printed: read_bandwidth(read_text(printed)),
+    "bandwidth": read_bandwidth,
     "state": read_text, "text": read_text, "idstr": read_text, "vmsd_name": read_text, "kind": read_text,
 }  # fmt: skip
 

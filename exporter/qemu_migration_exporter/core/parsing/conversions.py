@@ -14,7 +14,7 @@ def read_text(group: bytes) -> str:
     return group.decode("utf-8", "replace")
 
 
-def read_bandwidth(value: str) -> float:
+def read_bandwidth(value: bytes) -> float:
     """Parse a bandwidth in bytes per millisecond, also one printed as the raw bits of a double.
 
     SystemTap has no floating point and prints the bits of QEMU's double (up to 2.12). Every normal double is at least
@@ -23,12 +23,9 @@ def read_bandwidth(value: str) -> float:
     Raises:
         ValueError: `value` is not a number.
     """
-    if not value.isdigit():
-        return float(value)
-    whole = int(value)
-    if whole < _DOUBLE_BITS_FROM:
-        return float(whole)
-    bandwidth: float = struct.unpack("<d", struct.pack("<Q", whole & 0xFFFFFFFFFFFFFFFF))[0]
+    bandwidth = float(value)
+    if bandwidth >= _DOUBLE_BITS_FROM and value.isdigit():
+        (bandwidth,) = struct.unpack("<d", struct.pack("<Q", int(value) & 0xFFFFFFFFFFFFFFFF))
     return bandwidth
 
 
@@ -43,7 +40,7 @@ CONVERSIONS: Final[Mapping[str, tuple[bytes, Callable[[bytes], Any]]]] = {
     "u": (rb"(\d{1,20})", int),
     "d": (rb"(-?\d{1,20})", int),
     "x": (rb"([0-9a-fA-F]{1,16})", _read_hexadecimal),
-    "g": (rb"(-?\d{1,20}(?:\.\d{0,20})?(?:e[-+]?\d{1,3})?|-?inf|-?nan)", lambda group: read_bandwidth(group.decode())),
+    "g": (rb"(-?\d{1,20}(?:\.\d{0,20})?(?:e[-+]?\d{1,3})?|-?inf|-?nan)", read_bandwidth),
     "w": (rb"([\w-]+)", read_text),
     "s": (rb"(.{0,256}?)", read_text),
 }
