@@ -62,6 +62,7 @@ class App:
     Attributes:
         is_ready: True once the content from before the start has been read.
         config_loaded: True if the last configuration read is in force.
+        refresh: Brings the numbers of running migrations up to date before an answer; any thread may call it.
         has_metrics: True if the counters have caught up with those of the previous run.
     """
 
@@ -71,6 +72,7 @@ class App:
     is_ready: Callable[[], bool]
     config_loaded: Callable[[], bool] = lambda: True
     has_metrics: Callable[[], bool] = lambda: True
+    refresh: Callable[[], None] = lambda: None
 
     def registry(self) -> CollectorRegistry:
         """Build the registry of all metrics."""
@@ -101,6 +103,7 @@ class App:
             Endpoints(
                 registry=registry,
                 is_ready=self.is_ready,
+                refresh=self.refresh,
                 has_metrics=self.has_metrics,
                 telemetry_path=self.config.web.telemetry_path,
                 page=self._page,

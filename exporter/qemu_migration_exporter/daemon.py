@@ -1,9 +1,9 @@
 """Main loop of the daemon: one thread that reads the sources in turns, with a limit of time per turn.
 
-    run → _run_once: select → read ready sources → reload, if requested → tick once a second
+    run → _run_once: select → read ready sources → reload and refresh, if requested → tick once a second
 
 Two other threads send spans and serve HTTP; the loop waits for neither. Other threads request a reload through
-`request_reload`, which returns a future and wakes the loop up through the socket that signals use.
+`request_reload`, and the numbers of now through `refresh`. Both wake the loop up through the socket that signals use.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import resource
 import selectors
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
@@ -55,6 +56,9 @@ _NEEDS_RESTART: Final = ("state_file", "web.", "spans.", "metrics.max_vms")
 #: Time for the last checkpoint and for the last spans, each; systemd waits 90 s for a service to stop.
 _FLUSH_SECONDS: Final = 5.0
 
+#: Longest wait of an answer for the numbers of now; a loop that is busy for longer is followed once a second.
+_REFRESH_SECONDS: Final = 0.1
+
 _NS_PER_SECOND: Final = 1_000_000_000
 
 
@@ -92,6 +96,7 @@ class Daemon:
         self._stopping = False
         self._reload_requested = False
         self._reload_results: SimpleQueue[Future[str | None]] = SimpleQueue()
+        self._refreshes: SimpleQueue[threading.Event] = SimpleQueue()
         self._waker: socket.socket | None = None
         self._is_ready = False
         self._next_commit = 0.0
@@ -123,6 +128,17 @@ class Daemon:
         if self._stopping:
             self._answer_reloads("the exporter is stopping")
         return result
+
+    def refresh(self) -> None:
+        """Bring the numbers of running migrations up to date, if the loop is not busy; any thread may."""
+        waker = self._waker
+        if waker is None or not self._is_ready or self._stopping:
+            return
+        done = threading.Event()
+        self._refreshes.put(done)
+        with suppress(OSError):  # a full socket wakes the loop up anyway
+            waker.send(b"\0")
+        done.wait(_REFRESH_SECONDS)
 
     def run(self) -> None:
         """Read until stopped, then close everything in order.
@@ -181,6 +197,11 @@ class Daemon:
         if self._reload_requested or not self._reload_results.empty():
             self._reload_requested = False
             self._answer_reloads(self._reload_config())
+        if not self._refreshes.empty():
+            self.streams.refresh()
+            with suppress(Empty):  # all are answered
+                while True:
+                    self._refreshes.get_nowait().set()
         if time.monotonic() - self._last_tick >= _TICK_SECONDS:
             self._tick()
 

@@ -201,6 +201,11 @@ class Pipeline:
             _report_hints(state)
         return self._update_sinks()
 
+    def refresh(self) -> None:
+        """Read the numbers of the running migrations for the sinks, if a line came since they were read."""
+        if self._has_news:
+            self._update_sinks()
+
     def _update_sinks(self) -> list[Migration]:
         """Read the numbers of all running migrations for the sinks."""
         running: list[Migration] = []
@@ -247,8 +252,7 @@ class Pipeline:
         self.is_dirty = False
         if self._store is None:
             return
-        if self._has_news:  # the counters are of the same moment as the streams
-            self._update_sinks()
+        self.refresh()  # the counters are of the same moment as the streams
         # In this order: a span made before this call is sent, spooled, or in the checkpoint.
         unsent: tuple[SpanBatch, ...] = ()
         release: Callable[[], None] | None = None

@@ -40,6 +40,7 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
         config_loaded=lambda: daemon.config_loaded,
         # Counters of a checkpoint are behind those of the killed daemon until its bytes are read again.
         has_metrics=lambda: daemon.is_ready or not daemon.streams.is_restored,
+        refresh=daemon.refresh,
     )
     try:
         server = app.server(

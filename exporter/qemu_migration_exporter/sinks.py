@@ -1,7 +1,8 @@
 """Receivers of changes: metrics, the history behind page and API, spans, and the journal.
 
-Changes are pushed to the sinks when they happen. The numbers of running migrations are read once a second and before
-each checkpoint, and replace the numbers shown before. An error in one sink affects no other sink.
+Changes are pushed to the sinks when they happen. The numbers of running migrations are read once a second, before each
+checkpoint and for each answer of the server, and replace the numbers shown before. An error in one sink affects no
+other sink.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ class Endpoints:
     """Contents to serve. The server calls the callables in its own threads; a path without one is not served.
 
     Attributes:
+        refresh: Brings the numbers up to date before an answer is made, in the thread that makes it.
         is_ready: Called on the event loop, so it must not wait.
         has_metrics: Returns False while counters are behind those of a previous run; called on the event loop, too.
         telemetry_path: The path of the metrics.
@@ -53,6 +54,7 @@ class Endpoints:
 
     registry: CollectorRegistry
     is_ready: Callable[[], bool]
+    refresh: Callable[[], None] = lambda: None
     has_metrics: Callable[[], bool] = lambda: True
     telemetry_path: str = "/metrics"
     page: Callable[[], Page] | None = None
@@ -152,7 +154,11 @@ class Application:
     async def _made(self, key: Hashable, make: Callable[[], Answer]) -> Answer:
         async with self._making:
             del self._waiting[key]
-            return await asyncio.get_running_loop().run_in_executor(self._executor, make)
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self._fresh, make)
+
+    def _fresh(self, make: Callable[[], Answer]) -> Answer:
+        self._endpoints.refresh()
+        return make()
 
     async def _telemetry(self, request: Request) -> Answer:
         if not self._endpoints.has_metrics():
