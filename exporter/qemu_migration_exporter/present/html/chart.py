@@ -41,7 +41,7 @@ class Frame:
 
 
 CARD: Final = Frame(width=320, height=96)
-FULL: Final = Frame(width=920, height=300, left=84, right=28, top=14, bottom=30)
+FULL: Final = Frame(width=920, height=300, left=84, right=48, top=14, bottom=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
