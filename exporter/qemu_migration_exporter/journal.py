@@ -60,6 +60,7 @@ class Journal:
             "dirty_bytes_per_second": stall.dirty_bytes_per_second,
             "downtime_limit_seconds": stall.downtime_limit_seconds,
             "required_downtime_seconds": stall.required_downtime_seconds,
+            "best_case_seconds": stall.best_case_seconds,
             "advice": advice[0].virsh if advice else None,
         }
         logger.warning("migration stalled", extra=_fields(identity) | numbers)

@@ -115,6 +115,11 @@ _ROWS: Final = (
         "Bandwidth that would send the last boundary's pending bytes within the downtime limit.",
         *_STALLS,
     ),
+    _gauge(
+        "best_case_seconds", "s",
+        "Least time that a stalled migration would take at the most favourable rate that its rounds allow.",
+        *_STALLS,
+    ),
     _counter(
         "transferred_bytes", "By",
         "Bytes sent, without those of the downtime: sum of migrate_transferred (2.0 and later).",

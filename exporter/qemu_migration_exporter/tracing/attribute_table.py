@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple
 
-from qemu_migration_exporter.core.model import DowntimePartName, Kind, PauseCause, PhaseName, Result, StallReason
+from qemu_migration_exporter.core.model import DowntimePartName, Kind, PauseCause, PhaseName, Result
+from qemu_migration_exporter.core.stalls.reasons import REASONS
 from qemu_migration_exporter.present.numbers import NUMBERS
 
 Type = Literal["string", "boolean", "int", "double"]
@@ -115,7 +116,10 @@ DOWNTIME_PARTS: Final = {
 STALLS: Final = _add(
     "qemu.migration.stalls", "int", "{stall}", _ROOT, "Times in which the migration made no progress towards its end."
 )
-STALL_REASON: Final = _add("qemu.migration.stall.reason", "string", "", _STALLS, f"{_words(StallReason)}.")
+STALL_REASON: Final = _add(
+    "qemu.migration.stall.reason", "string", "", _STALLS,
+    " ".join(f"`{reason}`: {row.cause}" for reason, row in REASONS.items()),
+)  # fmt: skip
 STALL_DURATION: Final = _add(
     "qemu.migration.stall.duration_seconds", "double", "s", _STALLS,
     "Duration of the stall by then: since the best boundary, or since the wait began.",

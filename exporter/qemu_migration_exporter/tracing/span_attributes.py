@@ -33,7 +33,7 @@ _ROUND_NUMBERS: Final = (
 _STALL_NUMBERS: Final = (
     "round", "pending_bytes", "best_pending_bytes", "best_round", "dirty_bytes_per_second",
     "bandwidth_bytes_per_second", "downtime_limit_seconds", "required_downtime_seconds",
-    "required_bandwidth_bytes_per_second",
+    "required_bandwidth_bytes_per_second", "best_case_seconds",
 )  # fmt: skip
 
 
