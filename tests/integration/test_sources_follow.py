@@ -236,6 +236,24 @@ def test_copytruncate_of_unread_log(log: Path, restarted: bool, copies: int) -> 
     assert not reader.lost()
 
 
+def test_copytruncate_after_copytruncate(log: Path) -> None:
+    """The log was empty since the first one, so the copy that was read last is still the file being read."""
+    append(log, b"one\n")
+    with Reader(Follow(str(log))) as reader:
+        reader.settle()
+        for number in range(4):
+            append(log, b"unread %d\n" % number)
+            if number:
+                Path(f"{log}.1").rename(f"{log}.{number + 1}")
+            copytruncate(log)
+            reader.settle()
+            reader.tick()
+        append(log, b"last\n")
+        reader.settle()
+    assert reader.data() == b"one\nunread 0\nunread 1\nunread 2\nunread 3\nlast\n"
+    assert not reader.lost()
+
+
 def test_copy_of_unread_log_is_not_read(log: Path) -> None:
     """It is no rotation yet, and perhaps none at all."""
     log.touch()

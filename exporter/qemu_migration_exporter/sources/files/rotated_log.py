@@ -139,8 +139,8 @@ class RotatedLog:
 
     @property
     def is_unread(self) -> bool:
-        """True if no byte of the only file was read: a copy of its bytes is then recognised by its age only."""
-        return len(self.files) == 1 and self.files[0].offset == 0
+        """True if no byte of the newest file was read: a copy of its bytes is then recognised by its age only."""
+        return self.files[-1].offset == 0
 
     def is_behind(self) -> bool:
         """Return whether there are unread bytes."""
@@ -162,7 +162,7 @@ class RotatedLog:
         """
         items: list[Item] = []
         if self.is_unread:
-            self._insert(rotation.unread_copies(self.files[0], self._is_known))
+            self._insert(rotation.unread_copies(self.files[-1], self._is_known), len(self.files) - 1)
         while True:
             # Evaluated before the end of the file: a writer that has moved on does not return.
             left = self._is_left()
@@ -226,21 +226,21 @@ class RotatedLog:
         offset, check = file.offset, file.position.check
         file.seek(0)
         copies = rotation.copies_from(self.path, file.key, offset, check)
-        self._insert(copies)
+        self._insert(copies, 0)
         if copies:
             return []
         return [DataLost(self.path, f"truncated from {offset} bytes to {size}")]
 
-    def _insert(self, copies: list[File]) -> None:
-        """Read copies, given newest first, before all other files."""
+    def _insert(self, copies: list[File], place: int) -> None:
+        """Queue copies, given newest first, before the file at a place."""
         for copy in copies:
             if self._hold(copy):
-                self.files.appendleft(copy)
+                self.files.insert(place, copy)
             else:
                 rotation.close([copy])
 
     def _is_known(self, backup: File) -> bool:
-        return backup.id in self._older or backup.key == self._retired
+        return backup.id in self._older or backup.key in {self._retired, *(file.key for file in self.files)}
 
     def _limit_history(self, file: File) -> None:
         if len(self.files) == 1 and file.size > _MAX_HISTORY_BYTES:
