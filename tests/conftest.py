@@ -9,12 +9,16 @@ import pytest
 from hypothesis import settings
 
 from tests.support.paths import DATA
+from tests.support.patience import patience
 
 # The same examples every time, and no deadline: how fast a machine is says nothing about the program.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 
 GOLDEN = DATA / "golden"
+
+#: The machine may become busier after the collection of the tests.
+_SPARE = 3
 
 # Minutes of random faults find what a run of all tests must not depend on: `make chaos`, or CHAOS=1 for these two.
 collect_ignore = [] if os.environ.get("CHAOS") else ["chaos"]
@@ -25,6 +29,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write golden files anew; review their diff like code"
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give every test the more time the busier the machine is; a limit only ends a test that hangs."""
+    ordinary = float(config.getini("timeout"))
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        seconds = ordinary if marker is None else float(marker.args[0])
+        item.add_marker(pytest.mark.timeout(_SPARE * patience(seconds)), append=False)
 
 
 @pytest.fixture(name="assert_golden")

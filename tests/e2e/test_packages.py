@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import DATA, ROOT
+from tests.support.patience import patience
 from tests.support.prometheus import need
 from tests.support.qemu import wait_for
 from tests.support.rotel import free_port
@@ -112,7 +113,7 @@ def follow_log(root: Path) -> None:
         wait_for(answer, 60, "the log is read")
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=patience(30))
     assert state.is_dir()
 
 

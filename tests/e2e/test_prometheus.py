@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support.paths import DATA
+from tests.support.patience import patience
 
 PROGRAM = [sys.executable, "-m", "qemu_migration_exporter"]
 NONCONVERGING = DATA / "qemu-7.2-log-nonconverging.log"
@@ -50,10 +51,10 @@ def test_standard_input_is_recording() -> None:
 def test_metrics_serve_until_interrupt(stop: signal.Signals) -> None:
     """The report is printed, /metrics stays; Ctrl-C or SIGTERM ends it with status 0."""
     with _serving(str(NONCONVERGING), "--report=json") as (process, url):
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=patience(10)) as answer:
             scraped = answer.read().decode()
         process.send_signal(stop)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=patience(20))
 
     assert 'qemu_migration_bitmap_syncs_total{vm="qemu-7.2-log-nonconverging"} 18.0' in scraped
     assert json.loads(out)["migrations"][0]["bitmap_syncs"] == 18
@@ -74,7 +75,7 @@ def test_closed_pipe_gives_no_traceback() -> None:
     complaints = process.stderr.read()
 
     process.stderr.close()
-    assert process.wait(timeout=20) == 1
+    assert process.wait(timeout=patience(20)) == 1
     assert b"Traceback" not in complaints
 
 

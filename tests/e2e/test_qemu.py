@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from qemu_migration_exporter.cli import main
 
+from tests.support.patience import patience
 from tests.support.qemu import Qemu, wait_for
 
 _MIB = 1 << 20
@@ -121,7 +122,7 @@ def test_cancelled_and_failed_attempts(pair: Pair, capsys: pytest.CaptureFixture
     source.wait_until_synced(1)
     source.command("migrate_cancel")
     source.wait_until("cancelled")
-    destination.process.wait(timeout=20)
+    destination.process.wait(timeout=patience(20))
     source.migrate()
     truth = source.wait_until("failed")
 

@@ -364,7 +364,7 @@ def test_systemd_is_notified(tmp_path: Path) -> None:
     """READY when all that was there is read, a status, the watchdog, and the end."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(15)
+        manager.settimeout(patience(15))
         with running(tmp_path, f"--source={tmp_path}/a.log", NOTIFY_SOCKET=str(tmp_path / "notify")) as daemon:
             told = manager.recv(1000)
             while b"READY=1" not in told:

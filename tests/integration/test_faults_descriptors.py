@@ -16,6 +16,7 @@ from qemu_migration_exporter.tracing.export.spool import Spool
 
 from tests.support.daemon import Daemon, running
 from tests.support.paths import DATA
+from tests.support.patience import patience
 from tests.support.recordings import as_of_now
 from tests.support.service_manager import managing
 from tests.support.spans import batch_of, numbers_in
@@ -79,7 +80,7 @@ def test_failed_start_is_reported(tmp_path: Path, most: int) -> None:
         f"--source={tmp_path}/a.log",
     ]
     done = subprocess.run(
-        ["prlimit", f"--nofile={most}", *command], capture_output=True, text=True, timeout=30, check=False
+        ["prlimit", f"--nofile={most}", *command], capture_output=True, text=True, timeout=patience(30), check=False
     )
 
     assert done.returncode == 1

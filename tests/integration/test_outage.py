@@ -26,6 +26,7 @@ from qemu_migration_exporter.tracing.export.sender import (
 )
 from qemu_migration_exporter.tracing.export.spool import Spool
 
+from tests.support.patience import patience
 from tests.support.qemu import wait_for
 from tests.support.receiver import Answer, Receiver, receiving
 from tests.support.rotel import free_port
@@ -81,7 +82,7 @@ class Gate:
 
     def send(self, batch: SpanBatch) -> ExportResult:
         self.asked.release()
-        self._permits.acquire(timeout=20)
+        self._permits.acquire(timeout=patience(20))
         result = self._results()
         if result.status is ExportStatus.ACCEPTED:
             self.sent.append(numbers_in(batch))
@@ -255,7 +256,7 @@ def test_commit_puts_every_span_on_disk(tmp_path: Path) -> None:
     gate = Gate()
     with delivering(gate, spool=spool_of(tmp_path)) as processor:
         end_spans(processor, range(1, 251))
-        gate.asked.acquire(timeout=20)  # the first batch is under way
+        gate.asked.acquire(timeout=patience(20))  # the first batch is under way
 
         assert processor.commit().unsent == ()
 
@@ -271,7 +272,7 @@ def test_commit_without_spool_returns_all() -> None:
     gate = Gate()
     with delivering(gate) as processor:
         end_spans(processor, range(1, 251))
-        gate.asked.acquire(timeout=20)
+        gate.asked.acquire(timeout=patience(20))
 
         unsent = processor.commit().unsent
 
@@ -370,10 +371,10 @@ def test_hanging_receiver_blocks_nothing(tmp_path: Path, *, spooled: bool) -> No
             connections.enter_context(silent.accept()[0])  # a request is under way
             began = time.monotonic()
             end_spans(processor, range(101, 501))
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < patience(2)
             processor.stop(0.1)
             processor.shutdown()
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < patience(4)
 
             assert processor.counts()[SpanOutcome.SHUTDOWN] == (0 if spooled else 500)
             end_spans(processor, [501])
@@ -422,7 +423,7 @@ def test_committed_batch_is_stored_once(tmp_path: Path) -> None:
     gate = Gate()
     with delivering(gate, spool=spool_of(tmp_path)) as processor:
         end_spans(processor, range(1, 101))
-        gate.asked.acquire(timeout=20)
+        gate.asked.acquire(timeout=patience(20))
         processor.commit()
         processor.stop(0.05)
         gate.open()

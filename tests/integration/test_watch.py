@@ -32,6 +32,7 @@ from qemu_migration_exporter.watch.feeds import DaemonFeed, WatchError
 from rich.console import Console
 from rich.text import Text
 
+from tests.support.patience import patience
 from tests.support.pictures import PICTURE
 from tests.support.recordings import RECORDINGS, as_of_now
 from tests.support.web_helpers import migration, serving, view
@@ -48,7 +49,7 @@ class _Terminal:
 
     def wait_for(self, words: str) -> None:
         """Read until words are on the screen."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + patience(20)
         while words not in self.text:
             assert time.monotonic() < deadline, self.output[-3_000:]
             if select.select([self._descriptor], [], [], 0.2)[0]:
@@ -69,7 +70,7 @@ class _Terminal:
 
     def close(self) -> int:
         """Read the rest; return the exit status."""
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + patience(15)
         while self.process.poll() is None:
             assert time.monotonic() < deadline
             if select.select([self._descriptor], [], [], 0.1)[0]:

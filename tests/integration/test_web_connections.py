@@ -15,6 +15,7 @@ import pytest
 import trustme
 from qemu_migration_exporter.web.connection import Stage
 
+from tests.support.patience import patience
 from tests.support.web_helpers import connect, get, serving, wait_for
 
 #: Soon enough for a test, and late enough for a request on a busy machine.
@@ -51,7 +52,7 @@ def _is_closed(connection: socket.socket) -> bool:
     except OSError:
         return True
     finally:
-        connection.settimeout(10)
+        connection.settimeout(patience(10))
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /metr", b"\x16\x03\x01\x02\x00\x01", b"\x00" * 100])
@@ -66,7 +67,7 @@ def test_silent_connections_delay_no_scrape(
     began = time.monotonic()
 
     assert get(f"{server.url}/metrics", context=context).status == 200
-    assert time.monotonic() - began < AT_ONCE_SECONDS
+    assert time.monotonic() - began < patience(AT_ONCE_SECONDS)
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /metr", b"GET / HTTP/1.1\r\nHost: x\r\nA: b", b"\x16\x03\x01\x02\x00\x01"])
@@ -102,7 +103,7 @@ def test_slow_bytes_buy_no_time(stack: ExitStack) -> None:
     assert connections[1].recv(65536).startswith(b"HTTP/1.1 200")
     began = time.monotonic()
     for connection in connections:
-        connection.settimeout(10)
+        connection.settimeout(patience(10))
         for byte in b"GET / HTTP/1.1\r\nX: " + b"y" * 400:
             try:
                 connection.send(bytes([byte]))
@@ -132,7 +133,7 @@ def test_unread_answer_is_thrown_away(stack: ExitStack) -> None:
     connection.sendall(b"GET /api/v1/migrations HTTP/1.1\r\nHost: x\r\n\r\n")
     time.sleep(2.5)  # reading is what would keep it alive
     received = 0
-    connection.settimeout(5)
+    connection.settimeout(patience(5))
     try:
         while chunk := connection.recv(1 << 20):
             received += len(chunk)
@@ -251,7 +252,7 @@ def test_silent_connections_make_room(tls: tuple[str | None, ssl.SSLContext | No
     began = time.monotonic()
 
     assert get(f"{server.url}/metrics", context=context).status == 200
-    assert time.monotonic() - began < AT_ONCE_SECONDS
+    assert time.monotonic() - began < patience(AT_ONCE_SECONDS)
     wait_for(lambda: sum(map(_is_closed, silent)) >= 31)
     assert not any(map(_is_closed, silent[-19:]))
 
@@ -299,7 +300,7 @@ def test_descriptor_lack_closes_silent_ones(stack: ExitStack) -> None:
         stack.enter_context(connect(url))
     began = time.monotonic()
     assert get(f"{url}/metrics").status == 200
-    assert time.monotonic() - began < AT_ONCE_SECONDS
-    _, errors = server.communicate("", timeout=10)
+    assert time.monotonic() - began < patience(AT_ONCE_SECONDS)
+    _, errors = server.communicate("", timeout=patience(10))
 
     assert errors.count("Too many open files") == 1

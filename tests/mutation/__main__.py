@@ -1,80 +1,183 @@
-"""Run mutants of the modules that hold the state of streams: python -m tests.mutation [COUNT] [SEED].
+"""Run mutants of the modules that hold the state of streams: python -m tests.mutation [COUNT] [SEED] [PREFIX].
 
-Every mutant is a copy of the package with one module changed; the tests that cover it run against the copy until one
-fails. A mutant that no test kills is printed: it needs a test, or a reason.
+    sample of mutants ─▶ the tests of their module, in a fork ─survived─▶ the tests of whole streams ─survived─▶ printed
+
+COUNT mutants are tried per module whose path begins with PREFIX. The forks inherit the imported libraries, so a mutant
+takes little more than its tests. A mutant that no test kills needs a test, or a reason.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
+import resource
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from tests.mutation.mutants import Mutant, mutants
 from tests.support.paths import PACKAGE, ROOT
+from tests.support.patience import patience
 
-#: Modules by path in the package, and the tests that hold their behaviour.
+_OF_MIGRATIONS: Final = ("tests/unit/measures", "tests/unit/migration", "tests/unit/tracking")
+_OF_FILES: Final = ("tests/integration/test_sources_follow.py",)
+
+#: Beginnings of modules' paths in the package, and the tests that hold the behaviour of these modules.
 SUBJECTS: Final = {
-    "pipeline.py": ("tests/integration/test_pipeline.py", "tests/integration/test_faults_isolation.py"),
-    "sources/files/follow.py": ("tests/integration/test_sources_follow.py",),
-    "sources/files/rotated_log.py": ("tests/integration/test_sources_follow.py",),
-    "sources/files/rotation.py": ("tests/integration/test_sources_follow.py",),
-    "sources/rotated_recording.py": ("tests/integration/test_rotated_recordings.py",),
-    "sources/fifo.py": ("tests/integration/test_sources_fifo.py",),
-    "sources/unix_socket.py": ("tests/integration/test_sources_unix_socket.py",),
-    "sources/naming.py": ("tests/unit/sources",),
-    "tracing/export/spool.py": ("tests/unit/tracing", "tests/integration/test_outage.py"),
-    "core/stalls/convergence.py": ("tests/unit/stalls", "tests/property/test_properties.py"),
-    "core/measures/rounds.py": ("tests/unit/measures", "tests/integration/test_truth.py"),
-    "core/migration/outcome.py": ("tests/unit/migration", "tests/integration/test_truth.py"),
-    "core/timeline/stream.py": ("tests/unit/timeline", "tests/integration/test_faults_clock.py"),
+    "core/measures/": _OF_MIGRATIONS,
+    "core/migration/": _OF_MIGRATIONS,
+    "core/parsing/": ("tests/unit/parsing", "tests/unit/probes"),
+    "core/qmp_parameters": ("tests/unit/tracking",),
+    "core/stalls/": ("tests/unit/stalls",),
+    "core/timeline/": ("tests/unit/timeline", "tests/unit/tracking"),
+    "core/tracking/": _OF_MIGRATIONS,
+    "pipeline": ("tests/integration/test_pipeline.py", "tests/integration/test_faults_isolation.py"),
+    "state_store": ("tests/integration/test_pipeline.py", "tests/integration/test_faults_disk.py"),
+    "sources/files/": _OF_FILES,
+    "sources/rotated_recording": ("tests/integration/test_rotated_recordings.py",),
+    "sources/fifo": ("tests/integration/test_sources_fifo.py",),
+    "sources/unix_socket": ("tests/integration/test_sources_unix_socket.py",),
+    "sources/command": ("tests/integration/test_sources_command.py",),
+    "sources/liveness": ("tests/unit/sources",),
+    "sources/procfs": ("tests/unit/sources",),
+    "tracing/export/spool": ("tests/unit/tracing/test_spool.py", "tests/integration/test_outage.py"),
+    "tracing/export/waiting": ("tests/integration/test_outage.py",),
+    "tracing/export/queued": ("tests/integration/test_outage.py",),
 }
-_SECONDS: Final = 120
+
+#: Tests of whole streams, which cover all of the core.
+_WHOLE: Final = (
+    "tests/integration/test_golden.py",
+    "tests/integration/test_streams_truth.py",
+    "tests/integration/test_truth.py",
+    "tests/integration/test_versions_truth.py",
+)
+
+#: Libraries that the forks find imported.
+_LIBRARIES: Final = (
+    "hypothesis",
+    "msgspec",
+    "opentelemetry.exporter.otlp.proto.common.trace_encoder",
+    "opentelemetry.sdk.trace",
+    "prometheus_client",
+)
+
+#: Processor time after which a mutant counts as killed: it loops.
+_PROCESSOR_SECONDS: Final = 120
+_WALL_SECONDS: Final = 180.0
 
 
-def is_killed(subject: str, mutant: Mutant, directory: Path) -> bool:
-    """Return whether a test fails with a mutant, or does not end."""
-    package = directory / PACKAGE.name
-    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / subject).write_text(mutant.source, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *SUBJECTS[subject]]
-    environment = {**os.environ, "PYTHONPATH": f"{directory}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(
-            [*command, "-o", f"pythonpath={directory}"],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:  # a mutant that loops for ever is found
+class Laboratory:
+    """Copy of the package, in which one module at a time is replaced by a mutant."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._package = directory / PACKAGE.name
+        shutil.copytree(PACKAGE, self._package, ignore=shutil.ignore_patterns("__pycache__"))
+        self._writes = 0
+        self._checked: set[tuple[str, ...]] = set()
+
+    def check(self, tests: tuple[str, ...]) -> None:
+        """Assert that the tests pass without a mutant, as otherwise they kill every one."""
+        assert tests in self._checked or not self._fails(tests), (self._directory / "log").read_text(encoding="utf-8")
+        self._checked.add(tests)
+
+    def is_killed(self, subject: str, mutant: Mutant, tests: tuple[str, ...]) -> bool:
+        """Return whether one of the tests fails with a mutant, or does not end."""
+        original = (self._package / subject).read_text(encoding="utf-8")
+        self._write(subject, mutant.source)
+        try:
+            return self._fails(tests)
+        finally:
+            self._write(subject, original)
+
+    def _write(self, subject: str, source: str) -> None:
+        """Write a module with a time of its own, so that no compiled file of another source is used for it."""
+        path = self._package / subject
+        path.write_text(source, encoding="utf-8")
+        self._writes += 1
+        os.utime(path, (self._writes, self._writes))
+
+    def _fails(self, tests: tuple[str, ...]) -> bool:
+        child = os.fork()
+        if child == 0:
+            self._run(tests)
+        deadline = time.monotonic() + patience(_WALL_SECONDS)
+        while time.monotonic() < deadline:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return status != 0
+            time.sleep(0.02)
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
         return True
-    return done.returncode != 0
+
+    def _run(self, tests: tuple[str, ...]) -> None:
+        """Run tests on the copy; does not return."""
+        os.setpgid(0, 0)
+        resource.setrlimit(resource.RLIMIT_CPU, (_PROCESSOR_SECONDS, _PROCESSOR_SECONDS))
+        os.environ["PYTHONPATH"] = f"{self._directory}:{ROOT}"
+        os.chdir(ROOT)
+        os.dup2(os.open(self._directory / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+        os.dup2(1, 2)
+        sys.path.insert(0, str(self._directory))
+        for name in [name for name in sys.modules if name.startswith(("tests", "qemu_migration_exporter"))]:
+            del sys.modules[name]
+        status = 1
+        options = ["-q", "-x", "-p", "no:cacheprovider", "-o", f"pythonpath={self._directory}"]
+        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # about the imported libraries
+        try:
+            status = pytest.main([*options, *tests])
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
 
 
-def main(count: int, seed: int) -> int:
-    """Run some mutants of each subject; print the survivors and the score."""
-    chosen = random.Random(seed)  # noqa: S311 - repeatable, and no secret
-    killed = survived = 0
-    for subject in SUBJECTS:
-        every = list(mutants((PACKAGE / subject).read_text(encoding="utf-8")))
-        for mutant in chosen.sample(every, min(count, len(every))):
-            with tempfile.TemporaryDirectory() as directory:
-                if is_killed(subject, mutant, Path(directory)):
-                    killed += 1
-                else:
-                    survived += 1
+def _subjects(prefix: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the modules with behaviour, and their tests."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = str(path.relative_to(PACKAGE))
+        tests = next((tests for beginning, tests in SUBJECTS.items() if name.startswith(beginning)), None)
+        if tests is not None and name.startswith(prefix) and path.name != "__init__.py":
+            yield name, tests
+
+
+def main(count: int, seed: int, prefix: str) -> int:
+    """Run some mutants of each module; print the survivors and the scores."""
+    killed: Counter[str] = Counter()
+    tried: Counter[str] = Counter()
+    for library in _LIBRARIES:
+        importlib.import_module(library)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
+        laboratory = Laboratory(Path(directory))
+        for subject, tests in _subjects(prefix):
+            laboratory.check(tests)
+            every = list(mutants((PACKAGE / subject).read_text(encoding="utf-8")))
+            chosen = random.Random(f"{seed} {subject}")  # noqa: S311 - repeatable, and no secret
+            group = "core" if subject.startswith("core/") else "spool, streams, sources"
+            for mutant in chosen.sample(every, min(count, len(every))):
+                is_killed = laboratory.is_killed(subject, mutant, tests)
+                if not is_killed and group == "core":
+                    is_killed = laboratory.is_killed(subject, mutant, _WHOLE)
+                tried[group] += 1
+                killed[group] += is_killed
+                if not is_killed:
                     sys.stdout.write(f"survived: {subject}:{mutant.line}: {mutant.change}\n")
                     sys.stdout.flush()
-    sys.stdout.write(f"{killed} of {killed + survived} mutants killed\n")
+    for group, number in tried.items():
+        sys.stdout.write(f"{group}: {killed[group]} of {number} mutants killed ({killed[group] / number:.0%})\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 10, int(sys.argv[2]) if len(sys.argv) > 2 else 1))
+    given = sys.argv[1:] + ["10", "1", ""][len(sys.argv) - 1 :]
+    sys.exit(main(int(given[0]), int(given[1]), given[2]))

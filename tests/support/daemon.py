@@ -36,7 +36,7 @@ class Daemon:
 
     def get(self, path: str) -> str:
         """Ask it over HTTP."""
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=patience(10)) as answer:
             text: str = answer.read().decode()
         return text
 
@@ -44,7 +44,7 @@ class Daemon:
         """Send an empty POST request; return the status and the text of the answer."""
         request = urllib.request.Request(f"{self.url}{path}", method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=40) as answer:
+            with urllib.request.urlopen(request, timeout=patience(40)) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as refusal:
             return refusal.code, refusal.read().decode()

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from tests.support.paths import ROOT
+from tests.support.patience import patience
 from tests.support.receiver import Answer, Receiver
 
 CONFIG: Final = ROOT / "config"
@@ -124,7 +125,7 @@ def _process(directory: Path, command: str, *arguments: str) -> Iterator[subproc
         yield process
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=patience(20))
 
 
 def free_address() -> str:

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from qemu.qmp import QMPClient
 
+from tests.support.patience import patience
+
 _MIB: Final = 1 << 20
 _PAGES_PER_MIB: Final = 256
 _ORIGIN: Final = 0x7C00
@@ -170,12 +172,13 @@ class Qemu:
             self._loop.run(self._monitor.disconnect())
         self._loop.close()
         self.process.terminate()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=patience(20))
 
 
 def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
     """Poll until a condition holds; the description is part of the failure message."""
+    seconds = patience(seconds)
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         time.sleep(0.01)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.patience import patience
 from tests.support.qemu import wait_for
 
 
@@ -57,7 +58,7 @@ class Rotel:
         """Terminate the collector, and wait for its end."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=patience(20))
             self._process = None
 
 

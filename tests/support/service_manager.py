@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.patience import patience
+
 
 class ServiceManager:
     """Receiver of a daemon's notifications; `address` is the value of NOTIFY_SOCKET."""
@@ -22,7 +24,7 @@ class ServiceManager:
             while self._listening.recv(1000):
                 pass
         except BlockingIOError:
-            self._listening.settimeout(15)
+            self._listening.settimeout(patience(15))
         for _ in range(times):
             while field not in self._listening.recv(1000):
                 pass

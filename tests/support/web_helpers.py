@@ -22,6 +22,7 @@ from qemu_migration_exporter.present.view import MigrationView
 from qemu_migration_exporter.present.view_builder import migration_view
 from qemu_migration_exporter.web import Endpoints, Server
 
+from tests.support.patience import patience
 from tests.support.recordings import RECORDINGS, START_NS
 
 
@@ -66,7 +67,7 @@ def get(
         named["Authorization"] = login
     request = urllib.request.Request(url, method=method, headers=named)
     try:
-        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+        with urllib.request.urlopen(request, timeout=patience(10), context=context) as answer:
             return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read())
     except urllib.error.HTTPError as error:
         with error:
@@ -77,12 +78,12 @@ def connect(url: str) -> socket.socket:
     """Open a connection and say nothing."""
     parts = urlsplit(url)
     assert parts.hostname is not None
-    return socket.create_connection((parts.hostname, parts.port or 0), timeout=10)
+    return socket.create_connection((parts.hostname, parts.port or 0), timeout=patience(10))
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
     """Poll until something is true."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     while not condition():
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.02)

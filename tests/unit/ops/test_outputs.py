@@ -14,6 +14,7 @@ from qemu_migration_exporter.cli import main
 from qemu_migration_exporter.ops.outputs import replace_file, write_output
 
 from tests.support.paths import DATA
+from tests.support.patience import patience
 
 RECORDING = DATA / "qemu-7.2-log-idle.log"
 
@@ -51,7 +52,7 @@ def test_fifo_is_written_in_place(tmp_path: Path) -> None:
 
     write_output(str(fifo), b"new")
 
-    reader.join(timeout=10)
+    reader.join(timeout=patience(10))
     assert (received, fifo.is_fifo()) == ([b"new"], True)
 
 

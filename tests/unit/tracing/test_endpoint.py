@@ -11,6 +11,7 @@ import pytest
 from qemu_migration_exporter.tracing.export.endpoint import GRPC, Endpoint, OtlpError, connect, find_endpoint
 
 from tests.support.paths import DATA
+from tests.support.patience import patience
 
 IDLE = DATA / "qemu-7.2-log-idle.log"
 URL = "http://127.0.0.1:4318"
@@ -161,7 +162,7 @@ def test_unsupported_protocol_is_an_error(command: list[str]) -> None:
         env={"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "avian", "PYTHONPATH": ":".join(sys.path)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=patience(30),
         check=False,
     )
 
