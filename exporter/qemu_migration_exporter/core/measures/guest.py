@@ -50,6 +50,7 @@ class GuestRun:
     Attributes:
         is_known: The run state was printed.
         is_running: The guest was last seen to run, on this host.
+        was_stopped: A stream that was joined shows that the guest had been stopped before.
         is_incoming: The guest is to come from another host.
         by, since_ns: Cause and start of the present pause; None while the guest runs.
         pauses: The pauses that are over.
@@ -58,6 +59,7 @@ class GuestRun:
 
     is_known: bool = False
     is_running: bool = False
+    was_stopped: bool = False
     is_incoming: bool = False
     by: PauseCause | None = None
     since_ns: int = 0

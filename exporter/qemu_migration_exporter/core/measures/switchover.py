@@ -57,6 +57,8 @@ class Switchover:
     #: End of the last step before devices are saved; None while the guest runs.
     saving_ns: int | None = None
     ram_told: bool = False
+    #: One of QEMU's checkpoints behind the stop of the guest was seen (8.2 and later).
+    checkpoints: bool = False
 
     def may_begin(self, at_ns: int, rank: int) -> None:
         """Record a candidate for the start of the downtime; the first candidate of the best rank counts."""
@@ -80,6 +82,12 @@ class Switchover:
         if self.sections_seen or self.saving_ns is None:
             return []
         return self._ram(self.saving_ns, at_ns)
+
+    def checkpoint_seen(self) -> None:
+        """Forget a start of the downtime that is no checkpoint, though those are enabled: the guest stopped before."""
+        self.checkpoints = True
+        if LOW_PENDING_RANK <= self.rank <= WORST_RANK:
+            self.start_ns, self.rank = None, BEST_RANK
 
     def wait_begins(self, at_ns: int) -> None:
         """Begin the wait for `migrate-continue` (state pre-switchover)."""

@@ -26,7 +26,13 @@ from qemu_migration_exporter.core.measures.switchover import (
 from qemu_migration_exporter.core.migration.ending import end, extend
 from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.migration.numbers import pending_is
-from qemu_migration_exporter.core.migration.phases import active_ended_setup, is_live, iterating, rounds_ended
+from qemu_migration_exporter.core.migration.phases import (
+    active_ended_setup,
+    is_live,
+    iterating,
+    rounds_ended,
+    saves_first,
+)
 from qemu_migration_exporter.core.model import Kind, Mode, PhaseName, Side
 from qemu_migration_exporter.core.signals import RANKS
 
@@ -53,7 +59,9 @@ def complete(machine: Machine, at_ns: int, rank: int) -> Sequence[Change]:
         machine.kind = Kind.CPR  # these modes stop the guest before setup, and no other job does
         machine.switchover.may_begin(at_ns, rank)
     # A recording that begins with a mark after the stop of the guest does not show when the downtime began.
-    if machine.phase is PhaseName.COMPLETE_PRECOPY and (machine.phases or rank <= LOW_PENDING_RANK):
+    is_shown = machine.phases or rank <= LOW_PENDING_RANK
+    was_stopped = machine.kind is Kind.CPR and (machine.switchover.start_ns or at_ns) < machine.phase_ns
+    if machine.phase is PhaseName.COMPLETE_PRECOPY and is_shown and not was_stopped:
         machine.switchover.may_begin(at_ns, rank)
     return changes
 
@@ -82,8 +90,12 @@ def low_pending(machine: Machine, at_ns: int, event: LowPending) -> Sequence[Cha
 
 def all_saved(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequence[Change]:
     """Record that all data is sent: the source waits for the destination."""
-    if machine.phase is PhaseName.COMPLETE_PRECOPY and machine.switchover.all_saved_ns is None:
-        machine.switchover.all_saved_ns = at_ns
+    switchover = machine.switchover
+    if machine.phase is PhaseName.COMPLETE_PRECOPY and switchover.all_saved_ns is None:
+        switchover.all_saved_ns = at_ns
+        is_first = switchover.rank == BEST_RANK and not switchover.checkpoints
+        if is_first and machine.mode is Mode.PRECOPY and machine.outcome.state == "active":
+            saves_first(machine)  # the checkpoint of RAM, which is before this, is missing
     return ()
 
 
@@ -98,7 +110,7 @@ def downtime_end(machine: Machine, at_ns: int, _event: Event) -> Sequence[Change
         if machine.mode is Mode.POSTCOPY:
             return machine.enter(PhaseName.POSTCOPY, at_ns)
         if outcome.state is None and outcome.at_ns is None:  # states are not enabled, and this is the last mark
-            outcome.completing |= switchover.ram_told
+            outcome.completing |= switchover.ram_told or switchover.all_saved_ns is not None
             return end(machine, at_ns)
     elif machine.mode is Mode.PRECOPY and outcome.at_ns is not None:
         extend(machine, at_ns)

@@ -81,7 +81,8 @@ def cleanup(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequence[Chang
 
 def cancel_seen(machine: Machine, _at_ns: int, _event: SignalEvent) -> Sequence[Change]:
     """Record a request to cancel, which QEMU prints at every exit too, and a destination then only."""
-    machine.outcome.cancel_requested = machine.side is not Side.DESTINATION
+    if machine.side is not Side.DESTINATION and machine.outcome.at_ns is None:
+        machine.outcome.cancel_requested = True
     return ()
 
 

@@ -28,7 +28,7 @@ from typing import Final
 from qemu_migration_exporter.core.changes import Change, DeviceFinished, DowntimePartEnded, PhaseEnded
 from qemu_migration_exporter.core.measures.guest import GuestRun
 from qemu_migration_exporter.core.measures.precopy import Precopy
-from qemu_migration_exporter.core.measures.switchover import Switchover
+from qemu_migration_exporter.core.measures.switchover import COMPLETE_RANK, Switchover
 from qemu_migration_exporter.core.migration.outcome import Outcome
 from qemu_migration_exporter.core.model import (
     ClockKind,
@@ -62,6 +62,7 @@ class Machine:
 
     Attributes:
         side: None until an event shows it.
+        saves_first: Devices were saved before memory, which only a background snapshot does.
         releases: The first and last release that this QEMU may be of.
         retry_of: The trace id of the attempt before, if that did not complete.
         outcome: The end. More events of the migration may follow it.
@@ -93,6 +94,7 @@ class Machine:
     stacktrace: tuple[str, ...] = ()
     side: Side | None = None
     kind: Kind = Kind.LIVE
+    saves_first: bool = False
     releases: tuple[tuple[int, int], tuple[int, int]] = ((2, 0), (99, 0))
     retry_of: str | None = None
     outcome: Outcome = field(default_factory=Outcome)
@@ -184,7 +186,13 @@ class Machine:
     @property
     def has_left_setup(self) -> bool:
         """True if setup is over, so that another header is another migration's."""
-        return self.phase not in {None, PhaseName.SETUP}
+        return self.phase not in {None, PhaseName.SETUP} and not self.stops_first
+
+    @property
+    def stops_first(self) -> bool:
+        """True if the guest's stop is all that was seen so far: the modes cpr-reboot and cpr-transfer stop it first."""
+        is_first = self.phase is PhaseName.COMPLETE_PRECOPY and not self.phases and not self.header_seen
+        return is_first and self.switchover.rank < COMPLETE_RANK and not self.outcome.completing
 
     @property
     def is_snapshot(self) -> bool:

@@ -27,7 +27,7 @@ from qemu_migration_exporter.core.events import (
 )
 from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.migration.outcome import LOAD_FAILED
-from qemu_migration_exporter.core.migration.phases import iterating, learn_side
+from qemu_migration_exporter.core.migration.phases import iterating, learn_side, saves_first
 from qemu_migration_exporter.core.model import DowntimePartName, Kind, Mode, PhaseName, Side
 
 #: The same as in `qemu_migration_exporter.core.measures.switchover`.
@@ -81,7 +81,7 @@ def iterated(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Chang
     if machine.mode is Mode.POSTCOPY:
         changes = iterating(machine, at_ns, event)
     elif machine.phase is PhaseName.COMPLETE_PRECOPY and machine.outcome.state == "active":
-        machine.kind = Kind.SNAPSHOT  # only a background snapshot stops the guest first and sends memory then
+        saves_first(machine)
     elif machine.phase is not PhaseName.ITERATE:
         _find_savevm(machine)
     if not machine.precopy.sends:
@@ -160,6 +160,7 @@ def iterable_saved(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequenc
     """End RAM's last pass."""
     if machine.phase is not PhaseName.COMPLETE_PRECOPY:
         return ()
+    machine.switchover.checkpoint_seen()
     return machine.parts_ended(machine.switchover.iterable_saved(at_ns))
 
 

@@ -56,6 +56,8 @@ def header(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Change]
     machine.thread = event.thread
     if machine.outcome.at_ns is not None or machine.header_seen:
         return ()
+    if machine.stops_first:
+        machine.phase, machine.kind, machine.partial = PhaseName.SETUP, Kind.CPR, False
     machine.header_seen = True
     if machine.phase is None or machine.phase is PhaseName.SETUP:
         machine.phase, machine.phase_ns = PhaseName.SETUP, at_ns
@@ -105,8 +107,13 @@ def active_ended_setup(machine: Machine, at_ns: int) -> Sequence[Change]:
 
 def is_live(machine: Machine) -> None:
     """Correct the kind from snapshot to live: only a migration thread prints this mark, and savevm has no thread."""
-    if machine.kind is Kind.SNAPSHOT and not machine.parameters.is_background_snapshot:
+    if machine.kind is Kind.SNAPSHOT and not machine.parameters.is_background_snapshot and not machine.saves_first:
         machine.kind = Kind.LIVE
+
+
+def saves_first(machine: Machine) -> None:
+    """Recognise a background snapshot: it stops the guest, saves its devices, and sends memory while it runs again."""
+    machine.kind, machine.saves_first = Kind.SNAPSHOT, True
 
 
 def rounds_ended(machine: Machine, at_ns: int) -> Sequence[Change]:

@@ -15,6 +15,7 @@ from qemu_migration_exporter.core.events import (
     RunStateSet,
     StateSet,
 )
+from qemu_migration_exporter.core.measures.guest import cause_of
 from qemu_migration_exporter.core.measures.switchover import (
     COMPLETE_RANK,
     VM_STOPPING_RANK,
@@ -81,8 +82,9 @@ def _postcopy(machine: Machine, at_ns: int, before: str | None) -> None:
     machine.mode = Mode.POSTCOPY
     if before != "postcopy-device":
         machine.switch_ns = at_ns
-    if before in _STOPPED and machine.phase is PhaseName.COMPLETE_PRECOPY:
-        machine.switchover.end_ns = at_ns  # QEMU's own mark is better
+    switchover = machine.switchover
+    if before in _STOPPED and machine.phase is PhaseName.COMPLETE_PRECOPY and switchover.end_ns is None:
+        switchover.end_ns = at_ns  # QEMU's own mark is better
 
 
 def _active(machine: Machine, at_ns: int) -> None:
@@ -110,6 +112,8 @@ def run_state_set(machine: Machine, at_ns: int, event: RunStateSet) -> Sequence[
         return ()
     if event.before == "inmigrate" and machine.side is None:
         learn_side(machine, Side.DESTINATION, at_ns)
+    if machine.partial and not machine.guest.is_known and event.before is not None:
+        machine.guest.was_stopped = cause_of(event.before) is not None
     was_suspended = machine.guest.is_suspended
     machine.guest.set_run_state(at_ns, state)
     _end_downtime_with_resume(machine, at_ns)

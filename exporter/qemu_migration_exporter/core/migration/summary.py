@@ -207,6 +207,8 @@ def _blackout(machine: Machine, pauses: tuple[Pause, ...], downtime: tuple[int, 
         return None
     if machine.switchover.start_ns is None and (machine.mode is Mode.POSTCOPY or _has_completed(machine, pauses)):
         return None  # the guest was stopped for the switchover too, before the recording or without a mark
+    if machine.guest.was_stopped or (machine.switchover.start_ns is None and machine.switchover.stopped_ns is not None):
+        return None  # since when is not in the stream
     if downtime is None and machine.phase is PhaseName.POSTCOPY:
         return None  # and runs again, but since when is not in the stream
     now_ns = machine.outcome.at_ns or machine.last_ns
