@@ -1,7 +1,7 @@
 """Write dashboards/*.json; `make dashboards` runs `python -m grafana`.
 
-`python -m grafana export DIR` writes them in the form of grafana.com instead, with `__inputs`, beside the rules as a
-mixin-compatible bundle.
+`python -m grafana export DIR` writes a Prometheus mixin instead, with the dashboards in the form of grafana.com beside
+it: their data source is an input (`__inputs`), and not a variable.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 from typing import Final
+
+import yaml
 
 from grafana.builder import Dashboard, Json
 from grafana.fleet import FLEET
@@ -61,13 +63,18 @@ def shared(dashboard: Dashboard) -> Json:
 
 
 def export(directory: Path) -> None:
-    """Write the bundle: `dashboards/` for grafana.com, `prometheus_alerts.yaml` and `prometheus_rules.yaml` as a mixin has."""
-    dashboards = directory / "dashboards"
-    dashboards.mkdir(parents=True, exist_ok=True)
+    """Write a mixin, and `grafana.com/` with the dashboards to upload."""
+    for folder in ("dashboards", "grafana.com"):
+        (directory / folder).mkdir(parents=True, exist_ok=True)
     for name, dashboard in DASHBOARDS.items():
-        (dashboards / f"{name}.json").write_text(_dump(shared(dashboard)), encoding="utf-8")
+        (directory / "dashboards" / f"{name}.json").write_text(text(dashboard), encoding="utf-8")
+        (directory / "grafana.com" / f"{name}.json").write_text(_dump(shared(dashboard)), encoding="utf-8")
     for source, target in (("alerts", "alerts"), ("recording", "rules"), ("fallback", "fallback_alerts")):
         shutil.copyfile(_RULES / f"{source}.yml", directory / f"prometheus_{target}.yaml")
+        # jsonnet's YAML has neither anchors nor all kinds of quotes.
+        rules = yaml.safe_load((_RULES / f"{source}.yml").read_text(encoding="utf-8"))
+        (directory / f"prometheus_{target}.json").write_text(_dump(rules), encoding="utf-8")
+    shutil.copyfile(DIRECTORY.parent / "mixin.libsonnet", directory / "mixin.libsonnet")
 
 
 def _dump(value: Json) -> str:

@@ -314,16 +314,33 @@ def test_select_adds_variables_to_metrics(expr: str, expected: str) -> None:
 
 
 def test_export_has_grafana_com_form(tmp_path: Path) -> None:
-    """`__inputs` takes the place of the datasource variable; the rules have the names that a mixin gives them."""
+    """`__inputs` takes the place of the datasource variable."""
     export(tmp_path)
 
     for name in DASHBOARDS:
-        exported = json.loads((tmp_path / "dashboards" / f"{name}.json").read_text(encoding="utf-8"))
+        exported = json.loads((tmp_path / "grafana.com" / f"{name}.json").read_text(encoding="utf-8"))
         assert [asked["name"] for asked in exported["__inputs"]] == ["DS_PROMETHEUS"]
         assert {required["type"] for required in exported["__requires"]} == {"grafana", "datasource", "panel"}
         assert "${datasource}" not in json.dumps(exported)
         kinds = {panel["type"] for panel in exported["panels"]} - {"row"}
         assert kinds <= {required["id"] for required in exported["__requires"]}
-    assert sorted(path.name for path in tmp_path.glob("*.yaml")) == [
-        "prometheus_alerts.yaml", "prometheus_fallback_alerts.yaml", "prometheus_rules.yaml",
-    ]  # fmt: skip
+
+
+def test_mixin_has_rules_and_dashboards(tmp_path: Path) -> None:
+    """As jsonnet reads it, with an address of the user's own; promtool then reads the rules."""
+    need("jsonnet", "promtool")
+    export(tmp_path)
+    program = "(import 'mixin.libsonnet') {_config+:: {runbookUrl: 'https://wiki.corp'}}"
+    program = f"local mixin = {program}; {{[name]: mixin[name] for name in std.objectFieldsAll(mixin)}}"
+
+    done = subprocess.run(["jsonnet", "-e", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    mixin = json.loads(done.stdout)
+    assert "https://runbooks.example" not in done.stdout
+    titles = {dashboard["title"] for dashboard in mixin["grafanaDashboards"].values()}
+    assert titles == {dashboard.json()["title"] for dashboard in DASHBOARDS.values()}
+    for name in ("prometheusAlerts", "prometheusRules"):
+        rules = tmp_path / f"{name}.json"
+        rules.write_text(json.dumps(mixin[name]))
+        subprocess.run(["promtool", "check", "rules", rules], check=True, stdout=subprocess.DEVNULL)
