@@ -8,11 +8,14 @@ from datetime import UTC, datetime
 
 import html5lib
 import pytest
+from qemu_migration_exporter.core.changes import MigrationEnded
 from qemu_migration_exporter.core.model import ClockKind, DowntimePartName, PauseCause
+from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.present.html.report import html_report, migration_page
 from qemu_migration_exporter.present.view import DowntimePartView, MigrationView, PauseView, Report, StreamView
 from qemu_migration_exporter.present.wording.sentences import headline_text, notes
 
+from tests.support.paths import DATA
 from tests.support.recordings import RECORDINGS
 from tests.support.web_helpers import migration, view
 
@@ -39,6 +42,17 @@ def test_report_has_every_sentence(recording: object) -> None:
 
     for sentence in (headline_text(of), *notes(of)):
         assert sentence in words
+
+
+def test_loads_of_destination_have_no_share() -> None:
+    """Its downtime is the source's: a column of dashes says nothing."""
+    stream = Stream("x", vm="web-42")
+    changes = [*stream.feed((DATA / "streams" / "A01b-dst-setup-timed-ok.log").read_bytes()), *stream.close()]
+    (of,) = [view(change.migration) for change in changes if isinstance(change, MigrationEnded)]
+    html = _report(of)
+
+    assert "loading the last memory 0.900 ms cpu 0.150 ms" in _words(html)
+    assert "\N{EN DASH}" not in _words(html)
 
 
 def test_report_loads_nothing() -> None:

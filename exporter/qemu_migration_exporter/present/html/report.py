@@ -188,7 +188,8 @@ def _downtime(view: MigrationView) -> Table:
 
 
 def _part_row(row: DowntimeRow, whole: float | None, longest: float) -> Row:
-    cells = (row.name, part_time(row.seconds, longest), share(row.seconds, whole))
+    shares = () if whole is None else (share(row.seconds, whole),)
+    cells = (row.name, part_time(row.seconds, longest), *shares)
     return Row(cells, _bar(0, row.seconds, longest, "down"), "soft" if row.is_rest else "")
 
 
