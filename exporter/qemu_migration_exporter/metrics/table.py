@@ -105,7 +105,7 @@ OUTGOING: Final = (
     ),
     _vm(
         "stalled_since_timestamp_seconds",
-        "Time at which a stalled migration was nearest to its end; 0 if it is not stalled.",
+        "Time of the least pending bytes before the stall in force was found; 0 if the migration is not stalled.",
         lambda vm: seconds(vm.stalled_since_ns) or 0,
     ),
     _states(
@@ -127,7 +127,7 @@ OUTGOING: Final = (
     ),
     _progress(
         "last_progress_timestamp_seconds",
-        "Last time the newest migration made progress: a new least of pending bytes after a bitmap sync.",
+        "Last time the newest migration made progress: clearly less pending bytes after a bitmap sync than before.",
         lambda progress: progress.last_progress_ns / NS,
     ),
     _last("last_duration_seconds", "Total time of the last migration that ended.", lambda last: last.duration_seconds),
