@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import re
 from functools import cache
 from typing import Final
 
 import pytest
-from qemu_migration_exporter.core.model import Migration
+from qemu_migration_exporter.core.model import Kind, Migration
 from qemu_migration_exporter.present.document import migration_document
 from qemu_migration_exporter.present.view_builder import migration_view
 from qemu_migration_exporter.present.wording.sentences import headline_text, notes
@@ -58,7 +59,7 @@ SENTENCES: Final[list[tuple[str, list[str], list[str]]]] = [
         ["round", "blackout"],
     ),
     ("versions/v11.1/switchover.log.gz", ["2.2 s of downtime, over the limit of 0.3 s"], ["It was stalled"]),
-    ("versions/v11.1/mapped.log.gz", ["at 24.3 MiB/s that needed 948 ms"], []),
+    ("versions/v11.1/mapped.log.gz", ["(migration to a file) completed in 41.9 s"], ["It was stalled"]),
     ("libvirt/setspeed-in-flight.log.gz", ["at 176.7 MiB/s that needed 1.4 s"], []),
 ]
 
@@ -237,3 +238,26 @@ SENT: Final = [("dipC12-ws60-r30-64to16", False), ("bw256-30ms-ws12", True), ("d
 def test_sent_bytes_are_marked_if_a_window_is_missing(name: str, *, is_partial: bool) -> None:
     """QEMU's precopy-bytes are 1 % to 3 % more where they are marked, and the same within 0.1 % where not."""
     assert is_partial is last(f"bakeoff/{name}.log.gz").transferred_is_partial
+
+
+def test_file_is_no_convergence_problem() -> None:
+    """The same lines as of a stuck migration: a job that writes a file has no downtime to fit into."""
+    data = content("qemu-7.2-log-nonconverging.log")
+    stuck = only(data)
+    first = data.split(b":", 1)[0]
+    job = only(
+        first
+        + b':qmp_enter_migrate {"uri": "file:/srv/web.state"}\n'
+        + re.sub(rb".*:qmp_enter_migrate .*\n", b"", data)
+    )
+    assert (1, 0) == (len(stuck.stalls), len(job.stalls))
+    assert (Kind.FILE, None) == (job.identity.kind, job.progress.verdict.reason)
+    assert advice(job) == ""
+
+
+def test_silent_file_is_not_a_network() -> None:
+    lines = 'M qmp_enter_migrate {"uri": "file:/x"}\nM migrate_set_state new state setup\nT savevm_state_header\n'
+    events = "T migrate_set_state new state active\nT migration_thread_setup_complete\nT savevm_state_iterate\n"
+    pending = "T migrate_pending pending size 9 max 5 (pre = 0 compat=9 post=0)\n"
+    words = text(only(log_lines(f"{lines}{events}{pending}+40000 {pending}").encode()))
+    assert "nothing has been written for 40.0 s; it goes on when the file's storage takes data again" in words

@@ -99,6 +99,8 @@ def transferred_seen(machine: Machine, at_ns: int, event: Transferred) -> Sequen
     changes = machine.precopy.window_seen(at_ns, event)
     if machine.phase is not PhaseName.ITERATE or not machine.may_stall:
         return changes
+    # A save or a dump is no convergence problem: it has no downtime to fit into.
+    machine.detector.judges_rounds = machine.kind is Kind.LIVE
     return [*changes, *machine.detector.window_seen(at_ns, event, machine.precopy, machine.parameters)]
 
 

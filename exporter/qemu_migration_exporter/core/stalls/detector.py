@@ -120,6 +120,8 @@ class StallDetector(Evidence):
             self.switchover_bandwidth = set_by_operator(event)
         if event.threshold is not None and event.threshold > 0:
             self.convergence.window(at_ns, event.threshold)
+        if not self.judges_rounds:
+            return self._clear_rounds(at_ns)
         cleared = self._clear_if_converging(at_ns)
         is_judged = not self.is_paused and self.convergence.judge() is not None
         if not self.convergence.is_stalled:

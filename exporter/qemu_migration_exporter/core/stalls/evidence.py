@@ -38,6 +38,7 @@ class Evidence:
         switchover_bandwidth: avail-switchover-bandwidth in bytes per second, None if unset.
         is_throttled, is_throttled_max: Auto-converge has throttled the guest, and cannot throttle it more.
         rounds_are_over: The switchover came.
+        judges_rounds: The job is a live migration; another job has no downtime to fit into.
         is_paused: The guest is paused for another reason than the downtime.
         bulk_rate, bulk_pending, bulk_ns: The rate at which pending falls in the bulk round, and its last value.
         stall: The stall in force.
@@ -50,6 +51,7 @@ class Evidence:
     is_throttled: bool = False
     is_throttled_max: bool = False
     rounds_are_over: bool = False
+    judges_rounds: bool = True
     is_paused: bool = False
     bulk_rate: Ewma = field(default_factory=lambda: Ewma(_BULK_SMOOTHING_SECONDS))
     bulk_pending: int | None = None
@@ -78,7 +80,7 @@ class Evidence:
             required = self._required(numbers, None if stall is None else stall.reason)
             bandwidth, capabilities = self.bandwidth.bytes_per_second, self._capabilities(numbers, parameters)
         eta = None if stall is not None or is_over or self.rounds_are_over else self._eta(now_ns, numbers)
-        shrinks = eta is not None and numbers.round > 1 and not convergence.is_near
+        shrinks = eta is not None and numbers.round > 1 and not convergence.is_near and self.judges_rounds
         return Verdict(
             converging=False if stall is not None else True if converged or shrinks else None,
             stalled_since_ns=None if stall is None else stall.since_ns,

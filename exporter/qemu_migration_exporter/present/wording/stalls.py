@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from qemu_migration_exporter.core.model import PauseCause, StallReason
+from qemu_migration_exporter.core.model import Kind, PauseCause, StallReason
 from qemu_migration_exporter.present.units import duration, limit, rate, size
 from qemu_migration_exporter.present.view import MigrationView, StallView
 from qemu_migration_exporter.present.wording.styled import Part, Role
@@ -67,6 +67,12 @@ _WAITS: Final = {
     ),
 }
 
+#: The wording of a job that writes to a file.
+_NOTHING_WRITTEN: Final = _Words(
+    "nothing has been written", "nothing was written", "it goes on when the file's storage takes data again"
+)
+_WRITING: Final = frozenset({Kind.SAVE, Kind.DUMP, Kind.SNAPSHOT, Kind.FILE})
+
 #: Wordings by QEMU's state, for a wait that is too short to be a stall.
 _STATES: Final = {
     "wait-unplug": StallReason.BLOCKED_WAIT_UNPLUG,
@@ -75,9 +81,16 @@ _STATES: Final = {
 }
 
 
+def _words_of(reason: StallReason | None, view: MigrationView) -> _Words | None:
+    """Return the wording of a wait, None for another reason."""
+    if reason is StallReason.NO_THROUGHPUT and view.kind in _WRITING:
+        return _NOTHING_WRITTEN
+    return None if reason is None else _WAITS.get(reason)
+
+
 def evidence(stall: StallView, view: MigrationView) -> list[Part]:
     """Return the evidence for the stall in force, with the present numbers."""
-    words = _WAITS.get(stall.reason)
+    words = _words_of(stall.reason, view)
     if words is not None:
         return [f"{words.lasting} for {_long(view.elapsed_seconds - stall.since_seconds)}; {words.ends}"]
     is_device = stall.reason is StallReason.DEVICE_STATE
@@ -105,7 +118,7 @@ def waiting(view: MigrationView) -> str:
         return ""
     for_seconds = _long(view.elapsed_seconds - wait.since_seconds)
     reason = wait.reason or _STATES.get(wait.state or "")
-    words = _WAITS.get(reason) if reason is not None else None
+    words = _words_of(reason, view)
     if words is not None:
         return f"where {words.lasting} for {for_seconds}; {words.ends}"
     return f"in state {wait.state} for {for_seconds}" if wait.state not in {None, "setup"} else ""
@@ -123,7 +136,7 @@ def past_stalls(view: MigrationView) -> list[str]:
         times = f"It was stalled {len(stalls)} times, for {duration(sum(lengths))} in all; the longest"
     ended = "on" if longest.end_seconds is None else f"to {duration(longest.end_seconds)}"
     sentence = f"{times} from {duration(longest.start_seconds)} {ended}: {_past_reason(longest, view)}."
-    words = _WAITS.get(longest.reason)
+    words = _words_of(longest.reason, view)
     return [f"{sentence} {words.avoid}" if words is not None and words.avoid else sentence]
 
 
@@ -134,7 +147,7 @@ def stalled_seconds(view: MigrationView) -> float:
 
 def _past_reason(stall: StallView, view: MigrationView) -> str:
     end = view.end_of(stall)
-    words = _WAITS.get(stall.reason)
+    words = _words_of(stall.reason, view)
     if words is not None:
         return f"{words.over} for {duration(end - stall.since_seconds)}"
     clause = f"{_rounds(stall, view, end)} began with {size(stall.best_pending_bytes)} or more pending"
