@@ -153,8 +153,12 @@ STATES: Final = [
         "completed in 40.0 s: at least 20.0 s of downtime.",
         20.0,
     ),
-    (["setup", "active", "device", "postcopy-active", "completed"], "unknown downtime, 10.0 s of post-copy.", None),
-    (["setup", "active", "device", "postcopy-device", "postcopy-active", "completed"], "20.0 s of post-copy.", None),
+    (
+        ["setup", "active", "device", "postcopy-active", "completed"],
+        "at least 10.0 s of downtime, 10.0 s of post-copy.",
+        10.0,
+    ),
+    (["setup", "active", "device", "postcopy-device", "postcopy-active", "completed"], "20.0 s of post-copy.", 10.0),
     (
         ["setup", "active", "pre-switchover", "postcopy-active", "postcopy-paused"],
         "in post-copy: post-copy has been without",

@@ -11,7 +11,8 @@ from qemu_migration_exporter.core.changes import MigrationEnded
 from qemu_migration_exporter.core.model import ClockKind, Migration
 from qemu_migration_exporter.core.tracking.stream import Stream
 
-from tests.support.core_helpers import recording
+from tests.support.core_helpers import new_stream, recording
+from tests.support.core_helpers import read as read_all
 from tests.support.paths import DATA
 
 PLAIN = (DATA / "streams" / "A09-plain-reference.log").read_bytes().splitlines()
@@ -193,3 +194,35 @@ def test_shapes_of_a_stream_are_bounded() -> None:
     names = [f"{'!' * number} " for number in range(1, 25)]
     stream, _ = read([name.encode() + line for name in names for line in PLAIN[:3]])
     assert len(stream.snapshot().envelopes) == 16
+
+
+LOGGED = "4001@1790001200.000000:migrate_set_state new state setup"
+LOGGED_ISO = "2026-09-21T14:33:20.000000Z migrate_set_state new state setup"
+
+
+@pytest.mark.parametrize("event", [LOGGED, LOGGED_ISO])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        "web.log:{}", "/var/log/libvirt/qemu/web-42.log:{}", "web-42.log:12:{}", "web-42.log-{}", "+{}", "-{}", "`{}`",
+        "    MESSAGE={}", '    "{}",', 'time=2026-09-21T14:33:20Z level=info msg="{}"', '2026-09-21,"{}"', "'{}'",
+        '[pid  4001] write(2, "{}\\n", 54) = 54', "\x1b[32m{}\x1b[0m", "\x1b[36mvm1  | \x1b[0m{}", "\ufeff{}",
+    ],
+)  # fmt: skip
+def test_envelope_without_a_blank_is_opened(wrap: str, event: str) -> None:
+    """As of grep, a diff, quotes of any kind, colours of a terminal, and the mark at a file's beginning."""
+    reading = read_all("".join(f"{wrap.format(line)}\n" for line in (event, event.replace("setup", "active"))))
+    assert ("qemu-log", 2, 0) == (reading.stream.format_name, reading.counts.events, reading.counts.malformed)
+    assert "active" == reading.migration.progress.state
+
+
+def test_colours_are_kept_in_a_checkpoint() -> None:
+    """With the envelope behind them."""
+    first, second = (
+        f"\x1b[36mvm1  | \x1b[0m{LOGGED.replace('setup', state)}\n".encode() for state in ("setup", "active")
+    )
+    before, after = new_stream(), new_stream()
+    before.feed(first)
+    after.restore(before.snapshot())
+    after.feed(second)
+    assert 1 == after.counts.events

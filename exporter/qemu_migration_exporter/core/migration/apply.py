@@ -99,7 +99,7 @@ def tick(machine: Machine, now_ns: int) -> Sequence[Change]:
     changes: Sequence[Change] = ()
     if machine.active_ns is not None and now_ns - machine.active_ns > _SETUP_MARK_NS:
         changes = phases.active_ended_setup(machine, now_ns)
-    changes = [*changes, *completion.postcopy_by_silence(machine, now_ns, phases.SILENT_SWITCH_NS)]
+    changes = [*changes, *completion.postcopy_by_silence(machine, now_ns)]
     changes = [*changes, *machine.detector.tick(now_ns, machine.precopy, machine.parameters)]
     _set_next_check(machine)
     return changes
@@ -128,7 +128,7 @@ def finish(machine: Machine) -> Sequence[Change]:
     if machine.phase is PhaseName.CLEANUP and machine.cleanup_ns is not None:
         changes += machine.leave(max(machine.cleanup_ns, machine.phase_ns))
     if machine.outcome.at_ns is None:
-        changes += completion.postcopy_by_silence(machine, machine.last_ns, phases.SILENT_SWITCH_NS)
+        changes += completion.postcopy_by_silence(machine, machine.last_ns)
         changes += phases.active_ended_setup(machine, machine.last_ns)
     changes += machine.precopy.close()
     changes += machine.devices_finished(machine.switchover.flush())

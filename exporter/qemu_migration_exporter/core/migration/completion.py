@@ -32,6 +32,7 @@ from qemu_migration_exporter.core.migration.phases import (
     iterating,
     rounds_ended,
     saves_first,
+    silent_switch,
 )
 from qemu_migration_exporter.core.model import Kind, Mode, PhaseName, Side
 from qemu_migration_exporter.core.signals import RANKS
@@ -143,16 +144,16 @@ def postcopy_end(machine: Machine, at_ns: int, event: Event) -> Sequence[Change]
     return postcopy_shown(machine, at_ns, event)
 
 
-def postcopy_by_silence(machine: Machine, at_ns: int, longest_ns: int = 0) -> Sequence[Change]:
+def postcopy_by_silence(machine: Machine, at_ns: int, *, is_over: bool = False) -> Sequence[Change]:
     """Begin the phase post-copy with the last mark of the switch to it, if marks of the switch's end are not enabled.
 
     Args:
         machine: The migration.
         at_ns: The present.
-        longest_ns: A shorter silence proves nothing.
+        is_over: A later state shows that the switch is over.
     """
-    switch_ns = machine.switch_ns
-    if switch_ns is None or machine.switchover.section is not None or at_ns - switch_ns < longest_ns:
+    switch_ns = machine.switch_ns if is_over else silent_switch(machine, at_ns)
+    if switch_ns is None:
         return ()
     machine.switch_ns = None
     is_joined = machine.phase is None and machine.side is Side.SOURCE
@@ -168,7 +169,7 @@ def postcopy_shown(machine: Machine, at_ns: int, event: Event) -> Sequence[Chang
     The apparent stop of the guest was the end of its memory: the guest was stopped before the recording.
     """
     if machine.mode is Mode.POSTCOPY:
-        return postcopy_by_silence(machine, at_ns)
+        return postcopy_by_silence(machine, at_ns, is_over=True)
     machine.mode, machine.switchover = Mode.POSTCOPY, Switchover()
     if machine.is_joined_without_sync:
         return _was_postcopy(machine, at_ns)

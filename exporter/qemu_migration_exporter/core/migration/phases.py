@@ -15,12 +15,15 @@ from qemu_migration_exporter.core.events import (
     Signal,
     SignalEvent,
 )
+from qemu_migration_exporter.core.measures.switchover import COMPLETE_RANK
 from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.model import Kind, Mode, PhaseName, Side
 
 #: A switch to post-copy prints its marks within milliseconds; only the save of a device, which has marks of its own,
 #: takes longer. After a longer silence the marks of its end are not enabled.
-SILENT_SWITCH_NS: Final = 1_000_000_000
+_SILENT_SWITCH_NS: Final = 1_000_000_000
+#: If a mark of the switch's beginning is enabled, that of its end probably is.
+_LONG_SWITCH_NS: Final = 60_000_000_000
 
 
 def learn_side(machine: Machine, side: Side, at_ns: int) -> None:
@@ -92,10 +95,18 @@ def iterating(machine: Machine, at_ns: int, event: Event) -> Sequence[Change]:
             machine.setup_ns = None
         return changes
     if machine.mode is Mode.POSTCOPY and machine.phase in {PhaseName.ITERATE, PhaseName.COMPLETE_PRECOPY}:
-        switch_ns = machine.switch_ns
-        begun_ns = at_ns if switch_ns is None or at_ns - switch_ns < SILENT_SWITCH_NS else switch_ns
+        begun_ns = silent_switch(machine, at_ns) or at_ns
         return [*rounds_ended(machine, begun_ns), *machine.enter(PhaseName.POSTCOPY, begun_ns)]
     return ()
+
+
+def silent_switch(machine: Machine, at_ns: int) -> int | None:
+    """Return the time of the last mark of a switch to post-copy whose end prints no mark; None if it may come."""
+    switch_ns, switchover = machine.switch_ns, machine.switchover
+    if switch_ns is None or switchover.section is not None:
+        return None
+    longest_ns = _SILENT_SWITCH_NS if switchover.rank >= COMPLETE_RANK else _LONG_SWITCH_NS
+    return switch_ns if at_ns - switch_ns > longest_ns else None
 
 
 def active_ended_setup(machine: Machine, at_ns: int) -> Sequence[Change]:

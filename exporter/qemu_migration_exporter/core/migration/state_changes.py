@@ -28,7 +28,7 @@ from qemu_migration_exporter.core.migration.completion import (
 )
 from qemu_migration_exporter.core.migration.ending import end, extend, wait_ended
 from qemu_migration_exporter.core.migration.machine import Machine
-from qemu_migration_exporter.core.migration.phases import SILENT_SWITCH_NS, is_live, learn_side
+from qemu_migration_exporter.core.migration.phases import is_live, learn_side
 from qemu_migration_exporter.core.model import Kind, Mode, PauseCause, PhaseName, Side, SurpriseKind
 
 #: Since 9.0 the migration thread computes the times before it sets the state `completed`.
@@ -56,7 +56,7 @@ def state_set(machine: Machine, at_ns: int, event: StateSet) -> Sequence[Change]
         changes += wait_ended(machine, at_ns)
     if state in states.RESULTS:
         outcome.stated_ns = at_ns
-        changes += postcopy_by_silence(machine, at_ns, 0 if state == "completed" else SILENT_SWITCH_NS)
+        changes += postcopy_by_silence(machine, at_ns, is_over=state == "completed")
         changes += end(machine, at_ns)
     elif state == "setup" and machine.phase is None and machine.side is not Side.DESTINATION:
         changes += machine.enter(PhaseName.SETUP, at_ns)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from qemu_migration_exporter.core.measures.downtime import divide
-from qemu_migration_exporter.core.measures.switchover import COMPLETE_RANK, LOW_PENDING_RANK
+from qemu_migration_exporter.core.measures.switchover import LOW_PENDING_RANK
 from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.model import (
     DowntimePart,
@@ -144,8 +144,6 @@ def _downtime(machine: Machine) -> tuple[int, int] | None:
         end_ns = machine.outcome.at_ns  # the guest of a background snapshot runs again before the end
     if not machine.is_timed or start_ns is None or end_ns is None or start_ns > end_ns:
         return None
-    if machine.mode is Mode.POSTCOPY and machine.switchover.rank >= COMPLETE_RANK:
-        return None  # only its last part, the package of post-copy, is in the stream
     return start_ns, end_ns
 
 

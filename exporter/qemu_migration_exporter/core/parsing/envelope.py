@@ -6,10 +6,13 @@ r"""Text around each event: added by a log collector, a shell, an author's scrip
     1795808087195049 qemu-kvm(382) process("/usr/libexec/qemu-kvm").mark("savevm_state_header")        a printf's prefix
      live_migration-4100  [003]  5321.002000: tracing_mark_write:   savevm_state_header                ftrace
     {"level":"info","msg":"4001@1790001200.000000:migrate_set_state new state setup","pid":7}          virt-launcher
+    level=info msg="4001@1790001200.000000:migrate_set_state new state setup"                          logfmt
+    web.log:12:4001@1790001200.000000:migrate_set_state new state setup                                grep -Hn
 
 No tool is known by name here. If a line is not an event, but a part of it is, then the text before that part becomes a
-*shape*: digits match digits, words match words, and punctuation matches itself. In JSON the shape is the key. Later
-lines of that shape are opened by one match, and the stream's format parses the part inside.
+*shape*: digits match digits, words match words, and punctuation matches itself. Between quotes the shape is the key.
+Later lines of that shape are opened by one match, and the stream's format parses the part inside. Colours of a terminal
+are removed first.
 
 Only a part that is strong evidence makes a shape: a whole event with a time, or with arguments that fit a layout. Text
 that contains an event's time or name is the torn beginning of another line, not an envelope.
@@ -36,13 +39,28 @@ _MAX_PARTS: Final = 4
 _MAX_FAILED_SHAPES: Final = 1_000
 _MAX_PREFIX_BYTES: Final = 512
 
+_BOM: Final = b"\xef\xbb\xbf"
+
 #: The beginning of an event or of an event's name, in the text before a part.
 _TORN: Final = re.compile(rb'\d@\d|process\("')
+#: The group of a probe in the output of perf and bpftrace, whose arguments cannot be read.
+_TRACEPOINT: Final = re.compile(rb"(?:sdt|probe)[_:][\w:./-]*:$")
 _WORD: Final = re.compile(rb"[A-Za-z_]\w*")
 #: The end of a prefix.
-_PREFIX_END: Final = (b" ", b"\t", b":", b"|", b">", b"]")
-_JSON_KEY: Final = re.compile(rb'("(?:[^"\\]|\\.)*"\s*:\s*")$')
-_JSON_TEXT: Final = rb'((?:[^"\\]|\\.)*)"'
+_PREFIX_END: Final = (b" ", b"\t", b":", b"|", b">", b"]", b"=", b"+", b"-", _BOM)
+#: The text before a quoted part, up to its quote: a key of JSON or logfmt, a separator, or nothing.
+_QUOTED_KEY: Final = re.compile(rb'((?:"(?:[^"\\]|\\.)*"\s*:\s*|[\w.@-]+=|[,(]\s*|^\s*)["\'`])$')
+#: Quote → the text up to the closing quote.
+_QUOTED_TEXT: Final = {
+    b'"': rb'((?:[^"\\]|\\.)*)"',
+    b"'": rb"((?:[^'\\]|\\.)*)'",
+    b"`": rb"([^`]*)`",
+}
+#: The beginning of a part, behind a prefix that does not end with a blank.
+_PART: Final = rb"(?=\d{1,10}(?:/\d{1,10})?@\d|\d{4}-\d\d-\d\dT|[a-z_]| 0x)"
+#: A sequence that sets colours of a terminal; a checkpoint keeps its first sign as a sample.
+_COLOUR: Final = re.compile(rb"\x1b\[[0-9;]*m")
+_ESCAPE: Final = b"\x1b"
 
 _NS_PER_SECOND: Final = 1_000_000_000
 
@@ -90,20 +108,20 @@ class Shape(NamedTuple):
         sample: The text from which the shape was made; a checkpoint keeps it.
         find: Searches a line for the envelope.
         time: The format of the time in the envelope, or None.
-        is_json: True if the part is a string of JSON, in the match's last group.
+        is_quoted: True if the part is between quotes, in the match's last group.
     """
 
     sample: bytes
     find: Callable[[bytes], re.Match[bytes] | None]
     time: _Time | None
-    is_json: bool
+    is_quoted: bool
 
     def open(self, line: bytes) -> tuple[bytes, int | None] | None:
         """Return the part inside the envelope and its time; None if the line has another shape."""
         match = self.find(line)
         if match is None:
             return None
-        if self.is_json:
+        if self.is_quoted:
             return _unescape(match[1]), None
         return line[match.end() :], self._at_ns(match)
 
@@ -116,6 +134,9 @@ class Shape(NamedTuple):
             return None
 
 
+_COLOURS: Final = Shape(_ESCAPE, _COLOUR.search, None, is_quoted=False)
+
+
 class Envelopes:
     """The shapes of one stream.
 
@@ -126,7 +147,7 @@ class Envelopes:
 
     def __init__(self, vocabulary: Vocabulary, samples: tuple[bytes, ...] = ()) -> None:
         self._vocabulary = vocabulary
-        self.shapes = [_shape(sample) for sample in samples]
+        self.shapes = [_COLOURS if sample == _ESCAPE else _shape(sample) for sample in samples]
         self._failed_shapes = 0
 
     @property
@@ -142,6 +163,10 @@ class Envelopes:
     def open(self, line: bytes) -> Iterator[tuple[bytes, int | None]]:
         """Return the part inside the line by each shape that fits, with the time in the envelope."""
         for shape in self.shapes:
+            if shape is _COLOURS:  # the first shape
+                line = _COLOUR.sub(b"", line)
+                yield line, None
+                continue
             opened = shape.open(line)
             if opened is not None:
                 yield opened
@@ -155,11 +180,17 @@ class Envelopes:
         """
         if len(self.shapes) >= _MAX_SHAPES or self._failed_shapes >= _MAX_FAILED_SHAPES:
             return False
+        if _ESCAPE in line and _COLOURS not in self.shapes:
+            plain = _COLOUR.sub(b"", line)
+            has_event = is_event(plain) or self.learn(plain, is_event)
+            if has_event:
+                self.shapes.insert(0, _COLOURS)
+            return has_event
         for part in islice(_part_pattern(self._vocabulary).finditer(line), _MAX_PARTS):
             prefix = line[: part.start()]
             if not prefix:
                 continue
-            key = _JSON_KEY.search(prefix[-_MAX_PREFIX_BYTES:])
+            key = _QUOTED_KEY.search(prefix[-_MAX_PREFIX_BYTES:])
             sample = key[1] if key else prefix
             if key is None and not self._is_prefix(prefix):
                 continue
@@ -176,6 +207,7 @@ class Envelopes:
             len(prefix) <= _MAX_PREFIX_BYTES
             and prefix.endswith(_PREFIX_END)
             and _TORN.search(prefix) is None
+            and _TRACEPOINT.search(prefix) is None
             and not any(self._is_name(word) for word in _WORD.findall(prefix))
         )
 
@@ -192,8 +224,8 @@ def _part_pattern(vocabulary: Vocabulary) -> re.Pattern[bytes]:
         rb"(?<!\d)\d{1,10}@\d{9,11}\.\d{6}:" + name
         + rb"|(?<!\d)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z " + name
         + rb"|(?<![\d/])\d{1,10}(?:/\d{1,10})?@\d{6,20} " + name
-        + rb'|(?<=[ \t"|>])(?:anchor \d+ \d+\b|process\("|(?:' + alternation(FUNCTIONS) + rb") \w+[:=])"
-        + rb'|(?<=[ \t"|>])' + name
+        + rb'|(?<=[ \t"`|>:=+])(?:anchor \d+ \d+\b|process\("|(?:' + alternation(FUNCTIONS) + rb") \w+[:=])"
+        + rb'|(?<=[ \t"`|>:=+])' + name + rb"(?!:)"  # perf and LTTng put a colon behind it
     )  # fmt: skip
 
 
@@ -203,8 +235,10 @@ def _is_strong(part: bytes) -> bool:
 
 
 def _shape(sample: bytes) -> Shape:
-    if sample.endswith(b'"'):
-        return Shape(sample, re.compile(re.escape(sample) + _JSON_TEXT).search, None, is_json=True)
+    quote = sample[-1:]
+    if quote in _QUOTED_TEXT:
+        before = rb"^\s*" + quote if sample.strip() == quote else re.escape(sample)
+        return Shape(sample, re.compile(before + _QUOTED_TEXT[quote]).search, None, is_quoted=True)
     pattern, time = b"", None
     for token in re.findall(rb"[ \t]+|[^ \t]+", sample):
         found = None if time is not None else next((way for way in _TIMES if way.pattern.fullmatch(token)), None)
@@ -216,14 +250,16 @@ def _shape(sample: bytes) -> Shape:
     trailing = sample[len(sample.rstrip(b" \t")) :]
     if trailing:  # a surplus blank belongs to the part: a backtrace's frame begins with a blank
         pattern = pattern.removesuffix(_BLANKS) + re.escape(trailing)
-    return Shape(sample, re.compile(pattern).match, time, is_json=False)
+    elif time is None:
+        pattern += _PART
+    return Shape(sample, re.compile(pattern).match, time, is_quoted=False)
 
 
 _BLANKS: Final = rb"[ \t]+"
 
 
 def _token_pattern(token: bytes) -> bytes:
-    """Return a pattern that matches similar tokens."""
+    """Return a pattern that matches similar tokens; behind the last token, a part may follow without a blank."""
     if token.isspace():
         return _BLANKS
     if token[:1].isdigit():
@@ -231,7 +267,7 @@ def _token_pattern(token: bytes) -> bytes:
     if not re.search(rb"\w", token):
         return re.escape(token)
     start, end = re.match(rb"\W*", token), re.search(rb"\W*$", token)
-    return re.escape(start[0] if start else b"") + rb"[^ \t]*" + re.escape(end[0] if end else b"")
+    return re.escape(start[0] if start else b"") + rb"[^ \t]*?" + re.escape(end[0] if end else b"")
 
 
 def _unescape(text: bytes) -> bytes:

@@ -34,7 +34,6 @@ from qemu_migration_exporter.core.migration import completion, ending, summary
 from qemu_migration_exporter.core.migration.apply import Row, apply, apply_run, finish
 from qemu_migration_exporter.core.migration.apply import tick as tick_machine
 from qemu_migration_exporter.core.migration.machine import DEFAULT_PAGE_SIZE_BYTES, Machine
-from qemu_migration_exporter.core.migration.phases import SILENT_SWITCH_NS
 from qemu_migration_exporter.core.model import ClockKind, Kind, Migration, Result, Side, SurpriseKind
 from qemu_migration_exporter.core.signals import ASIDE, BEGINNING, GUEST, Meaning, meaning_of
 from qemu_migration_exporter.core.stalls.detector import StallPolicy
@@ -200,7 +199,7 @@ class Tracker:
         machine = self.state.machine
         if machine is None:
             return []
-        changed = [*completion.postcopy_by_silence(machine, at_ns, SILENT_SWITCH_NS)]
+        changed = [*completion.postcopy_by_silence(machine, at_ns)]
         return [*self._released(machine, [*changed, *ending.qemu_ended(machine, at_ns, text)])]
 
     def _end_with_qemu(self, at_ns: int, text: str) -> list[Change]:

@@ -26,7 +26,7 @@ _PREFIX: Final = re.compile(rb"(\d{1,20})(?:/(\d{1,10}))?@(\d{6,20}) ")
 #: Whole lines, with the parts of that prefix.
 _LINES: Final = re.compile(rb"^(?:(\d{1,20})(?:/(\d{1,10}))?@(\d{6,20}) (.*)|.*)$", re.MULTILINE)
 #: The wall time in whole nanoseconds, or in seconds with a fraction if the tool prints no better.
-_ANCHOR: Final = re.compile(rb"anchor (\d{1,20}) (\d{1,20})(?:\.(\d{1,9}))?")
+_ANCHOR: Final = re.compile(rb"anchor (\d{1,20}) (\d{1,20})(?:\.(\d{1,9}))?[ \t]*")
 
 #: Bounds memory: more processes than a host runs QEMUs. Torn lines of further processes are not salvaged.
 _MAX_PROCESSES: Final = 10_000
