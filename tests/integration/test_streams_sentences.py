@@ -51,6 +51,7 @@ SENTENCES: Final[list[tuple[str, list[str], list[str]]]] = [
     ("streams/B16-stall-then-network-drop.log.gz", ["dirties 20.0 MiB/s and 19.9 MiB/s are sent", "another hour"], []),
     ("streams/B42-suspended-by-operator.log.gz", ["stood still for 879 ms, of which 783 ms suspended"], []),
     ("streams/A03b-waitunplug-qtest-bare.log", ["was cancelled, in setup."], ["iterating for"]),
+    ("systemtap/refused-hand-pn.log.gz", ["failed, as far as the trace shows; QEMU gave no reason."], [",;"]),
     ("streams/m4.log", ["failed after 57.0 s; QEMU gave no reason."], ["first round"]),
     ("libvirt/virsh-save-restore.log.gz", ["(restore from a file) completed in 3.5 s."], ["save to"]),
     (

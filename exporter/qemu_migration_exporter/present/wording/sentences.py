@@ -7,6 +7,7 @@ numbers of an earlier moment are printed with their time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from qemu_migration_exporter.core.model import ClockKind, Kind, Mode, PhaseName, Result, Side
@@ -163,13 +164,14 @@ def _running(view: MigrationView) -> list[Part]:
 
 def _completed(view: MigrationView) -> list[Part]:
     details = joined([*standstill(view), *_post_copy(view), *_sent(view)], ": ")
-    return [("completed", Role.GOOD), _inferred(view), *_after(view, "in"), *details, "."]
+    return [("completed", Role.GOOD), *_inferred(view, _after(view, "in")), *details, "."]
 
 
 def _failed(view: MigrationView) -> list[Part]:
     left = [f"{size(view.pending_bytes)} pending"] if view.pending_bytes else []
     counts = joined([*_sent(view, rounds=False), *left], ", with ", " and ")
-    parts: list[Part] = [("failed", Role.BAD), _inferred(view), *_after(view, "after"), _place(view), *counts]
+    after = [*_after(view, "after"), _place(view), *counts]
+    parts: list[Part] = [("failed", Role.BAD), *_inferred(view, after)]
     return [*parts, f"; {_failure_reason(view)}", *_lost(view), "."]
 
 
@@ -188,7 +190,8 @@ def _cancelled(view: MigrationView) -> list[Part]:
     elif view.pending_bytes is not None:
         details.append(f"{size(view.pending_bytes)} were still pending")
     details += _sent(view, rounds=False)
-    parts: list[Part] = ["was ", ("cancelled", Role.NAME), _inferred(view), *_after(view, "after"), _place(view)]
+    after = [*_after(view, "after"), _place(view)]
+    parts: list[Part] = ["was ", ("cancelled", Role.NAME), *_inferred(view, after)]
     return [*parts, *joined(details, ": ", "; "), *_lost(view), "."]
 
 
@@ -263,8 +266,11 @@ def _need(pending: int, bandwidth: float, limit_seconds: float | None) -> list[P
     return parts if limit_seconds is None else [*parts, f" and the limit is {limit(limit_seconds, needed)}"]
 
 
-def _inferred(view: MigrationView) -> str:
-    return ", as far as the trace shows," if view.result_inferred else ""
+def _inferred(view: MigrationView, after: Sequence[Part]) -> list[Part]:
+    """Return the remark that the result is inferred, and the text after it."""
+    if not view.result_inferred:
+        return [*after]
+    return [", as far as the trace shows", "," if plain(after) and not plain(after).startswith(",") else "", *after]
 
 
 def _after(view: MigrationView, preposition: str) -> list[Part]:
