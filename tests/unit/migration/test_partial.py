@@ -6,9 +6,12 @@ from typing import Final
 
 import pytest
 from qemu_migration_exporter.core.model import Kind, Result
+from qemu_migration_exporter.present.view_builder import migration_view
+from qemu_migration_exporter.present.wording.sentences import headline_text
 
 from tests.support.core_helpers import NS_PER_MS, log_lines, read
 
+LIBVIRT: Final = b"2023-11-14 22:13:20.900+0000: shutting down, reason=%s\n"
 HEADER: Final = "T savevm_state_header\nT migration_thread_setup_complete\n"
 STATES: Final = "M migrate_set_state new state setup\nT migrate_set_state new state active\n"
 STOP: Final = "T vmstate_downtime_checkpoint src-downtime-start\n+9 T vmstate_downtime_checkpoint src-vm-stopped\n"
@@ -71,3 +74,38 @@ def test_blackout_from_before_a_stream_is_unknown(before: str, blackout_ms: int 
     )
     migration = read(log_lines(events)).migration
     assert blackout_ms == (migration.blackout_ns and round(migration.blackout_ns / NS_PER_MS / 2))
+
+
+def test_downtime_does_not_last_until_libvirts_line() -> None:
+    """QEMU's own marks of the end are not enabled."""
+    data = (
+        log_lines("T migration_thread_low_pending 0").encode()
+        + b"2023-11-14 22:13:25.000+0000: shutting down, reason=migrated\n"
+    )
+    migration = read(data).migration
+    assert (Result.COMPLETED, None, None) == (migration.result, migration.downtime_ns, migration.blackout_ns)
+
+
+def test_guest_paused_at_first_was_so_from_the_start() -> None:
+    """Run states are enabled, and QEMU would have printed the pause."""
+    paused = "M runstate_set current_run_state 4 (paused) new_state 7 (finish-migrate)"
+    events = f"{STATES}{HEADER}+900 {paused}\n+9 M migrate_set_state new state completed"
+    migration = read(log_lines(events)).migration
+    assert [("suspended", 904), ("downtime", 10)] == [
+        (pause.by, round(((pause.end_ns or 0) - pause.start_ns) / NS_PER_MS)) for pause in migration.pauses
+    ]
+
+
+def test_standstill_of_a_save_without_run_states_is_unknown() -> None:
+    """libvirt pauses the guest before it saves it."""
+    commands = (
+        'M qmp_enter_migrate_set_capabilities {"capabilities": [{"capability": "return-path", "state": false},'
+        ' {"capability": "pause-before-switchover", "state": false}]}\n'
+        'M qmp_enter_migrate_set_parameters {"max-bandwidth": 9223372036853727232}\n'
+        'M qmp_enter_migrate {"uri": "fd:migrate"}\n'
+    )
+    end = "T migration_thread_low_pending 0\n+9 T migrate_set_state new state completed"
+    data = log_lines(commands + STATES + HEADER + end).encode() + LIBVIRT % b"saved"
+    migration = read(data).migration
+    assert (Kind.SAVE, None) == (migration.identity.kind, migration.blackout_ns)
+    assert "stood still" not in headline_text(migration_view(migration))

@@ -128,7 +128,7 @@ def qemu_ended(machine: Machine, at_ns: int, text: str) -> Sequence[Change]:
     if outcome.left_loop_ns is not None:
         return end(machine, outcome.left_loop_ns if machine.phase is PhaseName.CLEANUP else last_ns)
     if is_well_ended:
-        outcome.left_loop_ns = at_ns
+        outcome.left_loop_ns, outcome.is_late = at_ns, True
         return end(machine, at_ns)
     if outcome.completing and outcome.state is None and machine.mode is Mode.PRECOPY and not outcome.failing:
         return end(machine, last_ns)  # states are not enabled, and a QEMU that completed is ended

@@ -45,6 +45,7 @@ class Outcome:
         stated_ns: When the terminal state was printed.
         left_loop_ns: When the migration thread left its loop (after_loop), else the first cleanup mark.
         is_all_sent: Post-copy has sent all memory.
+        is_late: The outcome has the time of libvirt's line, which comes after it.
         is_all_read: A destination has read the stream without an error.
         completing: The guest's last state was being saved, the guest stopped.
         failing: A failure or an error text was printed.
@@ -62,6 +63,7 @@ class Outcome:
     stated_ns: int | None = None
     left_loop_ns: int | None = None
     is_all_sent: bool = False
+    is_late: bool = False
     is_all_read: bool = False
     completing: bool = False
     failing: bool = False

@@ -112,8 +112,10 @@ def run_state_set(machine: Machine, at_ns: int, event: RunStateSet) -> Sequence[
         return ()
     if event.before == "inmigrate" and machine.side is None:
         learn_side(machine, Side.DESTINATION, at_ns)
-    if machine.partial and not machine.guest.is_known and event.before is not None:
-        machine.guest.was_stopped = cause_of(event.before) is not None
+    cause = None if event.before is None or machine.guest.is_known else cause_of(event.before)
+    if cause is not None:  # run states are enabled, so it was so before the first line
+        machine.guest.was_stopped = machine.partial
+        machine.guest.stopped(machine.start_ns, cause)
     was_suspended = machine.guest.is_suspended
     machine.guest.set_run_state(at_ns, state)
     _end_downtime_with_resume(machine, at_ns)

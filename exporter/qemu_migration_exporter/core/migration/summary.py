@@ -140,7 +140,8 @@ def _is_guest_lost(machine: Machine, result: Result) -> bool:
 def _downtime(machine: Machine) -> tuple[int, int] | None:
     """Return the start and end of QEMU's own downtime, None unless both are known."""
     start_ns, end_ns = machine.switchover.start_ns, machine.switchover.end_ns
-    if machine.mode is Mode.PRECOPY and end_ns is None and machine.kind is not Kind.SNAPSHOT:
+    is_by_outcome = machine.mode is Mode.PRECOPY and not machine.outcome.is_late
+    if is_by_outcome and end_ns is None and machine.kind is not Kind.SNAPSHOT:
         end_ns = machine.outcome.at_ns  # the guest of a background snapshot runs again before the end
     if not machine.is_timed or start_ns is None or end_ns is None or start_ns > end_ns:
         return None
@@ -203,6 +204,8 @@ def _blackout(machine: Machine, pauses: tuple[Pause, ...], downtime: tuple[int, 
     """Return the sum of the pauses, None if neither the run state nor the downtime is in the stream."""
     if not machine.is_timed or machine.side is Side.DESTINATION or not (machine.guest.is_known or downtime or pauses):
         return None
+    if machine.kind is Kind.SAVE and not machine.guest.is_known:
+        return None  # the guest of a save is paused before
     if machine.switchover.start_ns is None and (machine.mode is Mode.POSTCOPY or _has_completed(machine, pauses)):
         return None  # the guest was stopped for the switchover too, before the recording or without a mark
     if machine.guest.was_stopped or (machine.switchover.start_ns is None and machine.switchover.stopped_ns is not None):

@@ -182,10 +182,13 @@ class Envelopes:
             return False
         if _ESCAPE in line and _COLOURS not in self.shapes:
             plain = _COLOUR.sub(b"", line)
-            has_event = is_event(plain) or self.learn(plain, is_event)
-            if has_event:
+            has_event = is_event(plain) or self._learn_shape(plain, is_event)
+            if has_event and plain != line:
                 self.shapes.insert(0, _COLOURS)
             return has_event
+        return self._learn_shape(line, is_event)
+
+    def _learn_shape(self, line: bytes, is_event: Callable[[bytes], bool]) -> bool:
         for part in islice(_part_pattern(self._vocabulary).finditer(line), _MAX_PARTS):
             prefix = line[: part.start()]
             if not prefix:

@@ -32,7 +32,9 @@ def standstill(view: MigrationView) -> list[Part]:
     others = _other_pauses(view)
     downtime, blackout = view.downtime_seconds, view.blackout_seconds
     if view.kind is not Kind.LIVE:  # the limit is for live migrations
-        still = blackout if blackout is not None else downtime
+        still = (
+            downtime if blackout is None and view.kind is not Kind.SAVE else blackout
+        )  # a saved guest is paused first
         return [] if still is None else [f"the guest stood still for {duration(still)}"]
     if blackout is None or not others or not _differ(blackout, downtime or 0.0):
         return [_downtime(view)]
