@@ -13,6 +13,9 @@ import pytest
 import yaml
 from qemu_migration_exporter import cli
 from qemu_migration_exporter.config.schema import EventConfig, SourceConfig
+from qemu_migration_exporter.config.verdict import VerdictConfig
+from qemu_migration_exporter.core.stalls.convergence import Rules
+from qemu_migration_exporter.core.stalls.reasons import REASONS
 from qemu_migration_exporter.metrics.table import EXPORTER, MIGRATION
 from qemu_migration_exporter.tracing import attribute_table
 
@@ -79,6 +82,21 @@ def test_picture_is_of_the_present_verdict() -> None:
 
     assert verdict_picture.picture() == verdict_picture.PICTURE.read_text(encoding="utf-8")
     assert scene.best_case_seconds == pytest.approx((pending - threshold) / scene.line.steepest_fall, rel=0.01)
+
+
+def test_numbers_of_convergence_are_defaults() -> None:
+    """Each key of the rule has one row with its default, as the configuration spells it."""
+    document = (ROOT / "docs" / "convergence.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*`) \| (.*?) \|", document, re.MULTILINE)
+    stated = [
+        pair
+        for keys, values in rows
+        for pair in zip(re.findall(r"`(\w+)`", keys), values.replace(" s", "s").split(", "), strict=True)
+    ]
+    waits = {row.config_key for row in REASONS.values()}
+    defaults = {key: str(value).removesuffix(".0") for key, value in VerdictConfig() if key not in waits}
+    assert dict(stated) == defaults
+    assert VerdictConfig().policy().rules == Rules()
 
 
 def test_files_of_recipes_exist() -> None:

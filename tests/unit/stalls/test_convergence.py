@@ -216,7 +216,7 @@ def test_noise_best_case_is_below_mean() -> None:
     [(None, 10, False), (9, 10, False), (10, 0, False), (10.9, 10, True), (11.1, 10, False), (47, 10, False)],
 )
 def test_near_is_beyond_proof(*, pending: float | None, threshold: float, expected: bool) -> None:
-    """40 s of level boundaries prove that pending does not wander by 9.5 % in 100 s, and not less."""
+    """40 s of level boundaries prove that pending does not wander by 10 % in 100 s, and not less."""
     convergence = Convergence()
     if pending is not None:
         convergence.boundary(0, 2, round(pending * MIB))
