@@ -9,8 +9,8 @@ The rule:
    longer. A straight line is fitted to each.
    Its *best case* is the time to the threshold along the steepest fall that the boundaries allow, one-sided 95 %.
    Level boundaries allow no fall; they may still wander unseen, by 6 % in 100 s, and by the square root of
-   time for longer or shorter: at 1.25 times the threshold 7 s of look-back exclude that, at twice 4 s do.
-2. A migration is *stalled* when the best case of some look-back of 4 s or more is over 100 s and over 20 rounds.
+   time for longer or shorter: at 1.25 times the threshold 7 s of look-back exclude that, at 1.36 times 3.8 s do.
+2. A migration is *stalled* when the best case of some look-back of 3.8 s or more is over 100 s and over 20 rounds.
 3. Five kinds of evidence concern other causes than the guest, or contradict a verdict. No verdict is given
 
    - while the shortest look-back that could prove a stall falls fast enough by itself, because the migration is
