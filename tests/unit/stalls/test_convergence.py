@@ -87,6 +87,8 @@ def stalled_at(boundaries: Boundaries, threshold: Threshold, *, rules: Rules | N
         ("shrinking by a tenth in long rounds", every(30, *[900 * 0.9**n for n in range(44)]), 9.6, None),
         ("shrinking by a thousandth", every(1.5, *[47 * 0.999**n for n in range(9)]), 9.6, 5.5),
         ("creeping by 1 MiB every 4 s", every(0.6, *[30 - (n * 0.6) // 4 for n in range(60)]), 10, None),
+        ("steps of 6 % every 4.8 s", every(0.2, *[18.2 * (1 - 0.06 * ((n + 6) // 24)) for n in range(210)]), 10, None),
+        ("steps, and then no more", every(0.2, *[18.2 * (1 - 0.06 * min(3, (n + 6) // 24)) for n in range(210)]), 10, 21.6),
         ("hovering near the threshold", every(1, *[10.1, 10.9, 10.5] * 13, 9.9), 10, None),
         ("low points near the threshold", every(1, *[40, 40, 40, 25, 14] * 8), 10, None),
         ("a saw-tooth that gets lower", every(5, *[x for n in range(9) for x in (60, 40 - 3 * n)]), 9.6, None),

@@ -291,7 +291,7 @@ def test_all_day_stalls_are_bounded() -> None:
 
 def test_every_stall_has_its_number() -> None:
     """A guest that calms down a little, three times."""
-    once = "".join(rounds(count, pending=pending) for count, pending in ((6, 47), (8, 40), (12, 30)))
+    once = "".join(rounds(count, pending=pending) for count, pending in ((6, 47), (12, 40), (24, 30)))
     reading = read(log_lines(BEGIN + windows(12) + once + END))
     assert [change.stall.number for change in reading.of(Stalled)] == [1, 2, 3]
     assert [change.stall for change in reading.of(StallCleared)] == list(reading.migration.stalls)

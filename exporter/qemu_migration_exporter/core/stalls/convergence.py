@@ -16,7 +16,8 @@ The rule:
    - while the shortest look-back that could prove a stall falls fast enough by itself, because the migration is
      on its way again;
    - while the last progress is more recent than the longest pause before an earlier progress: a guest that writes
-     in bursts got nearer after such a pause before;
+     in bursts got nearer after such a pause before. A pause of five rounds or more was a step of a guest that gets
+     nearer in steps, and the next step may take half as long again;
    - when a boundary of the last 40 s was within half of the usual distance (in log) of the threshold, as the low
      points of a saw-tooth are: pending may reach the threshold by chance;
    - on boundaries of a network dip: the look-back's bandwidth is under 60 % of the best of the last 25 s;
@@ -50,6 +51,10 @@ _NEAR_SHARE: Final = 0.5
 
 #: Share of the longest pause in progress that must pass again. Rounds shrink a little while a guest gets nearer.
 _PAUSE_SHARE: Final = 0.9
+
+#: The same for a pause of so many rounds or more, as between the steps of a guest that gets nearer in steps.
+_STEP_SHARE: Final = 1.5
+_STEP_ROUNDS: Final = 5
 
 #: Rate and time of a fall that never reaches the threshold, in bytes per second and seconds.
 _SLOWEST: Final = 1e-3
@@ -128,6 +133,8 @@ class Convergence:
     progress_seconds: float = 0.0
     reference: float = 0.0
     longest_pause: float = 0.0
+    longest_pause_rounds: int = 0
+    rounds_since_progress: int = 0
     steps_left: bool = False
     rounds_to_wait: int = 0
     smoothed: Ewma = field(default_factory=lambda: Ewma(_SMOOTHING_SECONDS))
@@ -150,10 +157,14 @@ class Convergence:
             self.reference = min(point.pending for point in self.boundaries)
         self._append(Boundary(seconds, size, self.area, self.covered))
         self.is_judged = False
+        self.rounds_since_progress += 1
         self.rounds_to_wait = max(0, self.rounds_to_wait - 1)
         if self.progress_ns is not None and pending >= self.reference * (1 - self.rules.progress_ratio):
             return False
-        self.longest_pause = max(self.longest_pause, seconds - self.progress_seconds)
+        if seconds - self.progress_seconds > self.longest_pause:
+            self.longest_pause = seconds - self.progress_seconds
+            self.longest_pause_rounds = self.rounds_since_progress
+        self.rounds_since_progress = 0
         self.progress_ns, self.progress_seconds, self.reference = at_ns, seconds, size
         self.is_stalled = False
         return True
@@ -288,7 +299,8 @@ class Convergence:
         if self.steps_left or self.rounds_to_wait:
             return False
         seconds = self.boundaries[-1].seconds
-        if seconds - self.progress_seconds < _PAUSE_SHARE * self.longest_pause:
+        share = _STEP_SHARE if self.longest_pause_rounds >= _STEP_ROUNDS else _PAUSE_SHARE
+        if seconds - self.progress_seconds < share * self.longest_pause:
             return False
         if not threshold:
             return True
