@@ -144,6 +144,18 @@ def test_outside_of_rounds_nothing_happens() -> None:
     assert 0 == rounds.number
 
 
+def test_bytes_of_setup_belong_to_first_round() -> None:
+    """Also if that round ended inside of the first window, or if the window has no length."""
+    for first_ns, window in ((50, (0, 100)), (10, (10, 10))):
+        rounds = Rounds()
+        rounds.begin(first_ns, by_sync=False)
+        rounds.iterate()
+        rounds.begin(first_ns, by_sync=False)
+        rounds.iterate()
+        ended = rounds.window(*window, 1_000, BW)
+        assert 1_000 == sum(each.transferred_bytes or 0 for each in (*ended, *rounds.close()))
+
+
 def test_bandwidth_is_of_last_inner_window() -> None:
     """Else of the one the round is inside of, but never of the one that only began in it."""
     rounds = Rounds()

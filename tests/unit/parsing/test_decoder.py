@@ -185,7 +185,7 @@ def test_device_texts_are_bounded() -> None:
     shared = decoder.vocabulary.devices
     for number in range(1_100):
         decoder.decode(b"savevm_section_start %d, section_id 1" % number)
-    decoder.decode(b"savevm_section_start %s, section_id 2" % (b"a" * 400))
+    decoder.decode(b"vmstate_save device, %s" % (b"a" * 400))
     decoder.decode(b"migrate_error error=%s" % (b"a" * 600))
     assert 0 < len(shared) <= 1_024
     assert max(map(len, [*shared, *decoder.known(None)])) <= 512

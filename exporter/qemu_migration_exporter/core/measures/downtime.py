@@ -12,8 +12,10 @@ shorter gap, between two lines of QEMU's log, belongs to the part before it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 
 from qemu_migration_exporter.core.measures.switchover import Switchover
@@ -60,18 +62,22 @@ def _measured(switchover: Switchover, start_ns: int, end_ns: int) -> Iterator[Do
 
 
 def _outside_of(taken: list[DowntimePart], part: DowntimePart, start_ns: int, end_ns: int) -> Iterator[DowntimePart]:
-    """Yield the pieces of a part that no other part has taken; `taken` is in order."""
+    """Yield the pieces of a part that no other part has taken; `taken` is in order and does not overlap."""
     at_ns, until_ns = max(part.start_ns, start_ns), min(part.end_ns, end_ns)
-    for other in taken:
-        if other.end_ns <= at_ns:
-            continue
+    first = bisect_right(taken, at_ns, key=lambda piece: piece.end_ns)  # a machine has hundreds of devices
+    for other in islice(taken, first, None):
         if other.start_ns >= until_ns:
             break
         if other.start_ns > at_ns:
-            yield replace(part, start_ns=at_ns, end_ns=other.start_ns)
+            yield _piece(part, at_ns, other.start_ns)
         at_ns = max(at_ns, other.end_ns)
     if at_ns < until_ns:
-        yield replace(part, start_ns=at_ns, end_ns=until_ns)
+        yield _piece(part, at_ns, until_ns)
+
+
+def _piece(part: DowntimePart, start_ns: int, end_ns: int) -> DowntimePart:
+    is_whole = (start_ns, end_ns) == (part.start_ns, part.end_ns)
+    return part if is_whole else replace(part, start_ns=start_ns, end_ns=end_ns)
 
 
 def _filled(taken: list[DowntimePart], start_ns: int, end_ns: int) -> Iterator[DowntimePart]:
@@ -82,6 +88,6 @@ def _filled(taken: list[DowntimePart], start_ns: int, end_ns: int) -> Iterator[D
             yield DowntimePart(name=DowntimePartName.UNACCOUNTED, start_ns=at_ns, end_ns=part.start_ns)
         next_ns = taken[number + 1].start_ns if number + 1 < len(taken) else end_ns
         at_ns = next_ns if next_ns - part.end_ns < _SHORTEST_GAP_NS else part.end_ns
-        yield replace(part, end_ns=at_ns)
+        yield _piece(part, part.start_ns, at_ns)
     if at_ns < end_ns:
         yield DowntimePart(name=DowntimePartName.UNACCOUNTED, start_ns=at_ns, end_ns=end_ns)
