@@ -126,15 +126,15 @@ class StallDetector(Evidence):
         is_judged = not self.is_paused and self.convergence.judge() is not None
         if not self.convergence.is_stalled:
             return cleared
-        reason = self.reason_of_rounds(numbers, parameters)
         if self.stall is None:
             if (self.convergence.last_pending or 0) < (event.threshold or 0):
                 return cleared  # QEMU stops the guest next
             since_ns = self.convergence.best_ns or at_ns
+            reason = self.reason_of_rounds(numbers, parameters)
             begun = self._begin(reason, since_ns=since_ns, at_ns=at_ns, numbers=numbers, parameters=parameters)
             return [*cleared, begun]
         if is_judged and self.stall.reason in ROUND_REASONS:
-            self._renew(self.stall, reason, numbers, parameters)
+            self._renew(self.stall, self.reason_of_rounds(numbers, parameters), numbers, parameters)
         return cleared
 
     def throttled(self, at_ns: int, *, steps: int, ratio: float | None, parameters: Parameters) -> None:
