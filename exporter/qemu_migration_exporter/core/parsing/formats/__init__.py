@@ -44,7 +44,7 @@ class Format(Protocol):
         ...
 
     def split(self, lines: Sequence[bytes]) -> Columns | None:
-        """Split lines into prefixes and texts; a line with another prefix has neither. None if texts have no cache."""
+        """Split lines into prefixes and texts; a line with another prefix has neither. None if the format has none."""
         ...
 
     def accept(self, processes: Sequence[int | None]) -> None:

@@ -110,8 +110,7 @@ class QemuLog:
     def split(self, lines: Sequence[bytes]) -> Columns | None:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
         if not self.timed:
-            unknown: list[int | None] = [None] * len(lines)
-            return Columns(lines, unknown, unknown, unknown)
+            return None
         threads, seconds, micros, texts = zip(*_THREAD_LINES.findall(b"\n".join(lines)), strict=True)
         times = [int(second + micro) * 1_000 if second else None for second, micro in zip(seconds, micros, strict=True)]
         return Columns(texts, numbers(threads), [None] * len(times), times)

@@ -113,10 +113,9 @@ class SystemTap:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
         return line.startswith((b" ", _MARK_START))
 
-    def split(self, lines: Sequence[bytes]) -> Columns | None:
+    def split(self, lines: Sequence[bytes]) -> Columns | None:  # noqa: ARG002 - the protocol's signature
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
-        unknown: list[int | None] = [None] * len(lines)
-        return Columns(lines, unknown, unknown, unknown)
+        return None
 
     def accept(self, processes: Sequence[int | None]) -> None:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
