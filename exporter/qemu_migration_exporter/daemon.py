@@ -2,8 +2,8 @@
 
     run → _run_once: select → read ready sources → reload and refresh, if requested → tick once a second
 
-Two other threads send spans and serve HTTP; the loop waits for neither. Other threads request a reload through
-`request_reload`, and the numbers of now through `refresh`. Both wake the loop up through the socket that signals use.
+Two other threads send spans and serve HTTP; the loop waits for neither. Their requests come through `loop_requests`,
+which wakes the loop up through the socket that signals use.
 """
 
 from __future__ import annotations
@@ -13,19 +13,17 @@ import resource
 import selectors
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Final
 
 from qemu_migration_exporter.config.errors import ConfigError
 from qemu_migration_exporter.config.schema import Config, SourceConfig
 from qemu_migration_exporter.config.section import changed_keys
+from qemu_migration_exporter.loop_requests import Requests
 from qemu_migration_exporter.ops.errors import Component
 from qemu_migration_exporter.ops.systemd import Notifier
 from qemu_migration_exporter.pipeline import Pipeline
@@ -55,9 +53,6 @@ _NEEDS_RESTART: Final = ("state_file", "web.", "spans.", "metrics.max_vms")
 
 #: Time for the last checkpoint and for the last spans, each; systemd waits 90 s for a service to stop.
 _FLUSH_SECONDS: Final = 5.0
-
-#: Longest wait of an answer for the numbers of now; a loop that is busy for longer is followed once a second.
-_REFRESH_SECONDS: Final = 0.1
 
 _NS_PER_SECOND: Final = 1_000_000_000
 
@@ -93,11 +88,8 @@ class Daemon:
         self._selector = selectors.DefaultSelector()
         self._sources: dict[SourceConfig, Source] = {}
         self.streams = Pipeline(config, parts, reports_past=reports_past)
+        self.requests = Requests()
         self._stopping = False
-        self._reload_requested = False
-        self._reload_results: SimpleQueue[Future[str | None]] = SimpleQueue()
-        self._refreshes: SimpleQueue[threading.Event] = SimpleQueue()
-        self._waker: socket.socket | None = None
         self._is_ready = False
         self._next_commit = 0.0
         self._starts_until: float | None = time.monotonic() + _START_SECONDS
@@ -113,32 +105,10 @@ class Daemon:
         """Stop after the present turn."""
         self._stopping = True
 
-    def request_reload(self) -> Future[str | None]:
-        """Request a reload of the configuration; any thread may.
-
-        Returns:
-            A future of the mistakes that prevented the reload, None if the new configuration is in force.
-        """
-        result: Future[str | None] = Future()
-        self._reload_results.put(result)
-        waker = self._waker
-        if waker is not None:
-            with suppress(OSError):  # a full socket wakes the loop up anyway; after a close, `_close` answers
-                waker.send(b"\0")
-        if self._stopping:
-            self._answer_reloads("the exporter is stopping")
-        return result
-
     def refresh(self) -> None:
-        """Bring the numbers of running migrations up to date, if the loop is not busy; any thread may."""
-        waker = self._waker
-        if waker is None or not self._is_ready or self._stopping:
-            return
-        done = threading.Event()
-        self._refreshes.put(done)
-        with suppress(OSError):  # a full socket wakes the loop up anyway
-            waker.send(b"\0")
-        done.wait(_REFRESH_SECONDS)
+        """Bring the numbers of running migrations up to date for an answer; any thread may."""
+        if self._is_ready:
+            self.requests.refresh()
 
     def run(self) -> None:
         """Read until stopped, then close everything in order.
@@ -171,14 +141,11 @@ class Daemon:
                 self._close()
 
     def _take_signals(self, waker: socket.socket) -> None:
-        self._waker = waker
+        self.requests.waker = waker
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
-        signal.signal(signal.SIGHUP, lambda *_: self._request_reload_by_signal())
-
-    def _request_reload_by_signal(self) -> None:
-        self._reload_requested = True
+        signal.signal(signal.SIGHUP, lambda *_: self.requests.reload_by_signal())
 
     def _run_once(self, woken: socket.socket) -> None:
         """Read all sources that have data, for a second at most."""
@@ -194,14 +161,11 @@ class Daemon:
             self._take(source, source.read)
         if self._starts_until is not None and (not sources or time.monotonic() > self._starts_until):
             self._settle()
-        if self._reload_requested or not self._reload_results.empty():
-            self._reload_requested = False
-            self._answer_reloads(self._reload_config())
-        if not self._refreshes.empty():
+        if self.requests.wants_reload:
+            self.requests.answer_reloads(self._reload_config())
+        if self.requests.wants_refresh:
             self.streams.refresh()
-            with suppress(Empty):  # all are answered
-                while True:
-                    self._refreshes.get_nowait().set()
+            self.requests.answer_refreshes()
         if time.monotonic() - self._last_tick >= _TICK_SECONDS:
             self._tick()
 
@@ -239,7 +203,7 @@ class Daemon:
         """Close everything in the reverse order of opening; save streams that a restart can resume, and end others."""
         self._stopping = True
         self._notifier.notify(STOPPING="1")
-        self._answer_reloads("the exporter is stopping")
+        self.requests.stop()
         self.streams.close(time.time_ns())
         self._parts.interrupt(time.time_ns())
         self.streams.flush(_FLUSH_SECONDS)
@@ -271,13 +235,6 @@ class Daemon:
     def _close_source(self, config: SourceConfig, source: Source) -> None:
         with self._failures.guard(Component.SOURCE, "source not closed: %s", _describe(config)):
             source.close()
-
-    def _answer_reloads(self, mistakes: str | None) -> None:
-        """Answer every reload that was requested until now."""
-        with suppress(Empty):  # all are answered
-            while True:
-                with suppress(InvalidStateError):  # the requester stopped waiting
-                    self._reload_results.get_nowait().set_result(mistakes)
 
     def _reload_config(self) -> str | None:
         """Replace the configuration; sources in both stay open, and a configuration with mistakes changes nothing.

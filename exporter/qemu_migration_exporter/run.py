@@ -63,6 +63,6 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
 def _reload(daemon: Daemon) -> str | None:
     """Reload the configuration and wait for the result: the mistakes, None if there are none."""
     try:
-        return daemon.request_reload().result(_RELOAD_SECONDS)
+        return daemon.requests.reload().result(_RELOAD_SECONDS)
     except TimeoutError:  # the request stays, and the log has its result
         return f"no answer within {_RELOAD_SECONDS:.0f} s; the log will have the result"
