@@ -153,8 +153,8 @@ def encode(
     saved_ns: int = 0,
     reading: Sequence[str] = (),
     counters: Mapping[str, Any] | None = None,
-) -> bytes:
-    """Build the content of a file from the lines of its streams.
+) -> list[bytes]:
+    """Build the lines of a file from those of its streams; joining them takes longer, and another thread may do it.
 
     Raises:
         OSError: The file would be larger than the limit for reading it back.
@@ -169,19 +169,20 @@ def encode(
         reading=tuple(name for name in reading if name.isprintable()),
         counters=dict(counters or {}),
     )
-    content = b"\n".join([_ENCODER.encode(header), *streams, *map(_ENCODER.encode, spans), b""])
-    if len(content) > MAX_BYTES:
-        raise OSError(errno.EFBIG, f"it has {len(content)} bytes, and at most {MAX_BYTES} are read back")
-    return content
+    lines = [_ENCODER.encode(header), *streams, *map(_ENCODER.encode, spans), b""]
+    size = sum(map(len, lines)) + len(lines) - 1
+    if size > MAX_BYTES:
+        raise OSError(errno.EFBIG, f"it has {size} bytes, and at most {MAX_BYTES} are read back")
+    return lines
 
 
-def save(path: Path, content: bytes) -> None:
+def save(path: Path, lines: Sequence[bytes]) -> None:
     """Replace the state file; after a crash or on a full disk, the old file is kept.
 
     Raises:
         OSError: The file could not be replaced; the old file is unchanged.
     """
-    replace_file(path, content, sync=True)
+    replace_file(path, b"\n".join(lines), sync=True)
 
 
 def load(path: Path, failures: ErrorCounter) -> Checkpoint:

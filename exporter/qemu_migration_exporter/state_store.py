@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 class _Content(NamedTuple):
     """Content that waits for the writer, and the call after its write."""
 
-    content: bytes
+    lines: list[bytes]
     on_saved: Callable[[], None] | None
 
 
@@ -81,11 +81,11 @@ class StateStore:
         `on_saved` is called by the writer thread as soon as this content, or newer content, has reached the disk.
         """
         with self._failures.guard(Component.STATE, "state not saved: %s", self._path) as attempt:
-            content = checkpoint.encode(
+            lines = checkpoint.encode(
                 list(self._lines.values()), sources, spans, saved_ns=time.time_ns(), reading=reading, counters=counters
             )
             with self._wake:
-                self._waiting = _Content(content, on_saved)
+                self._waiting = _Content(lines, on_saved)
                 self._wake.notify_all()
         if attempt.failed:
             self._is_failing = True
@@ -113,7 +113,7 @@ class StateStore:
             if waiting is None:
                 return
             with self._failures.guard(Component.STATE, "state not saved: %s", self._path) as attempt:
-                checkpoint.save(self._path, waiting.content)
+                checkpoint.save(self._path, waiting.lines)
             if self._is_failing and not attempt.failed:
                 logger.info("state saved again", extra={"path": str(self._path)})
             self._is_failing = attempt.failed

@@ -184,9 +184,8 @@ def test_golden_file_of_version_1_is_read(request: pytest.FixtureRequest) -> Non
             checkpoint.encode_stream(n, checkpoint.StreamCheckpoint(position=POSITION, state=_halfway(d).snapshot()))
             for n, d in (("log", LOG), ("probe", PROBE))
         ]
-        GOLDEN.write_bytes(
-            checkpoint.encode(lines, ["/var/log/libvirt/qemu/*.log"], saved_ns=1_764_270_000_000_000_000)
-        )
+        sources = ["/var/log/libvirt/qemu/*.log"]
+        GOLDEN.write_bytes(b"\n".join(checkpoint.encode(lines, sources, saved_ns=1_764_270_000_000_000_000)))
     failures = ErrorCounter()
 
     loaded = checkpoint.load(GOLDEN, failures)
