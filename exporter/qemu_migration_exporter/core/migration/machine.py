@@ -228,7 +228,8 @@ class Machine:
 
     def is_quiet(self, now_ns: int) -> bool:
         """Return whether the passing of time changes nothing before `now_ns`, or later if no event comes."""
-        return self.next_check_ns > now_ns and self.phase is not PhaseName.SETUP and self.switch_ns is None
+        is_due = self.next_check_ns <= now_ns or not self.may_stall  # after the loop, time ends the migration
+        return not is_due and self.phase is not PhaseName.SETUP and self.switch_ns is None
 
     def recheck(self) -> None:
         """Request a check of the wait after this event."""
