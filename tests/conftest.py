@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
@@ -19,9 +18,6 @@ GOLDEN = DATA / "golden"
 
 #: The machine may become busier after the collection of the tests.
 _SPARE = 3
-
-# Minutes of random faults find what a run of all tests must not depend on: `make chaos`, or CHAOS=1 for these two.
-collect_ignore = [] if os.environ.get("CHAOS") else ["chaos"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -245,7 +245,7 @@ class Chaos:
         return True
 
     def _scrape(self) -> dict[str, float]:
-        with urllib.request.urlopen(f"{self._url}/metrics", timeout=30) as answer:
+        with urllib.request.urlopen(f"{self._url}/metrics", timeout=patience(30)) as answer:
             text = answer.read().decode()
         samples = re.findall(r"^([a-z_]+(?:\{.*\})?) (\S+)$", text, re.MULTILINE)
         return {name: float(value) for name, value in samples}
@@ -333,7 +333,7 @@ class Chaos:
         for log in self._logs:
             if len(log.segments) == 1 and (read := self._lines_read(samples, log)) != log.lines:
                 outcome.violated(f"{log.path.name}: {log.lines} lines, {read} counted")
-        if outcome.state_age_seconds > 5:
+        if outcome.state_age_seconds > patience(5):
             outcome.violated(f"the checkpoint was {outcome.state_age_seconds:.1f} s old")
         failures = {
             name: value

@@ -70,6 +70,28 @@ def test_bytes_sent_stopped_are_no_rounds() -> None:
         assert [(1, 400)] == shares(rounds.window(0, 100, 1_000, BW))
 
 
+def test_setup_bytes_are_shared_by_time() -> None:
+    """A window that began in setup counts from the first round, also if another round follows in it."""
+    rounds = Rounds()
+    rounds.begin(60, by_sync=False)
+    rounds.iterate()
+    rounds.begin(70, by_sync=False)
+    rounds.iterate()
+    assert [(1, 250)] == shares(rounds.window(0, 100, 1_000, BW))
+    assert [(2, 750)] == shares(rounds.close())
+
+
+def test_bytes_of_no_time_are_last_rounds() -> None:
+    """The window ends in the nanosecond in which the round begins."""
+    rounds = Rounds()
+    rounds.begin(0, by_sync=False)
+    rounds.iterate()
+    rounds.begin(100, by_sync=False)
+    rounds.iterate()
+    rounds.window(100, 100, 1_000, BW)
+    assert [(2, 1_000)] == shares(rounds.close())[-1:]
+
+
 def test_setup_bytes_are_first_rounds() -> None:
     """The first window begins with the thread, before setup was complete."""
     rounds = Rounds()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from qemu_migration_exporter.core.events import (
+    DeviceSaved,
     Event,
     Pending,
     QmpCommand,
@@ -189,6 +190,14 @@ def test_device_texts_are_bounded() -> None:
     decoder.decode(b"migrate_error error=%s" % (b"a" * 600))
     assert 0 < len(shared) <= 1_024
     assert max(map(len, [*shared, *decoder.known(None)])) <= 512
+
+
+def test_long_device_is_not_kept() -> None:
+    """The texts of devices are kept for all streams, and a line may have two long names."""
+    decoder = Decoder()
+    text = b"vmstate_save %s, %s" % (b"a" * 250, b"b" * 250)
+    assert isinstance(decoder.decode(text), DeviceSaved)
+    assert text not in decoder.vocabulary.devices
 
 
 def test_threads_with_a_cache_are_bounded() -> None:

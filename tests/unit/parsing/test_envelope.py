@@ -134,6 +134,12 @@ def test_weak_evidence_teaches_no_envelope(line: bytes) -> None:
     assert migration.result == "completed"
 
 
+def test_unknown_mark_teaches_no_envelope() -> None:
+    """Nothing is in front of it."""
+    stream, _ = read([b'process("/usr/libexec/qemu-kvm").mark("x")'])
+    assert stream.snapshot().envelopes == ()
+
+
 def test_envelope_survives_restart() -> None:
     wrap = WRAPS["journald"]
     lines = [wrap(number, line) + b"\n" for number, line in enumerate(BARE)]
