@@ -105,7 +105,7 @@ OUTGOING: Final = (
     ),
     _vm(
         "stalled_since_timestamp_seconds",
-        "Time of the least pending bytes before the stall in force was found; 0 if the migration is not stalled.",
+        "Start of the stall in force: its best round, or the start of the wait; 0 if the migration is not stalled.",
         lambda vm: seconds(vm.stalled_since_ns) or 0,
     ),
     _states(
