@@ -27,6 +27,10 @@ KINDS: Final = [
     # cpr-transfer stops the guest before setup
     (STOP + HEADER + "T migration_thread_low_pending 0\nT vmstate_downtime_checkpoint src-iterable-saved\n" + END, Kind.CPR),
     ("T migration_completion_vm_stop ret 0\n", Kind.LIVE),
+    # a recording that ends in setup, which may take a minute
+    ("M migrate_set_state new state setup\nT savevm_state_header\nT migration_bitmap_sync_start", Kind.LIVE),
+    ("M migrate_set_state new state setup\nT savevm_state_header\nM migrate_set_state new state failed", Kind.LIVE),
+    ("M migrate_set_state new state setup\nM savevm_state_header\nM migrate_set_state new state completed", Kind.SNAPSHOT),
 ]  # fmt: skip
 
 

@@ -196,9 +196,10 @@ class Machine:
 
     @property
     def is_snapshot(self) -> bool:
-        """True if the header or the end came without the state `active`, which only happens in `savevm`."""
+        """True if the end came without the state `active`, which only happens in `savevm`."""
         ran = self.side is not None or self.was_active or self.partial
-        return not ran and (self.header_seen or self.outcome.state == "completed")
+        is_over = self.header_seen and self.outcome.at_ns is not None and self.outcome.state is None
+        return not ran and (is_over or self.outcome.state == "completed")
 
     @property
     def is_joined_without_sync(self) -> bool:
@@ -207,7 +208,12 @@ class Machine:
 
     @property
     def is_source_by_states(self) -> bool:
-        """True if the states alone are those of a source: to 8.1 only that is in `setup`, later it may fail there."""
+        """True if the states alone are those of a source: to 8.1 only that is in `setup`, later it may fail there.
+
+        A header is a source's too, unless it is a snapshot's.
+        """
+        if self.header_seen:
+            return True
         if not any(phase.name is PhaseName.SETUP for phase in self.phases):
             return False
         has_failed = self.outcome.state == "failed" and self.outcome.qemu_ended is None
