@@ -119,3 +119,10 @@ def test_setup_of_a_destination_is_no_setup(events: str, facts: dict[str, Any]) 
     assert facts["duration"] == pytest.approx(view.duration_seconds, abs=0.1)
     assert facts["phrase"] in headline_text(view)
     assert not (view.side == "destination" and view.phases)
+
+
+def test_return_without_its_value_ends_nothing() -> None:
+    """A script that prints the names of marks alone."""
+    names = ["migration_socket_incoming_accepted", "process_incoming_migration_co_end"]
+    migration = read("".join(f'process("/q").mark("{name}")\n' for name in names)).migration
+    assert Result.UNKNOWN is migration.result

@@ -27,6 +27,8 @@ KINDS: Final = [
     # cpr-transfer stops the guest before setup
     (STOP + HEADER + "T migration_thread_low_pending 0\nT vmstate_downtime_checkpoint src-iterable-saved\n" + END, Kind.CPR),
     ("T migration_completion_vm_stop ret 0\n", Kind.LIVE),
+    # memory that is sent in setup is savevm's, until the state shows a migration thread
+    ("M migrate_set_state new state setup\nT savevm_state_iterate\nT migrate_set_state new state active", Kind.LIVE),
     # a recording that ends in setup, which may take a minute
     ("M migrate_set_state new state setup\nT savevm_state_header\nT migration_bitmap_sync_start", Kind.LIVE),
     ("M migrate_set_state new state setup\nT savevm_state_header\nM migrate_set_state new state failed", Kind.LIVE),

@@ -80,3 +80,23 @@ def test_open_section_is_no_silence() -> None:
     stream.tick(1_700_000_009_000_000_000)
     (running,) = stream.running()
     assert "complete_precopy" == running.phases[-1].name
+
+
+def test_post_copy_joined_before_its_switch_keeps_the_rounds() -> None:
+    """A bitmap sync is of pre-copy, so only the end is known to be post-copy."""
+    events = (
+        "T migrate_pending pending size 9 max 5 (pre = 0 compat=9 post=0)\nT migration_bitmap_sync_start\n"
+        "T migration_bitmap_sync_end dirty_pages 5\n+500 T migration_thread_low_pending 0\n"
+        "+300 T migration_completion_postcopy_end"
+    )
+    assert {"iterate": 5, "postcopy": 0} == tenths(read(log_lines(events)).migration)
+
+
+def test_guest_that_left_has_no_present_pause() -> None:
+    """It runs on the destination; when it stopped here is known, and when it ran again is not."""
+    stopped = "M runstate_set current_run_state 9 (running) new_state 7 (finish-migrate)"
+    stream = new_stream()
+    stream.feed(log_lines(START + stopped).encode())
+    stream.tick(1_700_000_099_000_000_000)
+    (running,) = stream.running()
+    assert ("postcopy", None) == (running.phases[-1].name, running.blackout_ns)
