@@ -6,6 +6,7 @@ Events go in and changes come out:
     phases.py         handlers of setup and the iterate phase
     completion.py     handlers of the switchover and of post-copy
     ending.py         handlers of failures, cleanup and the outcome
+    incoming.py       handlers of the marks of a destination
     state_changes.py  handlers of the migration's state and the guest's run state
     numbers.py        handlers of rounds, devices, throttle and errors
     machine.py        the data they work on, which is what a checkpoint keeps
