@@ -21,7 +21,7 @@ _SENTENCE = re.compile(
     r"stuck on 127\.0\.0\.1 has been stalled for (\d+m )?[\d.]+s \(since \d\d:\d\d:\d\d UTC\), is in round \d+, "
     r"had at best (?P<best>[\d.]+)MiB pending at the start of round \d+, "
     r"sends [\d.]+MiB/s while its guest dirties [\d.]+MiB/s again \([\d.]+ times as much\), "
-    r"needs (?P<seconds>[\d.]+)(?P<milli>m?)s of downtime where the limit is 300ms: "
+    r"needs (?P<seconds>[\d.]+)(?P<milli>m?)s of downtime where the limit is 300ms, would take at best [^:]+: "
     r"virsh migrate-setmaxdowntime stuck (?P<ms>\d+)"
 )
 
