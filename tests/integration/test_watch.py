@@ -82,11 +82,11 @@ class _Terminal:
 
 
 @contextmanager
-def _watching(*words: str) -> Iterator[_Terminal]:
+def _watching(*words: str, **variables: str) -> Iterator[_Terminal]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     command = [sys.executable, "-m", "qemu_migration_exporter", "watch", *words]
-    environment = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": "1"}
+    environment = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": "1", **variables}
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     before = termios.tcgetattr(theirs)
     try:
@@ -134,6 +134,22 @@ def test_untraced_and_ended_migrations_are_shown(tmp_path: Path) -> None:
         terminal.press(b"q")
         assert terminal.close() == 0
     assert "No migration is running" not in terminal.text
+
+
+def test_terminal_without_unicode_gets_ascii(tmp_path: Path) -> None:
+    _log(tmp_path / "db-7.log", 0.6)
+    with _watching(str(tmp_path / "*.log"), LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0") as terminal:
+        terminal.wait_for("> db-7")
+        terminal.wait_for("began with")
+        terminal.press(b"q")
+        assert terminal.close() == 0
+    assert "?" not in terminal.text
+
+
+def test_dumb_terminal_is_refused(tmp_path: Path) -> None:
+    with _watching(str(tmp_path / "*.log"), TERM="dumb") as terminal:
+        terminal.wait_for("expected a terminal to draw on, got TERM=dumb")
+        assert terminal.close() == 1
 
 
 def test_interrupt_restores_terminal(tmp_path: Path) -> None:

@@ -30,12 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else 2
 
     from qemu_migration_exporter.ops import logs  # noqa: PLC0415 - --help logs nothing
+    from qemu_migration_exporter.ops.ascii_output import use_ascii  # noqa: PLC0415
     from qemu_migration_exporter.ops.errors import UserError  # noqa: PLC0415
 
     logs.set_up(arguments.log_level, arguments.log_format)
     signal.signal(signal.SIGTERM, _interrupt)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that knows only ASCII gets question marks
+        use_ascii(sys.stdout)
     (command,) = (command for command in COMMANDS if command.name == arguments.command)
     try:
         return command.load().execute(arguments)

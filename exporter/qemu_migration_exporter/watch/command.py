@@ -44,7 +44,7 @@ def watch(words: Sequence[str], http_config_file: str | None = None) -> int:
 
 def _watch_daemon(feed: DaemonFeed, console: Console) -> int:
     feed.refresh()
-    if not console.is_terminal or not sys.stdin.isatty():
+    if not _can_draw(console):
         print_once(feed, console)
         return 1 if feed.snapshot().problem else 0
     feed.start()
@@ -56,8 +56,10 @@ def _watch_daemon(feed: DaemonFeed, console: Console) -> int:
 
 
 def _watch_sources(words: Sequence[str], console: Console) -> int:
-    if not console.is_terminal or not sys.stdin.isatty():
-        raise WatchError("expected a terminal to draw on; `run` serves the same, `replay` prints a report")
+    if not _can_draw(console):
+        terminal = os.environ.get("TERM", "")
+        found = f", got TERM={terminal}" if console.is_dumb_terminal else ""
+        raise WatchError(f"expected a terminal to draw on{found}; `run` serves the same, `replay` prints a report")
     if "-" in words:
         raise WatchError("expected sources other than standard input, which has the keys")
     # The screen takes the place of the log.
@@ -76,6 +78,10 @@ def _watch_sources(words: Sequence[str], console: Console) -> int:
         view.stop()
         thread.join()
     return 0
+
+
+def _can_draw(console: Console) -> bool:
+    return console.is_terminal and not console.is_dumb_terminal and sys.stdin.isatty()
 
 
 def _draw(view: Watch) -> None:
