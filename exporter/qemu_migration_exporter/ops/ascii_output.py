@@ -20,7 +20,7 @@ _ASCII: Final = str.maketrans(
 
 
 def use_ascii(stream: io.TextIOWrapper) -> None:
-    """Let a stream write similar ASCII characters, or question marks, for what its encoding lacks."""
+    """Write similar ASCII characters, or question marks, to a stream for characters that its encoding lacks."""
     codecs.register_error(_ERRORS, _replacement)
     stream.reconfigure(errors=_ERRORS)
 

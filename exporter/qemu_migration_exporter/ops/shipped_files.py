@@ -22,6 +22,7 @@ FOLDERS: Final[Mapping[str, str]] = {
     "config": "config",
     "config/rules": "config/rules",
     "config/runbooks": "config/runbooks",
+    "config/targets": "config/targets",
     "grafana/dashboards": "grafana/dashboards",
     "grafana/provisioning/dashboards": "grafana/provisioning/dashboards",
     "grafana/provisioning/datasources": "grafana/provisioning/datasources",
