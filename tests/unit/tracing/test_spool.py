@@ -254,3 +254,28 @@ def test_spool_has_one_program(tmp_path: Path) -> None:
     first.close()
     first.close()
     _open(tmp_path)
+
+
+def test_spool_is_private(tmp_path: Path) -> None:
+    """Spans name machines. The directories are made, and may exist."""
+    for _ in range(2):
+        spool = _open(tmp_path / "a" / "b")
+        spool.put(batch_of([1]))
+        spool.close()
+    directory = tmp_path / "a" / "b" / "spool"
+
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o600}
+
+
+def test_skipped_batch_stays(tmp_path: Path) -> None:
+    """It waits for its release, and the batches behind it are sent."""
+    spool = _open(tmp_path)
+    first, second = (spool.put(batch_of([number])) for number in (1, 2))
+    assert first is not None
+    assert second is not None
+
+    stored = spool.first({first})
+    assert stored is not None
+    assert (stored.name, spool.batches) == (second, 2)
+    assert spool.first({first, second}) is None
