@@ -100,3 +100,4 @@ def test_guest_that_left_has_no_present_pause() -> None:
     stream.tick(1_700_000_099_000_000_000)
     (running,) = stream.running()
     assert ("postcopy", None) == (running.phases[-1].name, running.blackout_ns)
+    assert (None, None) == (running.progress.paused_since_ns, running.progress.pause_cause)

@@ -83,6 +83,8 @@ def _present_pause(machine: Machine) -> tuple[int | None, PauseCause | None]:
     """Return the beginning and the cause of the pause the guest is in."""
     if machine.side is Side.DESTINATION or machine.outcome.at_ns is not None:
         return None, None
+    if machine.phase is PhaseName.POSTCOPY and machine.guest.by is PauseCause.DOWNTIME:
+        return None, None  # it runs on the destination
     if machine.guest.by is not None:
         return machine.guest.since_ns, machine.guest.by
     if machine.phase is PhaseName.COMPLETE_PRECOPY and machine.switchover.start_ns is not None:
