@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from qemu_migration_exporter.probes import binary, plan, script
+from qemu_migration_exporter.probes import plan, script
 from qemu_migration_exporter.probes.plan import Plan, Printed, Value
+from qemu_migration_exporter.probes.script import Dialect
 
 #: A path that bpftrace reads without quotes.
 _PLAIN: Final = re.compile(r"[\w./+-]+")
@@ -23,43 +24,6 @@ room. Commands and errors are printed whole, other texts are cut at 63 bytes bef
 _PIECE_BYTES: Final = 63
 #: All capabilities of 7.2 have 989 bytes.
 _MAX_TEXT_BYTES: Final = 32 * _PIECE_BYTES
-
-
-def bpftrace_script(path: Path) -> str:
-    """Return a script that prints the migrations of every process of a QEMU binary.
-
-    Raises:
-        ProbeError: See `probes.binary.read_traced` and `probes.plan.make`.
-    """
-    made = plan.make(binary.read_traced(path))
-    maps: list[str] = []  # bpftrace refuses a map that no statement writes
-    if made.sees_postcopy:
-        maps += ["postcopy", *(f"last_{printed.name}" for printed in made.printed if printed.quiet)]
-    if made.request:
-        maps += ["requests", "told"]
-    return script.render(
-        "probe.bt.j2",
-        made,
-        header=script.header(made, tool="bpftrace", usage=_USAGE),
-        maps=maps,
-        events=[_event(made, printed) for printed in made.printed],
-        request=_attach_point(made, made.request) if made.request else None,
-        is_postcopy=_is_postcopy(made),
-        piece_bytes=_PIECE_BYTES,
-        max_text_bytes=_MAX_TEXT_BYTES,
-    )
-
-
-def _event(made: Plan, printed: Printed) -> dict[str, Any]:
-    return {
-        "name": printed.name,
-        "attach_point": _attach_point(made, printed.name),
-        "is_state": printed.name == plan.STATE_EVENT,
-        "quiet": printed.quiet and made.sees_postcopy,
-        "ends": printed.ends,
-        "long_text": f"arg{printed.values[0].place}" if printed.long_text else None,
-        "print": _print(printed),
-    }
 
 
 def _attach_point(made: Plan, name: str) -> str:
@@ -99,3 +63,20 @@ def _argument(value: Value) -> str:
         return f"str({argument})"
     sign = "" if value.conversion == "d" else "u"
     return f"({sign}int{value.argument.size * 8}){argument}"
+
+
+_DIALECT: Final = Dialect(
+    tool="bpftrace",
+    template="probe.bt.j2",
+    usage=_USAGE,
+    point=_attach_point,
+    text=lambda printed: f"arg{printed.values[0].place}",
+    print=_print,
+    is_postcopy=_is_postcopy,
+    values={"piece_bytes": _PIECE_BYTES, "max_text_bytes": _MAX_TEXT_BYTES},
+)
+
+
+def bpftrace_script(path: Path) -> str:
+    """Return the script for a QEMU binary; see `script.render`."""
+    return script.render(path, _DIALECT)

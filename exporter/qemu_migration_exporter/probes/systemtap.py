@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from qemu_migration_exporter.probes import binary, plan, script
+from qemu_migration_exporter.probes import plan, script
 from qemu_migration_exporter.probes.plan import Plan, Printed, Value
+from qemu_migration_exporter.probes.script import Dialect
 
 #: QEMU's own tapsets cut texts here, and SystemTap's default for a whole string is as long; its last byte is a zero.
 _STRING_BYTES: Final = 512
@@ -17,43 +18,6 @@ Run it as root, from before the migration to after it:
 `-s 16` is its buffer in MiB a CPU. SystemTap stops itself if it had to skip 100 probes or took a busy CPU's time for \
 long, and post-copy can bring both; the two `-D` let it continue. The number of lost lines is printed only when it \
 ends. QEMUs that run already are traced, and those started later."""
-
-
-def systemtap_script(path: Path) -> str:
-    """Return a script that prints the migrations of every process of a QEMU binary.
-
-    Raises:
-        ProbeError: See `probes.binary.read_traced` and `probes.plan.make`.
-    """
-    made = plan.make(binary.read_traced(path))
-    arrays: list[str] = []
-    if made.sees_postcopy:
-        arrays += ["postcopy", *(f"last_{printed.name}" for printed in made.printed if printed.quiet)]
-    if made.request:
-        arrays += ["requests", "told"]
-    return script.render(
-        "probe.stp.j2",
-        made,
-        header=script.header(made, tool="SystemTap", usage=_USAGE),
-        arrays=arrays,
-        events=[_event(made, printed) for printed in made.printed],
-        request=_point(made, made.request) if made.request else None,
-        is_postcopy=_is_postcopy(made),
-        string=_string,
-        piece_bytes=_STRING_BYTES - 1,
-    )
-
-
-def _event(made: Plan, printed: Printed) -> dict[str, Any]:
-    return {
-        "name": printed.name,
-        "point": _point(made, printed.name),
-        "is_state": printed.name == plan.STATE_EVENT,
-        "quiet": printed.quiet and made.sees_postcopy,
-        "ends": printed.ends,
-        "long_text": "$arg1" if printed.long_text else None,
-        "print": _print(printed),
-    }
 
 
 def _point(made: Plan, name: str) -> str:
@@ -88,3 +52,20 @@ def _argument(value: Value) -> str:
         unused = 64 - value.argument.size * 8
         return f"({argument} << {unused}) >> {unused}"
     return argument
+
+
+_DIALECT: Final = Dialect(
+    tool="SystemTap",
+    template="probe.stp.j2",
+    usage=_USAGE,
+    point=_point,
+    text=lambda _: "$arg1",
+    print=_print,
+    is_postcopy=_is_postcopy,
+    values={"string": _string, "piece_bytes": _STRING_BYTES - 1},
+)
+
+
+def systemtap_script(path: Path) -> str:
+    """Return the script for a QEMU binary; see `script.render`."""
+    return script.render(path, _DIALECT)

@@ -8,11 +8,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import grpc
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from qemu_migration_exporter.tracing.export.codec import read_answer
 from qemu_migration_exporter.tracing.export.endpoint import Endpoint, OtlpError
-from qemu_migration_exporter.tracing.export.sender import REJECTED, RETRYABLE, ExportResult, ExportStatus, SpanBatch
+from qemu_migration_exporter.tracing.export.sender import REJECTED, RETRYABLE, ExportResult, SpanBatch
 
 logger = logging.getLogger(__name__)
 
@@ -56,14 +55,7 @@ class OtlpGrpcSender:
                 return RETRYABLE
             logger.warning("span export rejected: gRPC status %s: %s", code.name, error.details())
             return REJECTED
-        try:
-            partial = ExportTraceServiceResponse.FromString(answer).partial_success
-        except DecodeError:
-            logger.error("the OTLP endpoint returned an unreadable message; is this an OTLP receiver?")  # noqa: TRY400
-            return REJECTED
-        if partial.rejected_spans:
-            logger.warning("the receiver rejected %d spans: %s", partial.rejected_spans, partial.error_message)
-        return ExportResult(ExportStatus.ACCEPTED, rejected=max(0, partial.rejected_spans))
+        return read_answer(answer)
 
     def close(self) -> None:
         self._channel.close()

@@ -19,11 +19,10 @@ from http import HTTPStatus
 from typing import Final
 
 import requests
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from urllib3.exceptions import HTTPError
 
 import qemu_migration_exporter
+from qemu_migration_exporter.tracing.export.codec import read_answer
 from qemu_migration_exporter.tracing.export.endpoint import Endpoint
 from qemu_migration_exporter.tracing.export.sender import (
     ACCEPTED,
@@ -113,14 +112,7 @@ def _classify(status: int, headers: Mapping[str, str], body: bytes | None) -> Ex
         return REJECTED
     if not content_type.startswith(_PROTOBUF):
         return ACCEPTED
-    try:
-        partial = ExportTraceServiceResponse.FromString(body).partial_success
-    except DecodeError:
-        logger.error("the OTLP endpoint returned an unreadable body; is this an OTLP receiver?")  # noqa: TRY400
-        return REJECTED
-    if partial.rejected_spans:
-        logger.warning("the receiver rejected %d spans: %s", partial.rejected_spans, partial.error_message)
-    return ExportResult(ExportStatus.ACCEPTED, rejected=max(0, partial.rejected_spans))
+    return read_answer(body)
 
 
 def _read_body(response: requests.Response) -> bytes | None:
