@@ -14,10 +14,9 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from qemu_migration_exporter.config.errors import ConfigError
@@ -28,13 +27,9 @@ from qemu_migration_exporter.ops.errors import Component
 from qemu_migration_exporter.ops.systemd import Notifier
 from qemu_migration_exporter.pipeline import Pipeline
 from qemu_migration_exporter.sinks import Sinks
-from qemu_migration_exporter.sources import Item, Position, Source
-from qemu_migration_exporter.sources.command import Command
+from qemu_migration_exporter.source_factory import describe, make_source, why_missing
+from qemu_migration_exporter.sources import Item, Source
 from qemu_migration_exporter.sources.errors import SourceError
-from qemu_migration_exporter.sources.fifo import Fifo
-from qemu_migration_exporter.sources.files.follow import Follow
-from qemu_migration_exporter.sources.standard_input import StandardInput
-from qemu_migration_exporter.sources.unix_socket import UnixSocket
 
 logger = logging.getLogger(__name__)
 
@@ -226,14 +221,14 @@ class Daemon:
         if config in self._sources:
             return
         try:
-            source = _make_source(config, self.streams.positions(), self.streams.followed_until_ns(config))
+            source = make_source(config, self.streams.positions(), self.streams.followed_until_ns(config))
         except OSError as error:  # EMFILE: of file descriptors, or of the user's inotify instances
-            raise SourceError(f"{_describe(config)}: {error.strerror or error}") from error
+            raise SourceError(f"{describe(config)}: {error.strerror or error}") from error
         self._sources[config] = source
         self._selector.register(source.fileno(), selectors.EVENT_READ, source)
 
     def _close_source(self, config: SourceConfig, source: Source) -> None:
-        with self._failures.guard(Component.SOURCE, "source not closed: %s", _describe(config)):
+        with self._failures.guard(Component.SOURCE, "source not closed: %s", describe(config)):
             source.close()
 
     def _reload_config(self) -> str | None:
@@ -285,7 +280,9 @@ class Daemon:
             logger.warning("nothing to read", extra={"hint": "name a source in the configuration or by --source"})
         for config in self._sources:
             if config.file is not None and not self.streams.has(config):
-                logger.warning("source has no file yet", extra={"source": config.file, "reason": _no_file(config.file)})
+                logger.warning(
+                    "source has no file yet", extra={"source": config.file, "reason": why_missing(config.file)}
+                )
         if self._config.state_file is None:
             hint = "a restart forgets open migrations; set state_file or --state.file"
             logger.warning("no state file", extra={"hint": hint})
@@ -293,7 +290,7 @@ class Daemon:
     def _take(self, source: Source, read: Callable[[], list[Item]]) -> None:
         """Read one source; an error affects no other source."""
         config = next(config for config, each in self._sources.items() if each is source)
-        with self._failures.guard(Component.SOURCE, "source failed: %s", _describe(config)):
+        with self._failures.guard(Component.SOURCE, "source failed: %s", describe(config)):
             self.streams.take(config, read())
 
 
@@ -304,34 +301,3 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (ValueError, OSError) as error:
         logger.warning("limit on open files not raised", extra={"error": str(error)})
-
-
-def _no_file(pattern: str) -> str:
-    """Return why no file matches a pattern."""
-    directory = Path(pattern).parent
-    try:
-        names = next(directory.iterdir(), None)
-    except OSError as error:  # the reason
-        return f"{directory}: {error.strerror}"
-    return f"{directory} is empty" if names is None else "no file has this name"
-
-
-def _describe(config: SourceConfig) -> dict[str, object]:
-    """Return the source that a configuration describes."""
-    return config.model_dump(exclude_defaults=True)
-
-
-#: Constructors of sources by the key of the configuration that names one.
-_SOURCES: Final[Mapping[str, Callable[[SourceConfig], Source]]] = {
-    "fifo": lambda config: Fifo(config.fifo or ""),
-    "socket": lambda config: UnixSocket(config.socket or ""),
-    "command": lambda config: Command(config.command or (), config.vm or Path((config.command or ("",))[0]).name),
-    "stdin": lambda _: StandardInput(),
-}
-
-
-def _make_source(config: SourceConfig, resume: Mapping[str, Position], since_ns: int | None) -> Source:
-    if config.file is not None:
-        return Follow(config.file, resume, since_ns)
-    kind = next(kind for kind in _SOURCES if getattr(config, kind))
-    return _SOURCES[kind](config)

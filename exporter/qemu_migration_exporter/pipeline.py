@@ -23,22 +23,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from qemu_migration_exporter.checkpoint import Checkpoint, StreamCheckpoint
 from qemu_migration_exporter.config.schema import Config, SourceConfig
-from qemu_migration_exporter.core.changes import Change, MigrationEnded, Resumed, Started, Surprised
-from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
-from qemu_migration_exporter.core.parsing.options import ParserOptions
+from qemu_migration_exporter.core.changes import Change
+from qemu_migration_exporter.core.model import Migration, SurpriseKind
 from qemu_migration_exporter.core.tracking.processes import ProcessBudget
 from qemu_migration_exporter.core.tracking.stream import Stream
+from qemu_migration_exporter.live_stream import LiveStream, make_stream
 from qemu_migration_exporter.ops.errors import Attempt, Component
 from qemu_migration_exporter.ops.sanitize import decode_filename
-from qemu_migration_exporter.ops.stream_clock import StreamTime
 from qemu_migration_exporter.present import hints
 from qemu_migration_exporter.sinks import Sinks
 from qemu_migration_exporter.sources import (
@@ -52,9 +51,8 @@ from qemu_migration_exporter.sources import (
     StatusChanged,
     StreamClosed,
 )
-from qemu_migration_exporter.sources.liveness import ProcessWatch, boot_id
+from qemu_migration_exporter.sources.liveness import ProcessWatch
 from qemu_migration_exporter.sources.naming import deduplicate, vm_name
-from qemu_migration_exporter.sources.procfs import Guest, read_guest
 from qemu_migration_exporter.state_store import StateStore
 from qemu_migration_exporter.tracing.export.sender import SpanBatch
 
@@ -62,52 +60,6 @@ logger = logging.getLogger(__name__)
 
 #: Limit of processes over all streams: more than any host runs, at some 20 KB per process with an open migration.
 _MAX_PROCESSES: Final = 2_048
-
-
-@dataclass(slots=True)
-class _StreamState:
-    """Stream of a source, and the daemon's knowledge of it.
-
-    Attributes:
-        position: The position after the bytes read, None if the stream cannot be resumed.
-        is_dirty: True if its line of the checkpoint is out of date.
-        is_catching_up: True while reading bytes from before the source was opened.
-        history: Changes of open migrations in these bytes if they are not reported yet; else None.
-        reported: Hints that were logged.
-    """
-
-    stream: Stream
-    source: SourceConfig
-    time: StreamTime = field(default_factory=StreamTime)
-    watch: ProcessWatch = field(default_factory=ProcessWatch)
-    position: Position | None = None
-    is_dirty: bool = True
-    up: bool = True
-    problem: str = ""
-    is_catching_up: bool = False
-    history: list[Change] | None = None
-    reported: set[str] = field(default_factory=set)
-
-    def checkpoint(self, position: Position) -> StreamCheckpoint:
-        """Return what the stream needs to be resumed at a position."""
-        return StreamCheckpoint(
-            position=position,
-            state=self.stream.snapshot(),
-            counts=self.stream.counts,
-            processes=self.watch.known(),
-            boot=boot_id(),
-        )
-
-    def now_ns(self, wall_ns: int) -> int:
-        """Return the time on the clock of the stream's lines."""
-        return self.time.now_ns(wall_ns, is_open=not self.stream.is_idle)
-
-    def observe_time(self) -> None:
-        """Adjust the time to the last line; if the clock was set back, the line is later than the wall time."""
-        event_ns = self.stream.last_event_ns
-        if event_ns is not None:
-            # A file may be read late; all other sources give lines as they are written.
-            self.time.observe(event_ns, is_news=self.source.file is None or event_ns > time.time_ns())
 
 
 class Pipeline:
@@ -130,7 +82,7 @@ class Pipeline:
         self._sinks = sinks
         self._failures = sinks.failures
         self._room = ProcessBudget(_MAX_PROCESSES)
-        self._streams: dict[str, _StreamState] = {}
+        self._streams: dict[str, LiveStream] = {}
         self._settled: set[str] = set()  # patterns whose files were read
         self._store = StateStore(Path(config.state_file), self._failures) if config.state_file else None
         before = self._before = Checkpoint() if self._store is None else self._store.loaded
@@ -155,10 +107,10 @@ class Pipeline:
 
     def notice(self) -> str:
         """Return the reason why migrations may not be seen; empty if there is none."""
-        streams = [state.stream for state in list(self._streams.values())]
+        states = list(self._streams.values())
         return hints.notice(
-            {stream.name: _problems_of(stream) for stream in streams},
-            is_silent=all(_silence_of(stream) is not None for stream in streams if stream.counts.lines),
+            {state.stream.name: state.problems for state in states},
+            is_silent=all(state.silence is not None for state in states if state.stream.counts.lines),
         )
 
     def positions(self) -> Mapping[str, Position]:
@@ -198,7 +150,7 @@ class Pipeline:
                     self._end_processes(state, state.now_ns(now_ns))
             if attempt.failed:
                 self._reset(name, lost=False)
-            _report_hints(state)
+            state.report_hints()
         return self._update_sinks()
 
     def refresh(self) -> None:
@@ -273,7 +225,7 @@ class Pipeline:
             on_saved=release,
         )
 
-    def _end_processes(self, state: _StreamState, now_ns: int) -> None:
+    def _end_processes(self, state: LiveStream, now_ns: int) -> None:
         """End the migrations of processes that are gone; a stream that is down may have missed how they ended."""
         if state.up:
             for process, at_ns in state.watch.ended(state.stream.processes.open, now_ns):
@@ -306,7 +258,9 @@ class Pipeline:
                 if not self._reports_past and not self._is_news(source, item):
                     state.history = []
             case CaughtUp():
-                self._catch_up(self._state(source, item.stream))
+                state = self._state(source, item.stream)
+                self._apply(state, state.catch_up(time.time_ns()))
+                self.is_dirty = state.is_dirty = True
             case StatusChanged():
                 state = self._state(source, item.stream)
                 state.up, state.problem = item.up, item.reason
@@ -330,35 +284,26 @@ class Pipeline:
         is_newer = until_ns is not None and item.modified_ns > until_ns - READ_LAG_NS
         return is_newer and item.stream not in self._before.reading
 
-    def _catch_up(self, state: _StreamState) -> None:
-        """Report the open migrations of a stream whose history has been read."""
-        state.is_catching_up = False
-        state.observe_time()
-        history, state.history = state.history, None
-        if history is not None:
-            self._apply(state, _without_ended([*history, *state.stream.tick(time.time_ns())]))
-            self.is_dirty = state.is_dirty = True
-
     def _reset(self, name: str, *, lost: bool) -> None:
         """Replace a stream after an error, because its state may be the cause; the counts of its lines continue."""
         state = self._streams.get(name)
         if state is None:
             return
-        failed, state.stream = state.stream, self._stream(name, state.source, state.stream.vm, state.watch)
+        failed, state.stream = state.stream, self._make_stream(name, state.source, state.stream.vm, state.watch)
         state.stream.counts = failed.counts
         self.is_dirty = state.is_dirty = True
         if lost:
             self._apply(state, state.stream.surprise(SurpriseKind.BYTES_LOST, "data at which the stream failed"))
         self._end(name, replace(state, stream=failed), time.time_ns())
 
-    def _state(self, source: SourceConfig, name: str) -> _StreamState:
+    def _state(self, source: SourceConfig, name: str) -> LiveStream:
         state = self._streams.get(name)
         if state is not None:
             return state
         vm, is_taken = deduplicate(source.vm or vm_name(name), [other.stream.vm for other in self._streams.values()])
         watch = ProcessWatch()
-        stream = self._stream(name, source, vm, watch)
-        state = self._streams[name] = _StreamState(stream, source, watch=watch)
+        stream = self._make_stream(name, source, vm, watch)
+        state = self._streams[name] = LiveStream(stream, source, watch=watch)
         if is_taken and source.file is not None:
             stream.surprise(SurpriseKind.DUPLICATE_VM, vm)
         remembered = self._remembered.pop(name, None)
@@ -366,102 +311,33 @@ class Pipeline:
             self._restore(name, state, remembered)
         return state
 
-    def _restore(self, name: str, state: _StreamState, remembered: StreamCheckpoint) -> None:
+    def _restore(self, name: str, state: LiveStream, remembered: StreamCheckpoint) -> None:
         """Resume a stream from its checkpoint."""
         state.position = remembered.position
         state.is_catching_up = True
         with self._failures.guard(Component.STATE, "stream %s: its checkpoint cannot be used", name) as attempt:
             self._apply(state, state.stream.restore(remembered.state))
         if attempt.failed:
-            state.stream = self._stream(name, state.source, state.stream.vm, state.watch)
+            state.stream = self._make_stream(name, state.source, state.stream.vm, state.watch)
         state.watch.restore(remembered.processes, remembered.boot)
         state.stream.counts = remembered.counts
         if not state.stream.is_idle and state.stream.last_event_ns is not None:
             # If the wall clock was set back, the lines have later times: the stream's time must not go back.
             state.time.observe(max(state.stream.last_event_ns, time.time_ns()), is_news=True)
 
-    def _stream(self, name: str, source: SourceConfig, vm: str, watch: ProcessWatch) -> Stream:
-        def name_process(process: int) -> Guest:
-            watch.look(process)
-            return read_guest(process)
+    def _make_stream(self, name: str, source: SourceConfig, vm: str, watch: ProcessWatch) -> Stream:
+        return make_stream(name, source, vm, watch, config=self.config, room=self._room, failures=self._failures)
 
-        return Stream(
-            decode_filename(name),
-            vm=vm,
-            format_name=source.format,
-            untimed=ClockKind.ARRIVAL,
-            page_size=self.config.page_size_bytes,
-            name_process=name_process,
-            parser=self._parser_options(),
-            policy=self.config.verdict.policy(),
-            room=self._room,
-            # A configured name, or a name made unique, is not replaced by the name in the log.
-            is_named=source.vm is not None or vm != vm_name(name),
-        )
-
-    def _parser_options(self) -> ParserOptions:
-        """Return the settings of the parser; without the addresses of marks if QEMU's binary cannot be read."""
-        addresses = None
-        if self.config.qemu is not None:
-            from qemu_migration_exporter.probes.binary import ProbeError, mark_addresses  # noqa: PLC0415 - pyelftools is large
-
-            try:
-                addresses = mark_addresses(Path(self.config.qemu))
-            except ProbeError as error:
-                self._failures.record(Component.STREAM, "addresses of marks are not known: %s", error)
-        return self.config.parser_options(addresses)
-
-    def _end(self, name: str, state: _StreamState, now_ns: int) -> None:
+    def _end(self, name: str, state: LiveStream, now_ns: int) -> None:
         with self._failures.guard(Component.STREAM, "stream %s: open migrations are not ended", name):
             self._apply(state, state.stream.close(now_ns))
 
-    def _apply(self, state: _StreamState, changes: list[Change]) -> None:
-        if not changes:
-            return
-        self.is_dirty = state.is_dirty = True
-        if state.history is not None:
-            # A log may be long, so migrations that ended are dropped at once. The stream counts the surprises itself.
-            state.history += [change for change in changes if not isinstance(change, Surprised)]
-            if any(isinstance(change, MigrationEnded) for change in changes):
-                state.history = _without_ended(state.history)
-            return
-        self._sinks.apply(changes)
-
-
-def _report_hints(state: _StreamState) -> None:
-    """Log every problem of a stream once; a stream without an event may simply have had no migration."""
-    stream = state.stream
-    for message in _problems_of(stream):
-        if message not in state.reported:
-            state.reported.add(message)
-            logger.warning("stream unusual", extra={"stream": stream.name, "reason": message})
-    if stream.counts.lines and stream.format_name is None and not state.reported:
-        silence = _silence_of(stream)
-        state.reported.add("")
-        if silence is not None:
-            logger.info("stream silent", extra={"stream": stream.name, "reason": silence})
-
-
-def _problems_of(stream: Stream) -> list[str]:
-    return hints.warnings(stream.hints, lines=stream.counts.lines, has_events=stream.format_name is not None)
-
-
-def _silence_of(stream: Stream) -> str | None:
-    """Return the remark on a stream that has had no event."""
-    return hints.silence(stream.hints, lines=stream.counts.lines) if stream.format_name is None else None
-
-
-def _without_ended(history: Iterable[Change]) -> list[Change]:
-    """Drop the changes of migrations that have ended."""
-    history = list(history)
-    ended = {change.trace_id for change in history if isinstance(change, MigrationEnded)}
-    return [change for change in history if _trace_of(change) not in ended]
-
-
-def _trace_of(change: Change) -> str | None:
-    if isinstance(change, Surprised):
-        return None
-    return change.identity.trace_id if isinstance(change, Started | Resumed) else change.trace_id
+    def _apply(self, state: LiveStream, changes: Sequence[Change]) -> None:
+        if changes:
+            self.is_dirty = state.is_dirty = True
+            reported = state.to_report(changes)
+            if reported:
+                self._sinks.apply(reported)
 
 
 def _may_exist(path: str) -> bool:
