@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -182,6 +183,8 @@ def _main() -> None:
     parser.add_argument("--keep", action="store_true", help="serve on until interrupted, draw nothing")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    # Its daemons end with it. A shell's job in the background ignores SIGINT.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
