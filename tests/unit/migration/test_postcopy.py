@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import pytest
+from qemu_migration_exporter.core.changes import PhaseEnded
 from qemu_migration_exporter.core.model import Migration
 from qemu_migration_exporter.present.view_builder import migration_view
 
@@ -53,14 +54,24 @@ JOINED: Final = [
         "T savevm_state_iterate\nT migrate_pending pending size 9 max 5 (pre = 0 compat=9 post=0)\n"
         "+500 T migration_thread_low_pending 0\nT migration_completion_postcopy_end"
     ),
+    "T migration_thread_setup_complete\nT savevm_state_complete\nT migration_completion_postcopy_end",
 ]
 
 
-@pytest.mark.parametrize("events", JOINED, ids=["state", "mark"])
+@pytest.mark.parametrize("events", JOINED, ids=["state", "mark", "rounds"])
 def test_all_of_a_post_copy_joined_in_its_middle_is_post_copy(events: str) -> None:
-    migration = read(log_lines(events)).migration
-    assert {"postcopy"} == set(tenths(migration))
-    assert () == migration.rounds
+    reading = read(log_lines(events))
+    assert {"postcopy"} == set(tenths(reading.migration))
+    assert () == reading.migration.rounds
+    assert ["postcopy" for _ in reading.of(PhaseEnded)] == [each.phase.name for each in reading.of(PhaseEnded)]
+
+
+def test_phase_before_a_joined_switchover_is_reported_late() -> None:
+    """Its next mark could show that it is post-copy."""
+    stream = new_stream()
+    events = "T savevm_state_iterate\n+500 T migration_thread_low_pending 0\n"
+    assert [] == [each for each in stream.feed(log_lines(events).encode()) if isinstance(each, PhaseEnded)]
+    assert ["iterate"] == [each.phase.name for each in read(log_lines(events)).of(PhaseEnded)]
 
 
 def test_silence_begins_post_copy_of_a_running_migration() -> None:

@@ -130,7 +130,7 @@ def finish(machine: Machine) -> Sequence[Change]:
     if machine.outcome.at_ns is None:
         changes += completion.postcopy_by_silence(machine, machine.last_ns)
         changes += phases.active_ended_setup(machine, machine.last_ns)
-    changes += machine.precopy.close()
+    changes += [*machine.release_phase(), *machine.precopy.close()]
     changes += machine.devices_finished(machine.switchover.flush())
     if machine.outcome.at_ns is None:
         machine.end_ns = max(machine.last_ns, machine.detector.last_reported_ns)

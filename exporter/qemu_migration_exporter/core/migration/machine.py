@@ -108,6 +108,7 @@ class Machine:
     phase: PhaseName | None = None
     phase_ns: int
     phases: list[Phase] = field(default_factory=list)
+    is_phase_withheld: bool = False
     state_since_ns: int = 0
     header_seen: bool = False
     was_active: bool = False
@@ -258,15 +259,23 @@ class Machine:
         if self.phase is None:
             return ()
         devices = self.switchover.flush() if self.phase is PhaseName.COMPLETE_PRECOPY else []
-        phase = Phase(name=self.phase, start_ns=self.phase_ns, end_ns=at_ns)
-        self.phases.append(phase)
+        changes = [*self.release_phase(), *self.devices_finished(devices)]
+        self.is_phase_withheld = self.phase is PhaseName.ITERATE and self.is_joined_without_sync
+        self.phases.append(Phase(name=self.phase, start_ns=self.phase_ns, end_ns=at_ns))
         self.phase = None
         self.recheck()
-        return [*self.devices_finished(devices), PhaseEnded(self.trace_id, phase)]
+        return changes if self.is_phase_withheld else [*changes, PhaseEnded(self.trace_id, self.phases[-1])]
+
+    def release_phase(self) -> Sequence[Change]:
+        """Report an iterate phase that the next mark could have shown to be post-copy."""
+        if not self.is_phase_withheld:
+            return ()
+        self.is_phase_withheld = False
+        return [PhaseEnded(self.trace_id, self.phases[-1])]
 
     def forget_phases(self) -> None:
         """Drop the phases, which are those of a source."""
-        self.phase, self.phases, self.setup_ns = None, [], None
+        self.phase, self.phases, self.setup_ns, self.is_phase_withheld = None, [], None, False
         self.recheck()
 
     # Changes of the downtime
