@@ -9,10 +9,11 @@ from typing import Annotated, Final
 from pydantic import Field, field_validator, model_validator
 
 from qemu_migration_exporter.config.section import Section
-from qemu_migration_exporter.core.events import Event, Signal
+from qemu_migration_exporter.core.events import Event
 from qemu_migration_exporter.core.parsing.conversions import CONVERSIONS
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout, meanings
 from qemu_migration_exporter.core.parsing.vocabulary import field_names
+from qemu_migration_exporter.core.terms import Signal
 
 _MEANINGS: Final = meanings()
 

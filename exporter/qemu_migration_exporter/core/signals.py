@@ -36,7 +36,6 @@ from qemu_migration_exporter.core.events import (
     RunStateSet,
     SectionEnded,
     SectionStarted,
-    Signal,
     SignalEvent,
     StateNumbered,
     StateSet,
@@ -45,6 +44,7 @@ from qemu_migration_exporter.core.events import (
     Transferred,
 )
 from qemu_migration_exporter.core.model import Side
+from qemu_migration_exporter.core.terms import Signal
 
 Meaning = Signal | type
 

@@ -1,4 +1,4 @@
-"""The words of the model: every enumeration of a migration's facts, as bounded sets of strings."""
+"""The words of events and of the model: every enumeration, as bounded sets of strings."""
 
 from __future__ import annotations
 
@@ -147,3 +147,66 @@ class SurpriseKind(StrEnum):
     BYTES_LOST = "bytes_lost"
     #: The stream's bytes are damaged, as a compressed file that is cut.
     DAMAGED = "damaged"
+
+
+class Signal(StrEnum):
+    """The meaning of an event that has no arguments of interest."""
+
+    HEADER = "header"
+    SETUP_BEGIN = "setup_begin"
+    SETUP_COMPLETE = "setup_complete"
+    ITERATE = "iterate"
+    SYNC_START = "sync_start"
+    THROTTLE = "throttle"
+    #: The next bitmap sync comes from the throttle's own timer, in the middle of a pass.
+    THROTTLE_SYNC = "throttle_sync"
+    #: QEMU limits the guest's dirty rate, which shows that the capability dirty-limit is on.
+    DIRTY_LIMITED = "dirty_limited"
+    #: Candidates for the start of the downtime, see `qemu_migration_exporter.core.measures.switchover`.
+    DOWNTIME_START = "downtime_start"
+    POSTCOPY_SET_RUN = "postcopy_set_run"
+    VM_STOPPED = "vm_stopped"
+    COMPLETE = "complete"
+    #: RAM and everything else that is sent in rounds is sent completely; the devices come next.
+    ITERABLE_SAVED = "iterable_saved"
+    #: The devices are sent too: the source waits for the destination.
+    ALL_SAVED = "all_saved"
+    DOWNTIME_END = "downtime_end"
+    POSTCOPY_START = "postcopy_start"
+    #: Commands in the stream that only post-copy sends, inside its switchover.
+    POSTCOPY_LISTEN = "postcopy_listen"
+    POSTCOPY_RUN = "postcopy_run"
+    POSTCOPY_REQUEST = "postcopy_request"
+    #: A post-copy completes.
+    POSTCOPY_END = "postcopy_end"
+    #: After a pause, over a new connection: the same migration.
+    POSTCOPY_RESUMED = "postcopy_resumed"
+    #: A failure that ends the migration; post-copy may pause instead, and continue.
+    FAILING = "failing"
+    #: The return path from the destination ended with an error.
+    BAD_END = "bad_end"
+    AFTER_LOOP = "after_loop"
+    CLEANUP = "cleanup"
+    #: A request to cancel. QEMU prints it at every exit too, so it is never an outcome.
+    CANCEL = "cancel"
+    #: Proof that this QEMU is a source, and nothing more.
+    OUTGOING = "outgoing"
+    #: The channel to the destination is set up, and the migration thread begins.
+    CONNECTED = "connected"
+    #: The migration goes to a file.
+    TO_FILE = "to_file"
+    #: An incoming migration begins; the second event only proves that this QEMU is a destination.
+    INCOMING = "incoming"
+    DESTINATION = "destination"
+    #: A destination has loaded, begins post-copy, starts the guest of a pre-copy, or cleans up.
+    LOADED = "loaded"
+    LOADS_POSTCOPY = "loads_postcopy"
+    GUEST_STARTED = "guest_started"
+    LOAD_CLEANUP = "load_cleanup"
+    #: QMP's own events: the CPUs were stopped or started.
+    GUEST_STOPPED = "guest_stopped"
+    GUEST_RESUMED = "guest_resumed"
+    #: libvirt begins a live migration.
+    INITIATED = "initiated"
+    #: Known and parsed, but without effect.
+    OTHER = "other"

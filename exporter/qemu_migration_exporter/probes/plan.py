@@ -15,10 +15,11 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Final, NamedTuple
 
-from qemu_migration_exporter.core.events import ChannelFailed, ErrorSet, Pending, QmpCommand, Signal
+from qemu_migration_exporter.core.events import ChannelFailed, ErrorSet, Pending, QmpCommand
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
 from qemu_migration_exporter.core.parsing.vocabulary import Release, releases
 from qemu_migration_exporter.core.signals import is_probed
+from qemu_migration_exporter.core.terms import Signal
 from qemu_migration_exporter.probes.binary import Argument, Binary, ProbeError
 
 #: Rows that differ only in the value of an argument are one layout for a probe, which prints the argument.

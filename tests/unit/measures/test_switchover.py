@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from qemu_migration_exporter.core.events import DeviceDowntime, DeviceSaved, SectionEnded, SectionStarted, Signal
+from qemu_migration_exporter.core.events import DeviceDowntime, DeviceSaved, SectionEnded, SectionStarted
 from qemu_migration_exporter.core.measures import switchover as switchover_module
 from qemu_migration_exporter.core.measures.downtime import divide
 from qemu_migration_exporter.core.measures.switchover import LOW_PENDING_RANK, WORST_RANK, Switchover
 from qemu_migration_exporter.core.model import Device, DowntimePart, DowntimePartName
 from qemu_migration_exporter.core.signals import RANKS
+from qemu_migration_exporter.core.terms import Signal
 
 
 def section(

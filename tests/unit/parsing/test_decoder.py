@@ -11,7 +11,6 @@ from qemu_migration_exporter.core.events import (
     RunStateSet,
     SectionEnded,
     SectionStarted,
-    Signal,
     SignalEvent,
     StateSet,
     SyncEnded,
@@ -24,6 +23,7 @@ from qemu_migration_exporter.core.parsing.hints import Hint
 from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
 from qemu_migration_exporter.core.parsing.vocabulary import vocabulary
+from qemu_migration_exporter.core.terms import Signal
 
 
 def decode(decoder: Decoder, line: str) -> Event | Malformed | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from qemu_migration_exporter.core.events import Event, GuestDescribed, QemuEnded, QemuStarted, Signal, SignalEvent
+from qemu_migration_exporter.core.events import Event, GuestDescribed, QemuEnded, QemuStarted, SignalEvent
 from qemu_migration_exporter.core.parsing.formats.lifecycle import parse
+from qemu_migration_exporter.core.terms import Signal
 
 UUID = "99ed4f3b-c9bd-412a-87be-913ab3dac955"
 AT_NS = 1_795_801_492_443_000_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from qemu_migration_exporter.core.events import Lines
+from qemu_migration_exporter.core.lines import Lines
 from qemu_migration_exporter.core.parsing.line_parser import LineParser
 from qemu_migration_exporter.core.parsing.line_reader import LineReader, Reading
 

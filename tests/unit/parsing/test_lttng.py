@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from qemu_migration_exporter.core.events import (
-    Event,
-    Pending,
-    SectionStarted,
-    Signal,
-    SignalEvent,
-    StateSet,
-    Transferred,
-)
+from qemu_migration_exporter.core.events import Event, Pending, SectionStarted, SignalEvent, StateSet, Transferred
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed
 from qemu_migration_exporter.core.parsing.formats import detect
 from qemu_migration_exporter.core.parsing.formats.lttng import Lttng
+from qemu_migration_exporter.core.terms import Signal
 
 _TOD_NS = ((10 * 60 + 15) * 60 + 3) * 10**9 + 13_000_000
 

@@ -8,13 +8,13 @@ from typing import Final
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from qemu_migration_exporter.core.events import Signal
 from qemu_migration_exporter.core.parsing.decoder import Decoder
 from qemu_migration_exporter.core.parsing.formats import FORMATS, Format, detect, detection_prefilter
 from qemu_migration_exporter.core.parsing.line_splitter import LineSplitter
 from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter, alternation, reject_prefixes
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
+from qemu_migration_exporter.core.terms import Signal
 from qemu_migration_exporter.core.tracking.stream import Stream
 
 from tests.support.core_helpers import MADE, SMALL, recording

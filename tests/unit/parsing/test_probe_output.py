@@ -19,7 +19,6 @@ from qemu_migration_exporter.core.events import (
     RunStateSet,
     SectionEnded,
     SectionStarted,
-    Signal,
     SignalEvent,
     StateSet,
     SyncEnded,
@@ -29,6 +28,7 @@ from qemu_migration_exporter.core.events import (
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed
 from qemu_migration_exporter.core.parsing.formats import detect, probe_output
 from qemu_migration_exporter.core.parsing.formats.probe_output import ProbeOutput
+from qemu_migration_exporter.core.terms import Signal
 
 P, T = 26734, 26790
 #: As a monotonic clock shows it after a day, and as the wall's.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from qemu_migration_exporter.core.events import ErrorReported, Pending, Signal, SignalEvent, StateSet
+from qemu_migration_exporter.core.events import ErrorReported, Pending, SignalEvent, StateSet
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed
 from qemu_migration_exporter.core.parsing.formats import detect
 from qemu_migration_exporter.core.parsing.formats.qemu_log import QemuLog
+from qemu_migration_exporter.core.terms import Signal
 
 from tests.support.core_helpers import EPOCH_NS
 

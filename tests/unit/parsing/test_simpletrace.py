@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from qemu_migration_exporter.core.changes import MigrationEnded
-from qemu_migration_exporter.core.events import Event, LowPending, Pending, SectionEnded, Signal, SignalEvent, StateSet
+from qemu_migration_exporter.core.events import Event, LowPending, Pending, SectionEnded, SignalEvent, StateSet
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed
 from qemu_migration_exporter.core.parsing.formats import detect
 from qemu_migration_exporter.core.parsing.formats.simpletrace import Simpletrace
+from qemu_migration_exporter.core.terms import Signal
 from qemu_migration_exporter.core.tracking.stream import Stream
 
 

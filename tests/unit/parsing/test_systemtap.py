@@ -19,7 +19,6 @@ from qemu_migration_exporter.core.events import (
     RunStateSet,
     SectionEnded,
     SectionStarted,
-    Signal,
     SignalEvent,
     StateSet,
     SyncEnded,
@@ -30,6 +29,7 @@ from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Mal
 from qemu_migration_exporter.core.parsing.formats import detect
 from qemu_migration_exporter.core.parsing.formats.systemtap import SystemTap
 from qemu_migration_exporter.core.parsing.options import ParserOptions
+from qemu_migration_exporter.core.terms import Signal
 
 ITERATE = SignalEvent(None, None, Signal.ITERATE)
 MARK = b'process("/usr/libexec/qemu-kvm").mark("savevm_state_iterate")'

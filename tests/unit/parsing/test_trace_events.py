@@ -23,7 +23,6 @@ from qemu_migration_exporter.core.events import (
     RunStateSet,
     SectionEnded,
     SectionStarted,
-    Signal,
     SignalEvent,
     StateSet,
     SyncEnded,
@@ -34,6 +33,7 @@ from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Mal
 from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
 from qemu_migration_exporter.core.parsing.vocabulary import field_names
+from qemu_migration_exporter.core.terms import Signal
 
 from tests.support.paths import DATA
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from qemu_migration_exporter.core.events import Signal
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS
+from qemu_migration_exporter.core.terms import Signal
 from qemu_migration_exporter.probes import ProbeError, log_advice
 from qemu_migration_exporter.probes.log import PATTERNS
 from qemu_migration_exporter.probes.plan import is_printed

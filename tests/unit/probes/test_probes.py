@@ -11,7 +11,6 @@ import pytest
 from qemu_migration_exporter.core.events import (
     Event,
     Pending,
-    Signal,
     SignalEvent,
     StateSet,
     SyncEnded,
@@ -21,6 +20,7 @@ from qemu_migration_exporter.core.events import (
 from qemu_migration_exporter.core.parsing.decoder import Decoder, Malformed, timed
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS
 from qemu_migration_exporter.core.signals import SIGNALS, is_probed
+from qemu_migration_exporter.core.terms import Signal
 from qemu_migration_exporter.probes import ProbeError, bpftrace_script, systemtap_script
 
 from tests.support.qemu_binaries import BUILD_ID, LOGGED, RELEASES, notes, write_qemu

@@ -7,17 +7,10 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from qemu_migration_exporter.core.events import (
-    Anchored,
-    Event,
-    Lines,
-    LinesLost,
-    PlacedLines,
-    Signal,
-    SignalEvent,
-    Transferred,
-)
+from qemu_migration_exporter.core.events import Anchored, Event, LinesLost, SignalEvent, Transferred
+from qemu_migration_exporter.core.lines import Lines, PlacedLines
 from qemu_migration_exporter.core.model import ClockKind
+from qemu_migration_exporter.core.terms import Signal
 from qemu_migration_exporter.core.timeline.clock import Clock
 from qemu_migration_exporter.core.timeline.reconstructed import ReconstructedClock
 from qemu_migration_exporter.core.timeline.reordering import ReorderingClock

@@ -13,13 +13,13 @@ from qemu_migration_exporter.core.events import (
     FunctionCalled,
     GuestDescribed,
     Pending,
-    PlacedLines,
     QmpCommand,
-    Signal,
     SignalEvent,
     StateSet,
 )
+from qemu_migration_exporter.core.lines import PlacedLines
 from qemu_migration_exporter.core.model import ClockKind, Kind, Migration, Phase, Result, Round, Side, SurpriseKind
+from qemu_migration_exporter.core.terms import Signal
 from qemu_migration_exporter.core.tracking.tracker import LINGER_NS, LOST_OUTCOME_NS, Tracker
 
 from tests.support.core_helpers import (

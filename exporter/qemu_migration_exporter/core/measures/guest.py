@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from qemu_migration_exporter.core.events import Event, RunStateSet, Signal, SignalEvent
+from qemu_migration_exporter.core.events import Event, RunStateSet, SignalEvent
 from qemu_migration_exporter.core.model import Pause, PauseCause
+from qemu_migration_exporter.core.terms import Signal
 
 #: Run states in which the guest runs, or was never started on this host.
 _NO_PAUSE: Final = frozenset({"running", "inmigrate"})

@@ -27,7 +27,6 @@ from qemu_migration_exporter.core.events import (
     RunStateSet,
     SectionEnded,
     SectionStarted,
-    Signal,
     SignalEvent,
     StateSet,
     SyncEnded,
@@ -39,6 +38,7 @@ from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.migration.states import SOURCE_ONLY
 from qemu_migration_exporter.core.model import PhaseName, Side
 from qemu_migration_exporter.core.signals import ASIDE, BEGINNING, GUEST, MOVING, RANKS, SIDES, Meaning
+from qemu_migration_exporter.core.terms import Signal
 
 #: An event, its line and its time.
 Row = tuple[Event, bytes, int]

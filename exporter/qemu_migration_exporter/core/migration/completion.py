@@ -9,13 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, RoundEnded
-from qemu_migration_exporter.core.events import (
-    Event,
-    LowPending,
-    Pinged,
-    Signal,
-    SignalEvent,
-)
+from qemu_migration_exporter.core.events import Event, LowPending, Pinged, SignalEvent
 from qemu_migration_exporter.core.measures.switchover import (
     BEST_RANK,
     COMPLETE_RANK,
@@ -36,6 +30,7 @@ from qemu_migration_exporter.core.migration.phases import (
 )
 from qemu_migration_exporter.core.model import Kind, Mode, PhaseName, Side
 from qemu_migration_exporter.core.signals import RANKS
+from qemu_migration_exporter.core.terms import Signal
 
 #: savevm_send_ping's number that ends the switch to post-copy, postcopy_start() in migration/migration.c.
 _POSTCOPY_PING: Final = 4

@@ -10,14 +10,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from qemu_migration_exporter.core.changes import Change
-from qemu_migration_exporter.core.events import (
-    Event,
-    Signal,
-    SignalEvent,
-)
+from qemu_migration_exporter.core.events import Event, SignalEvent
 from qemu_migration_exporter.core.measures.switchover import COMPLETE_RANK
 from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.model import Kind, Mode, PhaseName, Side
+from qemu_migration_exporter.core.terms import Signal
 
 #: A switch to post-copy prints its marks within milliseconds; only the save of a device, which has marks of its own,
 #: takes longer. After a longer silence the marks of its end are not enabled.

@@ -17,7 +17,8 @@ from itertools import compress
 from operator import eq
 from typing import Final, NamedTuple
 
-from qemu_migration_exporter.core.events import Event, Lines
+from qemu_migration_exporter.core.events import Event
+from qemu_migration_exporter.core.lines import Lines
 from qemu_migration_exporter.core.parsing.columns import Columns
 from qemu_migration_exporter.core.parsing.decoder import Decoder, Malformed, Parsed
 from qemu_migration_exporter.core.parsing.line_parser import LineParser

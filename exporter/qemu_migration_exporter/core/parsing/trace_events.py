@@ -31,13 +31,13 @@ from qemu_migration_exporter.core.events import (
     RunStateSet,
     SectionEnded,
     SectionStarted,
-    Signal,
     StateNumbered,
     StateSet,
     SyncEnded,
     ThrottleSet,
     Transferred,
 )
+from qemu_migration_exporter.core.terms import Signal
 
 
 class EventLayout(NamedTuple):

@@ -14,10 +14,11 @@ from functools import cache, cached_property, partial
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from qemu_migration_exporter.core.events import Event, Signal, SignalEvent
+from qemu_migration_exporter.core.events import Event, SignalEvent
 from qemu_migration_exporter.core.parsing.conversions import CONVERSIONS, LAST_TEXT
 from qemu_migration_exporter.core.parsing.prefilter import alternation
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
+from qemu_migration_exporter.core.terms import Signal
 
 #: Functions of QEMU that scripts probe in addition to marks. `migrate_fd_connect` is `migration_connect` since 10.2.
 FUNCTIONS: Final = frozenset(

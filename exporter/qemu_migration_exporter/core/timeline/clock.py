@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from qemu_migration_exporter.core.events import Lines, PlacedLines
+from qemu_migration_exporter.core.lines import Lines, PlacedLines
 from qemu_migration_exporter.core.model import ClockKind
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from qemu_migration_exporter.core.events import Lines, PlacedLines, Signal, SignalEvent, Transferred
+from qemu_migration_exporter.core.events import SignalEvent, Transferred
+from qemu_migration_exporter.core.lines import Lines, PlacedLines
 from qemu_migration_exporter.core.model import ClockKind
+from qemu_migration_exporter.core.terms import Signal
 from qemu_migration_exporter.core.timeline.clock import ClockState, HeldLine, none
 
 #: Bounds memory: a window has a slice for each 50 to 100 ms, and the marks of a section in each slice.

@@ -10,7 +10,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final
 
-from qemu_migration_exporter.core.events import Anchored, Event, Lines, PlacedLines
+from qemu_migration_exporter.core.events import Anchored, Event
+from qemu_migration_exporter.core.lines import Lines, PlacedLines
 from qemu_migration_exporter.core.model import ClockKind
 from qemu_migration_exporter.core.timeline.clock import ClockState, HeldLine, none
 from qemu_migration_exporter.core.timeline.stream import StreamClock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from qemu_migration_exporter.core.events import Lines, PlacedLines
+from qemu_migration_exporter.core.lines import Lines, PlacedLines
 from qemu_migration_exporter.core.model import ClockKind
 from qemu_migration_exporter.core.timeline.clock import ClockState, none
 

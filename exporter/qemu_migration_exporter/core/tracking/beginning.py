@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from qemu_migration_exporter.core.events import ChannelFailed, Event, Signal, StateSet
+from qemu_migration_exporter.core.events import ChannelFailed, Event, StateSet
 from qemu_migration_exporter.core.migration import states
 from qemu_migration_exporter.core.model import Kind, PauseCause, Side
 from qemu_migration_exporter.core.signals import JOINING, SIDES, Meaning
+from qemu_migration_exporter.core.terms import Signal
 from qemu_migration_exporter.core.tracking.snapshot import TrackerState
 
 

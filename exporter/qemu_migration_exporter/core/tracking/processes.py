@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, Surprised
-from qemu_migration_exporter.core.events import GuestDescribed, LinesLost, PlacedLines
+from qemu_migration_exporter.core.events import GuestDescribed, LinesLost
+from qemu_migration_exporter.core.lines import PlacedLines
 from qemu_migration_exporter.core.model import Migration, SurpriseKind
 from qemu_migration_exporter.core.tracking.snapshot import ProcessState, TrackerState
 from qemu_migration_exporter.core.tracking.tracker import Tracker, lost

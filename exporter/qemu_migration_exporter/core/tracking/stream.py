@@ -15,14 +15,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, Surprised
-from qemu_migration_exporter.core.events import (
-    ErrorReported,
-    Event,
-    GuestDescribed,
-    Lines,
-    LinesLost,
-    PlacedLines,
-)
+from qemu_migration_exporter.core.events import ErrorReported, Event, GuestDescribed, LinesLost
+from qemu_migration_exporter.core.lines import Lines, PlacedLines
 from qemu_migration_exporter.core.migration.machine import DEFAULT_PAGE_SIZE_BYTES
 from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
 from qemu_migration_exporter.core.parsing.decoder import Malformed

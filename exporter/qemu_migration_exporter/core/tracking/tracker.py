@@ -21,14 +21,13 @@ from qemu_migration_exporter.core.events import (
     Event,
     GuestDescribed,
     LinesLost,
-    PlacedLines,
     QemuEnded,
     QemuStarted,
     QmpCommand,
-    Signal,
     SignalEvent,
     StateSet,
 )
+from qemu_migration_exporter.core.lines import PlacedLines
 from qemu_migration_exporter.core.measures.guest import follow_guest
 from qemu_migration_exporter.core.migration import completion, ending, summary
 from qemu_migration_exporter.core.migration.apply import Row, apply, apply_run, finish
@@ -37,6 +36,7 @@ from qemu_migration_exporter.core.migration.machine import DEFAULT_PAGE_SIZE_BYT
 from qemu_migration_exporter.core.model import ClockKind, Kind, Migration, Result, Side, SurpriseKind
 from qemu_migration_exporter.core.signals import ASIDE, BEGINNING, GUEST, Meaning, meaning_of
 from qemu_migration_exporter.core.stalls.detector import StallPolicy
+from qemu_migration_exporter.core.terms import Signal
 from qemu_migration_exporter.core.tracking import trace_ids
 from qemu_migration_exporter.core.tracking.announcements import add_backtrace, add_command, take_frames
 from qemu_migration_exporter.core.tracking.beginning import begins, next_kind, next_side

@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Final
 
-from qemu_migration_exporter.core.events import Event, GuestDescribed, QemuEnded, QemuStarted, Signal, SignalEvent
+from qemu_migration_exporter.core.events import Event, GuestDescribed, QemuEnded, QemuStarted, SignalEvent
+from qemu_migration_exporter.core.terms import Signal
 
 _LIBVIRT: Final = re.compile(
     rb"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3})\+0000: "

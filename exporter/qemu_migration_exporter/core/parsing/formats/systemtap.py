@@ -28,7 +28,6 @@ from qemu_migration_exporter.core.events import (
     BacktraceFrame,
     Event,
     FunctionCalled,
-    Signal,
     SignalEvent,
     StateNumbered,
     StateSet,
@@ -41,6 +40,7 @@ from qemu_migration_exporter.core.parsing.formats import diagnostics
 from qemu_migration_exporter.core.parsing.hints import Hint
 from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter, alternation
 from qemu_migration_exporter.core.parsing.vocabulary import FUNCTIONS, Vocabulary
+from qemu_migration_exporter.core.terms import Signal
 
 _MARK: Final = re.compile(
     rb'process\("[^"]*"\)\.(?:(?:provider\("\w+"\)\.)?mark\("(\w+)"\)|statement\((0x[0-9a-f]{1,16})\))'
