@@ -20,15 +20,11 @@ class LineSplitter:
         self._max_line_bytes = max_line_bytes
         self._tail = b""
 
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """Add bytes; return the lines they complete."""
-        first, block = self.take(chunk)
-        return first + self.split(block)
-
     def take(self, chunk: bytes) -> tuple[list[bytes], bytes]:
         """Add bytes; return the line they complete, if any, and all whole lines behind it in one block.
 
-        A block begins with the newline in front of its lines, and each of them ends with its own.
+        A block begins with the newline in front of its lines, and each of them ends with its own. It is empty if there
+        are none.
         """
         first, last = chunk.find(b"\n"), chunk.rfind(b"\n")
         # One byte above the limit keeps the tail recognisable as over-long when its newline comes.
@@ -38,7 +34,7 @@ class LineSplitter:
             return [], b""
         line = self._cut(self._tail + chunk[:first])
         self._tail = chunk[last + 1 : last + 1 + tail_bytes]
-        return [line], chunk[first : last + 1]
+        return [line], chunk[first : last + 1] if first < last else b""
 
     def split(self, block: bytes) -> list[bytes]:
         """Return all lines of a block."""

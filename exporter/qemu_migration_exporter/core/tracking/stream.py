@@ -119,8 +119,11 @@ class Stream:
     def feed(self, chunk: bytes, now_ns: int = 0) -> list[Change]:
         """Read bytes that arrived at `now_ns`; return the changes."""
         self._now_ns = now_ns or None
-        first, block = self._lines.take(chunk)
-        return self._counted(self._take(first + self._kept(block), now_ns))
+        lines, block = self._lines.take(chunk)
+        if block:
+            lines += self._kept(block)
+        changes = self._take(lines, now_ns)
+        return self._counted(changes) if changes else changes
 
     def _kept(self, block: bytes) -> list[bytes]:
         """Split a block into lines; if most lines are noise, count and drop the noise in bulk."""
