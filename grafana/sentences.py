@@ -159,6 +159,11 @@ def _command() -> str:
 
 _NEEDED: Final = f"qemu_migration_required_downtime_seconds {_PAST_BULK} unless {ON} {_NOTHING_SENT}"
 
+_BEST_CASE: Final = f"(qemu_migration_best_case_seconds {_PAST_BULK})"
+
+#: A best case beyond this is no forecast.
+_LONG_SECONDS: Final = 3_600
+
 #: Another job that uses the same machinery, as a save or a dump.
 _KIND: Final = f'max by ({PER_VM}, kind) (qemu_migration_info{{side="source", kind!="live"}})'
 
@@ -182,7 +187,10 @@ _PARTS: Final = {
     ),
     "with_6": time_part("with_6", f"({_NEEDED})", "; needs $1 of downtime"),
     "with_7": time_part("with_7", f"(qemu_migration_downtime_limit_seconds and {ON} ({_NEEDED}))", ", limit $1"),
-    "with_8": _part("with_8", "round(qemu_migration_throttle_ratio * 100) > 0", "; guest throttled by $1 %"),
+    "with_8": f"({time_part('with_8', f'({_BEST_CASE} <= {_LONG_SECONDS})', '; would take at best another $1')} or {ON} "
+    + relabelled(f"({_BEST_CASE} > {_LONG_SECONDS}) ^ 0", "with_8", "; would take at best more than another hour")
+    + ")",
+    "with_9": _part("with_9", "round(qemu_migration_throttle_ratio * 100) > 0", "; guest throttled by $1 %"),
     "with_command": _command(),
     "trace_id": f'max by ({PER_VM}, trace_id) (qemu_migration_info{{side="source"}})',
 }
