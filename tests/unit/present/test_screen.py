@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from qemu_migration_exporter.core.model import PauseCause, Side
 from qemu_migration_exporter.present.terminal.screen import Snapshot, frame, plain_lines, report_frame
+from qemu_migration_exporter.present.view import PauseView
 from rich.cells import cell_len
 
 from tests.support.recordings import START_NS
@@ -14,6 +18,7 @@ from tests.support.web_helpers import migration, view
 
 NOW = datetime.fromtimestamp(START_NS / 1e9 + 60, UTC)
 NONCONVERGING = "qemu-7.2-log-nonconverging"
+_SUSPENSION = PauseView(start_seconds=0.0, end_seconds=119.9, by=PauseCause.SUSPENDED)
 
 
 def _snapshot(running: int, *, problem: str = "") -> Snapshot:
@@ -68,6 +73,28 @@ def test_recent_migration_can_be_selected() -> None:
     assert "▸ done " in text
     assert "done completed in 28 ms" in text
     assert "90 s ago" in text.replace("89 s", "90 s")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "1.1 ms downtime"),
+        ({"downtime_seconds": None}, "1.1 ms blackout"),
+        ({"pauses": (_SUSPENSION,), "blackout_seconds": 119.9}, "119.9 s blackout"),
+        ({"downtime_seconds": None, "blackout_seconds": None}, ""),
+        ({"downtime_is_partial": True}, ""),
+        ({"side": Side.DESTINATION}, ""),
+    ],
+)
+def test_recent_migration_has_its_downtime(given: dict[str, Any], expected: str) -> None:
+    of = view(migration("qemu-7.2-log-idle"), vm="done", start_time=NOW - timedelta(seconds=90), **given)
+    (line,) = (
+        line
+        for line in plain_lines(frame(Snapshot(source="x", now=NOW, recent=(of,)), None, 80, 24)).splitlines()
+        if " ago" in line
+    )
+
+    assert re.fullmatch(rf"▸ done +completed +28 ms  {expected:<16} (90|89) s ago", line)
 
 
 def test_problem_shows_above_old_data() -> None:

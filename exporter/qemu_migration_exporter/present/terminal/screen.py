@@ -20,7 +20,7 @@ from typing import Final
 from rich.cells import cell_len
 from rich.text import Text
 
-from qemu_migration_exporter.core.model import PhaseName
+from qemu_migration_exporter.core.model import PauseCause, PhaseName, Side
 from qemu_migration_exporter.present.rounds import boundaries, sparkline
 from qemu_migration_exporter.present.text.layout import (
     ACCENT,
@@ -50,6 +50,9 @@ _PENDING_CELLS: Final = 10
 _MIN_NAME_CELLS: Final = 14
 _MAX_NAME_CELLS: Final = 32
 _MAX_SPARK_CELLS: Final = 32
+
+#: Cells of `119.9 s downtime`.
+_STOP_CELLS: Final = 16
 
 #: Lines for recent migrations on a small terminal.
 _LEAST_RECENT: Final = 2
@@ -202,19 +205,26 @@ def _running_line(view: MigrationView, width: int, *, is_selected: bool) -> Text
 def _recent_line(view: MigrationView, now: datetime, width: int, *, is_selected: bool) -> Text:
     state, tone = state_of(view)
     took = view.elapsed_seconds if view.duration_seconds is None else view.duration_seconds
-    still = view.blackout_seconds if view.blackout_seconds is not None else view.downtime_seconds
-    stood = f"{duration(still)} still" if still is not None else ""
     line = Text.assemble(
         ("▸ " if is_selected else INDENT, ACCENT),
         (_cut(view.vm, 24), BOLD if is_selected else ""),
         " ",
         (f"{state:<13}", _TONES[tone]),
-        f"{duration(took):>12}  {stood:<15}",
+        f"{duration(took):>12}  {_stop_of(view):<{_STOP_CELLS}} ",
         (ago(view.start_time + timedelta(seconds=took), now), DIM),
     )
     line.truncate(width)
     line.rstrip()
     return line
+
+
+def _stop_of(view: MigrationView) -> str:
+    """Return the downtime, or the blackout if it has other pauses; nothing if the stop of the guest was not printed."""
+    if view.side is Side.DESTINATION or view.downtime_is_partial:
+        return ""
+    is_downtime = view.downtime_seconds is not None and all(pause.by is PauseCause.DOWNTIME for pause in view.pauses)
+    seconds, noun = (view.downtime_seconds, "downtime") if is_downtime else (view.blackout_seconds, "blackout")
+    return f"{duration(seconds)} {noun}" if seconds is not None else ""
 
 
 def _sentence(view: MigrationView, width: int) -> list[Text]:
