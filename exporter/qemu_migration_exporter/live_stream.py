@@ -11,22 +11,19 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 from qemu_migration_exporter.checkpoint import StreamCheckpoint
 from qemu_migration_exporter.config.schema import Config, SourceConfig
 from qemu_migration_exporter.core.changes import Change, MigrationEnded, Resumed, Started, Surprised
 from qemu_migration_exporter.core.model import ClockKind
-from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.tracking.processes import ProcessBudget
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 from qemu_migration_exporter.ops.sanitize import decode_filename
 from qemu_migration_exporter.ops.stream_clock import StreamTime
 from qemu_migration_exporter.present import hints
-from qemu_migration_exporter.sources import (
-    Position,
-)
+from qemu_migration_exporter.sources import Position
 from qemu_migration_exporter.sources.liveness import ProcessWatch, boot_id
 from qemu_migration_exporter.sources.naming import vm_name
 from qemu_migration_exporter.sources.procfs import Guest, read_guest
@@ -145,25 +142,14 @@ def make_stream(
         untimed=ClockKind.ARRIVAL,
         page_size=config.page_size_bytes,
         name_process=name_process,
-        parser=_parser_options(config, failures),
+        parser=config.parser_options(
+            partial(failures.record, Component.STREAM, "addresses of marks are not known: %s")
+        ),
         policy=config.verdict.policy(),
         room=room,
         # A configured name, or a name made unique, is not replaced by the name in the log.
         is_named=source.vm is not None or vm != vm_name(name),
     )
-
-
-def _parser_options(config: Config, failures: ErrorCounter) -> ParserOptions:
-    """Return the settings of the parser; without the addresses of marks if QEMU's binary cannot be read."""
-    addresses = None
-    if config.qemu is not None:
-        from qemu_migration_exporter.probes.binary import ProbeError, mark_addresses  # noqa: PLC0415 - pyelftools is large
-
-        try:
-            addresses = mark_addresses(Path(config.qemu))
-        except ProbeError as error:
-            failures.record(Component.STREAM, "addresses of marks are not known: %s", error)
-    return config.parser_options(addresses)
 
 
 def _without_ended(history: Iterable[Change]) -> list[Change]:

@@ -21,7 +21,6 @@ from qemu_migration_exporter.app import App, replay_sinks
 from qemu_migration_exporter.config.schema import Config
 from qemu_migration_exporter.core.changes import Change, MigrationEnded
 from qemu_migration_exporter.core.model import ClockKind, Migration, SurpriseKind
-from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.ops.outputs import open_output, write_output
 from qemu_migration_exporter.ops.progress import progress
@@ -142,7 +141,7 @@ class Replay:
             untimed=ClockKind.RECONSTRUCTED,
             start_ns=start_ns,
             page_size=options.config.page_size_bytes,
-            parser=self._parser_options(),
+            parser=options.config.parser_options(self._problem),
             policy=options.config.verdict.policy(),
             is_named=options.vm is not None or is_taken,
             # The processes of a file may be long gone and their numbers given to others.
@@ -172,7 +171,8 @@ class Replay:
         """Return whether the first migration of a file began before it."""
         if not Path(name).is_file():
             return False
-        stream = Stream(name, vm="", format_name=self._options.format_name, parser=self._parser_options())
+        parser = self._options.config.parser_options(self._problem)
+        stream = Stream(name, vm="", format_name=self._options.format_name, parser=parser)
         try:
             recording = Recording(name)
         except SourceError:  # reported when it is replayed
@@ -189,18 +189,6 @@ class Replay:
         finally:
             recording.close()
         return False
-
-    def _parser_options(self) -> ParserOptions:
-        config = self._options.config
-        if config.qemu is None:
-            return config.parser_options()
-        from qemu_migration_exporter.probes.binary import ProbeError, mark_addresses  # noqa: PLC0415 - pyelftools is large
-
-        try:
-            return config.parser_options(mark_addresses(Path(config.qemu)))
-        except ProbeError as error:
-            self._problem(str(error))
-            return config.parser_options()
 
     def _feed(self, stream: Stream, piece: bytes, pace: _Pace | None) -> None:
         changes = stream.feed(piece)

@@ -132,7 +132,7 @@ def _later_probe(data: bytes, ns: int) -> bytes:
 
 def new_stream() -> Iterator[Row]:
     """Make streams, as a directory of many logs or a socket of many writers does."""
-    options, count = Config().parser_options(), 500
+    options, count = Config().parser_options(print), 500
     Stream("first", vm="first", parser=options)  # which compiles the vocabulary for all
     began = time.process_time()
     for _ in range(count):

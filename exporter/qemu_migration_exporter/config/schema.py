@@ -6,7 +6,9 @@ templates. Methods turn a section into the objects that the program needs, for e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator
@@ -172,9 +174,18 @@ class Config(Section):
                     raise ValueError(f"{event}: expected one of {', '.join(known) or 'no event'}, got {argument}")
         return names
 
-    def parser_options(self, mark_addresses: Mapping[int, bytes] | None = None) -> ParserOptions:
-        """Return the settings of the parser, with the addresses of QEMU's marks if its binary was read."""
-        return ParserOptions(rows=self.rows(), argument_names=self.argument_names, mark_addresses=mark_addresses or {})
+    def parser_options(self, report: Callable[[str], None]) -> ParserOptions:
+        """Return the settings of the parser; report why the addresses of QEMU's marks are not among them."""
+        options = ParserOptions(rows=self.rows(), argument_names=self.argument_names)
+        if self.qemu is None:
+            return options
+        from qemu_migration_exporter.probes.binary import ProbeError, mark_addresses  # noqa: PLC0415 - pyelftools is large
+
+        try:
+            return replace(options, mark_addresses=mark_addresses(Path(self.qemu)))
+        except ProbeError as error:  # the caller counts or prints it
+            report(str(error))
+            return options
 
 
 def load(path: str) -> Config:
