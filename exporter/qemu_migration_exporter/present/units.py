@@ -54,6 +54,12 @@ def sizes_apart(left: int, right: int) -> tuple[str, str]:
     return texts
 
 
+def part_of(part: int, whole: int) -> str:
+    """Return a part of a size with the whole, both in GiB if that hides no part."""
+    text = f"{part / GIB:.1f} GiB" if part >= GIB and whole >= 10 * GIB else size(part)
+    return f"{text} of {size(whole)}"
+
+
 def rate(bytes_per_second: float | None) -> str:
     """Return a bandwidth."""
     return UNKNOWN if bytes_per_second is None else f"{size(bytes_per_second)}/s"

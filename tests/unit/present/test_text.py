@@ -28,6 +28,7 @@ from qemu_migration_exporter.present.units import (
     duration,
     duration_cell,
     limit,
+    part_of,
     rate,
     share,
     size,
@@ -128,6 +129,18 @@ def with_rounds(*pending: int) -> Migration:
 def test_size_prefers_mib(count: int | None, expected: str) -> None:
     """Bytes are written in MiB with one decimal; other units appear at the far ends only."""
     assert size(count) == expected
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "expected"),
+    [
+        (8_094 * MIB, 24 * 1024 * MIB, "7.9 GiB of 24.0 GiB"),
+        (12 * MIB, 24 * 1024 * MIB, "12.0 MiB of 24.0 GiB"),
+        (1_100 * MIB, 4 * 1024 * MIB, "1100.0 MiB of 4096.0 MiB"),
+    ],
+)
+def test_part_has_unit_of_its_whole(part: int, whole: int, expected: str) -> None:
+    assert part_of(part, whole) == expected
 
 
 @pytest.mark.parametrize(

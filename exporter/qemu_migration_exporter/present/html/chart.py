@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from qemu_migration_exporter.core.model import PhaseName
-from qemu_migration_exporter.present.units import duration, plural, size
+from qemu_migration_exporter.present.units import duration, part_of, plural, size
 from qemu_migration_exporter.present.view import MigrationView, RoundView
 
 #: More points than these are thinner than a pixel.
@@ -111,9 +111,9 @@ def share_of(view: MigrationView) -> Share | None:
         return None
     phase = view.last_phase
     if phase is PhaseName.ITERATE and view.rounds and view.rounds[-1].number == 1:
-        words = f"first pass over memory: {size(ram - pending)} of {size(ram)}"
+        words = f"first pass over memory: {part_of(ram - pending, ram)}"
     elif phase is PhaseName.POSTCOPY:
-        words = f"post-copy: {size(pending)} of {size(ram)} still to send"
+        words = f"post-copy: {part_of(pending, ram)} still to send"
     else:
         return None
     return Share(percent=_unit(100 * (1 - pending / ram)), words=words)
