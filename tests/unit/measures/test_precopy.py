@@ -116,10 +116,10 @@ def test_zero_threshold_is_unknown() -> None:
     """QEMU prints 0 before the first window."""
     iteration = Follower().iteration
     thresholds = []
-    for threshold in (0, 5, None, 0):
+    for threshold in (0, 1, 5, None, 0):
         iteration.threshold_seen(Pending(None, None, 1, threshold, None))
         thresholds.append(iteration.threshold)
-    assert [None, 5, 5, 5] == thresholds
+    assert [None, 1, 5, 5, 5] == thresholds
 
 
 def test_first_pending_is_guest_memory() -> None:
@@ -205,3 +205,15 @@ def test_rounds_are_reported_when_complete() -> None:
     follower.iteration.window_seen(100 * MS, window(1_000, 100, 10, 3_000))
     assert [RoundEnded("trace", each) for each in follower.iteration.finished] == follower.changes
     assert [500] == [each.transferred_bytes for each in follower.iteration.finished]
+
+
+def test_first_quarter_and_last_half_of_rounds_are_kept() -> None:
+    follower = Follower()
+    iteration = follower.iteration
+    iteration.begin(0)
+    for number in range(1, 10_002):
+        iteration.slice_seen()
+        iteration.sync_started(number * MS, phase=ITERATE, begins_round=True)
+        iteration.sync_ended(number * MS, SyncEnded(None, None, 1), phase=ITERATE)
+        iteration.window_seen(number * MS, window(1_000, 1, 10, 3_000))
+    assert [*range(1, 2_501), *range(5_002, 10_002)] == [each.number for each in iteration.finished]

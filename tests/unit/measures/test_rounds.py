@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from qemu_migration_exporter.core.measures.rounds import Rounds
 from qemu_migration_exporter.core.model import Round
 
@@ -202,3 +203,84 @@ def test_dirty_rate_needs_length_and_count() -> None:
     rounds.iterate()
     (still_open,) = rounds.close()
     assert (8_192.0, None) == (ended.dirty_bytes_per_second, still_open.dirty_bytes_per_second)
+
+
+def test_rounds_wait_for_a_window_in_limits() -> None:
+    """Bandwidth windows may not be traced; a waiting round is returned with the numbers known so far."""
+    rounds = Rounds()
+    ended = []
+    for at_ns in range(1_003):
+        ended += rounds.begin(at_ns, by_sync=False)
+        rounds.iterate()
+    assert [(1, None), (2, None)] == shares(ended)
+    assert 1_000 == len(rounds.waiting)
+
+
+@pytest.mark.parametrize(
+    ("starts_ns", "end_ns", "windows", "expected"),
+    [
+        ([0], None, [(0, 100, 1_000)], [1_000]),
+        ([0, 250], None, [(0, 100, 1_000), (100, 200, 600), (200, 300, 400)], [1_800, 200]),
+        ([0, 50, 250], None, [(0, 100, 1_000), (100, 200, 600), (200, 300, 400)], [500, 1_300, 200]),
+        ([0, 120, 140], None, [(0, 100, 1_000), (100, 200, 1_000)], [1_200, 200, 600]),
+        ([0, 150], 250, [(0, 100, 1_000), (100, 200, 600), (200, 300, 400)], [1_300, 500]),
+        ([0], 150, [(0, 100, 1_000), (100, 200, 600), (200, 300, 400)], [1_300]),
+        ([40, 90], None, [(0, 140, 1_000)], [500, 500]),
+        ([0, 100], None, [(0, 100, 1_000), (100, 100, 10)], [1_000, 10]),
+    ],
+    ids=[
+        "one round",
+        "two rounds",
+        "a round longer than a window",
+        "two rounds end in a window",
+        "the last round has ended",
+        "windows follow the last round",
+        "a window begins in setup",
+        "a window of no length",
+    ],
+)
+def test_windows_are_shared_among_rounds(
+    starts_ns: list[int], end_ns: int | None, windows: list[tuple[int, int, int]], expected: list[int]
+) -> None:
+    """Each round gets the share of each window that its time has in it."""
+    lines = [(at_ns, 1, None) for at_ns in starts_ns] + [(window[1], 2, window) for window in windows]
+    rounds, found = Rounds(), []
+    for at_ns, _, window in sorted(lines, key=lambda line: line[:2]):
+        if window is None:
+            found += rounds.begin(at_ns, by_sync=False)
+            rounds.iterate()
+            continue
+        if end_ns is not None and rounds.current is not None and end_ns <= at_ns:
+            found += rounds.end(end_ns, by_sync=False)
+        found += rounds.window(*window, BW)
+    assert expected == [size for _, size in shares([*found, *rounds.close()])]
+
+
+@pytest.mark.parametrize(
+    ("start_ns", "expected"),
+    [(40, BW), (100, BW), (150, BW), (200, 2 * BW)],
+    ids=["ended in a window", "ended with a window", "ended in a second window", "ended with a second window"],
+)
+def test_round_has_bandwidth_of_its_windows(start_ns: int, expected: float) -> None:
+    """The bandwidth of the window that reaches past a round counts only if no other window ended in it."""
+    rounds = Rounds()
+    rounds.begin(0, by_sync=False)
+    rounds.iterate()
+    found: list[Round] = []
+    for end_ns in (100, 200):
+        if end_ns - 100 < start_ns <= end_ns:
+            found += rounds.begin(start_ns, by_sync=False)
+            rounds.iterate()
+        found += rounds.window(end_ns - 100, end_ns, 1_000, BW * end_ns / 100)
+    assert expected == found[0].bandwidth_bytes_per_second
+
+
+def test_round_before_a_window_has_none_of_it() -> None:
+    """A round may wait for the sync that ended it through further windows."""
+    rounds = Rounds()
+    rounds.begin(0, by_sync=False)
+    rounds.iterate()
+    rounds.begin(50, by_sync=True)
+    rounds.iterate()
+    assert [] == rounds.window(0, 100, 1_000, BW) == rounds.window(100, 200, 600, BW)
+    assert [(1, 500), (2, 1_100)] == shares([*rounds.sync_ended(7), *rounds.close()])

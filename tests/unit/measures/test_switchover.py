@@ -225,3 +225,17 @@ def test_wait_without_its_end_lasts_as_long_as_the_downtime() -> None:
     switchover.wait_begins(0)
     parts = [(each.name, each.start_ns, each.end_ns) for each in divide(switchover, 0, 400_000)]
     assert parts == [(DowntimePartName.PRE_SWITCHOVER, 0, 400_000)]
+
+
+@pytest.mark.parametrize(
+    ("start_ns", "us", "expected_ns"),
+    [(None, 15, 25_000), (20_000, 15, 25_000), (30_000, 15, 30_000), (None, 50, 0)],
+    ids=["no start", "later start", "cut by the start", "longer than the time so far"],
+)
+@pytest.mark.parametrize("idstr", ["cpu", "ram"])
+def test_qemu_measure_begins_in_downtime(idstr: str, start_ns: int | None, us: int, expected_ns: int) -> None:
+    """QEMU measures on a clock of its own, which may begin before the first line of the downtime."""
+    switchover = Switchover(start_ns=start_ns)
+    devices = switchover.device_downtime(40_000, downtime(idstr, us))
+    parts = switchover.ram_downtime(40_000, downtime(idstr, us))
+    assert [expected_ns] == [device.start_ns for device in devices] + [part.start_ns for part in parts]

@@ -7,6 +7,7 @@ from qemu_migration_exporter.core.changes import (
     DeviceFinished,
     DowntimePartEnded,
     PhaseEnded,
+    PreSwitchoverEnded,
     RoundEnded,
     Surprised,
     SyncFinished,
@@ -483,3 +484,36 @@ def test_bare_marks_are_enough() -> None:
     ]
     assert ["setup", "iterate", "complete_precopy"] == [each.name for each in reading.migration.phases]
     assert [] == reading.surprises
+
+
+#: The state of a migration that waits for migrate-continue.
+WAITING = SETUP + "migrate_set_state new state pre-switchover\n"
+SHUT_DOWN = "2023-11-14 22:13:21.000+0000: shutting down, reason="
+
+
+@pytest.mark.parametrize(
+    ("events", "libvirt", "ended", "state"),
+    [
+        ("", "", 0, "pre-switchover"),
+        ("migrate_set_state new state device", "", 1, "device"),
+        ("migrate_set_state new state failed", "", 1, None),
+        ("", f"{SHUT_DOWN}crashed\n", 1, None),
+        ("", f"{SHUT_DOWN}destroyed\n", 1, None),
+    ],
+    ids=["the stream ends", "migrate-continue", "failed", "QEMU crashed", "QEMU was destroyed"],
+)
+def test_wait_ends_with_migration(events: str, libvirt: str, ended: int, state: str | None) -> None:
+    """A report names the wait in which a stream ended, and no wait of a migration that is over."""
+    reading = read(log_lines(WAITING + events) + libvirt)
+    assert ended == len(reading.of(PreSwitchoverEnded))
+    assert state == (reading.migration.open_wait and reading.migration.open_wait.state)
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("end", ["migrate_set_state new state failed", "migration_thread_after_loop"])
+def test_error_line_around_cleanup_is_the_cause(end: str, *, is_after: bool) -> None:
+    """The release of QEMU decides whether the cause is printed before the cleanup or after it."""
+    lines = log_lines(f"{SETUP}migration_thread_file_err\n{end}").splitlines(keepends=True)
+    lines.insert(len(lines) - (not is_after), "qemu-system-x86_64: Unable to write to socket: Broken pipe\n")
+    migration = read("".join(lines)).migration
+    assert (Result.FAILED, "Unable to write to socket: Broken pipe") == (migration.result, migration.error)

@@ -126,6 +126,8 @@ GENERIC = "load of migration failed: Invalid argument"
         ([(99, "before")], ["after", "later"], "after"),
         ([(99, "the device"), (99, "its section")], [GENERIC], "the device; its section"),
         ([], [GENERIC], GENERIC),
+        ([(99, GENERIC)], [], GENERIC),
+        ([(99, "the device")], [GENERIC], "the device"),
         ([(99, "1"), (99, "2"), (99, "3"), (99, "4")], [], "1; 2; 3"),
         ([(99, "warning: TSC frequency mismatch"), (99, "info: x")], [], None),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from qemu_migration_exporter.core.events import Anchored, Event, LinesLost, Sign
 from qemu_migration_exporter.core.lines import Lines, PlacedLines
 from qemu_migration_exporter.core.model import ClockKind
 from qemu_migration_exporter.core.terms import Signal
-from qemu_migration_exporter.core.timeline.clock import Clock
+from qemu_migration_exporter.core.timeline.clock import Clock, ClockState
 from qemu_migration_exporter.core.timeline.reconstructed import ReconstructedClock
 from qemu_migration_exporter.core.timeline.reordering import ReorderingClock
 from qemu_migration_exporter.core.timeline.stream import StreamClock
@@ -275,3 +275,32 @@ def test_lines_together_are_placed_as_alone(ms: list[int | None]) -> None:
     assert alone.state() == together.state()
     assert rows(alone.close()) == rows(together.close())
     assert alone.jumps_back == together.jumps_back
+
+
+CLOCKS: list[Callable[[], Clock]] = [
+    lambda: StreamClock(ClockKind.PROBE),
+    lambda: StreamClock(ClockKind.ARRIVAL),
+    lambda: ReconstructedClock(0),
+    lambda: ReorderingClock(monotonic=True),
+]
+
+
+@pytest.mark.parametrize("make", CLOCKS)
+def test_clock_continues_from_empty_state_as_new(make: Callable[[], Clock]) -> None:
+    """A state file keeps no field that has its default value."""
+    fresh, restored = make(), make()
+    restored.restore(ClockState(), lines_of())
+    assert fresh.state() == restored.state()
+    events: list[Event] = [LinesLost(None, None, 4), window(2), at(20 * S), at(10 * S), at(11 * S)]
+    assert placed(fresh, events) == placed(restored, events)
+    assert fresh.jumps_back == restored.jumps_back
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "expected_ms"), [(501, []), (599, []), (600, [100]), (800, [100, 300]), (9_000, [100, 300, 400])]
+)
+def test_tick_releases_lines_after_half_a_second(now_ms: int, expected_ms: list[int]) -> None:
+    """A migration's last lines are released by time, as no later line follows them."""
+    clock = ReorderingClock(monotonic=False)
+    assert [] == rows(clock.place(lines_of(at(300 * MS), at(100 * MS), at(400 * MS)), 0))
+    assert [ms * MS for ms in expected_ms] == clock.tick(now_ms * MS).times

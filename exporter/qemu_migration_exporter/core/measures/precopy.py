@@ -24,7 +24,7 @@ from qemu_migration_exporter.core.model import PhaseName, Round, SurpriseKind, S
 _NS_PER_MS = 1_000_000
 
 #: Rounds kept for the summary, at most 3 MB: hours of a stuck migration with a round a second. Of more rounds the first
-#: and the last half are kept. The others are reported when they end, and the gap in the round numbers shows them.
+#: quarter and the last half are kept. The others are reported when they end, and the gap in the numbers shows them.
 MAX_ROUNDS: Final = 10_000
 
 

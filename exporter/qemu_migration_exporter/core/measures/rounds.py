@@ -60,7 +60,6 @@ class Rounds:
     count: int = 0
     current: RoundDraft | None = None
     waiting: list[RoundDraft] = field(default_factory=list)
-    first_start_ns: int | None = None
     last_end_ns: int | None = None
     window_end_ns: int | None = None
     last_threshold: int | None = None
@@ -81,8 +80,6 @@ class Rounds:
         """End the open round, if there is one, and begin the next; return the rounds that are complete."""
         ended = self.end(at_ns, by_sync=by_sync)
         self.current = RoundDraft(self.count + 1, at_ns, threshold=self.last_threshold)
-        if self.first_start_ns is None:
-            self.first_start_ns = at_ns
         self.last_end_ns = None
         return ended
 
@@ -139,15 +136,13 @@ class Rounds:
         the guest stopped or in post-copy, belong to no round.
         """
         self.window_end_ns = end_ns
-        if self.current is not None and not self.waiting and self.last_end_ns is None:  # nearly always
+        if self.current is not None and not self.waiting:  # nearly always
             self.current.transferred = (self.current.transferred or 0.0) + transferred
             self.current.bandwidth = bandwidth_bytes_per_second
             return []
         drafts = [*self.waiting, *([self.current] if self.current else [])]
-        if drafts and self.first_start_ns is not None and self.first_start_ns > start_ns:
-            start_ns = min(self.first_start_ns, end_ns)
-        spans = [max(0, min(draft.end_ns or end_ns, end_ns) - max(draft.start_ns, start_ns)) for draft in drafts]
-        after = max(0, end_ns - max(self.last_end_ns, start_ns)) if self.last_end_ns is not None else 0
+        spans = [max(0, (draft.end_ns or end_ns) - max(draft.start_ns, start_ns)) for draft in drafts]
+        after = 0 if self.last_end_ns is None else end_ns - self.last_end_ns
         total = sum(spans) + after
         if drafts and total == 0:
             spans[-1] = total = 1
