@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 import qemu_migration_exporter.sources.files.follow
+import qemu_migration_exporter.sources.files.followed_logs
 from qemu_migration_exporter.sources import CaughtUp, Data, HistoryBegins, Position, StatusChanged, StreamClosed
 from qemu_migration_exporter.sources.errors import SourceError
 from qemu_migration_exporter.sources.files.follow import Follow
+from qemu_migration_exporter.sources.files.followed_logs import FollowedLogs
 from qemu_migration_exporter.sources.files.inotify import Watches, Written
 
 from tests.support.source_reader import Reader, as_root, unprivileged
@@ -449,6 +451,7 @@ def test_two_hundred_files(tmp_path: Path) -> None:
 
 
 FOLLOW = qemu_migration_exporter.sources.files.follow
+LOGS = qemu_migration_exporter.sources.files.followed_logs
 
 
 def _logs(directory: Path, count: int) -> list[Path]:
@@ -462,7 +465,7 @@ def _logs(directory: Path, count: int) -> list[Path]:
 
 def test_logs_beyond_descriptors_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those written longest ago are closed, and opened again when they are written, renamed or deleted."""
-    monkeypatch.setattr(FOLLOW, "MAX_OPEN", 3)
+    monkeypatch.setattr(LOGS, "MAX_OPEN", 3)
     before = _descriptors()
     paths = _logs(tmp_path, 12)
     with Reader(Follow(f"{tmp_path}/*.log")) as reader:
@@ -490,7 +493,7 @@ def test_logs_beyond_descriptors_are_read(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_idle_logs_resume_unopened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that ends at its position is parked at once."""
-    monkeypatch.setattr(FOLLOW, "MAX_OPEN", 2)
+    monkeypatch.setattr(LOGS, "MAX_OPEN", 2)
     paths = _logs(tmp_path, 8)
     with Reader(Follow(f"{tmp_path}/*.log")) as first:
         first.settle()
@@ -506,7 +509,7 @@ def test_idle_logs_resume_unopened(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_newest_logs_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number is bounded, which is reported once; a new log displaces the one written longest ago."""
-    monkeypatch.setattr(FOLLOW, "MAX_OPEN", 2)
+    monkeypatch.setattr(LOGS, "MAX_OPEN", 2)
     monkeypatch.setattr(FOLLOW, "MAX_LOGS", 4)
     _logs(tmp_path, 6)
     pattern = f"{tmp_path}/*.log"
@@ -572,13 +575,13 @@ def test_idle_logs_cost_few_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for number in range(200):
         append(tmp_path / f"{number}.log", b"x")
     looked: list[str] = []
-    look = Follow._look  # noqa: SLF001 - counted, whatever it finds
+    look = FollowedLogs.look
 
-    def counted(self: Follow, path: str) -> None:
+    def counted(self: FollowedLogs, path: str) -> None:
         looked.append(path)
         look(self, path)
 
-    monkeypatch.setattr(Follow, "_look", counted)
+    monkeypatch.setattr(FollowedLogs, "look", counted)
     with Reader(Follow(f"{tmp_path}/*.log")) as reader:
         reader.tick()
         reader.tick()
@@ -848,7 +851,8 @@ def test_overflow_is_made_good(tmp_path: Path) -> None:
 
 def test_without_notices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a file system without inotify, ticks find everything a second later."""
-    monkeypatch.setattr(FOLLOW, "notifies", lambda _: False)
+    for module in (FOLLOW, LOGS):
+        monkeypatch.setattr(module, "notifies", lambda _: False)
     monkeypatch.setattr("qemu_migration_exporter.sources.files.inotify._of_file", lambda *_: iter(()))
     monkeypatch.setattr("qemu_migration_exporter.sources.files.inotify._of_directory", lambda *_: iter(()))
     log = tmp_path / "vm.log"

@@ -17,7 +17,18 @@ _EXPORTER = PACKAGE
 #: How it is told or counted: a record of the log, a failure of a part, a stream that is down, a line to the user.
 _TELLING = {
     *("debug", "info", "warning", "error", "exception", "note", "record", "count"),
-    *("StatusChanged", "DataLost", "_set_status", "_print", "_fail", "_complain", "_problem", "_mistake", "write"),
+    *(
+        "StatusChanged",
+        "DataLost",
+        "set_status",
+        "_set_status",
+        "_print",
+        "_fail",
+        "_complain",
+        "_problem",
+        "_mistake",
+        "write",
+    ),
 }
 
 
