@@ -20,7 +20,8 @@ from qemu_migration_exporter.core.events import (
 from qemu_migration_exporter.core.lines import PlacedLines
 from qemu_migration_exporter.core.model import ClockKind, Kind, Migration, Phase, Result, Round, Side, SurpriseKind
 from qemu_migration_exporter.core.terms import Signal
-from qemu_migration_exporter.core.tracking.tracker import LINGER_NS, LOST_OUTCOME_NS, Tracker
+from qemu_migration_exporter.core.tracking.last_event import LINGER_NS, LOST_OUTCOME_NS
+from qemu_migration_exporter.core.tracking.tracker import Tracker
 
 from tests.support.core_helpers import (
     ANCHOR,

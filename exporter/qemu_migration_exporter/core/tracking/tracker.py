@@ -40,21 +40,8 @@ from qemu_migration_exporter.core.terms import Signal
 from qemu_migration_exporter.core.tracking import trace_ids
 from qemu_migration_exporter.core.tracking.announcements import add_backtrace, add_command, take_frames
 from qemu_migration_exporter.core.tracking.beginning import begins, next_kind, next_side
+from qemu_migration_exporter.core.tracking.last_event import SILENCE_NS, last_event_by_ns
 from qemu_migration_exporter.core.tracking.snapshot import TrackerState, Withheld
-
-#: after_loop, cleanup and error_report lines this soon after the outcome still belong to it.
-LINGER_NS: Final = 1_000_000_000
-
-#: After after_loop, QEMU joins its threads, closes its channels, and prints a terminal state. A state later than this
-#: is lost.
-LOST_OUTCOME_NS: Final = 30_000_000_000
-
-#: A running migration prints a line every 100 ms. A migration that waits for its operator (in pre-switchover, or in a
-#: post-copy that lost its network) prints nothing. After a day of silence its QEMU is gone.
-SILENCE_NS: Final = 24 * 3600 * 1_000_000_000
-
-#: libvirt's own line about the end comes soon after QEMU's.
-ENDING_NS: Final = 5_000_000_000
 
 #: QEMU's line at a signal has the form of an error report: os_kill_reported of os-posix.c.
 _TERMINATING: Final = "terminating on signal "
@@ -144,18 +131,12 @@ class Tracker:
         machine = self.state.machine
         if machine is None or (machine.is_quiet(now_ns) and now_ns - machine.last_ns <= SILENCE_NS):
             return []
-        outcome_ns, left_loop_ns = machine.outcome.at_ns, machine.outcome.left_loop_ns
-        changed: Sequence[Change] = ()
-        if outcome_ns is not None:
-            is_over = now_ns - outcome_ns > (LINGER_NS if machine.outcome.qemu_ended is None else ENDING_NS)
-        elif left_loop_ns is not None:
-            is_over = now_ns - left_loop_ns > LOST_OUTCOME_NS
-        else:
-            is_over = False
-            changed = tick_machine(machine, now_ns)
+        lacks_outcome = machine.outcome.at_ns is None and machine.outcome.left_loop_ns is not None
+        last_ns = last_event_by_ns(machine.outcome)
+        changed = tick_machine(machine, now_ns) if last_ns is None else ()
         silent_ns = (now_ns if live_ns is None else min(now_ns, live_ns)) - machine.last_ns
-        if is_over or silent_ns > SILENCE_NS:
-            if outcome_ns is None and left_loop_ns is not None:
+        if (last_ns is not None and now_ns > last_ns) or silent_ns > SILENCE_NS:
+            if lacks_outcome:
                 machine.outcome.assume_end()
             return self._finish(machine, changed)
         return [*self._released(machine, changed)]
