@@ -51,6 +51,7 @@ from qemu_migration_exporter.sources import (
     StatusChanged,
     StreamClosed,
 )
+from qemu_migration_exporter.sources.files.rotation import may_exist
 from qemu_migration_exporter.sources.liveness import ProcessWatch
 from qemu_migration_exporter.sources.naming import deduplicate, vm_name
 from qemu_migration_exporter.state_store import StateStore
@@ -173,7 +174,7 @@ class Pipeline:
     def settle(self, sources: Iterable[SourceConfig]) -> None:
         """Commit the start: the files of these sources were read, so later files have no history."""
         self._settled = {source.file for source in sources if source.file is not None}
-        self._remembered = {name: kept for name, kept in self._remembered.items() if _may_exist(name)}
+        self._remembered = {name: kept for name, kept in self._remembered.items() if may_exist(name)}
         self.commit()
 
     def close(self, now_ns: int) -> None:
@@ -338,14 +339,3 @@ class Pipeline:
             reported = state.to_report(changes)
             if reported:
                 self._sinks.apply(reported)
-
-
-def _may_exist(path: str) -> bool:
-    """Return whether a file exists, or lies in a directory that may not be searched."""
-    try:
-        Path(path).stat()
-    except (FileNotFoundError, NotADirectoryError):  # it was deleted
-        return False
-    except OSError:  # reported by its source, which cannot open it
-        return True
-    return True

@@ -199,6 +199,17 @@ def count_backups(path: str, since_ns: int) -> int:
     return count
 
 
+def may_exist(path: str) -> bool:
+    """Return whether a file exists, or lies in a directory that may not be searched."""
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):  # it was deleted
+        return False
+    except OSError:  # reported by its source, which cannot open it
+        return True
+    return True
+
+
 def is_present(path: str, position: Position) -> bool:
     """Return whether the file of a position has the path or is one of its backups."""
     return any(_has_key(name, position[:2]) for name in (path, *_backup_names(path)))
