@@ -1,7 +1,8 @@
 """Spans of the rounds of one migration: `iterate`, and beyond the limit `iterate.batch`.
 
-The newest round waits for the next change, or for two ticks of a second: if the migration fails in that round, the
-span is an error. Rounds beyond the limit wait for the end of their minute.
+The newest round waits for the next change, or for two ticks of a second. The last round is an error if the migration
+failed in it, and no clock decides that: it waits for a sign of the next phase, or for the end. Rounds beyond the limit
+wait for the end of their minute.
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ from qemu_migration_exporter.tracing.trace_limits import RoundBatch, TraceLimits
 
 #: Seconds until the newest round is sent, because the next one runs.
 _TICKS: Final = 2
-#: The same after the last round: an outcome is known a few seconds after it, and a round that fails is an error.
-_LAST_TICKS: Final = 10
 
 
 class RoundSpans:
@@ -37,7 +36,7 @@ class RoundSpans:
         self._identity = identity
         self._newest: Round | None = None
         self._ticks = 0
-        self._patience = _TICKS
+        self._is_last = False
         self._batch: RoundBatch | None = None
         #: The first minute whose batch has not been sent.
         self._next_minute = 0
@@ -69,14 +68,18 @@ class RoundSpans:
     def tick(self, now_ns: int) -> None:
         """Send the rounds that are complete."""
         self._ticks += 1
-        if self._ticks >= self._patience:
+        if self._ticks >= _TICKS and not self._is_last:
             self.send_newest()
         if self._batch is not None and self._batch.is_complete(self._identity, now_ns):
             self._send_batch()
 
     def iterate_ended(self) -> None:
-        """Wait longer with the newest round, which is the last."""
-        self._patience = _LAST_TICKS
+        """Keep the newest round, which is the last: the migration may have failed in it."""
+        self._is_last = True
+
+    def switchover_seen(self) -> None:
+        """Send the newest round with the next ticks: a failure would be one of the switchover."""
+        self._is_last = False
 
     def send_newest(self, *, is_error: bool = False) -> None:
         """Send the newest round, because the migration continued, or failed in the round."""
@@ -87,7 +90,7 @@ class RoundSpans:
     def end(self, migration: Migration) -> None:
         """Send all rounds; a round cut off by the end of the stream ends with the migration."""
         failed = migration.result is Result.FAILED
-        self.send_newest(is_error=failed and error_type(migration) == f"{PhaseName.ITERATE}_failed")
+        self.send_newest(is_error=failed and self._newest is not None and _is_failed(migration, self._newest))
         self._send_batch()
         for round_ in migration.rounds:
             if round_.end_ns is None:
@@ -136,3 +139,9 @@ class RoundSpans:
             status=status,
             event=event,
         )
+
+
+def _is_failed(migration: Migration, newest: Round) -> bool:
+    """Return whether a migration failed in a round: the failure ended the phase, and the round with it."""
+    ends = {phase.end_ns for phase in migration.phases if phase.name is PhaseName.ITERATE}
+    return error_type(migration) == f"{PhaseName.ITERATE}_failed" and newest.end_ns in ends

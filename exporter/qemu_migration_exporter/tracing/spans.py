@@ -155,6 +155,7 @@ class SpansSink:
             case SyncFinished(sync=sync):
                 self._sync(trace, sync)
             case Stalled(stall=stall):
+                trace.rounds.switchover_seen()
                 status = Status(StatusCode.ERROR, f"stalled: {stall.reason}")
                 self._stall(trace, "stalled", stall, stall.start_ns, status)
             case StallCleared(stall=stall):
@@ -163,9 +164,11 @@ class SpansSink:
                 if device.number <= self._limits.max_devices and self._has_room(trace):
                     self._switchover.device(trace.identity, device)
             case DowntimePartEnded(part=part):
+                trace.rounds.switchover_seen()
                 if trace.has_phases or trace.identity.partial:  # else it is outside of the switchover, see `end`
                     self._switchover.part(trace.identity, part)
             case PreSwitchoverEnded(start_ns=start_ns, end_ns=end_ns):
+                trace.rounds.switchover_seen()
                 self._switchover.pre_switchover(trace.identity, start_ns, end_ns)
             case _:
                 pass

@@ -17,6 +17,7 @@ from qemu_migration_exporter.tracing.export.blocking import BlockingSpanProcesso
 from qemu_migration_exporter.tracing.export.json_lines import OtlpJsonWriter
 from qemu_migration_exporter.tracing.spans import SpansSink
 
+from tests.support.core_helpers import log_lines
 from tests.support.kept_spans import KeptSpans
 from tests.support.paths import DATA
 from tests.support.recordings import run
@@ -125,6 +126,10 @@ def _changes(recording: str) -> list[Change]:
     return [*stream.feed((DATA / recording).read_bytes()), *stream.close()]
 
 
+def _content(kept: KeptSpans) -> set[tuple[str, int | None, int | None, StatusCode]]:
+    return {(span.name, span.start_time, span.end_time, span.status.status_code) for span in kept.spans}
+
+
 def _errors(kept: KeptSpans) -> list[str]:
     return [span.name for span in kept.spans if span.status.status_code is StatusCode.ERROR]
 
@@ -143,18 +148,49 @@ def test_completed_rounds_are_no_errors() -> None:
     assert _errors(kept) == []
 
 
-@pytest.mark.parametrize(("ticks", "errors"), [(0, 2), (4, 2), (12, 1)])
-def test_failed_round_waits_for_outcome(ticks: int, errors: int) -> None:
-    """A daemon learns the outcome seconds after the round; after ten seconds it is not worth the wait."""
-    sink, kept = _sink()
-    *before, ended = _changes("qemu-7.2-log-destination-killed.log")
-    sink.apply(before)
-    for _ in range(ticks):
-        sink.tick(0)
-    sink.apply([ended])
+#: A migration whose second round ends by the failure, or by a sync after which nothing was sent.
+_FAILING = """
+M migrate_set_state new state setup
+migration_thread_setup_complete
+savevm_state_iterate
++100 migrate_transferred transferred 900 time_spent 100 bandwidth 1 max_size 30
+migration_bitmap_sync_start
+migration_bitmap_sync_end dirty_pages 9
+savevm_state_iterate
++100 migrate_transferred transferred 900 time_spent 100 bandwidth 1 max_size 30
+"""
+_NOTHING_SENT = """migration_bitmap_sync_start
+migration_bitmap_sync_end dirty_pages 9
+"""
 
-    assert _errors(kept) == ["iterate", "migrate"][-errors:]
-    assert _newest(kept) == [1]
+
+@pytest.mark.parametrize("ticks", [0, 1, 3, 60])
+@pytest.mark.parametrize(
+    ("recording", "errors"),
+    [
+        ((DATA / "qemu-7.2-log-destination-killed.log").read_text(), ["iterate", "migrate"]),
+        (log_lines(_FAILING + "+9000 migrate_set_state new state failed"), ["iterate", "migrate"]),
+        (log_lines(_FAILING + "migration_thread_file_err\nmigration_thread_after_loop"), ["iterate", "migrate"]),
+        (log_lines(_FAILING + _NOTHING_SENT + "+9000 migrate_set_state new state failed"), ["migrate"]),
+        (log_lines(_FAILING + "migration_thread_low_pending 1\nmigrate_set_state new state failed"), ["migrate"]),
+    ],
+    ids=["destination killed", "in a round", "no state", "after a sync", "in the switchover"],
+)
+def test_error_of_round_depends_on_no_clock(recording: str, errors: list[str], ticks: int) -> None:
+    """A daemon sends the spans of a replay: ticks pass between its lines, and the outcome is known seconds later."""
+    sink, kept = _sink()
+    stream = Stream("x", vm="web-42")
+    for line in recording.splitlines(keepends=True):
+        sink.apply(stream.feed(line.encode()))
+        for _ in range(ticks):
+            sink.tick(0)
+    sink.apply(stream.close())
+    assert _errors(kept) == errors
+
+    replayed, at_once = _sink()
+    whole = Stream("x", vm="web-42")
+    replayed.apply([*whole.feed(recording.encode()), *whole.close()])
+    assert _content(kept) == _content(at_once)
 
 
 def test_running_stall_is_error_with_vm() -> None:
@@ -306,3 +342,18 @@ def _services(vms: list[str], *, vm_services: bool) -> list[tuple[str, str]]:
         for span in kept.spans
         if span.name in {"migrate.start", "migrate"}
     ]
+
+
+@pytest.mark.parametrize(("state", "expected"), [("pre-switchover", [1, 2]), ("device", [1, 2]), ("active", [1])])
+def test_last_round_is_sent_in_stuck_switchover(state: str, expected: list[int]) -> None:
+    """A migration in the switchover may stay there for hours; its rounds did not fail."""
+    sink, kept = _sink()
+    stream = Stream("x", vm="web-42")
+    last_window = "migrate_transferred transferred 9 time_spent 9 bandwidth 1 max_size 30"
+    events = _FAILING + ("" if state == "active" else f"migrate_set_state new state {state}\n{last_window}")
+    sink.apply(stream.feed(log_lines(events).encode()))
+    assert stream.last_event_ns is not None
+    sink.apply(stream.tick(stream.last_event_ns + 600_000_000_000))
+    for _ in range(2):
+        sink.tick(0)
+    assert _newest(kept) == expected
