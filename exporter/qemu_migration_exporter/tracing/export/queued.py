@@ -39,21 +39,20 @@ from qemu_migration_exporter.tracing.export.codec import encode
 from qemu_migration_exporter.tracing.export.outcomes import SpanCounts, SpanOutcome
 from qemu_migration_exporter.tracing.export.processor import CountingProcessor
 from qemu_migration_exporter.tracing.export.sender import (
-    REJECTED,
     ExportResult,
     ExportStatus,
     Sender,
     SpanBatch,
     export_batch,
+    limit_retries,
 )
 from qemu_migration_exporter.tracing.export.spool import Spool, StoredBatch
-from qemu_migration_exporter.tracing.export.waiting import Committed, Waiting, WaitingBatches
+from qemu_migration_exporter.tracing.export.waiting import Committed, OpenSpans, Waiting, WaitingBatches
 
 logger = logging.getLogger(__name__)
 
 #: Age at which open spans are sealed while the receiver is away; a batch a second would make many small files.
 _OUTAGE_LINGER_SECONDS: Final = 5.0
-
 
 #: Time that a batch waits for its release, if there is a state file: twice the time between two saves.
 HOLD_SECONDS: Final = 10.0
@@ -83,8 +82,7 @@ class QueuedSpanProcessor(CountingProcessor):
         self._config = config or BatchConfig()
         self._spool = spool
         self._hold_seconds = hold_seconds
-        self._open: list[ReadableSpan] = []
-        self._opened_at = 0.0
+        self._open = OpenSpans(self._config.batch_spans)
         self._memory_spans = 0
         self._counts: SpanCounts = dict.fromkeys(
             (SpanOutcome.EXPORTED, SpanOutcome.REFUSED, SpanOutcome.QUEUE_FULL, SpanOutcome.SHUTDOWN), 0
@@ -108,11 +106,8 @@ class QueuedSpanProcessor(CountingProcessor):
             elif self._memory_spans >= self._config.queue_spans:
                 self._counts[SpanOutcome.QUEUE_FULL] += 1
             else:
-                if not self._open:
-                    self._opened_at = time.monotonic()
-                self._open.append(span)
                 self._memory_spans += 1
-                if len(self._open) in {1, self._config.batch_spans}:
+                if self._open.add(span):
                     self._wake.notify()
 
     def commit(self) -> Committed:
@@ -195,13 +190,12 @@ class QueuedSpanProcessor(CountingProcessor):
 
     def _has_work(self) -> bool:
         """Return whether the thread has work to do at once."""
-        is_full = len(self._open) >= self._config.batch_spans
         if self._stopping:
             return True
         if self._backoff.is_pausing:
-            return is_full and self._stores
+            return self._open.is_full and self._stores
         is_stored = self._spool is not None and self._spool.batches > len(self._batches.held_files())
-        return is_full or is_stored or self._batches.is_any_free()
+        return self._open.is_full or is_stored or self._batches.is_any_free()
 
     def _wait_seconds(self) -> float | None:
         """Return the time that the thread may sleep, None until a new span comes."""
@@ -235,16 +229,13 @@ class QueuedSpanProcessor(CountingProcessor):
 
     def _seal(self, *, everything: bool) -> bool:
         """Encode the open spans as a batch if it is full or due; return whether any spans were left."""
-        linger = self._config.linger_seconds
-        if self._backoff.is_pausing:
+        linger = 0.0 if everything else self._config.linger_seconds
+        if not everything and self._backoff.is_pausing:
             linger = max(linger, _OUTAGE_LINGER_SECONDS)
-        size = self._config.batch_spans
         with self._wake:
-            is_due = everything or len(self._open) >= size or time.monotonic() >= self._opened_at + linger
-            if not self._open or not is_due:
-                return False
-            spans, self._open = self._open[:size], self._open[size:]
-            self._opened_at = time.monotonic()
+            spans = self._open.take(linger)
+        if not spans:
+            return False
         try:
             batch = encode(spans)
         except Exception:
@@ -333,11 +324,7 @@ class QueuedSpanProcessor(CountingProcessor):
                 logger.info("receiver answers again")
             return result, None
         self._pause(result.retry_after_seconds or 0.0)
-        if result.give_up_after_seconds is None:
-            return None, failing_since
-        now = time.monotonic()
-        since = now if failing_since is None else failing_since
-        return (REJECTED, None) if now - since >= result.give_up_after_seconds else (None, since)
+        return limit_retries(result, failing_since)
 
     def _finish(self, batch: SpanBatch, result: ExportResult) -> None:
         accepted = result.status is ExportStatus.ACCEPTED

@@ -7,6 +7,7 @@ bytes are sent, spooled, and saved in the state file.
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
@@ -50,6 +51,15 @@ class ExportResult:
 ACCEPTED = ExportResult(ExportStatus.ACCEPTED)
 RETRYABLE = ExportResult(ExportStatus.RETRYABLE)
 REJECTED = ExportResult(ExportStatus.REJECTED)
+
+
+def limit_retries(result: ExportResult, failing_since: float | None) -> tuple[ExportResult | None, float | None]:
+    """Reject a batch at the end of its retries; before that, return None and the time since which they are limited."""
+    if result.give_up_after_seconds is None:
+        return None, failing_since
+    now = time.monotonic()
+    since = now if failing_since is None else failing_since
+    return (REJECTED, None) if now - since >= result.give_up_after_seconds else (None, since)
 
 
 class Sender(Protocol):

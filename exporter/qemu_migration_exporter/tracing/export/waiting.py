@@ -1,6 +1,7 @@
-"""Batches of spans in memory, in their order, with the time before which each may not leave.
+"""Spans in memory: those that are in no batch yet, and batches in their order.
 
-A batch waits for its commit, for the disk that the commit is written to, and for the receiver:
+A batch may not leave before a time. It waits for its commit, for the disk that the commit is written to, and for the
+receiver:
 
     add ─▶ held ─commit(n)─▶ held, secured ─release(n)─▶ free ─take─▶ being sent ─▶ done, or added again
 
@@ -16,8 +17,42 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from opentelemetry.sdk.trace import ReadableSpan
+
 from qemu_migration_exporter.tracing.export.sender import SpanBatch
 from qemu_migration_exporter.tracing.export.spool import Spool
+
+
+class OpenSpans:
+    """Ended spans that are in no batch yet; not thread-safe."""
+
+    def __init__(self, batch_spans: int) -> None:
+        self._batch_spans = batch_spans
+        self._spans: list[ReadableSpan] = []
+        self._since = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self._spans)
+
+    @property
+    def is_full(self) -> bool:
+        """True if there are enough spans for a batch."""
+        return len(self._spans) >= self._batch_spans
+
+    def add(self, span: ReadableSpan) -> bool:
+        """Add a span; return True if it is the first or the last of a batch."""
+        if not self._spans:
+            self._since = time.monotonic()
+        self._spans.append(span)
+        return len(self._spans) in {1, self._batch_spans}
+
+    def take(self, linger_seconds: float) -> list[ReadableSpan]:
+        """Remove and return the spans of a batch, if they are enough or the first waited for this time."""
+        if not (self.is_full or time.monotonic() >= self._since + linger_seconds):
+            return []
+        spans, self._spans = self._spans[: self._batch_spans], self._spans[self._batch_spans :]
+        self._since = time.monotonic()
+        return spans
 
 
 @dataclass(slots=True, eq=False)
