@@ -102,8 +102,10 @@ class LiveStream:
     @property
     def silence(self) -> str | None:
         """The remark on a stream that has had no event."""
-        stream = self.stream
-        return hints.silence(stream.hints, lines=stream.counts.lines) if stream.format_name is None else None
+        stream, unreadable = self.stream, "" if self.up else self.problem
+        if stream.format_name is not None:
+            return None
+        return hints.silence(stream.hints, lines=stream.counts.lines, unreadable=unreadable)
 
     def report_hints(self) -> None:
         """Log every problem once; a stream without an event may simply have had no migration."""
@@ -112,9 +114,10 @@ class LiveStream:
             if message not in self.reported:
                 self.reported.add(message)
                 logger.warning("stream unusual", extra={"stream": stream.name, "reason": message})
-        if stream.counts.lines and stream.format_name is None and not self.reported:
+        unreadable = "" if self.up else self.problem
+        if stream.counts.lines and stream.format_name is None and not self.problems and unreadable not in self.reported:
             silence = self.silence
-            self.reported.add("")
+            self.reported.add(unreadable)
             if silence is not None:
                 logger.info("stream silent", extra={"stream": stream.name, "reason": silence})
 

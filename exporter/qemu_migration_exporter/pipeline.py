@@ -112,6 +112,7 @@ class Pipeline:
         return hints.notice(
             {state.stream.name: state.problems for state in states},
             is_silent=all(state.silence is not None for state in states if state.stream.counts.lines),
+            unreadable=self.problems(),
         )
 
     def positions(self) -> Mapping[str, Position]:

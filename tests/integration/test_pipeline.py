@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import subprocess
@@ -19,7 +20,16 @@ from qemu_migration_exporter.ops.errors import ErrorCounter
 from qemu_migration_exporter.pipeline import Pipeline
 from qemu_migration_exporter.present.history import MigrationHistory
 from qemu_migration_exporter.sinks import Sinks
-from qemu_migration_exporter.sources import CaughtUp, Data, DataLost, HistoryBegins, Position, StreamClosed
+from qemu_migration_exporter.sources import (
+    CaughtUp,
+    Data,
+    DataLost,
+    HistoryBegins,
+    Item,
+    Position,
+    StatusChanged,
+    StreamClosed,
+)
 
 from tests.support.paths import DATA
 from tests.support.recordings import as_of_now
@@ -67,7 +77,7 @@ class Run:
         assert store is not None
         store.close()
 
-    def take(self, *items: Data | HistoryBegins | CaughtUp | DataLost | StreamClosed) -> None:
+    def take(self, *items: Item) -> None:
         self.pipeline.take(_SOURCE, items)
 
     def tick(self, *behind: str) -> list[str]:
@@ -101,6 +111,39 @@ def test_notice_explains_unseen_migrations(data: bytes, expected: str) -> None:
     run.take(Data("web-1.log", data, None))
 
     assert run.pipeline.notice()[: len(expected) or None] == expected
+
+
+_DENIED = StatusChanged("web-1.log", up=False, reason="Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("items", "notice", "remarks"),
+    [
+        ([_DENIED], "web-1.log: Permission denied", []),
+        (
+            [Data("web-1.log", _LIBVIRT, None), _DENIED],
+            "web-1.log: Permission denied",
+            ["no trace event of a migration in 1 lines, and further lines cannot be read: Permission denied"],
+        ),
+        ([Data("web-1.log", _FIRST, None), _DENIED], "", []),
+    ],
+    ids=["nothing was read", "no migration was read", "traced"],
+)
+def test_silence_without_permission_names_it(
+    items: list[Item], notice: str, remarks: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Trace events that are not enabled are no likely cause then."""
+    caplog.set_level(logging.INFO)
+    run = Run()
+    run.take(*items)
+    run.tick()
+    run.tick()
+    assert run.pipeline.notice() == notice
+    assert [vars(each)["reason"] for each in caplog.records if each.message == "stream silent"] == remarks
+
+    run.take(StatusChanged("web-1.log", up=True, reason=""), Data("web-1.log", _LIBVIRT, None))
+    run.tick()
+    assert "Permission denied" not in run.pipeline.notice()
 
 
 def test_past_migrations_are_reported_on_request() -> None:

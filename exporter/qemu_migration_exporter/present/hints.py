@@ -36,6 +36,7 @@ _SILENT: Final = (
     "no trace event of a migration in {lines} lines; if one ran while they were written, its events were not enabled:"
     f" `{_PROGRAM} probe log` prints how"
 )
+_UNREADABLE: Final = "no trace event of a migration in {lines} lines, and further lines cannot be read: {unreadable}"
 _ALL_SILENT: Final = (
     "No trace event of a migration was read yet, so a migration that runs may not be seen;"
     f" `{_PROGRAM} attach --all` enables the events in running machines."
@@ -66,19 +67,28 @@ def warnings(hints: Collection[tuple[Hint, str]], *, lines: int, has_events: boo
     return found
 
 
-def notice(problems: Mapping[str, Collection[str]], *, is_silent: bool) -> str:
+def notice(problems: Mapping[str, Collection[str]], *, is_silent: bool, unreadable: Mapping[str, str]) -> str:
     """Return the reason why a list of migrations may lack some; empty if there is none.
 
     Args:
         problems: The `warnings` of each stream.
         is_silent: True if no stream has had an event, nor a sign that events are enabled.
+        unreadable: Reason of each stream that cannot be read.
     """
     found = [f"{name}: {problem}" for name, of_stream in sorted(problems.items()) for problem in of_stream]
+    if not found and is_silent:
+        name, reason = min(unreadable.items(), default=("", ""))
+        return f"{name}: {reason}" if name else _ALL_SILENT
     if not found:
-        return _ALL_SILENT if is_silent else ""
+        return ""
     return found[0] + (f"; and {len(found) - 1} more" if len(found) > 1 else "")
 
 
-def silence(hints: Collection[tuple[Hint, str]], *, lines: int) -> str | None:
-    """Return the remark on a stream without events and without a problem; None if its events are enabled."""
+def silence(hints: Collection[tuple[Hint, str]], *, lines: int, unreadable: str = "") -> str | None:
+    """Return the remark on a stream without events and without a problem; None if its events are enabled.
+
+    If further lines cannot be read for a reason, `unreadable`, the remark has that reason.
+    """
+    if unreadable:
+        return _UNREADABLE.format(lines=lines, unreadable=unreadable)
     return None if Hint.TRACE_ENABLED in {hint for hint, _ in hints} else _SILENT.format(lines=lines)
