@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -297,6 +297,94 @@ def test_log_deleted_between_runs_is_new(log: Path) -> None:
     keeper.close()
     assert second.ended() == [str(log)]
     assert second.data() == b"new\n"
+
+
+def _rotate_twice(log: Path, turn: Callable[[Path], None]) -> None:
+    """Rotate twice, each time with an unread line; the newest backup cannot be read."""
+    append(log, b"two\n")
+    turn(log)
+    append(log, b"three\n")
+    turn(log)
+    append(log, b"four\n")
+
+
+def _copy(log: Path) -> None:
+    if Path(f"{log}.1").exists():
+        Path(f"{log}.1").rename(f"{log}.2")
+    copytruncate(log)
+
+
+def _rotate_once(log: Path, turn: Callable[[Path], None]) -> None:
+    append(log, b"three\n")
+    turn(log)
+    append(log, b"four\n")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(
+    ("rotations", "turn", "backup", "expected"),
+    [
+        (_rotate_twice, rotate, "0", b"one\ntwo\nfour\n"),
+        (_rotate_twice, _copy, "1", b"one\ntwo\nfour\n"),
+        (_rotate_once, _copy, "1", b"one\nfour\n"),
+    ],
+    ids=["renamed twice", "copied twice", "copied"],
+)
+def test_unreadable_backup_costs_its_own_lines(
+    rotations: Callable[[Path, Callable[[Path], None]], None],
+    turn: Callable[[Path], None],
+    backup: str,
+    expected: bytes,
+    *,
+    restarted: bool,
+) -> None:
+    """Its loss is counted once, with the reason."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        log = Path(directory, "vm.log")
+        log.write_bytes(b"one\n")
+        with Reader(Follow(str(log))) as reader:
+            reader.settle()
+            position, since_ns = _position(reader), time.time_ns() - 1_000_000_000
+            if not restarted:
+                rotations(log, turn)
+                Path(f"{log}.{backup}").chmod(0)
+                with unprivileged():
+                    reader.tick()
+                    reader.tick()
+        if restarted:
+            rotations(log, turn)
+            Path(f"{log}.{backup}").chmod(0)
+            with unprivileged(), Reader(Follow(str(log), {str(log): position}, since_ns)) as again:
+                again.tick()
+                again.tick()
+            reader.items += again.items
+
+    assert reader.data() == expected
+    assert 1 == len(reader.lost()), reader.lost()
+    assert reader.lost()[0].endswith(f"{log}.{backup}: Permission denied")
+    assert not reader.ended()
+
+
+def test_unreadable_copy_of_unread_log_is_counted_once() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        log = Path(directory, "vm.log")
+        log.touch()
+        with Reader(Follow(str(log))) as reader:
+            reader.settle()
+            append(log, b"one\n")
+            copytruncate(log)
+            Path(f"{log}.1").chmod(0)
+            with unprivileged():
+                for _ in range(3):
+                    reader.tick()
+                with as_root():
+                    append(log, b"two\n")
+                reader.tick()
+
+    assert reader.data() == b"two\n"
+    assert reader.lost() == [f"{log}.1: Permission denied"]
 
 
 @pytest.mark.parametrize("copies", [False, True])

@@ -14,13 +14,13 @@ import errno
 import logging
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from qemu_migration_exporter.sources import READ_BYTES, Data, DataLost, Item, Position, StatusChanged, StreamClosed
-from qemu_migration_exporter.sources.files import rotation
+from qemu_migration_exporter.sources.files import rotation, truncation
 from qemu_migration_exporter.sources.files.rotation import File, FileId, Key
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,8 @@ class RotatedLog:
         self._gap = False
         self._crowded = False
         self._older: set[FileId] = set()
+        self._unread: list[OSError] = []
+        self._reported: set[FileId | None] = set()
         self._retired: Key | None = None
         self._hold = hold
         self._release = release
@@ -76,20 +78,22 @@ class RotatedLog:
         if resume is not None and self._resume(resume):
             if self.is_unread and since_ns is not None:
                 self._older = {file for file in self._older if file[1] <= since_ns}
-            return []
+            return self._lost(self._unread)
         if resume is not None and since_ns is not None:
             rotated = rotation.count_backups(self.path, since_ns)
         found = rotation.newest_files(self.path, rotated)
         if not found.newer:
             raise found.error or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
         self._begin(found)
+        lost = self._lost(self._unread)
         if resume is None:
             self._limit_history(self.files[-1])
-            return []
-        detail = f"nothing continues byte {resume.offset} of inode {resume.inode}: read from the beginning"
-        lost: list[Item] = [DataLost(self.path, detail)]
+            return lost
+        if not lost:
+            detail = f"nothing continues byte {resume.offset} of inode {resume.inode}: read from the beginning"
+            lost = [DataLost(self.path, detail)]
         # Without backups the log was deleted, not rotated: another file has its name now.
-        is_another = not found.older and self.files[-1].key != (resume.device, resume.inode)
+        is_another = not found.older and not found.unread and self.files[-1].key != (resume.device, resume.inode)
         return [*lost, StreamClosed(self.path), StatusChanged(self.path, up=True, reason="")] if is_another else lost
 
     def refresh(self) -> list[Item]:
@@ -111,7 +115,7 @@ class RotatedLog:
             newer = rotation.close_known(newer, self._older)
         items: list[Item] = []
         if newer:
-            items += [DataLost(self.path, f"{error.filename}: {error.strerror}") for error in unread]
+            items += self._lost(unread)
         self._append(newer)
         self._gap |= not known
         return items + self._missed(done=False)
@@ -162,7 +166,9 @@ class RotatedLog:
         """
         items: list[Item] = []
         if self.is_unread:
-            self._insert(rotation.unread_copies(self.files[-1], self._is_known), len(self.files) - 1)
+            copies = truncation.unread_copies(self.files[-1], self._is_known)
+            self._insert(copies.files, len(self.files) - 1)
+            items += self._lost(copies.unread)
         while True:
             # Evaluated before the end of the file: a writer that has moved on does not return.
             left = self._is_left()
@@ -211,11 +217,11 @@ class RotatedLog:
                 return True
             oldest.seek(0)
         if found.known and position.check:
-            copies = rotation.copies_from(self.path, key, position.offset, position.check)
-            if copies:
+            copies = truncation.copies_from(self.path, key, position.offset, position.check)
+            if copies.files:
                 rotation.close(file for file in found.newer if file.path != self.path)
                 current = [file for file in found.newer if file.path == self.path]
-                self._begin(found._replace(newer=[*current, *copies]))
+                self._begin(found._replace(newer=[*current, *copies.files], unread=copies.unread))
                 return True
         rotation.close(found.newer)
         return False
@@ -225,11 +231,22 @@ class RotatedLog:
         file = self.files[0]
         offset, check = file.offset, file.position.check
         file.seek(0)
-        copies = rotation.copies_from(self.path, file.key, offset, check)
-        self._insert(copies, 0)
-        if copies:
-            return []
-        return [DataLost(self.path, f"truncated from {offset} bytes to {size}")]
+        copies = truncation.copies_from(self.path, file.key, offset, check)
+        self._insert(copies.files, 0)
+        if copies.files:
+            return self._lost(copies.unread)
+        reasons = [f"; {error.filename}: {error.strerror}" for error in copies.unread]
+        return [DataLost(self.path, f"truncated from {offset} bytes to {size}{''.join(reasons[:1])}")]
+
+    def _lost(self, unread: Iterable[OSError]) -> list[Item]:
+        """Return the losses of backups that cannot be read, each backup once."""
+        items: list[Item] = []
+        for error in unread:
+            file = rotation.file_id(error.filename)
+            if file is None or file not in self._reported:
+                items.append(DataLost(self.path, f"{error.filename}: {error.strerror}"))
+                self._reported.add(file)
+        return items
 
     def _insert(self, copies: list[File], place: int) -> None:
         """Queue copies, given newest first, before the file at a place."""
@@ -239,8 +256,8 @@ class RotatedLog:
             else:
                 rotation.close([copy])
 
-    def _is_known(self, backup: File) -> bool:
-        return backup.id in self._older or backup.key in {self._retired, *(file.key for file in self.files)}
+    def _is_known(self, backup: FileId) -> bool:
+        return backup in self._older or backup[0] in {self._retired, *(file.key for file in self.files)}
 
     def _limit_history(self, file: File) -> None:
         if len(self.files) == 1 and file.size > _MAX_HISTORY_BYTES:
@@ -249,7 +266,7 @@ class RotatedLog:
 
     def _begin(self, found: rotation.Found) -> None:
         self._older = found.older
-        self.error = found.error
+        self.error, self._unread = found.error, found.unread
         self._append(found.newer)
         self.arrived = self._taken
         if not self.files:

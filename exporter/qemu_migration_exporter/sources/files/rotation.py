@@ -13,7 +13,7 @@ import errno
 import os
 import stat
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ MAX_BACKUPS: Final = 16
 _ATTEMPTS: Final = 8
 
 #: Bytes before a position that identify the content: a line of the log has about 80, and a time of its own.
-_CHECK_BYTES: Final = 64
+CHECK_BYTES: Final = 64
 
 #: Device and inode.
 Key = tuple[int, int]
@@ -45,7 +45,7 @@ class File:
     Attributes:
         path: Path at which it was opened.
         offset: Number of bytes read.
-        tail: Last of these bytes, up to `_CHECK_BYTES`.
+        tail: Last of these bytes, up to `CHECK_BYTES`.
         begins: True if it does not continue another file: the file before it was deleted, not rotated.
     """
 
@@ -76,7 +76,7 @@ class File:
     def seek(self, offset: int) -> None:
         """Continue at an offset."""
         self.offset = offset
-        length = min(offset, _CHECK_BYTES)
+        length = min(offset, CHECK_BYTES)
         self.tail = os.pread(self.fd, length, offset - length)
 
     def read(self, limit_bytes: int) -> bytes | None:
@@ -92,7 +92,7 @@ class File:
         data = data[expected:]
         if data:
             self.offset += len(data)
-            self.tail = (self.tail + data[-_CHECK_BYTES:])[-_CHECK_BYTES:]
+            self.tail = (self.tail + data[-CHECK_BYTES:])[-CHECK_BYTES:]
         return data
 
     def skip_hole(self) -> int:
@@ -145,53 +145,10 @@ def newest_files(path: str, backups: int) -> Found:
     return _Scan(path, None, backups=backups).run()
 
 
-def copies_from(path: str, key: Key, offset: int, check: int) -> list[File]:
-    """Open the backup that continues at a position of a truncated file, and newer ones, newest first.
-
-    Copytruncate made them: the file at the path keeps its key. Empty if no backup continues at the position.
-    """
-    copies: list[File] = []
-    for name in _backup_names(path):
-        try:
-            file = _open(name)
-        except OSError:  # no such backup, or none that can be read
-            continue
-        copies.append(file)
-        if file.key != key and file.size >= offset > 0:
-            file.seek(offset)
-            if zlib.crc32(file.tail) == check:
-                return copies
-            file.seek(0)
-    close(copies)
-    return []
-
-
-def unread_copies(current: File, known: Callable[[File], bool]) -> list[File]:
-    """Open the backups that hold what was in a file before its first byte was read, newest first.
-
-    Copytruncate made them. They are newer than the backups that are known. A backup that begins as the file does is no
-    reason: the file is not truncated yet.
-    """
-    copies: list[File] = []
-    for name in _backup_names(current.path):
-        try:
-            file = _open(name)
-        except OSError:  # no such backup, or none that can be read
-            continue
-        copies.append(file)
-        if known(file) or file.key == current.key:
-            close([copies.pop()])
-            break
-    if copies and _begins_with(current, os.pread(copies[0].fd, _CHECK_BYTES, 0)):
-        close(copies)
-        return []
-    return copies
-
-
 def count_backups(path: str, since_ns: int) -> int:
     """Return the number of backups that were written after a time."""
     count = 0
-    for name in _backup_names(path):
+    for name in backup_names(path):
         try:
             count += Path(name).stat().st_mtime_ns > since_ns
         except OSError:  # there is no such backup
@@ -212,7 +169,7 @@ def may_exist(path: str) -> bool:
 
 def is_present(path: str, position: Position) -> bool:
     """Return whether the file of a position has the path or is one of its backups."""
-    return any(_has_key(name, position[:2]) for name in (path, *_backup_names(path)))
+    return any(_has_key(name, position[:2]) for name in (path, *backup_names(path)))
 
 
 def close_known(files: list[File], known: AbstractSet[FileId]) -> list[File]:
@@ -228,7 +185,8 @@ def close(files: Iterable[File]) -> None:
         os.close(file.fd)
 
 
-def _backup_names(path: str) -> list[str]:
+def backup_names(path: str) -> list[str]:
+    """Return the paths of backups, newest first."""
     return [f"{path}.{number}" for number in range(MAX_BACKUPS)]
 
 
@@ -241,7 +199,7 @@ class _Scan:
     """
 
     def __init__(self, path: str, stop: Key | None, *, inclusive: bool = False, backups: int = MAX_BACKUPS) -> None:
-        self._names = (path, *_backup_names(path))
+        self._names = (path, *backup_names(path))
         self._stop = stop
         self._inclusive = inclusive
         self._backups = backups
@@ -277,8 +235,8 @@ class _Scan:
         return still
 
     def _visit(self, name: str) -> bool:
-        file_id = _file_id(name)
-        key = file_id[0]
+        found = _file_id(name)
+        key = found[0]
         if key in self._met:
             return False
         enough = self._stop in self._met or (name != self._names[0] and self._opened_backups() >= self._backups)
@@ -288,9 +246,9 @@ class _Scan:
         if (key == self._stop and not self._inclusive) or key in self._files:
             return True
         if enough:
-            self._older.add(file_id)
+            self._older.add(found)
             return True
-        file = _open(name)
+        file = open_file(name)
         if file.key != key:
             self._met.pop()
             os.close(file.fd)
@@ -302,10 +260,6 @@ class _Scan:
         return sum(key in self._files and self._files[key].path != self._names[0] for key in self._met)
 
 
-def _begins_with(file: File, data: bytes) -> bool:
-    return os.pread(file.fd, len(data), 0) == data
-
-
 def _has_key(path: str, key: Key) -> bool:
     try:
         return _file_id(path)[0] == key
@@ -313,12 +267,20 @@ def _has_key(path: str, key: Key) -> bool:
         return False
 
 
+def file_id(path: str) -> FileId | None:
+    """Return the identity of the file at a path; None if there is no file."""
+    try:
+        return _file_id(path)
+    except OSError:  # there is no file of this name
+        return None
+
+
 def _file_id(path: str) -> FileId:
     status = Path(path).stat()
     return ((status.st_dev, status.st_ino), status.st_mtime_ns)
 
 
-def _open(path: str) -> File:
+def open_file(path: str) -> File:
     """Open a regular file. A FIFO is not opened, because that would wake its writers."""
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise OSError(errno.EINVAL, "is no regular file", path)
