@@ -918,6 +918,36 @@ def test_failing_disk_is_survived(log: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not reader.lost()
 
 
+@pytest.mark.parametrize("rotated", [False, True])
+def test_disk_that_fails_for_long_holds_no_later_file(
+    log: Path, monkeypatch: pytest.MonkeyPatch, *, rotated: bool
+) -> None:
+    """A backup that fails a minute later too is counted as lost; each attempt releases its descriptors."""
+    append(log, b"one\n")
+    with Reader(Follow(str(log))) as reader:
+        reader.settle()
+        append(log, b"two\n")
+        damaged, read = log.stat().st_ino, os.pread
+
+        def fail(fd: int, *place: int) -> bytes:
+            if os.fstat(fd).st_ino == damaged:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return read(fd, *place)
+
+        monkeypatch.setattr(os, "pread", fail)
+        if rotated:
+            rotate(log)
+            append(log, b"three\n")
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(10):
+            reader.tick(61)
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
+
+    assert reader.data() == (b"one\nthree\n" if rotated else b"one\n")
+    assert reader.lost() == ([f"{log}.0: Input/output error"] if rotated else [])
+    assert reader.ups()[-1].up == rotated
+
+
 def test_overflow_is_made_good(tmp_path: Path) -> None:
     """When inotify's queue overflows, all files are looked at."""
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text(encoding="ascii"))

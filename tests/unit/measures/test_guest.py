@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from qemu_migration_exporter.core.measures.guest import GuestRun, cause_of
+from qemu_migration_exporter.core.events import RunStateSet
+from qemu_migration_exporter.core.measures.guest import GuestRun, cause_of, follow_guest
 from qemu_migration_exporter.core.model import Kind, Pause, PauseCause, Result
 
 from tests.support.core_helpers import EPOCH_NS, NS_PER_MS, Reading, log_lines, read
@@ -151,3 +152,22 @@ def test_file_target_gives_the_kind() -> None:
     """Without the QMP command, QEMU's own event shows it."""
     before = "migrate_set_state new state setup\nmigration_file_outgoing filename=/srv/web-42\n"
     assert follow(before + RUNNING + "migrate_set_state new state completed\n").migration.identity.kind is Kind.FILE
+
+
+@pytest.mark.parametrize(
+    ("run_state", "expected"),
+    [("running", (True, False)), ("inmigrate", (False, True)), ("paused", (False, False))],
+)
+def test_run_state_shows_where_the_guest_runs(run_state: str, expected: tuple[bool, bool]) -> None:
+    """Running on this host, or to come from another."""
+    run = GuestRun()
+    run.set_run_state(1, run_state)
+    assert expected == (run.is_running, run.is_incoming)
+
+
+def test_guest_without_migration_keeps_no_pauses() -> None:
+    """Such a guest may be paused and continued for years."""
+    run = GuestRun()
+    for at_ns, state in enumerate(["paused", "running", "io-error", "running"]):
+        follow_guest(run, RunStateSet(None, None, state, None), at_ns)
+    assert [] == run.pauses

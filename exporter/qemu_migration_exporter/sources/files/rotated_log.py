@@ -210,12 +210,19 @@ class RotatedLog:
         if found.known and oldest is None and found.error is not None:
             rotation.close(found.newer)
             raise found.error
-        if oldest is not None and oldest.size >= position.offset:
-            oldest.seek(position.offset)
-            if position.check in {0, oldest.position.check}:
+        if oldest is not None:
+            try:
+                continues = _continues(oldest, position)
+            except OSError as error:
+                if oldest is found.newer[0]:  # no later file could be read instead
+                    rotation.close(found.newer)
+                    raise
+                rotation.close([found.newer.pop()])
+                found.unread.append(OSError(error.errno, error.strerror, oldest.path))
+                continues = True
+            if continues:
                 self._begin(found)
                 return True
-            oldest.seek(0)
         if found.known and position.check:
             copies = truncation.copies_from(self.path, key, position.offset, position.check)
             if copies.files:
@@ -306,3 +313,19 @@ class RotatedLog:
                 self.files.append(file)
             else:
                 rotation.close([file])
+
+
+def _continues(file: File, position: Position) -> bool:
+    """Return whether a file continues a position, at which it is then.
+
+    Raises:
+        OSError: The file cannot be read at the position.
+    """
+    if file.size < position.offset:
+        return False
+    file.seek(position.offset)
+    if position.check in {0, file.position.check}:
+        os.pread(file.fd, 1, position.offset)
+        return True
+    file.seek(0)
+    return False
