@@ -70,7 +70,7 @@ _VERDICT: Final = Row(
             },
             sort="Stalled for",
             empty=_NOTHING_RUNS,
-            height=4,
+            height=5,
         ),
         table(
             "How the last one ended",
