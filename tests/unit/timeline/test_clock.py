@@ -304,3 +304,24 @@ def test_tick_releases_lines_after_half_a_second(now_ms: int, expected_ms: list[
     clock = ReorderingClock(monotonic=False)
     assert [] == rows(clock.place(lines_of(at(300 * MS), at(100 * MS), at(400 * MS)), 0))
     assert [ms * MS for ms in expected_ms] == clock.tick(now_ms * MS).times
+
+
+@pytest.mark.parametrize("make", CLOCKS)
+def test_restored_clock_continues_in_its_state(make: Callable[[], Clock]) -> None:
+    kept, restored = make(), make()
+    kept.place(lines_of(at(20 * S), at(10 * S), at(11 * S), window(2)), 0)
+    kept.tick(20 * S)
+    held = lines_of(*(at(line.at_ns) for line in kept.state().held))
+    restored.restore(kept.state(), held)
+    after: list[Event] = [at(12 * S), window(2), at(13 * S)]
+    assert [ns for _, ns in placed(kept, after)] == [ns for _, ns in placed(restored, after)]
+    assert kept.jumps_back == restored.jumps_back
+
+
+@pytest.mark.parametrize(("now_s", "expected_s"), [(15, 20), (14, 16)])
+def test_clock_settles_beyond_five_seconds(now_s: int, expected_s: int) -> None:
+    """A line's time may differ from this machine's clock by less."""
+    clock = StreamClock(ClockKind.PROBE)
+    placed(clock, [at(20 * S)])
+    clock.settle(now_s * S)
+    assert [(at(16 * S), expected_s * S)] == placed(clock, [at(16 * S)])
