@@ -133,6 +133,40 @@ def test_full_spool_drops_deferred_first(tmp_path: Path) -> None:
     assert _files(tmp_path) == ["0000000000000002-1.otlp", "0000000000000003-1.otlp"]
 
 
+@pytest.mark.parametrize(
+    ("ended", "kept"),
+    [
+        (lambda _spool, _name: None, [1, 3]),
+        (lambda spool, name: spool.defer(name), [2, 3]),
+        (lambda spool, name: spool.remove(name), [2, 3]),
+    ],
+    ids=["sending", "deferred", "sent"],
+)
+def test_batch_being_sent_is_not_dropped(
+    tmp_path: Path, ended: Callable[[Spool, str], object], kept: list[int]
+) -> None:
+    """It would be counted as dropped, and as sent."""
+    spool = _open(tmp_path, max_bytes=2 * BLOCK_BYTES)
+    spool.put(batch_of([1]))
+    spool.put(batch_of([2]))
+    stored = spool.first()
+    assert stored is not None
+    ended(spool, stored.name)
+
+    spool.put(batch_of([3]))
+
+    assert [int(name[:16]) for name in _files(tmp_path)] == kept
+
+
+def test_batch_beside_one_being_sent_needs_room(tmp_path: Path) -> None:
+    spool = _open(tmp_path, max_bytes=2 * BLOCK_BYTES)
+    spool.put(batch_of([1]))
+    assert spool.first() is not None
+
+    assert spool.put(_padded(1, 2 * BLOCK_BYTES)) is None
+    assert (len(spool), spool.counts()[SpanOutcome.SPOOL_FULL]) == (1, 0)
+
+
 def test_emptied_spool_warns_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     spool = _open(tmp_path, max_bytes=BLOCK_BYTES)
     for number in (1, 2, 3):

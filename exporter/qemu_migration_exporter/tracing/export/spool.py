@@ -54,6 +54,7 @@ class Spool:
 
     Attributes:
         is_failing: True if the last batch could not be written.
+        sending: Name of the batch that is being sent, which is never dropped for another.
     """
 
     def __init__(self, directory: Path, *, max_bytes: int, failures: ErrorCounter | None = None) -> None:
@@ -67,6 +68,7 @@ class Spool:
         self._lock: int | None = None
         self._is_full = False
         self.is_failing = False
+        self.sending: str | None = None
 
     def open(self) -> None:
         """Lock the directory and index the batches in it.
@@ -111,10 +113,10 @@ class Spool:
         """Write a batch, and drop the oldest batches to make room.
 
         Returns:
-            The name of its file, or None if the write failed or the batch is larger than the whole spool.
+            The name of its file, or None if the write failed or the batch is larger than the room there can be.
         """
         size = _size_on_disk(len(batch.content))
-        if size > self._max_bytes:
+        if size + self._size_of_sending() > self._max_bytes:
             return None
         self._make_room(size)
         name = f"{self._next_number:016d}-{batch.spans}.otlp"
@@ -133,7 +135,7 @@ class Spool:
         return name
 
     def first(self, skip: Collection[str] = ()) -> StoredBatch | None:
-        """Return the next batch to send that is not in `skip`, if any; damaged files are dropped and counted.
+        """Return the batch to send next, none of `skip`, if any is left; damaged files are dropped and counted.
 
         Raises:
             OSError: A file cannot be read now. It moves to the end of the order.
@@ -143,6 +145,7 @@ class Spool:
             try:
                 content = path.read_bytes()
                 parse(content, file.spans)
+                self.sending = name
                 return StoredBatch(name, SpanBatch(content, file.spans))
             except (OSError, CodecError) as error:
                 if isinstance(error, OSError) and error.errno in _TRANSIENT:
@@ -155,6 +158,7 @@ class Spool:
     def remove(self, name: str) -> None:
         """Delete a batch, if it is still there."""
         file = self._files.pop(name, None)
+        self._finish_sending(name)
         if file is not None:
             self._bytes -= file.size
             self._is_full = self._is_full and bool(self._files)
@@ -164,6 +168,7 @@ class Spool:
         """Move a batch to the end of the order, in case the receiver refuses only this batch."""
         if name in self._files:
             self._files.move_to_end(name)
+        self._finish_sending(name)
 
     def counts(self) -> SpanCounts:
         """Return the number of spans dropped here."""
@@ -188,12 +193,20 @@ class Spool:
         self._files[name] = file
         self._bytes += file.size
 
+    def _finish_sending(self, name: str) -> None:
+        if name == self.sending:
+            self.sending = None
+
+    def _size_of_sending(self) -> int:
+        file = self._files.get(self.sending) if self.sending is not None else None
+        return 0 if file is None else file.size
+
     def _make_room(self, size: int) -> None:
         while self._files and self._bytes + size > self._max_bytes:
             if not self._is_full:
                 logger.warning("spool full, dropping the oldest spans: %s", self._directory)
             self._is_full = True
-            self._drop(min(self._files), SpanOutcome.SPOOL_FULL)
+            self._drop(min(name for name in self._files if name != self.sending), SpanOutcome.SPOOL_FULL)
 
     def _drop(self, name: str, outcome: SpanOutcome) -> None:
         self._counts[outcome] += self._files[name].spans

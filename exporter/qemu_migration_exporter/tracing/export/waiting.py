@@ -138,6 +138,8 @@ class WaitingBatches:
         for item in self._all():
             if item.file is None and (item.held_until <= held_until or item is self.sending):
                 item.file = spool.put(item.batch)
+                if item is self.sending:
+                    spool.sending = item.file
 
     def forget_stored(self) -> int:
         """Drop the free batches that have a copy in the spool; return the number of their spans."""
