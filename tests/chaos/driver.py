@@ -297,8 +297,10 @@ class Chaos:
 
     def _is_committed(self, log: Log) -> bool:
         kept = checkpoint.load(self._directory / "state", ErrorCounter()).streams.get(str(log.path))
-        # Not the offset: the file at the path may be new and empty, and the last lines in a backup of it.
-        return not log.lines or (kept is not None and kept.counts.lines >= log.lines and _is_idle(kept.state))
+        # Not the offset: the file at the path may be new and empty, and the last lines in a backup of it. Not the lines of
+        # the log alone: a daemon that was killed after a deletion goes on counting from the lines before it.
+        lines = max(log.lines, self._lines_read(self._scrape(), log))
+        return not log.lines or (kept is not None and kept.counts.lines >= lines and _is_idle(kept.state))
 
     def _finish(self) -> None:
         """Wait until everything has arrived, and compare it with the truth."""

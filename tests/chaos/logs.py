@@ -24,6 +24,12 @@ _TAIL: Final = re.compile(
     rb"|savevm_state_cleanup|migrate_fd_cleanup|migrate_fd_error|migrate_error|migrate_fd_cancel).*$",
     re.MULTILINE,
 )
+#: Lines that QEMU prints within a millisecond: a second of silence between them ends a phase, as it should.
+_TOGETHER: Final = re.compile(
+    rb"^[^:]*:migrate_set_state new state active *\n.*:migration_thread_setup_complete.*\n"
+    rb"|^[^:]*:migrate_set_state new state postcopy-active *\n(?:.*\n)*?.*:savevm_send_ping 0x4 *\n",
+    re.MULTILINE,
+)
 _TIME: Final = re.compile(rb"^(\d+)@(\d+)", re.MULTILINE)
 
 #: Backups kept; a daemon looks at sixteen.
@@ -115,11 +121,13 @@ class Log:
         log, self._end = _dated(_RECORDINGS[name], max(int(time.time()), self._end + 30))
         tail = _TAIL.search(log)
         body = tail.start() if tail else 0
+        together = [match.span() for match in _TOGETHER.finditer(log)]
         self._is_whole = False
         place = 0
         while place < body:
-            # Anywhere: lines are torn as the kernel likes.
+            # Almost anywhere: lines are torn as the kernel likes.
             end = min(body, place + self.random.randint(1, 1 + len(log) // 4))
+            end = next((stop for start, stop in together if start < end < stop), end)
             yield log[place:end]
             place = end
         self._is_whole = True
