@@ -28,7 +28,7 @@ from urllib.parse import urlencode
 
 import yaml
 
-from tests.renders.grafana_backend import Backend, serving
+from tests.renders.grafana_backend import Backend, serving_grafana
 from tests.renders.jaeger_backend import JaegerBackend, serving_jaeger
 from tests.renders.scenes import SCENES, Player, Scene
 from tests.support.daemon import running
@@ -203,7 +203,7 @@ def _main() -> None:
         stack.enter_context(_playing(player))
         print(f"Prometheus: {prometheus}, Jaeger's UI: {traces}/search", flush=True)  # noqa: T201
         if options.grafana is not None:
-            server = stack.enter_context(serving(Backend(options.grafana, prometheus, _SCRAPE_SECONDS)))
+            server = stack.enter_context(serving_grafana(Backend(options.grafana, prometheus, _SCRAPE_SECONDS)))
             print(f"Grafana's frontend: {server}/d/qemu-migration-fleet", flush=True)  # noqa: T201
         time.sleep(86_400 if options.keep else options.minutes * 60)
 

@@ -18,14 +18,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any, Final
 
 from grafana.__main__ import DIRECTORY
+from tests.renders.backend_server import BackendHandler, BackendServer, serving
 
 Json = dict[str, Any]
 
@@ -351,27 +350,15 @@ def _search() -> list[Json]:
     ]
 
 
-class _Server(ThreadingHTTPServer):
-    """A server that knows its backend."""
-
-    def __init__(self, backend: Backend) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.backend = backend
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BackendHandler):
     """One request of the frontend."""
 
-    protocol_version = "HTTP/1.1"
-    server: _Server
+    server: BackendServer[Backend]
 
-    def log_message(self, *_arguments: object) -> None:
-        """Print nothing."""
-
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
         self._answer(b"")
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
         self._answer(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
 
     def _answer(self, body: bytes) -> None:
@@ -381,10 +368,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(path)
         elif path.startswith(("/api/", "/apis/")):
             parameters = dict(urllib.parse.parse_qsl(address.query))
-            self._send(_answer_api(self.server.backend, path, parameters, body))
+            answer = _answer_api(self.server.backend, path, parameters, body)
+            self.send(answer if isinstance(answer, bytes) else json.dumps(answer).encode(), "application/json")
         else:
             theme = "light" if "theme=light" in address.query else "dark"
-            self._send(self.server.backend.page(theme), "text/html")
+            self.send(self.server.backend.page(theme), "text/html")
 
     def _file(self, path: str) -> None:
         public = self.server.backend.public.resolve()
@@ -392,15 +380,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not file.is_relative_to(public) or not file.is_file():
             self.send_error(404)
             return
-        self._send(file.read_bytes(), mimetypes.guess_type(path)[0] or "application/octet-stream")
-
-    def _send(self, body: object, kind: str = "application/json") -> None:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.send(file.read_bytes(), mimetypes.guess_type(path)[0] or "application/octet-stream")
 
 
 def _answer_api(backend: Backend, path: str, parameters: dict[str, str], body: bytes) -> object:
@@ -436,15 +416,6 @@ def _query(backend: Backend, asked: Json) -> Json:
     return {"results": results}
 
 
-@contextmanager
-def serving(backend: Backend) -> Iterator[str]:
-    """Serve the frontend; yield its URL."""
-    server = _Server(backend)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def serving_grafana(backend: Backend) -> AbstractContextManager[str]:
+    """Serve the frontend at the URL that is yielded."""
+    return serving(_Handler, backend)

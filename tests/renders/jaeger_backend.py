@@ -11,12 +11,11 @@ from __future__ import annotations
 import gzip
 import json
 import mimetypes
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlparse
 
@@ -26,6 +25,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from tests.renders.backend_server import BackendHandler, BackendServer, serving
 
 Json = dict[str, Any]
 
@@ -163,60 +164,32 @@ def _span(span: Span) -> Json:
     }
 
 
-class _Server(ThreadingHTTPServer):
-    """A server that knows its backend."""
-
-    def __init__(self, backend: JaegerBackend) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.backend = backend
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BackendHandler):
     """One request of the UI or of an exporter."""
 
-    protocol_version = "HTTP/1.1"
-    server: _Server
+    server: BackendServer[JaegerBackend]
 
-    def log_message(self, *_arguments: object) -> None:
-        """Print nothing."""
-
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
         body = self.rfile.read(int(self.headers["Content-Length"]))
         plain = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
         self.server.backend.receive(ExportTraceServiceRequest.FromString(plain))
-        self._send(ExportTraceServiceResponse().SerializeToString(), "application/x-protobuf")
+        self.send(ExportTraceServiceResponse().SerializeToString(), "application/x-protobuf")
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
         address = urlparse(self.path)
         path = unquote(address.path)
         if path.startswith("/api/"):
             answer = self.server.backend.answer(path, parse_qs(address.query))
             errors = {"data": None, "errors": [{"code": 404, "msg": f"no answer for {path}"}]}
-            self._send(json.dumps(answer or errors).encode(), "application/json", 200 if answer else 404)
+            self.send(json.dumps(answer or errors).encode(), "application/json", 200 if answer else 404)
             return
         build = self.server.backend.build.resolve()
         file = (build / path.lstrip("/")).resolve()
         if not (file.is_relative_to(build) and file.is_file()):
             file = build / "index.html"
-        self._send(file.read_bytes(), mimetypes.guess_type(file)[0] or "application/octet-stream")
-
-    def _send(self, body: bytes, kind: str, status: int = 200) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        self.send(file.read_bytes(), mimetypes.guess_type(file)[0] or "application/octet-stream")
 
 
-@contextmanager
-def serving_jaeger(backend: JaegerBackend) -> Iterator[str]:
-    """Serve the UI and take spans; yield the URL for both."""
-    server = _Server(backend)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def serving_jaeger(backend: JaegerBackend) -> AbstractContextManager[str]:
+    """Serve the UI and take spans, at the URL that is yielded."""
+    return serving(_Handler, backend)
