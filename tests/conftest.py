@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give every test the more time the busier the machine is; a limit only ends a test that hangs."""
+    """Extend the time limit of every test by the load of the machine; a limit only ends a test that hangs."""
     ordinary = float(config.getini("timeout"))
     for item in items:
         marker = item.get_closest_marker("timeout")

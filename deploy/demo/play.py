@@ -22,7 +22,7 @@ _PAUSE_SECONDS: Final = 20
 
 
 def lines(recording: Path) -> Iterator[tuple[float, bytes]]:
-    """Give each line with its seconds since the first dated one; undated ones belong to those before them."""
+    """Yield the lines with their seconds since the first dated line; an undated line belongs to the line before it."""
     data = recording.read_bytes()
     first: float | None = None
     after = 0.0

@@ -111,13 +111,13 @@ _CHANGES: Final = {kind.__name__: kind for kind in changes.Change.__args__}
 def _encode_custom(value: object) -> object:
     if isinstance(value, Withheld):
         return [[type(change).__name__, change] for change in value.changes]
-    raise NotImplementedError(type(value))
+    raise TypeError(f"no encoding for {type(value).__name__}")
 
 
 def _decode_custom(kind: type, value: Any) -> object:  # noqa: ANN401 - parsed JSON
     if kind is Withheld:
         return Withheld([_decode_change(*tagged) for tagged in msgspec.convert(value, list[tuple[str, Any]])])
-    raise NotImplementedError(kind)
+    raise TypeError(f"no decoding for {kind.__name__}")
 
 
 def _decode_change(name: str, value: object) -> changes.Change:

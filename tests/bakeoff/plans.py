@@ -22,7 +22,7 @@ def _always(*sets: Pages) -> Sets:
 
 
 def _in_turn(seconds: float, *stages: tuple[Pages, ...], until: float = 150) -> Sets:
-    """Let the stages follow one another for `seconds` at a time, over and over."""
+    """Repeat the stages in turn, for `seconds` at a time."""
     return {index * seconds: stages[index % len(stages)] for index in range(int(until / seconds))}
 
 

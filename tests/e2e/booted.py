@@ -183,7 +183,7 @@ def test_upgrade_continues_migration(alpha: Booted) -> None:
     info = re.compile(rf'qemu_migration_info{{[^}}]*vm="{_VM}"[^}}]*}}')
     before = info.findall(_metrics(alpha))
 
-    alpha.run("bash", "-c", "dpkg --install /root/*.deb")
+    alpha.run("bash", "-c", "dpkg --install ~/*.deb")
 
     wait_for(lambda: _metrics(alpha), 60, "the daemon answers")
     assert before == info.findall(_metrics(alpha))

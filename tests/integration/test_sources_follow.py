@@ -210,7 +210,7 @@ def test_copytruncate_loses_nothing(log: Path, restarted: bool, unread: int) -> 
 @pytest.mark.parametrize("copies", [1, 2])
 @pytest.mark.parametrize("restarted", [False, True])
 def test_copytruncate_of_unread_log(log: Path, restarted: bool, copies: int) -> None:
-    """Nothing of it was read, so no position leads to its copies: they are newer than the backups that are known."""
+    """No position leads to copies of an unread log: they are newer than the backups that are known."""
     for number in (1, 2):
         Path(f"{log}.{number}").write_bytes(b"long ago\n")
         os.utime(f"{log}.{number}", (1, 1))

@@ -135,7 +135,7 @@ def test_weak_evidence_teaches_no_envelope(line: bytes) -> None:
 
 
 def test_unknown_mark_teaches_no_envelope() -> None:
-    """Nothing is in front of it."""
+    """The mark has no envelope in front of it."""
     stream, _ = read([b'process("/usr/libexec/qemu-kvm").mark("x")'])
     assert stream.snapshot().envelopes == ()
 

@@ -110,7 +110,7 @@ def test_process_never_seen_is_not_gone(watch: ProcessWatch) -> None:
 
 
 def test_number_of_an_ended_process_is_used_again(tmp_path: Path, watch: ProcessWatch) -> None:
-    """By another QEMU, which begins another migration."""
+    """The number belongs to another QEMU, which begins another migration."""
     _write(tmp_path, 7)
     since = {7: time.time_ns()}
     watch.ended(since, 1)
