@@ -98,9 +98,8 @@ class Emitter:
         name: str,
         span_id: str,
         parent: str | None,
+        times: tuple[int, int],
         *,
-        start_ns: int,
-        end_ns: int,
         attributes: Mapping[str, Value | None],
         status: Status | None = None,
         links: Sequence[Reference] = (),
@@ -109,8 +108,9 @@ class Emitter:
     ) -> None:
         """Make a span; attributes without a value are left out.
 
-        An `event` happens at the span's start. A `service` replaces the usual one.
+        The `times` are start and end. An `event` happens at the start. A `service` replaces the usual one.
         """
+        start_ns, end_ns = times
         self._ids.trace_id, self._ids.span_id = int(identity.trace_id, 16), int(span_id, 16)
         context = None if parent is None else set_span_in_context(NonRecordingSpan(_context(identity.trace_id, parent)))
         given = {key: value for key, value in attributes.items() if value is not None}

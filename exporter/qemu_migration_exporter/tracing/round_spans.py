@@ -127,17 +127,9 @@ class RoundSpans:
         event: str,
         status: Status | None = None,
     ) -> None:
-        root, (start_ns, end_ns) = trace_ids.root_span(self._identity.trace_id), times
+        root = trace_ids.root_span(self._identity.trace_id)
         self._emitter.emit(
-            self._identity,
-            name,
-            span_id,
-            root,
-            start_ns=start_ns,
-            end_ns=end_ns,
-            attributes=attributes,
-            status=status,
-            event=event,
+            self._identity, name, span_id, root, times, attributes=attributes, status=status, event=event
         )
 
 

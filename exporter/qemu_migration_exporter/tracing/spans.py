@@ -233,8 +233,7 @@ class SpansSink:
             "bitmap_sync",
             trace_ids.sync_span(trace_id, sync.number),
             parent,
-            start_ns=sync.start_ns,
-            end_ns=sync.end_ns or sync.start_ns,
+            (sync.start_ns, sync.end_ns or sync.start_ns),
             attributes={
                 names.BITMAP_SYNC: sync.number,
                 names.attribute_of("dirtied_bytes"): sync.dirtied_bytes,
@@ -261,8 +260,7 @@ class SpansSink:
             "migrate",
             trace_ids.root_span(identity.trace_id),
             None,
-            start_ns=identity.start_ns,
-            end_ns=migration.end_ns,
+            (identity.start_ns, migration.end_ns),
             attributes={
                 **identity_attributes(identity),
                 **migration_attributes(migration),
@@ -298,18 +296,8 @@ class SpansSink:
         service: str | None = None,
     ) -> None:
         """Send a child of the root."""
-        root, (start_ns, end_ns) = trace_ids.root_span(identity.trace_id), times
-        self._emitter.emit(
-            identity,
-            name,
-            span_id,
-            root,
-            start_ns=start_ns,
-            end_ns=end_ns,
-            attributes=attributes,
-            status=status,
-            service=service,
-        )
+        root = trace_ids.root_span(identity.trace_id)
+        self._emitter.emit(identity, name, span_id, root, times, attributes=attributes, status=status, service=service)
 
     def _has_room(self, trace: _Trace) -> bool:
         """Count a limited child; return whether it is within the limit."""

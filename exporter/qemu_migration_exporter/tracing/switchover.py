@@ -102,8 +102,7 @@ class SwitchoverSpans:
         *,
         parent: str | None = None,
     ) -> None:
-        parent, (start_ns, end_ns) = parent or _switchover_span(identity), times
-        self._emitter.emit(identity, name, span_id, parent, start_ns=start_ns, end_ns=end_ns, attributes=attributes)
+        self._emitter.emit(identity, name, span_id, parent or _switchover_span(identity), times, attributes=attributes)
 
 
 def _switchover_span(identity: Identity) -> str:
