@@ -41,15 +41,18 @@ class RoundSpans:
         #: The first minute whose batch has not been sent.
         self._next_minute = 0
 
-    def resume(self, rounds: Sequence[Round]) -> None:
-        """Restore the rounds that waited when an earlier run stopped; a killed run may not have sent the newest."""
+    def resume(self, rounds: Sequence[Round], *, is_last: bool) -> None:
+        """Restore the rounds that waited when an earlier run stopped; a killed run may not have sent the newest.
+
+        The newest round is the last if the migration waits for its outcome.
+        """
         identity = self._identity
         beyond = [round_ for round_ in rounds if round_.number > self._limits.max_rounds]
         if beyond:
             minute = minute_of(identity, beyond[-1])
             self._batch = RoundBatch(minute, (round_ for round_ in beyond if minute_of(identity, round_) == minute))
         elif rounds and rounds[-1].end_ns is not None:
-            self._newest = rounds[-1]
+            self._newest, self._is_last = rounds[-1], is_last
 
     def add(self, round_: Round) -> None:
         """Add a round that ended."""
@@ -80,6 +83,11 @@ class RoundSpans:
     def switchover_seen(self) -> None:
         """Send the newest round with the next ticks: a failure would be one of the switchover."""
         self._is_last = False
+
+    def interrupt(self) -> None:
+        """Send the newest round before this run stops, unless the outcome decides if it is an error."""
+        if not self._is_last:
+            self.send_newest()
 
     def send_newest(self, *, is_error: bool = False) -> None:
         """Send the newest round, because the migration continued, or failed in the round."""

@@ -112,7 +112,7 @@ class SpansSink:
                     trace = self._open(identity)
                     if trace is not None:
                         trace.has_phases = progress.phase not in {None, PhaseName.SETUP}
-                        trace.rounds.resume(rounds)
+                        trace.rounds.resume(rounds, is_last=progress.phase in {None, PhaseName.CLEANUP})
                 case Surprised():
                     pass
                 case MigrationEnded(migration=migration):
@@ -132,7 +132,7 @@ class SpansSink:
     def interrupt(self, at_ns: int) -> None:
         """Mark every open trace: this run stops, and the next continues the traces with the same ids."""
         for trace in self._traces.values():
-            trace.rounds.send_newest()
+            trace.rounds.interrupt()
             self._mark(trace, "exporter.stopped", at_ns, at_ns)
 
     def counts(self) -> SpanCounts:

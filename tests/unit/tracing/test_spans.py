@@ -164,18 +164,24 @@ migration_bitmap_sync_end dirty_pages 9
 """
 
 
-@pytest.mark.parametrize("ticks", [0, 1, 3, 60])
-@pytest.mark.parametrize(
+_AFTER_LOOP = "migration_thread_file_err\nmigration_thread_after_loop"
+
+with_failures = pytest.mark.parametrize(
     ("recording", "errors"),
     [
         ((DATA / "qemu-7.2-log-destination-killed.log").read_text(), ["iterate", "migrate"]),
         (log_lines(_FAILING + "+9000 migrate_set_state new state failed"), ["iterate", "migrate"]),
-        (log_lines(_FAILING + "migration_thread_file_err\nmigration_thread_after_loop"), ["iterate", "migrate"]),
+        (log_lines(_FAILING + _AFTER_LOOP), ["iterate", "migrate"]),
+        (log_lines(f"{_FAILING}{_AFTER_LOOP}\n+9000 migrate_set_state new state failed"), ["iterate", "migrate"]),
         (log_lines(_FAILING + _NOTHING_SENT + "+9000 migrate_set_state new state failed"), ["migrate"]),
         (log_lines(_FAILING + "migration_thread_low_pending 1\nmigrate_set_state new state failed"), ["migrate"]),
     ],
-    ids=["destination killed", "in a round", "no state", "after a sync", "in the switchover"],
+    ids=["destination killed", "in a round", "no state", "after the loop", "after a sync", "in the switchover"],
 )
+
+
+@pytest.mark.parametrize("ticks", [0, 1, 3, 60])
+@with_failures
 def test_error_of_round_depends_on_no_clock(recording: str, errors: list[str], ticks: int) -> None:
     """A daemon sends the spans of a replay: ticks pass between its lines, and the outcome is known seconds later."""
     sink, kept = _sink()
@@ -191,6 +197,33 @@ def test_error_of_round_depends_on_no_clock(recording: str, errors: list[str], t
     whole = Stream("x", vm="web-42")
     replayed.apply([*whole.feed(recording.encode()), *whole.close()])
     assert _content(kept) == _content(at_once)
+
+
+@pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "killed"])
+@with_failures
+def test_restart_keeps_error_of_round(recording: str, errors: list[str], *, is_stopped: bool) -> None:
+    """A round that was sent twice has the same content, whichever two lines the restart lies between."""
+    data = recording.splitlines(keepends=True)
+    for place in range(len(data)):
+        sink, kept = _sink()
+        first, second = (Stream("x", vm="web-42") for _ in range(2))
+        sink.apply(first.feed("".join(data[:place]).encode()))
+        for _ in range(3):
+            sink.tick(0)
+        if is_stopped:
+            sink.interrupt(0)
+
+        again, kept_again = _sink()
+        again.apply(second.restore(first.snapshot()))
+        for _ in range(3):
+            again.tick(0)
+        again.apply([*second.feed("".join(data[place:]).encode()), *second.close()])
+
+        sent = [span for span in kept.spans + kept_again.spans if span.name != "exporter.stopped"]
+        by_id = {span.context.span_id: span.status.status_code for span in sent}
+        assert [span.name for span in sent if by_id[span.context.span_id] is not span.status.status_code] == []
+        failed = {span.context.span_id: span.name for span in sent if span.status.status_code is StatusCode.ERROR}
+        assert sorted(failed.values()) == errors, data[place]
 
 
 def test_running_stall_is_error_with_vm() -> None:
