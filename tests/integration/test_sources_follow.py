@@ -366,6 +366,54 @@ def test_unreadable_backup_costs_its_own_lines(
     assert not reader.ended()
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("readable", [[], ["vm.log.1"]], ids=["none", "the oldest"])
+def test_unreadable_newest_files_are_read_later(readable: list[str], *, restarted: bool) -> None:
+    """No line is lost as long as no later file was read."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        log = Path(directory, "vm.log")
+        log.write_bytes(b"one\n")
+        first = Reader(Follow(str(log)))
+        first.settle()
+        resume = {str(log): _position(first)}
+        for number in range(3):
+            rotate(log)
+            append(log, b"%d\n" % number)
+        forbidden = [Path(directory, name) for name in ("vm.log", "vm.log.0", "vm.log.1") if name not in readable]
+        for path in forbidden:
+            path.chmod(0)
+        with unprivileged(), first, Reader(Follow(str(log), resume)) as second:
+            reader = second if restarted else first
+            reader.tick()
+            with as_root():
+                for path in forbidden:
+                    path.chmod(0o644)
+            reader.tick()
+
+    assert reader.data().removeprefix(b"one\n") == b"0\n1\n2\n"
+    assert reader.lost() == []
+
+
+@pytest.mark.parametrize("leave", [Path.unlink, lambda log: log.rename(f"{log}-kept")], ids=["deleted", "renamed"])
+def test_unreadable_old_backup_is_no_loss(leave: Callable[[Path], object]) -> None:
+    """It was one before the log was replaced."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        log = Path(directory, "vm.log")
+        log.write_bytes(b"one\n")
+        Path(f"{log}.1").write_bytes(b"long ago\n")
+        Path(f"{log}.1").chmod(0)
+        with unprivileged(), Reader(Follow(str(log))) as reader:
+            reader.settle()
+            with as_root():
+                leave(log)
+                append(log, b"two\n")
+            reader.tick()
+
+    assert (reader.data(), reader.lost()) == (b"one\ntwo\n", [])
+
+
 def test_unreadable_copy_of_unread_log_is_counted_once() -> None:
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)

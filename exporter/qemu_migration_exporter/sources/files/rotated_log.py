@@ -59,7 +59,7 @@ class RotatedLog:
         self._gap = False
         self._crowded = False
         self._older: set[FileId] = set()
-        self._unread: list[OSError] = []
+        self._skipped: list[OSError] = []
         self._reported: set[FileId | None] = set()
         self._retired: Key | None = None
         self._hold = hold
@@ -78,14 +78,14 @@ class RotatedLog:
         if resume is not None and self._resume(resume):
             if self.is_unread and since_ns is not None:
                 self._older = {file for file in self._older if file[1] <= since_ns}
-            return self._lost(self._unread)
+            return self._lost(self._skipped)
         if resume is not None and since_ns is not None:
             rotated = rotation.count_backups(self.path, since_ns)
         found = rotation.newest_files(self.path, rotated)
         if not found.newer:
             raise found.error or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
         self._begin(found)
-        lost = self._lost(self._unread)
+        lost = self._lost(self._skipped)
         if resume is None:
             self._limit_history(self.files[-1])
             return lost
@@ -93,13 +93,13 @@ class RotatedLog:
             detail = f"nothing continues byte {resume.offset} of inode {resume.inode}: read from the beginning"
             lost = [DataLost(self.path, detail)]
         # Without backups the log was deleted, not rotated: another file has its name now.
-        is_another = not found.older and not found.unread and self.files[-1].key != (resume.device, resume.inode)
+        is_another = not found.older and not found.has_unread and self.files[-1].key != (resume.device, resume.inode)
         return [*lost, StreamClosed(self.path), StatusChanged(self.path, up=True, reason="")] if is_another else lost
 
     def refresh(self) -> list[Item]:
         """Open the files that came after the newest known file."""
         newest = self.files[-1]
-        newer, known, older, self.error, unread = rotation.files_newer_than(self.path, newest.key)
+        newer, known, older, self.error, _, skipped = rotation.files_newer_than(self.path, newest.key)
         if known:
             if not self.is_unread:  # otherwise a new backup may be a copy of unread bytes
                 self._older = older
@@ -113,9 +113,7 @@ class RotatedLog:
                 self.deleted = False
         else:
             newer = rotation.close_known(newer, self._older)
-        items: list[Item] = []
-        if newer:
-            items += self._lost(unread)
+        items = self._lost(error for error in skipped if rotation.file_id(error.filename) not in self._older)
         self._append(newer)
         self._gap |= not known
         return items + self._missed(done=False)
@@ -218,7 +216,7 @@ class RotatedLog:
                     rotation.close(found.newer)
                     raise
                 rotation.close([found.newer.pop()])
-                found.unread.append(OSError(error.errno, error.strerror, oldest.path))
+                found.skipped.append(OSError(error.errno, error.strerror, oldest.path))
                 continues = True
             if continues:
                 self._begin(found)
@@ -228,7 +226,7 @@ class RotatedLog:
             if copies.files:
                 rotation.close(file for file in found.newer if file.path != self.path)
                 current = [file for file in found.newer if file.path == self.path]
-                self._begin(found._replace(newer=[*current, *copies.files], unread=copies.unread))
+                self._begin(found._replace(newer=[*current, *copies.files], skipped=copies.unread))
                 return True
         rotation.close(found.newer)
         return False
@@ -273,7 +271,7 @@ class RotatedLog:
 
     def _begin(self, found: rotation.Found) -> None:
         self._older = found.older
-        self.error, self._unread = found.error, found.unread
+        self.error, self._skipped = found.error, found.skipped
         self._append(found.newer)
         self.arrived = self._taken
         if not self.files:

@@ -120,14 +120,16 @@ class Found(NamedTuple):
         known: True if the file at which to stop was found.
         older: Files behind it.
         error: The reason why the file at the path itself cannot be read.
-        unread: Reasons why backups cannot be read.
+        has_unread: True if a backup cannot be read.
+        skipped: Reasons why backups cannot be read that are older than an opened file. Other files can be read later.
     """
 
     newer: list[File]
     known: bool
     older: set[FileId]
     error: OSError | None
-    unread: list[OSError]
+    has_unread: bool
+    skipped: list[OSError]
 
 
 def files_newer_than(path: str, newest: Key) -> Found:
@@ -219,7 +221,9 @@ class _Scan:
                 break
         error = self._errors.pop(self._names[0], None)
         newer = [self._files[key] for key in order if key in self._files]
-        return Found(newer, self._known, self._older, error, list(self._errors.values()))
+        older_names = self._names[self._names.index(newer[0].path) :] if newer else ()
+        skipped = [self._errors[name] for name in older_names if name in self._errors]
+        return Found(newer, self._known, self._older, error, bool(self._errors), skipped)
 
     def _visit_all(self) -> bool:
         """Visit all names; return whether no file moved."""
