@@ -51,11 +51,8 @@ def detect(line: bytes, decoder: Decoder) -> str | None:
 @cache
 def signal_patterns(vocabulary: Vocabulary) -> tuple[bytes, ...]:
     """Return the prefilter's patterns: a time and a name, an anchor, or a diagnostic."""
-    return (
-        rb"@\d+ " + vocabulary.name_pattern,
-        diagnostics.COLON,
-        rb"\n(?:anchor|" + diagnostics.torn_end(vocabulary) + rb")",
-    )
+    message = diagnostics.not_chatty(vocabulary) + diagnostics.message(vocabulary)
+    return rb"@\d+ " + message, diagnostics.COLON, diagnostics.NEWLINE + rb"(?:anchor|" + message + rb")"
 
 
 @cache

@@ -20,7 +20,7 @@ from qemu_migration_exporter.core.events import ErrorReported, Event
 from qemu_migration_exporter.core.parsing.columns import Columns, numbers
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed, new_event
 from qemu_migration_exporter.core.parsing.formats import diagnostics
-from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter, reject_prefixes
+from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter
 from qemu_migration_exporter.core.parsing.vocabulary import Vocabulary
 
 _PREFIX: Final = re.compile(rb"(?:(\d{1,10})@(\d{1,11})\.(\d{6}):|(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z )")
@@ -31,9 +31,6 @@ _GLUED: Final = re.compile(rb"\d{1,10}@\d{9,11}\.\d{6}:[A-Za-z_]")
 
 #: A thread and the sign behind it.
 _MAX_THREAD_BYTES: Final = 11
-
-#: QEMU 8.1 and later print a line of it for each page: rejecting it first makes the prefilter twice as fast.
-_CHATTY: Final = b"migration_transferred_bytes"
 
 
 def detect(line: bytes, decoder: Decoder) -> str | None:
@@ -47,16 +44,15 @@ def detect(line: bytes, decoder: Decoder) -> str | None:
 
 @cache
 def signal_patterns(vocabulary: Vocabulary, *, iso: bool = False) -> tuple[bytes, ...]:
-    """Return the prefilter's patterns: a name at the line's beginning or behind a time, also in the middle of a line.
+    """Return the prefilter's patterns: a message at a line's beginning or behind a time, also in the middle of a line.
 
     With `iso` they match the same in another order, which is faster for ISO 8601 times and slower for others.
     """
-    not_chatty = reject_prefixes([_CHATTY], vocabulary.names)
-    name = vocabulary.name_pattern
-    at_newline = rb"\n(?:" + name + rb"|" + diagnostics.torn_end(vocabulary) + rb")"
+    not_chatty, message = diagnostics.not_chatty(vocabulary), diagnostics.message(vocabulary)
+    at_newline = diagnostics.NEWLINE + not_chatty + message
     if iso:
-        return rb":" + not_chatty + rb"(?:" + name + rb"| )", rb"Z(?= " + not_chatty + name + rb")", at_newline
-    behind_time = name + rb"| |\d\d(?:\.\d{1,9})?Z " + not_chatty + name
+        return rb":(?!\d)(?:" + message + rb"| )", rb"Z(?= " + not_chatty + message + rb")", at_newline
+    behind_time = message + rb"| |\d\d(?:\.\d{1,9})?Z " + not_chatty + message
     return rb":" + not_chatty + rb"(?:" + behind_time + rb")", at_newline
 
 

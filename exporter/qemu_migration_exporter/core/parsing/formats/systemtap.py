@@ -79,7 +79,7 @@ def signal_patterns(vocabulary: Vocabulary) -> tuple[bytes, ...]:
     return (
         rb'"' + vocabulary.name_pattern,
         diagnostics.COLON,
-        rb"\n(?:" + beginnings + rb"|" + diagnostics.torn_end(vocabulary) + rb")",
+        diagnostics.NEWLINE + rb"(?:" + beginnings + rb"|" + diagnostics.message(vocabulary) + rb")",
     )
 
 
