@@ -30,9 +30,11 @@ from tests.support.patience import patience
 
 _OF_MIGRATIONS: Final = ("tests/unit/measures", "tests/unit/migration", "tests/unit/tracking")
 _OF_FILES: Final = ("tests/integration/test_sources_follow.py",)
+_OF_DELIVERY: Final = ("tests/unit/tracing", "tests/integration/test_outage.py")
 
 #: Beginnings of modules' paths in the package, and the tests that hold the behaviour of these modules.
 SUBJECTS: Final = {
+    "checkpoint": ("tests/unit/ops/test_checkpoint.py",),
     "core/measures/": _OF_MIGRATIONS,
     "core/migration/": _OF_MIGRATIONS,
     "core/parsing/": ("tests/unit/parsing", "tests/unit/probes"),
@@ -40,18 +42,21 @@ SUBJECTS: Final = {
     "core/stalls/": ("tests/unit/stalls",),
     "core/timeline/": ("tests/unit/timeline", "tests/unit/tracking"),
     "core/tracking/": _OF_MIGRATIONS,
+    "live_stream": ("tests/integration/test_pipeline.py",),
     "pipeline": ("tests/integration/test_pipeline.py", "tests/integration/test_faults_isolation.py"),
+    "sinks": ("tests/integration/test_faults_isolation.py", "tests/integration/test_pipeline.py"),
     "state_store": ("tests/integration/test_pipeline.py", "tests/integration/test_faults_disk.py"),
     "sources/files/": _OF_FILES,
+    "sources/epoll_source": ("tests/integration/test_sources_fifo.py", "tests/integration/test_sources_unix_socket.py"),
+    "sources/recording": ("tests/integration/test_rotated_recordings.py", "tests/integration/test_readable_input.py"),
     "sources/rotated_recording": ("tests/integration/test_rotated_recordings.py",),
+    "sources/standard_input": ("tests/integration/test_sources_fifo.py",),
     "sources/fifo": ("tests/integration/test_sources_fifo.py",),
     "sources/unix_socket": ("tests/integration/test_sources_unix_socket.py",),
     "sources/command": ("tests/integration/test_sources_command.py",),
     "sources/liveness": ("tests/unit/sources",),
     "sources/procfs": ("tests/unit/sources",),
-    "tracing/export/spool": ("tests/unit/tracing/test_spool.py", "tests/integration/test_outage.py"),
-    "tracing/export/waiting": ("tests/integration/test_outage.py",),
-    "tracing/export/queued": ("tests/integration/test_outage.py",),
+    "tracing/export/": _OF_DELIVERY,
 }
 
 #: Tests of whole streams, which cover all of the core.
