@@ -78,14 +78,14 @@ class RotatedLog:
         if resume is not None and self._resume(resume):
             if self.is_unread and since_ns is not None:
                 self._older = {file for file in self._older if file[1] <= since_ns}
-            return self._lost(self._skipped)
+            return [*self._lost(self._skipped)]
         if resume is not None and since_ns is not None:
             rotated = rotation.count_backups(self.path, since_ns)
         found = rotation.newest_files(self.path, rotated)
         if not found.newer:
             raise found.error or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
         self._begin(found)
-        lost = self._lost(self._skipped)
+        lost: list[Item] = [*self._lost(self._skipped)]
         if resume is None:
             self._limit_history(self.files[-1])
             return lost
@@ -101,7 +101,7 @@ class RotatedLog:
         newest = self.files[-1]
         newer, known, older, self.error, _, skipped = rotation.files_newer_than(self.path, newest.key)
         if known:
-            if not self.is_unread:  # otherwise a new backup may be a copy of unread bytes
+            if not (self.is_unread or _may_be_truncated(newest)):  # otherwise a new backup may hold unread bytes
                 self._older = older
             self.deleted = False  # that was another file
         elif self.deleted and newest.is_deleted:
@@ -113,7 +113,9 @@ class RotatedLog:
                 self.deleted = False
         else:
             newer = rotation.close_known(newer, self._older)
-        items = self._lost(error for error in skipped if rotation.file_id(error.filename) not in self._older)
+        items: list[Item] = [
+            *self._lost(error for error in skipped if rotation.file_id(error.filename) not in self._older)
+        ]
         self._append(newer)
         self._gap |= not known
         return items + self._missed(done=False)
@@ -163,6 +165,8 @@ class RotatedLog:
             OSError: The file could not be read; it can be resumed from its position.
         """
         items: list[Item] = []
+        if self.files[0].is_replaced:
+            items += self._restart(self.files[0].size)
         if self.is_unread:
             copies = truncation.unread_copies(self.files[-1], self._is_known)
             self._insert(copies.files, len(self.files) - 1)
@@ -221,11 +225,13 @@ class RotatedLog:
             if continues:
                 self._begin(found)
                 return True
-        if found.known and position.check:
+        if position.check:
             copies = truncation.copies_from(self.path, key, position.offset, position.check)
             if copies.files:
                 rotation.close(file for file in found.newer if file.path != self.path)
                 current = [file for file in found.newer if file.path == self.path]
+                for file in current:
+                    file.begins = not found.known  # the truncated file was deleted
                 self._begin(found._replace(newer=[*current, *copies.files], skipped=copies.unread))
                 return True
         rotation.close(found.newer)
@@ -238,14 +244,15 @@ class RotatedLog:
         file.seek(0)
         copies = truncation.copies_from(self.path, file.key, offset, check)
         self._insert(copies.files, 0)
+        lost = self._lost(copies.unread)
         if copies.files:
-            return self._lost(copies.unread)
-        reasons = [f"; {error.filename}: {error.strerror}" for error in copies.unread]
+            return [*lost]
+        reasons = [f"; {item.detail}" for item in lost]
         return [DataLost(self.path, f"truncated from {offset} bytes to {size}{''.join(reasons[:1])}")]
 
-    def _lost(self, unread: Iterable[OSError]) -> list[Item]:
+    def _lost(self, unread: Iterable[OSError]) -> list[DataLost]:
         """Return the losses of backups that cannot be read, each backup once."""
-        items: list[Item] = []
+        items: list[DataLost] = []
         for error in unread:
             file = rotation.file_id(error.filename)
             if file is None or file not in self._reported:
@@ -311,6 +318,13 @@ class RotatedLog:
                 self.files.append(file)
             else:
                 rotation.close([file])
+
+
+def _may_be_truncated(file: File) -> bool:
+    try:
+        return file.is_replaced
+    except OSError:  # reported by the attempt to read it
+        return True
 
 
 def _continues(file: File, position: Position) -> bool:

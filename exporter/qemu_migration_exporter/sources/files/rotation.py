@@ -70,6 +70,11 @@ class File:
         return os.fstat(self.fd).st_nlink == 0
 
     @property
+    def is_replaced(self) -> bool:
+        """True if the bytes before the offset are no longer there: the file was truncated."""
+        return self.offset > 0 and self.read(0) is None
+
+    @property
     def id(self) -> FileId:
         return (self.key, os.fstat(self.fd).st_mtime_ns)
 

@@ -67,7 +67,8 @@ def unread_copies(current: File, known: Callable[[FileId], bool]) -> Copies:
         if known(found) or found[0] == current.key:
             break
         _open_copy(name, copies)
-    if copies.files and _begins_with(current, os.pread(copies.files[0].fd, CHECK_BYTES, 0)):
+    newest = next((copy for copy in copies.files if copy.size > 0), None)  # the log may have been empty at a rotation
+    if newest is not None and _begins_with(current, os.pread(newest.fd, CHECK_BYTES, 0)):
         close(copies.files)
         return Copies([], [])
     # A copy that cannot be read cannot be compared, but a copy of the file has its size.
