@@ -12,10 +12,9 @@ shorter gap, between two lines of QEMU's log, belongs to the part before it.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from typing import Final
 
 from qemu_migration_exporter.core.measures.switchover import Switchover
@@ -65,12 +64,11 @@ def _outside_of(taken: list[DowntimePart], part: DowntimePart, start_ns: int, en
     """Yield the pieces of a part that no other part has taken; `taken` is in order and does not overlap."""
     at_ns, until_ns = max(part.start_ns, start_ns), min(part.end_ns, end_ns)
     first = bisect_right(taken, at_ns, key=lambda piece: piece.end_ns)  # a machine has hundreds of devices
-    for other in islice(taken, first, None):
-        if other.start_ns >= until_ns:
-            break
+    last = bisect_left(taken, until_ns, key=lambda piece: piece.start_ns)
+    for other in taken[first:last]:
         if other.start_ns > at_ns:
             yield _piece(part, at_ns, other.start_ns)
-        at_ns = max(at_ns, other.end_ns)
+        at_ns = other.end_ns
     if at_ns < until_ns:
         yield _piece(part, at_ns, until_ns)
 

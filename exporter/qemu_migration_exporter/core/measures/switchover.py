@@ -56,9 +56,13 @@ class Switchover:
     pre_switchover_ns: int | None = None
     #: End of the last step before devices are saved; None while the guest runs.
     saving_ns: int | None = None
-    ram_told: bool = False
     #: One of QEMU's checkpoints behind the stop of the guest was seen (8.2 and later).
     checkpoints: bool = False
+
+    @property
+    def has_ram_downtime(self) -> bool:
+        """True if RAM's last pass has been measured."""
+        return any(part.name is DowntimePartName.RAM for part in self.parts)
 
     def may_begin(self, at_ns: int, rank: int) -> None:
         """Record a candidate for the start of the downtime; the first candidate of the best rank counts."""
@@ -164,9 +168,8 @@ class Switchover:
         return finished
 
     def _ram(self, start_ns: int, end_ns: int) -> list[DowntimePart]:
-        if self.ram_told:
+        if self.has_ram_downtime:
             return []
-        self.ram_told = True
         part = DowntimePart(name=DowntimePartName.RAM, start_ns=start_ns, end_ns=end_ns)
         self.parts.append(part)
         return [part]

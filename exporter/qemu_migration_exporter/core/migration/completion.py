@@ -106,7 +106,7 @@ def downtime_end(machine: Machine, at_ns: int, _event: Event) -> Sequence[Change
         if machine.mode is Mode.POSTCOPY:
             return machine.enter(PhaseName.POSTCOPY, at_ns)
         if outcome.state is None and outcome.at_ns is None:  # states are not enabled, and this is the last mark
-            outcome.completing |= switchover.ram_told or switchover.all_saved_ns is not None
+            outcome.completing |= switchover.has_ram_downtime or switchover.all_saved_ns is not None
             return end(machine, at_ns)
     elif machine.mode is Mode.PRECOPY and outcome.at_ns is not None:
         extend(machine, at_ns)

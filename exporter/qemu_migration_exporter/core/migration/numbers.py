@@ -172,7 +172,7 @@ def iterable_saved(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequenc
 def throttled(machine: Machine, at_ns: int, _event: SignalEvent) -> Sequence[Change]:
     """Count a step of auto-converge."""
     machine.throttles += 1
-    return _throttle_judged(machine, at_ns)
+    return _throttle_changed(machine, at_ns)
 
 
 def throttle_set(machine: Machine, at_ns: int, event: ThrottleSet) -> Sequence[Change]:
@@ -180,10 +180,10 @@ def throttle_set(machine: Machine, at_ns: int, event: ThrottleSet) -> Sequence[C
     if event.percentage is None:
         return ()
     machine.throttle_ratio = event.percentage / 100
-    return _throttle_judged(machine, at_ns)
+    return _throttle_changed(machine, at_ns)
 
 
-def _throttle_judged(machine: Machine, at_ns: int) -> Sequence[Change]:
+def _throttle_changed(machine: Machine, at_ns: int) -> Sequence[Change]:
     machine.detector.throttled(
         at_ns, steps=machine.throttles, ratio=machine.throttle_ratio, parameters=machine.parameters
     )
