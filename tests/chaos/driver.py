@@ -158,9 +158,13 @@ class Chaos:
         scheme = self._random.choice(_SCHEMES)
         log = Log(self._directory / "logs" / f"{name}.log", scheme, random.Random(self._random.random()))  # noqa: S311
         self._logs.append(log)
-        for _ in range(self._random.randint(1, 6)):
+        pieces = self._random.randint(1, 6)
+        if self._process is None:
+            log.begin(pieces)
+            return
+        for _ in range(pieces):
             log.write()
-        if self._process is not None and self._random.random() < 0.5:
+        if self._random.random() < 0.5:
             log.finish()
             time.sleep(self._random.random() * 0.4)
             self._kill()

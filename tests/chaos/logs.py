@@ -6,6 +6,7 @@ import os
 import random
 import re
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,32 +58,32 @@ class Log:
     random: random.Random
     segments: list[bytearray] = field(default_factory=lambda: [bytearray()])
     kept: list[IO[bytes]] = field(default_factory=list)
-    _pieces: Iterator[bytes] = field(default_factory=lambda: iter(()))
+    _pieces: deque[bytes] = field(default_factory=deque)
     _end: int = 0
-    _is_whole: bool = True
-
-    @property
-    def is_between_migrations(self) -> bool:
-        return self._is_whole
 
     @property
     def lines(self) -> int:
         """Lines written since the last deletion."""
         return self.segments[-1].count(b"\n")
 
+    def begin(self, pieces: int) -> None:
+        """Append pieces of a migration, but not its end: a migration that ends before the first daemon is history."""
+        self._pieces.extend(self._migration())
+        for _ in range(min(pieces, len(self._pieces) - 1)):
+            self.write()
+
     def write(self) -> None:
         """Append the next piece, of the next migration if the last one is over."""
-        piece = next(self._pieces, None)
-        if piece is None:
-            self._pieces = self._migration()
-            piece = next(self._pieces)
+        if not self._pieces:
+            self._pieces.extend(self._migration())
+        piece = self._pieces.popleft()
         with self.path.open("ab") as out:
             out.write(piece)
         self.segments[-1] += piece
 
     def finish(self) -> None:
         """Append the rest of the open migration."""
-        while not self._is_whole:
+        while self._pieces:
             self.write()
 
     def rotate(self) -> None:
@@ -122,7 +123,6 @@ class Log:
         tail = _TAIL.search(log)
         body = tail.start() if tail else 0
         together = [match.span() for match in _TOGETHER.finditer(log)]
-        self._is_whole = False
         place = 0
         while place < body:
             # Almost anywhere: lines are torn as the kernel likes.
@@ -130,5 +130,4 @@ class Log:
             end = next((stop for start, stop in together if start < end < stop), end)
             yield log[place:end]
             place = end
-        self._is_whole = True
         yield log[place:]
