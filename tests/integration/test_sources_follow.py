@@ -1048,7 +1048,55 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
         reader.tick()
         # The selector, inotify, the file that is followed and the empty one that comes after it.
         assert _descriptors() == before + 4
+
+        for number in range(5):
+            append(log, b"last %d\n" % number)
+            reader.tick()
+            os.truncate(log, 0)  # no backup continues it
+            reader.tick()
+        assert _descriptors() == before + 3
+
+        append(log, b"kept\n")
+        reader.tick()
+        log.rename(tmp_path / "kept.log")  # stays open, so that its inode becomes no other file's
+        append(log, b"new\n")
+        reader.tick()
+        assert _descriptors() == before + 4
     assert _descriptors() == before
+
+
+def test_deleted_stray_is_closed(tmp_path: Path) -> None:
+    """A log that got another name by hand is kept open only while it has that name."""
+    log = tmp_path / "vm.log"
+    append(log, b"one\n")
+    with Reader(Follow(f"{tmp_path}/*.log")) as reader:
+        reader.tick()
+        followed = _descriptors()
+        log.rename(tmp_path / "kept.log")
+        append(log, b"two\n")
+        reader.tick()
+        assert _descriptors() == followed + 1
+        (tmp_path / "kept.log").unlink()
+        reader.tick()
+        assert _descriptors() == followed
+    assert reader.data() == b"one\ntwo\n"
+
+
+def test_deleted_newer_file_is_no_deleted_log(log: Path) -> None:
+    """The file that was read is a backup then. When it is deleted too, the backups after it are read."""
+    append(log, b"one\n")
+    with Reader(Follow(str(log))) as reader:
+        reader.settle()
+        rotate(log, backups=2)
+        log.unlink()
+        reader.settle()
+        for number in range(3):
+            append(log, b"%d\n" % number)
+            rotate(log, backups=2)
+        reader.settle()
+    assert reader.data() == b"one\n1\n2\n"
+    assert len(reader.lost()) == 1
+    assert not reader.ended()
 
 
 @pytest.mark.parametrize(

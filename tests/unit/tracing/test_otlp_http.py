@@ -71,6 +71,8 @@ def test_receiver_that_hangs_is_retryable() -> None:
         (Answer(200, b"<html>Welcome to nginx!</html>", {"Content-Type": "text/html"}), ExportStatus.REJECTED, 0),
         (Answer(200, b"\xff\xff\xff garbage"), ExportStatus.REJECTED, 0),
         (Answer(200, b"\0" * 1_000_000), ExportStatus.REJECTED, 0),
+        (Answer(200, b"x" * 65_536, {"Content-Type": "text/plain"}), ExportStatus.ACCEPTED, 0),
+        (Answer(200, b"x" * 65_537, {"Content-Type": "text/plain"}), ExportStatus.REJECTED, 0),
     ],
 )
 def test_answer_is_classified(answer: Answer, status: ExportStatus, rejected: int) -> None:

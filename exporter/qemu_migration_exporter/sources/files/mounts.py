@@ -33,6 +33,6 @@ def notifies(device: int) -> bool:
         # proc_pid_mountinfo(5): … major:minor … - type source options
         fields, _, rest = line.partition(" - ")
         if fields.split()[2:3] == [wanted]:
-            kind = rest.split(" ", 1)[0]
+            kind = rest.partition(" ")[0]
             return kind not in _REMOTE and not kind.startswith("fuse")
     return True
