@@ -144,7 +144,8 @@ class Daemon:
 
     def _run_once(self, woken: socket.socket) -> None:
         """Read all sources that have data, for a second at most."""
-        busy = any(source.pending for source in self._sources.values())
+        store = self.streams.store
+        busy = (store is not None and store.is_encoding) or any(source.pending for source in self._sources.values())
         due = self._last_tick + _TICK_SECONDS - time.monotonic()
         ready = self._selector.select(0 if busy or self._starts_until is not None else max(0.0, due))
         sources = [key.data for key, _ in ready if key.data is not None]
@@ -156,6 +157,8 @@ class Daemon:
             self._take(source, source.read)
         if self._starts_until is not None and (not sources or time.monotonic() > self._starts_until):
             self._settle()
+        if store is not None:
+            store.encode_some()
         if self.requests.wants_reload:
             self.requests.answer_reloads(self._reload_config())
         if self.requests.wants_refresh:
@@ -179,9 +182,10 @@ class Daemon:
 
     def _commit(self) -> None:
         began = time.monotonic()
+        encoding_seconds = self.streams.store.seconds if self.streams.store is not None else 0.0  # of the last one
         self.streams.commit()
         ended = time.monotonic()
-        pause = (ended - began) / _COMMIT_SHARE
+        pause = (ended - began + encoding_seconds) / _COMMIT_SHARE
         self._next_commit = ended + min(max(pause, _MIN_COMMIT_SECONDS), _MAX_COMMIT_SECONDS)
 
     def _settle(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -55,7 +55,15 @@ class LiveStream:
     history: list[Change] | None = None
     reported: set[str] = field(default_factory=set)
 
-    def checkpoint(self, position: Position) -> StreamCheckpoint:
+    def commit(self) -> Callable[[], StreamCheckpoint] | None:
+        """Return what makes the stream's line of a checkpoint, None if the last line is up to date or there is none."""
+        # History is not reported yet: it is read again after a restart.
+        if not self.is_dirty or self.position is None or self.history is not None:
+            return None
+        self.is_dirty = False
+        return partial(self._checkpoint, self.position)
+
+    def _checkpoint(self, position: Position) -> StreamCheckpoint:
         """Return what the stream needs to be resumed at a position."""
         return StreamCheckpoint(
             position=position,

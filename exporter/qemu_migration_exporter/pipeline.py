@@ -70,6 +70,7 @@ class Pipeline:
         config: Configuration of new streams.
         is_dirty: True if the last checkpoint is out of date.
         is_restored: True if there was a checkpoint to start from.
+        store: Keeper of the checkpoint, None without a state file.
 
     Args:
         reports_past: True to report migrations that ended before the start too.
@@ -85,8 +86,8 @@ class Pipeline:
         self._room = ProcessBudget(_MAX_PROCESSES)
         self._streams: dict[str, LiveStream] = {}
         self._settled: set[str] = set()  # patterns whose files were read
-        self._store = StateStore(Path(config.state_file), self._failures) if config.state_file else None
-        before = self._before = Checkpoint() if self._store is None else self._store.loaded
+        self.store = StateStore(Path(config.state_file), self._failures) if config.state_file else None
+        before = self._before = Checkpoint() if self.store is None else self.store.loaded
         self.is_restored = before.saved_ns is not None
         if sinks.delivery is not None:
             sinks.delivery.restore(before.spans)
@@ -128,6 +129,7 @@ class Pipeline:
     def take(self, source: SourceConfig, items: Iterable[Item]) -> None:
         """Process the items of a source; an error in a stream affects no other stream."""
         for item in items:
+            self._encode(item.stream)
             with self._attempt(item.stream) as attempt:
                 self._take(source, item)
             if attempt.failed:
@@ -144,6 +146,8 @@ class Pipeline:
 
         The unread lines of a stream that is behind are older than now, so the clock must not end anything in it.
         """
+        if self.store is not None:
+            self.store.finish()  # time passes in all streams
         self._make_room()
         for name, state in self._streams.items():
             with self._attempt(name) as attempt:
@@ -181,30 +185,30 @@ class Pipeline:
     def close(self, now_ns: int) -> None:
         """End the streams that cannot be resumed."""
         for name, state in self._streams.items():
-            if state.position is None or self._store is None:
+            if state.position is None or self.store is None:
                 self._end(name, state, now_ns)
 
     def flush(self, seconds: float) -> None:
         """Pass a checkpoint to the writer, and wait for the disk at most for some seconds."""
         self.commit()
-        if self._store is not None:
-            self._store.flush(seconds)
+        if self.store is not None:
+            self.store.flush(seconds)
 
     def close_store(self) -> None:
         """Write the last checkpoint, with the spans that are left, and wait for the disk."""
         self.commit()
-        if self._store is not None:
-            self._store.close()
+        if self.store is not None:
+            self.store.close()
 
     @property
     def is_commit_due(self) -> bool:
         """True if there were changes since the last checkpoint, or if it was not written."""
-        return self.is_dirty or (self._store is not None and self._store.is_failing)
+        return self.is_dirty or (self.store is not None and self.store.is_failing)
 
     def commit(self) -> None:
-        """Pass a checkpoint to the writer."""
+        """Begin a checkpoint, of which the store encodes a first part."""
         self.is_dirty = False
-        if self._store is None:
+        if self.store is None:
             return
         self.refresh()  # the counters are of the same moment as the streams
         # In this order: a span made before this call is sent, spooled, or in the checkpoint.
@@ -213,19 +217,20 @@ class Pipeline:
         if self._sinks.delivery is not None:
             number, unsent = self._sinks.delivery.commit()
             release = partial(self._sinks.delivery.release, number)
-        for name, state in self._streams.items():
-            # History is not reported yet: it is read again after a restart.
-            if state.is_dirty and state.position is not None and state.history is None:
-                self._store.put(name, state.checkpoint(state.position))
-                state.is_dirty = False
-        self._store.keep_only([*self._remembered, *self._streams])
-        self._store.commit(
+        self.store.commit(
+            {name: make for name, state in self._streams.items() if (make := state.commit()) is not None},
             sorted(self._settled or self._before.sources),
             unsent,
+            kept=[*self._remembered, *self._streams],
             reading=[name for name, state in self._streams.items() if state.history is not None],
             counters=self._sinks.metrics.snapshot(),
             on_saved=release,
         )
+
+    def _encode(self, name: str) -> None:
+        """Encode a stream for the last checkpoint, because the stream is about to change."""
+        if self.store is not None:
+            self.store.encode(name)
 
     def _end_processes(self, state: LiveStream, now_ns: int) -> None:
         """End the migrations of processes that are gone; a stream that is down may have missed how they ended."""
@@ -288,6 +293,7 @@ class Pipeline:
 
     def _reset(self, name: str, *, lost: bool) -> None:
         """Replace a stream after an error, because its state may be the cause; the counts of its lines continue."""
+        self._encode(name)
         state = self._streams.get(name)
         if state is None:
             return
@@ -331,6 +337,7 @@ class Pipeline:
         return make_stream(name, source, vm, watch, config=self.config, room=self._room, failures=self._failures)
 
     def _end(self, name: str, state: LiveStream, now_ns: int) -> None:
+        self._encode(name)
         with self._failures.guard(Component.STREAM, "stream %s: open migrations are not ended", name):
             self._apply(state, state.stream.close(now_ns))
 

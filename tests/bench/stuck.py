@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -68,23 +69,36 @@ def stall_of(lines: list[bytes]) -> tuple[int, int]:
 
 
 def save(directory: Path, migrations: int) -> Iterator[Row]:
-    """Save the state of so many open migrations, all of which changed: time of the reading thread."""
+    """Save the state of so many open migrations, all of which changed: time in the reading thread, in all and at once."""
     half = LOG.read_bytes()
     half = half[: len(half) // 2]
     streams = [Stream(f"vm-{number}.log", vm=f"vm-{number}") for number in range(migrations)]
     for stream in streams:
         stream.feed(half)
     store = StateStore(directory / "state", ErrorCounter())
-    times = []
+    saves = []
     for _ in range(5):
-        began = time.thread_time()
-        for stream in streams:
-            store.put(stream.name, StreamCheckpoint(position=Position(1, 2, 3), state=stream.snapshot()))
-        store.commit((), ())
-        times.append(time.thread_time() - began)
+        parts = [
+            _timed(partial(store.commit, {stream.name: partial(_checkpoint, stream) for stream in streams}, (), ()))
+        ]
+        while store.is_encoding:
+            parts.append(_timed(store.encode_some))
+        saves.append((max(parts), sum(parts)))
     store.close()
     target, before = ("<= 20 ms", "154 ms") if migrations == 1_000 else ("", "")
-    yield Row(f"state of {migrations:,} migrations: reading thread", f"{min(times) * 1e3:.1f} ms", target, before)
+    most, whole = min(saves)
+    figure = f"{most * 1e3:.1f} ms at once, {whole * 1e3:.1f} ms in all"
+    yield Row(f"state of {migrations:,} migrations: reading thread", figure, target, before)
+
+
+def _checkpoint(stream: Stream) -> StreamCheckpoint:
+    return StreamCheckpoint(position=Position(1, 2, 3), state=stream.snapshot())
+
+
+def _timed(step: Callable[[], None]) -> float:
+    began = time.thread_time()
+    step()
+    return time.thread_time() - began
 
 
 def hosts(directory: Path, *, seconds: float, numbers: tuple[int, ...]) -> Iterator[Row]:

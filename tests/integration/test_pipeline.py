@@ -12,7 +12,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from qemu_migration_exporter import checkpoint
+from qemu_migration_exporter import checkpoint, state_store
 from qemu_migration_exporter.config.schema import Config, SourceConfig
 from qemu_migration_exporter.core.model import Result, SurpriseKind
 from qemu_migration_exporter.metrics.collector import MetricsSink
@@ -73,9 +73,8 @@ class Run:
 
     def kill(self) -> None:
         """Close the store of checkpoints as it is."""
-        store = self.pipeline._store  # noqa: SLF001 - a kill is no part of the interface
-        assert store is not None
-        store.close()
+        assert self.pipeline.store is not None
+        self.pipeline.store.close()
 
     def take(self, *items: Item) -> None:
         self.pipeline.take(_SOURCE, items)
@@ -299,6 +298,32 @@ def test_log_read_at_start_ends_by_time(tmp_path: Path, *, is_resumed: bool, ahe
 
     wait_for(lambda: run.tick() == [], 10)
     run.kill()
+
+
+def test_save_contains_the_moment_of_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams that change, end or are left alone while it is encoded: one stream a part, as of a thousand streams."""
+    monkeypatch.setattr(state_store, "_PART_SECONDS", 0.0)
+    names = [f"/var/log/libvirt/qemu/vm-{number}.log" for number in range(6)]
+    run = Run(tmp_path / "state")
+    run.settle()
+    run.take(*[Data(name, _FIRST, _PLACE) for name in names])
+    run.pipeline.commit()
+    store = run.pipeline.store
+    assert store is not None
+    assert store.is_encoding
+    run.take(*[Data(name, _SECOND, Position(1, 2, len(_FIRST + _SECOND))) for name in names[:2]])
+    run.take(StreamClosed(names[2]))
+    store.encode_some()
+    assert store.is_encoding
+    run.kill()
+
+    again = Run(tmp_path / "state")
+    assert again.pipeline.positions() == dict.fromkeys(names, _PLACE)
+    again.take(*[CaughtUp(name) for name in names])
+    lines = {stream.name: stream.counts.lines for stream, _ in again.pipeline.all() if not stream.is_idle}
+    assert lines == dict.fromkeys(names, _FIRST.count(b"\n"))
+    assert again.counter("qemu_migrations_finished_total") == 0
+    again.kill()
 
 
 def test_counters_continue_after_restart(tmp_path: Path) -> None:
