@@ -497,6 +497,18 @@ def test_hole_of_sparse_file_is_skipped(log: Path) -> None:
     assert reader.reads < 10
 
 
+def test_write_is_read_with_one_look(log: Path) -> None:
+    """On a host with many running migrations a second look, which finds nothing, is a tenth of the time."""
+    append(log, b"one\n")
+    with Reader(Follow(str(log))) as reader:
+        reader.settle()
+        before = reader.reads
+        append(log, b"two\n")
+        reader.settle()
+        assert reader.reads == before + 1
+    assert reader.data() == b"one\ntwo\n"
+
+
 @pytest.mark.parametrize("settled", [False, True])
 def test_delete_and_reappear(log: Path, settled: bool) -> None:
     """A deleted file is read to its end and ends; the next of its name begins at its first byte. Backups stay unread."""

@@ -248,7 +248,8 @@ class FollowedLogs:
         if not read or (len(log.files) == 1 and log.files[0].offset >= self._history_bytes.get(path, 0)):
             self._end_history(path)
         if read:
-            self.ready[path] = None
+            if not log.is_at_end or path in self.polled:
+                self.ready[path] = None
             return read
         if log.is_deleted():
             self.refresh(path, log)

@@ -46,6 +46,8 @@ class RotatedLog:
         arrived: Number of files that are known to have appeared at the path.
         deleted: True if a file at the path is known to have been deleted, not rotated.
         error: The reason why the file at the path cannot be read, although files before it can.
+        is_at_end: True if `read` has returned the last bytes of the last file; inotify reports what is written or
+            deleted after that, so another look would find nothing. It halves the system calls of a live line.
     """
 
     def __init__(self, path: str, hold: Callable[[File], bool], release: Callable[[File], None]) -> None:
@@ -54,6 +56,7 @@ class RotatedLog:
         self.arrived = 0
         self.deleted = False
         self.error: OSError | None = None
+        self.is_at_end = False
         self._at = Path(path)
         self._taken = 0
         self._gap = False
@@ -165,8 +168,7 @@ class RotatedLog:
             OSError: The file could not be read; it can be resumed from its position.
         """
         items: list[Item] = []
-        if self.files[0].is_replaced:
-            items += self._restart(self.files[0].size)
+        self.is_at_end = False
         if self.is_unread:
             copies = truncation.unread_copies(self.files[-1], self._is_known)
             self._insert(copies.files, len(self.files) - 1)
@@ -175,18 +177,21 @@ class RotatedLog:
             # Evaluated before the end of the file: a writer that has moved on does not return.
             left = self._is_left()
             file = self.files[0]
-            size = file.size
+            status = os.fstat(file.fd)
+            size = status.st_size
             data: bytes | None = b""
             # A smaller size alone does not prove a truncation: on FUSE it can be that of a newer file of the same name.
             if size != file.offset:
-                if size - file.offset > READ_BYTES and (hole := file.skip_hole()):
+                if size - file.offset > READ_BYTES and not file.is_replaced and (hole := file.skip_hole()):
                     logger.info("%s: skipped %d bytes that were never written", self.path, hole)
                 data = file.read(limit_bytes)
+            elif file.is_replaced:
+                data = None
             if data is None:
-                items += self._restart(size)
-                continue
+                return items + self._restart(size) + self.read(limit_bytes)
             if data:
                 items.append(Data(self.path, data, file.position))
+                self.is_at_end = not left and file.offset >= size and status.st_nlink > 0
                 return items
             if not left:
                 return items
