@@ -386,6 +386,23 @@ def test_hanging_receiver_blocks_nothing(tmp_path: Path, *, spooled: bool) -> No
             assert received(receiver) == list(range(1, 501))
 
 
+def test_stop_ends_with_last_answer() -> None:
+    """The end of the program waits for the answer under way and the spans after it, and no longer."""
+    gate = Gate()
+    with delivering(gate) as processor:
+        end_spans(processor, range(1, 101))
+        gate.asked.acquire(timeout=patience(20))
+        end_spans(processor, range(101, 111))
+        opening = threading.Timer(0.1, gate.open, [2])
+        opening.start()
+        began, limit = time.monotonic(), patience(4)
+        processor.stop(limit)
+        assert time.monotonic() - began < limit / 2
+        opening.join()
+
+    assert gate.sent == [list(range(1, 101)), list(range(101, 111))]
+
+
 def test_last_commit_saves_unsent_spans() -> None:
     """With a state file, nothing is counted as lost."""
     with delivering(f"http://127.0.0.1:{free_port()}") as processor:

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from qemu_migration_exporter.sources import StatusChanged, StreamClosed
 from qemu_migration_exporter.sources.command import Command
 
+from tests.support.patience import patience
 from tests.support.source_reader import Reader
 
 
@@ -55,6 +57,18 @@ def test_died_command_restarts() -> None:
         StatusChanged("probe", up=False, reason="exit status 3, again in 1 s"),
         StatusChanged("probe", up=True, reason=""),
     ]
+
+
+def test_output_unread_at_end_is_read(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing was read before the end is noticed; a full pipe and the last message are there."""
+    code = "import os; os.write(1, b'x' * 60_000); os.write(2, b'last words\\n')"
+    source = Command(_python(code), "probe")
+    with Reader(source) as reader:
+        deadline = time.monotonic() + patience(10)
+        while not _down(reader) and time.monotonic() < deadline:
+            reader.items += source.tick(reader.now)
+    assert (len(reader.data()), reader.lost()) == (60_000, [])
+    assert "probe: last words" in caplog.text
 
 
 def test_success_resets_restart_pause() -> None:

@@ -29,8 +29,11 @@ from tests.support.paths import PACKAGE, ROOT
 from tests.support.patience import patience
 
 _OF_MIGRATIONS: Final = ("tests/unit/measures", "tests/unit/migration", "tests/unit/tracking")
-_OF_FILES: Final = ("tests/integration/test_sources_follow.py",)
-_OF_DELIVERY: Final = ("tests/unit/tracing", "tests/integration/test_outage.py")
+_OF_FILES: Final = (
+    "tests/unit/sources",
+    "tests/integration/test_sources_rotations.py",
+    "tests/integration/test_sources_follow.py",
+)
 
 #: Beginnings of modules' paths in the package, and the tests that hold the behaviour of these modules.
 SUBJECTS: Final = {
@@ -56,7 +59,10 @@ SUBJECTS: Final = {
     "sources/command": ("tests/integration/test_sources_command.py",),
     "sources/liveness": ("tests/unit/sources",),
     "sources/procfs": ("tests/unit/sources",),
-    "tracing/export/": _OF_DELIVERY,
+    "tracing/export/queued": ("tests/integration/test_outage.py",),
+    "tracing/export/spool": ("tests/unit/tracing/test_spool.py", "tests/integration/test_outage.py"),
+    "tracing/export/waiting": ("tests/integration/test_outage.py",),
+    "tracing/export/": ("tests/unit/tracing",),
 }
 
 #: Tests of whole streams, which cover all of the core.

@@ -9,7 +9,7 @@ from qemu_migration_exporter.tracing.export.batch_config import BatchConfig
 @pytest.mark.parametrize(
     ("configured", "variables", "expected"),
     [
-        (None, {}, BatchConfig()),
+        (None, {}, BatchConfig(queue_spans=16_384, batch_spans=512, linger_seconds=1.0)),
         (2_000, {}, BatchConfig(queue_spans=2_000)),
         (
             None,

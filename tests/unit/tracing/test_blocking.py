@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,11 +21,19 @@ from qemu_migration_exporter.tracing.export.blocking import BlockingSpanProcesso
 from qemu_migration_exporter.tracing.export.endpoint import connect, find_endpoint
 from qemu_migration_exporter.tracing.export.json_lines import OtlpJsonWriter
 from qemu_migration_exporter.tracing.export.outcomes import SpanOutcome
-from qemu_migration_exporter.tracing.export.sender import ACCEPTED, RETRYABLE, ExportResult, Sender, SpanBatch
+from qemu_migration_exporter.tracing.export.sender import (
+    ACCEPTED,
+    RETRYABLE,
+    ExportResult,
+    ExportStatus,
+    Sender,
+    SpanBatch,
+)
 from qemu_migration_exporter.tracing.spans import SpansSink
 
 from tests.support.paths import DATA
 from tests.support.receiver import Answer, Receiver, receiving
+from tests.support.spans import batch_of
 
 SPAN = ReadableSpan(
     "iterate", context=SpanContext(1, 2, is_remote=False), resource=Resource({}), start_time=1, end_time=2
@@ -162,6 +171,39 @@ def test_rejected_spans_are_counted() -> None:
         counts = _deliver(1_200, BlockingSpanProcessor(_sender(receiver.url)))
 
     assert counts == {SpanOutcome.EXPORTED: 512 - 3 + 176, SpanOutcome.REFUSED: 512 + 3}
+
+
+@pytest.mark.parametrize(
+    ("asked", "pauses"),
+    [
+        (None, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0]),
+        (3.0, [3.0, 3.0, 3.0, 4.0, 8.0, 16.0]),
+        (3_600.0, [60.0] * 6),
+    ],
+    ids=["not requested", "requested", "endless"],
+)
+def test_pauses_double_or_are_requested(
+    monkeypatch: pytest.MonkeyPatch, asked: float | None, pauses: list[float]
+) -> None:
+    """A requested pause is at most a minute, and after the last attempt there is none."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    sender = _Scripted(ExportResult(ExportStatus.RETRYABLE, retry_after_seconds=asked))
+
+    assert _deliver(1, BlockingSpanProcessor(sender))[SpanOutcome.UNREACHABLE] == 1
+
+    assert (slept, sender.batches) == (pauses, [1] * 7)
+
+
+def test_writer_gives_up_after_failed_write() -> None:
+    """A second attempt could write half a line twice, and later batches would follow half a line."""
+    with Path("/dev/full").open("w", encoding="utf-8") as out:
+        writer = OtlpJsonWriter(out)
+        results = [writer.send(batch_of([number])) for number in (1, 2)]
+        with suppress(OSError):  # the buffer cannot be flushed
+            out.close()
+
+    assert results == [ExportResult(ExportStatus.RETRYABLE, give_up_after_seconds=0.0)] * 2
 
 
 def test_full_disk_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

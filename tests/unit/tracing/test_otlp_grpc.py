@@ -91,20 +91,20 @@ def test_status_is_classified(code: str, status: ExportStatus) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "is_insecure", "is_plain"),
+    ("url", "settings", "is_plain"),
     [
-        ("http://{}", False, True),
-        ("http://{}", True, True),
-        ("{}", True, True),
-        ("{}", False, False),
-        ("https://{}", True, False),
-        ("https://{}", False, False),
+        ("http://{}", {}, True),
+        ("http://{}", {"is_insecure": True}, True),
+        ("{}", {"is_insecure": True}, True),
+        ("{}", {}, False),
+        ("https://{}", {"is_insecure": True}, False),
+        ("https://{}", {}, False),
     ],
 )
-def test_scheme_decides_on_tls(url: str, *, is_insecure: bool, is_plain: bool) -> None:
+def test_scheme_decides_on_tls(url: str, settings: dict[str, bool], *, is_plain: bool) -> None:
     """Without a scheme, OTEL_EXPORTER_OTLP_INSECURE does. The server speaks no TLS."""
     with _serving() as server:
-        result = _send(url.format(server.address), 20.0 if is_plain else 1.0, is_insecure=is_insecure)
+        result = _send(url.format(server.address), 20.0 if is_plain else 1.0, **settings)
 
     assert result.status is (ExportStatus.ACCEPTED if is_plain else ExportStatus.RETRYABLE)
 
