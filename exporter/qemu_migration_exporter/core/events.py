@@ -83,8 +83,8 @@ class Pending(NamedTuple):
 class Transferred(NamedTuple):
     """One bandwidth window of at least 100 ms ended.
 
-    `transferred` is in bytes and counts this window alone, `bandwidth` and `switchover_bandwidth` are in bytes
-    per millisecond, `threshold` (max_size) is bandwidth times the downtime limit, in bytes.
+    `transferred` is in bytes and counts this window alone, `switchover_bandwidth` is in bytes per millisecond,
+    `threshold` (max_size) is bandwidth times the downtime limit, in bytes.
 
     Source: migrate_transferred, migration_update_counters() in migration/migration.c.
     """
@@ -93,7 +93,6 @@ class Transferred(NamedTuple):
     thread: int | None
     transferred: int | None
     time_spent_ms: int | None
-    bandwidth: float | None
     switchover_bandwidth: int | None
     threshold: int | None
 

@@ -17,7 +17,6 @@ from qemu_migration_exporter.core.events import (
     ThrottleSet,
 )
 from qemu_migration_exporter.core.parsing.arguments import ArgumentNames
-from qemu_migration_exporter.core.parsing.conversions import read_bandwidth
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed
 from qemu_migration_exporter.core.parsing.hints import Hint
 from qemu_migration_exporter.core.parsing.options import ParserOptions
@@ -281,26 +280,6 @@ def test_added_row_is_decoded() -> None:
     decoder = Decoder(ParserOptions(rows=(*LAYOUTS, mine)))
     assert decoder.knows(b"my_throttle")
     assert ThrottleSet(None, None, 30) == decode(decoder, "my_throttle by 30% of all")
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("0", 0.0),
-        ("131072", 131072.0),
-        ("1.31072e+06", 1310720.0),
-        ("4503599627370495", 4503599627370495.0),
-        ("4680821656496752412", 12751480 / 144),
-    ],
-)
-def test_bandwidth_may_be_double_bits(value: str, expected: float) -> None:
-    """No link carries 4 TiB a millisecond, and every normal double has higher bits."""
-    assert expected == read_bandwidth(value.encode())
-
-
-def test_non_number_bandwidth_is_refused() -> None:
-    with pytest.raises(ValueError, match="fast"):
-        read_bandwidth(b"fast")
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,28 @@ STAP = [
     b'process("/usr/libexec/qemu-kvm").mark("savevm_state_it',
     b"migrate_pending pending_size:671830016 max_size:0 pend_post:0",
 ]
+#: Numbers that do not repeat, in one layout, in hexadecimal, and in a layout with a single number or with a text.
+NUMBERS = [
+    b"9@1795387133.000001:migrate_pending pending size 8 max 4 (pre = 8 compat=0 post=0)",
+    b"9@1795387133.000002:migrate_pending pending size 7 max 4 (pre = 7 compat=0 post=3)",
+    b"8@1795387133.000003:migrate_transferred transferred 1 time_spent 2 bandwidth 0.5 max_size -1",
+    b"8@1795387133.000004:migrate_transferred transferred 3 time_spent 2 bandwidth 1e+06 max_size 4 ",
+    b"9@1795387133.000005:migrate_pending pending size 6 max 4 (pre = 6 compat=0 post=0)",
+]
+PRINTED = [
+    b"begin probe migrate",
+    b"migrate_pending pending_size:8 max_size:0 pend_post:8",
+    b"migrate_pending pending_size:7 max_size:0x4 pend_post:7",
+    b"migrate_pending pending_size:6 max_size:-4 pend_post:?",
+    b"migrate_transferred tranferred:1 time_spent:2 bandwidth:0.5 size:3",
+    b"migrate_transferred tranferred:2 time_spent:2 bandwidth:1e+06 size:4",
+    b"savevm_section_end id:ram section_id:2",
+    b"savevm_section_end id:ram section_id:3",
+    b"migration_thread_low_pending pending:3",
+    b"migration_thread_low_pending pending:2",
+    b" 0x7f9b719a47b0 : migration_bitmap_sync+0x0/0x5b0 [/usr/libexec/qemu-kvm]",
+    b" at the beginning of a line",
+]
 #: A number of a state means another state once the dirty pages of 2.9 or another layout was printed.
 NARROWED = [
     b"7@1795387133.000001:migrate_set_state new state 5",
@@ -97,6 +119,9 @@ def read(format_name: str, parts: list[list[bytes]]) -> tuple[Reading, bytes | N
         ("probe", PROBE),
         ("systemtap-log", PROBE),
         ("systemtap", STAP),
+        ("qemu-log", NUMBERS),
+        ("systemtap", PRINTED),
+        ("systemtap", PRINTED[:2] + PRINTED[4:]),
         ("qemu-log", NARROWED),
         ("qemu-log", ENVELOPES),
         ("simpletrace", [b"savevm_state_iterate 1.5 pid=7"] * 5),

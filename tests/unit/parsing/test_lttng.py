@@ -39,7 +39,7 @@ _TOD_NS = ((10 * 60 + 15) * 60 + 3) * 10**9 + 13_000_000
                 "[1790001200.013000000] (+0.1) host1 qemu:migrate_transferred: { cpu_id = 2 }, "
                 "{ tranferred = 12, time_spent = 100, bandwidth = 120, avail_bw = 0, size = 36 }"
             ),
-            Transferred(1_790_001_200_013_000_000, None, 12, 100, 120.0, 0, 36),
+            Transferred(1_790_001_200_013_000_000, None, 12, 100, 0, 36),
         ),
         (
             (

@@ -70,11 +70,11 @@ def test_mark_is_event_without_arguments(line: bytes, expected: Event | None) ->
         (b"migrate_pending_estimate pending:1", Pending(None, None, 1, None, None)),
         (
             b"migrate_transferred transterred_bytes:12751480 time_spent:144 bandwidth:4680821656496752412 max_size:26565583",
-            Transferred(None, None, 12751480, 144, 12751480 / 144, None, 26565583),
+            Transferred(None, None, 12751480, 144, None, 26565583),
         ),
         (
             b"migrate_transferred tranferred:1 time_spent:2 bandwidth:3 avail_bw:4 size:5",
-            Transferred(None, None, 1, 2, 3.0, 4, 5),
+            Transferred(None, None, 1, 2, 4, 5),
         ),
         (b"migrate_set_state new_state:active", StateSet(None, None, "active")),
         (b"migrate_set_state new_state:4", StateSet(None, None, "active")),

@@ -131,17 +131,17 @@ EXAMPLES: list[tuple[str, str, Event]] = [
     (
         "2.0..8.1",
         "migrate_transferred transferred 3357090 time_spent 100 bandwidth 33570 max_size 10071270",
-        Transferred(NS, T, 3357090, 100, 33570, None, 10071270),
+        Transferred(NS, T, 3357090, 100, None, 10071270),
     ),
     (
         "8.2..",
         "migrate_transferred transferred 3416752 time_spent 100 bandwidth 34167 switchover_bw 0 max_size 10250255",
-        Transferred(NS, T, 3416752, 100, 34167, 0, 10250255),
+        Transferred(NS, T, 3416752, 100, 0, 10250255),
     ),
     (
         "2.0..8.1",
         "migrate_transferred transferred 12751480 time_spent 144 bandwidth 88551.9 max_size 26565583",
-        Transferred(NS, T, 12751480, 144, 88551.9, None, 26565583),
+        Transferred(NS, T, 12751480, 144, None, 26565583),
     ),
     ("2.0..", "savevm_state_iterate ", mark(Signal.ITERATE)),
     (
@@ -350,20 +350,11 @@ def test_row_is_well_formed(row: tuple[str, ...]) -> None:
         assert {field for field in fields.split() if field != "_"} <= {*field_names(meaning), "final"}
 
 
-@pytest.mark.parametrize(
-    ("printed", "bytes_per_ms"),
-    [
-        ("88551.9", 88551.9),
-        ("1.31072e+06", 1310720.0),
-        ("0", 0.0),
-        ("inf", float("inf")),
-        ("4680821656496752412", 88551.94444444444),
-    ],
-)
-def test_double_is_read_in_each_shape(printed: str, bytes_per_ms: float) -> None:
+@pytest.mark.parametrize("printed", ["88551.9", "1.31072e+06", "0", "inf", "4680821656496752412"])
+def test_double_is_read_in_each_shape(printed: str) -> None:
     """printf's %g is short or has an exponent; SystemTap prints the bits of the double."""
     event = decode(f"migrate_transferred transferred 1 time_spent 2 bandwidth {printed} max_size -1".encode())
-    assert Transferred(NS, T, 1, 2, bytes_per_ms, None, -1) == event
+    assert Transferred(NS, T, 1, 2, None, -1) == event
 
 
 # The vocabulary against QEMU's own declarations
@@ -429,7 +420,6 @@ ARGUMENTS: Final[dict[type, dict[str, set[str]]]] = {
     Transferred: {
         "transferred": {"tranferred", "transferred"},
         "time_spent_ms": {"time_spent"},
-        "bandwidth": {"bandwidth"},
         "switchover_bandwidth": {"avail_bw"},
         "threshold": {"size"},
     },

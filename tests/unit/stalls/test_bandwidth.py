@@ -78,5 +78,5 @@ def test_best_bandwidth_is_kept() -> None:
 )
 def test_estimate_of_qemu_is_no_setting(printed: int | None, expected: float | None) -> None:
     """QEMU 11.1 prints its estimate where QEMU 8.2 to 11.0 print avail-switchover-bandwidth, 0 without one."""
-    window = Transferred(None, None, 3_414_546, 120, 227, printed, 8_536_365)
+    window = Transferred(None, None, 3_414_546, 120, printed, 8_536_365)
     assert set_by_operator(window) == expected

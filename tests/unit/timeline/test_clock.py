@@ -46,7 +46,7 @@ def placed(clock: Clock, events: Sequence[Event], arrival_ns: int = 99) -> list[
 
 def window(time_spent_ms: int | None) -> Transferred:
     """Return the end of a bandwidth window this long."""
-    return Transferred(None, None, 1, time_spent_ms, None, None, None)
+    return Transferred(None, None, 1, time_spent_ms, None, None)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from qemu_migration_exporter.core.parsing.conversions import read_bandwidth, read_text
+from qemu_migration_exporter.core.parsing.conversions import read_text
 
 _PENDING: Final[Mapping[str, str]] = {
     "size": "size", "pending_size": "size", "pending": "size", "pend": "size",
@@ -35,7 +35,7 @@ _FIELDS: Final[Mapping[bytes, Mapping[str, str]]] = {
     b"migrate_pending_exact": _PENDING,
     b"migrate_transferred": {
         "tranferred": "transferred", "transferred": "transferred", "transferred_bytes": "transferred",
-        "transterred_bytes": "transferred", "time_spent": "time_spent_ms", "bandwidth": "bandwidth",
+        "transterred_bytes": "transferred", "time_spent": "time_spent_ms", "bandwidth": "",
         "avail_bw": "switchover_bandwidth", "size": "threshold", "max_size": "threshold", "threshold": "threshold",
     },
     b"migration_bitmap_sync_end": {"dirty_pages": "dirty_pages", "dirty": "dirty_pages"},
@@ -65,7 +65,7 @@ _WORDS: Final[Mapping[bytes, Mapping[str, frozenset[str]]]] = {
     b"migrate_transferred": {
         "transferred": frozenset({"transferred", "bytes", "sent", "xfer"}),
         "time_spent_ms": frozenset({"time", "spent", "elapsed", "duration", "ms", "msec"}),
-        "bandwidth": frozenset({"bandwidth", "bw", "rate", "speed"}),
+        "": frozenset({"bandwidth", "bw", "rate", "speed"}),
         "threshold": frozenset({"threshold", "max", "limit"}),
     },
     b"migration_bitmap_sync_end": {"dirty_pages": frozenset({"dirty", "pages"})},
@@ -91,7 +91,7 @@ _MAX_RESOLVED: Final = 1_024
 _MAX_DIGITS: Final = 21
 
 
-def _read_whole(printed: bytes) -> int:
+def read_whole(printed: bytes) -> int:
     """Parse a whole number, decimal or hexadecimal.
 
     Raises:
@@ -104,7 +104,6 @@ def _read_whole(printed: bytes) -> int:
 
 #: Fields that are not whole numbers → the function that reads them.
 _READERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
-    "bandwidth": read_bandwidth,
     "state": read_text, "text": read_text, "idstr": read_text, "vmsd_name": read_text, "kind": read_text,
 }  # fmt: skip
 
@@ -129,7 +128,7 @@ class ArgumentNames:
             if len(self._resolved) > _MAX_RESOLVED:
                 self._resolved.clear()
             name = self._name(event, read_text(key))
-            self._resolved[place] = None if name is None else (name, _READERS.get(name, _read_whole))
+            self._resolved[place] = None if name is None else (name, _READERS.get(name, read_whole))
         return self._resolved[place]
 
     def _name(self, event: bytes, key: str) -> str | None:
@@ -148,7 +147,7 @@ class ArgumentNames:
                 if field is not None and field[0]:
                     values[field[0]] = field[1](value)
             if values.get("state", "").isdecimal():
-                values["number"] = _read_whole(values.pop("state").encode())  # up to 2.10 the state is a number
+                values["number"] = read_whole(values.pop("state").encode())  # up to 2.10 the state is a number
         except ValueError:  # the line counts as malformed
             return None
         return values or None

@@ -39,6 +39,7 @@ from qemu_migration_exporter.core.events import (
     Transferred,
 )
 from qemu_migration_exporter.core.parsing.arguments import ArgumentNames
+from qemu_migration_exporter.core.parsing.columns import NumberTexts
 from qemu_migration_exporter.core.parsing.conversions import CONVERSIONS
 from qemu_migration_exporter.core.parsing.hints import Hint
 from qemu_migration_exporter.core.parsing.options import ParserOptions
@@ -106,6 +107,7 @@ class Decoder:
 
     Attributes:
         recall: Returns the cached event of a text without a thread, or None.
+        numbers: Texts with numbers by the name of their event, which are decoded together.
         meanings: Grows when texts get another meaning, so that events recalled before are out of date.
         hints: Reasons why lines were not understood, with a detail for each reason; see `hints.Hint`.
     """
@@ -120,6 +122,7 @@ class Decoder:
         self._known: dict[int | None, dict[bytes, Event]] = {None: {}}
         self.recall = self._known[None].get
         self.meanings = 0
+        self.numbers: dict[bytes, NumberTexts] = {}
         self._usual: dict[bytes, CompiledLayout] = {}
 
     def knows(self, name: bytes) -> bool:
@@ -146,7 +149,10 @@ class Decoder:
             return None
         device = self.vocabulary.devices.get(text)
         if device is not None:
-            return self._of_thread(self._narrow_release(*device), thread)
+            of_device, since, until = device
+            if since > self._since or until < self._until:
+                of_device = self._narrow_release(*device)
+            return self._of_thread(of_device, thread)
         usual = self._usual.get(name)
         if usual is not None:
             event = usual.event(arguments, thread)
@@ -157,6 +163,8 @@ class Decoder:
             if event is not None:
                 if type(event) in _OF_ROUNDS and self.vocabulary.are_disjoint(name):
                     self._usual[name] = layout
+                    if layout.numbers is not None:
+                        self.numbers[name] = layout.numbers
                 if _is_of_device(event):
                     self.vocabulary.keep_device(text, event, layout)
                     return self._of_thread(self._narrow_release(event, layout.since, layout.until), thread)

@@ -37,6 +37,8 @@ _MAX_SHAPES: Final = 16
 #: Bounds the time spent on hostile lines: parts tried in a line, and useless shapes in a stream.
 _MAX_PARTS: Final = 4
 _MAX_FAILED_SHAPES: Final = 1_000
+#: Lines kept that taught nothing, because a script repeats its noise in each migration.
+_MAX_BARREN: Final = 16
 _MAX_PREFIX_BYTES: Final = 512
 
 _BOM: Final = b"\xef\xbb\xbf"
@@ -149,6 +151,7 @@ class Envelopes:
         self._vocabulary = vocabulary
         self.shapes = [_COLOURS if sample == _ESCAPE else _shape(sample) for sample in samples]
         self._failed_shapes = 0
+        self._barren: set[bytes] = set()
 
     @property
     def samples(self) -> tuple[bytes, ...]:
@@ -186,7 +189,12 @@ class Envelopes:
             if has_event and plain != line:
                 self.shapes.insert(0, _COLOURS)
             return has_event
-        return self._learn_shape(line, is_event)
+        if line in self._barren:
+            return False
+        has_event = self._learn_shape(line, is_event)
+        if not has_event and len(self._barren) < _MAX_BARREN and len(line) <= _MAX_PREFIX_BYTES:
+            self._barren.add(line)
+        return has_event
 
     def _learn_shape(self, line: bytes, is_event: Callable[[bytes], bool]) -> bool:
         for part in islice(_part_pattern(self._vocabulary).finditer(line), _MAX_PARTS):

@@ -112,10 +112,10 @@ LAYOUTS: tuple[EventLayout, ...] = (
         " collected switchover ack pending=%u, total switchover ack pending=%u",
         Pending, "_ final _ _ postcopy size _ _"),
     EventLayout("migrate_transferred", "8.2..", _TRANSFERRED, Transferred,
-        "transferred time_spent_ms bandwidth switchover_bandwidth threshold"),
+        "transferred time_spent_ms _ switchover_bandwidth threshold"),
     # The bandwidth is a double to 2.12 and an integer later; %g prints a whole double like an integer.
     EventLayout("migrate_transferred", "2.0..8.1", "transferred %u time_spent %u bandwidth %g max_size %d", Transferred,
-        "transferred time_spent_ms bandwidth threshold"),
+        "transferred time_spent_ms _ threshold"),
     EventLayout("savevm_state_iterate", "2.0..", "", Signal.ITERATE),
     EventLayout("savevm_section_start", "2.0..", "%s, section_id %u", SectionStarted, "idstr section_id"),
     EventLayout("savevm_section_end", "2.3..", "%s, section_id %u -> %d", SectionEnded, "idstr section_id _"),

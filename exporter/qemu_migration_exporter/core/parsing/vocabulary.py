@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from qemu_migration_exporter.core.events import Event, SignalEvent
+from qemu_migration_exporter.core.parsing.columns import NumberTexts
 from qemu_migration_exporter.core.parsing.conversions import CONVERSIONS, LAST_TEXT
 from qemu_migration_exporter.core.parsing.prefilter import alternation
 from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
@@ -37,34 +38,33 @@ Release = tuple[int, int]
 class CompiledLayout:
     """One row of the table, ready to match."""
 
-    __slots__ = ("_fills", "_kind", "_match", "_pick", "conversions", "row", "since", "until")
+    __slots__ = ("_fills", "_kind", "_match", "_pick", "conversions", "numbers", "row", "since", "until")
 
     def __init__(self, row: EventLayout) -> None:
         self.row = row
         self.since, self.until = releases(row)
         self.conversions = re.findall(r"%([a-z])", row.format.replace("%%", ""))
-        pattern, converters = _pattern(row.format)
+        pattern, converters = _pattern(row)
         # QEMU ends the line of an event without arguments with a blank.
         self._match = re.compile(pattern + rb" *", re.DOTALL).fullmatch
         self._kind = row.meaning
         self._pick: Callable[[tuple[int | None, ...]], tuple[int | None, ...]] | None = None
+        self.numbers: NumberTexts | None = None
         if isinstance(row.meaning, Signal):
             return
         names = field_names(row.meaning)
         # A field with a default comes last, and is filled only by a row that names it.
-        names = (*names, *(name for name in row.fields.split() if name != "_" and name not in names))
-        given = {
-            name: (group, convert)
-            for group, (name, convert) in enumerate(zip(row.fields.split(), converters, strict=True))
-            if name != "_"
-        }
-        self._fills = tuple(given.get(name) for name in names)
-        if isinstance(row.meaning, type) and _has_numbers_only(row.meaning, converters):
+        used = [name for name in row.fields.split() if name != "_"]
+        names = (*names, *(name for name in used if name not in names))
+        groups = {name: group for group, name in enumerate(used)}
+        self._fills = tuple((groups[name], converters[groups[name]]) if name in groups else None for name in names)
+        if isinstance(row.meaning, type) and _has_numbers_only(row.meaning, converters) and len(used) > 1:
             # All fields are numbers, as are those of rounds, whose texts do not repeat: this halves the time of a line.
-            groups = {name: group for name, (group, _) in given.items()}
             fields: tuple[str, ...] = row.meaning._fields[2:]  # type: ignore[attr-defined]  # every event is a NamedTuple
-            places = [groups.get(field, len(converters)) for field in fields]
-            self._pick = itemgetter(*places) if len(places) > 1 else None
+            self._pick = itemgetter(*[groups.get(field, len(used)) for field in fields])
+            self.numbers = NumberTexts(
+                row.name.encode(), pattern + rb" *", row.meaning, [groups.get(field) for field in fields]
+            )
 
     def event(self, arguments: bytes, thread: int | None = None) -> Event | None:
         """Return the event of these arguments, or None if they have another layout."""
@@ -180,17 +180,22 @@ def _release(text: str) -> Release:
     return int(major), int(minor)
 
 
-def _pattern(row_format: str) -> tuple[bytes, list[Callable[[bytes], Any]]]:
+def _pattern(row: EventLayout) -> tuple[bytes, list[Callable[[bytes], Any]]]:
+    """Return the pattern of a row's arguments, with a group for each field that is used, and their converters."""
     pattern, converters = b"", []
-    for literal, conversion in re.findall(r"((?:[^%]|%%)*)(?:%([a-z]))?", row_format):
-        pattern += re.escape(literal.replace("%%", "%").encode())
+    names = iter(row.fields.split())
+    for literal, conversion, rest in re.findall(r"((?:[^%]|%%)*)%([a-z])|(.+)", row.format):
+        pattern += re.escape((literal or rest).replace("%%", "%").encode())
         if conversion:
             piece, convert = CONVERSIONS[conversion]
+            if next(names) == "_":
+                piece = b"(?:" + piece.removeprefix(b"(")
+            else:
+                converters.append(convert)
             pattern += piece
-            converters.append(convert)
-    text = CONVERSIONS["s"][0]
+    text = CONVERSIONS["s"][0].removeprefix(b"(")
     if pattern.endswith(text):
-        pattern = pattern.removesuffix(text) + LAST_TEXT
+        pattern = pattern.removesuffix(text) + LAST_TEXT.removeprefix(b"(")
     return pattern, converters
 
 

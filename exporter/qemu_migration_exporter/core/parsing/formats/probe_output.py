@@ -24,7 +24,7 @@ from qemu_migration_exporter.core.parsing.vocabulary import Vocabulary
 
 _PREFIX: Final = re.compile(rb"(\d{1,20})(?:/(\d{1,10}))?@(\d{6,20}) ")
 #: Whole lines, with the parts of that prefix.
-_LINES: Final = re.compile(rb"^(?:(\d{1,20})(?:/(\d{1,10}))?@(\d{6,20}) (.*)|.*)$", re.MULTILINE)
+_LINES: Final = re.compile(rb"^(?:(\d{1,20})(?:/(\d{1,10}))?@(\d{6,20}) (.*)|.*)\n", re.MULTILINE)
 #: The wall time in whole nanoseconds, or in seconds with a fraction if the tool prints no better.
 _ANCHOR: Final = re.compile(rb"anchor (\d{1,20}) (\d{1,20})(?:\.(\d{1,9}))?[ \t]*")
 
@@ -101,12 +101,11 @@ class ProbeOutput:
             self._add_processes([self.process])
         return new_event(event.__class__, (int(at_ns), *event[1:]))
 
-    def split(self, lines: Sequence[bytes]) -> Columns | None:
+    def split(self, lines: Sequence[bytes]) -> Columns:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
-        process_texts, threads, times, texts = zip(*_LINES.findall(b"\n".join(lines)), strict=True)
-        return Columns(
-            texts, numbers(threads), numbers(process_texts), [int(at_ns) if at_ns else None for at_ns in times]
-        )
+        processes, threads, times, texts = zip(*_LINES.findall(b"\n".join(lines) + b"\n"), strict=True)
+        at_ns = [int(at) if at else None for at in times] if b"" in times else [*map(int, times)]
+        return Columns(texts, numbers(threads), numbers(processes), at_ns)
 
     def accept(self, processes: Sequence[int | None]) -> None:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""

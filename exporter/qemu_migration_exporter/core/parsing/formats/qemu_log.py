@@ -17,7 +17,7 @@ from functools import cache
 from typing import Final
 
 from qemu_migration_exporter.core.events import ErrorReported, Event
-from qemu_migration_exporter.core.parsing.columns import Columns, numbers
+from qemu_migration_exporter.core.parsing.columns import Columns, numbers, whole
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed, new_event
 from qemu_migration_exporter.core.parsing.formats import diagnostics
 from qemu_migration_exporter.core.parsing.prefilter import LinePrefilter
@@ -25,7 +25,7 @@ from qemu_migration_exporter.core.parsing.vocabulary import Vocabulary
 
 _PREFIX: Final = re.compile(rb"(?:(\d{1,10})@(\d{1,11})\.(\d{6}):|(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z )")
 #: Whole lines, with the parts of the first prefix.
-_THREAD_LINES: Final = re.compile(rb"^(?:(\d{1,10})@(\d{1,11})\.(\d{6}):(.*)|.*)$", re.MULTILINE)
+_THREAD_LINES: Final = re.compile(rb"^(?:(\d{1,10})@(\d{1,11}\.\d{6}):(.*)|.*)\n", re.MULTILINE)
 #: The beginning of a line that was glued to the torn line before it.
 _GLUED: Final = re.compile(rb"\d{1,10}@\d{9,11}\.\d{6}:[A-Za-z_]")
 
@@ -103,13 +103,12 @@ class QemuLog:
         at_ns = int(seconds + micros) * 1_000 if seconds and self.timed else self._at_ns(date, fraction)
         return new_event(event.__class__, (at_ns, *event[1:]))
 
-    def split(self, lines: Sequence[bytes]) -> Columns | None:
+    def split(self, lines: Sequence[bytes]) -> Columns:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
         if not self.timed:
-            return None
-        threads, seconds, micros, texts = zip(*_THREAD_LINES.findall(b"\n".join(lines)), strict=True)
-        times = [int(second + micro) * 1_000 if second else None for second, micro in zip(seconds, micros, strict=True)]
-        return Columns(texts, numbers(threads), [None] * len(times), times)
+            return whole(lines)
+        threads, times, texts = zip(*_THREAD_LINES.findall(b"\n".join(lines) + b"\n"), strict=True)
+        return Columns(texts, numbers(threads), [None] * len(times), _nanoseconds(times))
 
     def accept(self, processes: Sequence[int | None]) -> None:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
@@ -156,3 +155,10 @@ class QemuLog:
             return None
         parsed = self.parse(line[matches[-1].start() :])
         return None if parsed is None or isinstance(parsed, Malformed) else parsed._replace(thread=None)
+
+
+def _nanoseconds(times: Sequence[bytes]) -> list[int | None]:
+    """Return times in seconds with six digits behind the point as nanoseconds, None for an empty time."""
+    if b"" in times:
+        return [int(at.replace(b".", b"")) * 1_000 if at else None for at in times]
+    return [*map(int, (b"000 ".join(times) + b"000").replace(b".", b"").split())]

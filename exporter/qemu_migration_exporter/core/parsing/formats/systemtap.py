@@ -33,8 +33,8 @@ from qemu_migration_exporter.core.events import (
     StateSet,
     SyncEnded,
 )
-from qemu_migration_exporter.core.parsing.arguments import ArgumentNames
-from qemu_migration_exporter.core.parsing.columns import Columns
+from qemu_migration_exporter.core.parsing.arguments import ArgumentNames, Reader, read_whole
+from qemu_migration_exporter.core.parsing.columns import Columns, NumberTexts, whole
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed
 from qemu_migration_exporter.core.parsing.formats import diagnostics
 from qemu_migration_exporter.core.parsing.hints import Hint
@@ -113,9 +113,9 @@ class SystemTap:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
         return line.startswith((b" ", _MARK_START))
 
-    def split(self, lines: Sequence[bytes]) -> Columns | None:  # noqa: ARG002 - the protocol's signature
+    def split(self, lines: Sequence[bytes]) -> Columns:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
-        return None
+        return whole(lines)
 
     def accept(self, processes: Sequence[int | None]) -> None:
         """See `qemu_migration_exporter.core.parsing.formats.Format`."""
@@ -133,8 +133,7 @@ class SystemTap:
         if mark is not None:
             return self._mark(mark, line)
         if line.startswith(b" "):
-            frame = _FRAME.fullmatch(line)
-            return BacktraceFrame(None, None, frame[1].decode("utf-8", "replace")) if frame else None
+            return self._frame(line)
         named = _NAMED.fullmatch(line)
         if named is not None:
             name, arguments = named.groups()
@@ -143,6 +142,15 @@ class SystemTap:
             if self._decoder.knows(name):
                 return self._printed(name, arguments, line)
         return self._torn(line)
+
+    def _frame(self, line: bytes) -> Event | None:
+        """Return a frame of a backtrace; the same functions call each sync."""
+        match = _FRAME.fullmatch(line)
+        if match is None:
+            return None
+        frame = BacktraceFrame(None, None, match[1].decode("utf-8", "replace"))
+        self._decoder.remember(line, frame)
+        return frame
 
     def _mark(self, mark: re.Match[bytes], line: bytes) -> Parsed:
         name, address, variables = mark.groups()
@@ -191,7 +199,9 @@ class SystemTap:
             self._with_arguments.add(name)
             self._decoder.change_meanings()  # the name alone was an event so far
         if name not in self._printfs and _PAIRS.fullmatch(arguments):
-            self._printfs[name] = _learn(self._decoder, name, values, pairs)
+            printf = self._printfs[name] = _learn(self._decoder, name, values, pairs)
+            if printf is not None and printf.numbers is not None:
+                self._decoder.numbers[name] = printf.numbers
         event = self._decoder.make(name, values)
         return _SEEN_ELSEWHERE if last_alone == name and isinstance(event, SyncEnded) else event
 
@@ -239,6 +249,7 @@ class _LearntPrintf:
             if field is not None:
                 printed[field[0]] = group, field[1]
         self._reads = [printed.get(field) for field in fields]
+        self.numbers = _numbers(name, keys, kind, self._reads)
 
     def event(self, arguments: bytes) -> Event | None:
         """Return the event; None if the arguments were printed in another way, or are not numbers."""
@@ -250,3 +261,15 @@ class _LearntPrintf:
             return self._kind(None, None, *[read and read[1](groups[read[0]]) for read in self._reads])
         except ValueError:  # the line counts as malformed
             return None
+
+
+def _numbers(
+    name: bytes, keys: Sequence[bytes], kind: Callable[..., Event], reads: Sequence[tuple[int, Reader] | None]
+) -> NumberTexts | None:
+    """Return the printf for texts that are decoded together; None if its values are not whole numbers."""
+    used = sorted({read[0] for read in reads if read is not None})
+    if len(used) < 2 or any(read is not None and read[1] is not read_whole for read in reads):  # noqa: PLR2004 - see NumberTexts
+        return None
+    values = [rb"(-?\d{1,20})" if group in used else rb"\S*" for group in range(len(keys))]
+    arguments = b" ".join(re.escape(key) + rb"[:=]" + value for key, value in zip(keys, values, strict=True))
+    return NumberTexts(name, arguments, kind, [None if read is None else used.index(read[0]) for read in reads])
