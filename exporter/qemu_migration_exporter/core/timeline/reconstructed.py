@@ -8,9 +8,11 @@ Only `time_spent` of migrate_transferred moves this clock, so events wait for th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
-from qemu_migration_exporter.core.events import SignalEvent, Transferred
+from qemu_migration_exporter.core.events import Transferred
 from qemu_migration_exporter.core.lines import Lines, PlacedLines
 from qemu_migration_exporter.core.model import ClockKind
 from qemu_migration_exporter.core.terms import Signal
@@ -31,25 +33,24 @@ class ReconstructedClock:
     def __init__(self, start_ns: int) -> None:
         self._now_ns = start_ns
         self._held = none()
-        self._slice_ends: list[int] = []  # number of lines held up to and including each slice
+        self._slice_ends: list[int] = []  # number of lines of the window up to and including each slice
 
     def place(self, lines: Lines, arrival_ns: int) -> PlacedLines:  # noqa: ARG002 - the protocol's signature
         """Add lines; return those of a window that is over."""
+        held, first, times = self._held, len(self._held.events), list[int]()
+        held.events.extend(lines.events)
+        held.texts.extend(lines.texts)
+        held.processes.extend(lines.processes)
         iterate = Signal.ITERATE  # a member is slow to look up in its class, and this is compared for every line
-        placed, start, held = none(), 0, len(self._held.events)
-        for end, event in enumerate(lines.events, start=1):
-            window_ns = None
-            if type(event) is SignalEvent:
-                if event.mark is iterate:
-                    self._slice_ends.append(held + end - start)
-            elif type(event) is Transferred and event.time_spent_ms is not None:
-                window_ns = event.time_spent_ms * _NS_PER_MS
-            if window_ns is not None or held + end - start > _MAX_HELD_EVENTS:
-                self._hold(lines, start, end)
-                start, held = end, 0
-                placed.extend(self._release(window_ns or 0))
-        self._hold(lines, start, len(lines.events))
-        return placed
+        for at in self._marks(first):
+            event = held.events[at]
+            if event[-1] is iterate:
+                self._slice_ends.append(at + 1 - len(times))
+            if type(event) is Transferred and event.time_spent_ms is not None:
+                self._end_window(times, at + 1, event.time_spent_ms * _NS_PER_MS)
+            elif at - len(times) >= _MAX_HELD_EVENTS:
+                self._end_window(times, at + 1, 0)
+        return self._release(times)
 
     def tick(self, now_ns: int) -> PlacedLines:  # noqa: ARG002 - the protocol's signature
         """Return no lines: only lines advance this clock."""
@@ -60,27 +61,36 @@ class ReconstructedClock:
 
     def close(self) -> PlacedLines:
         """Return the lines whose window has no end."""
-        return self._release(0)
+        times = list[int]()
+        self._end_window(times, len(self._held.events), 0)
+        return self._release(times)
 
-    def _hold(self, lines: Lines, start: int, end: int) -> None:
-        """Hold lines back until the end of their window."""
-        held = self._held
-        held.events.extend(lines.events[start:end])
-        held.texts.extend(lines.texts[start:end])
-        held.processes.extend(lines.processes[start:end])
+    def _marks(self, first: int) -> Iterable[int]:
+        """Return the places of slices and windows; of all events if too many are held."""
+        events, iterate = self._held.events, Signal.ITERATE
+        if len(events) > _MAX_HELD_EVENTS:
+            return range(first, len(events))
+        new = enumerate(islice(events, first, None), first)
+        return [at for at, event in new if event[-1] is iterate or type(event) is Transferred]
 
-    def _release(self, window_ns: int) -> PlacedLines:
-        released, self._held = self._held, none()
+    def _end_window(self, times: list[int], end: int, window_ns: int) -> None:
+        """Add the times of the events up to `end`, which are those of a window."""
         ends, self._slice_ends = self._slice_ends, []
-        times, at_ns, number = released.times, self._now_ns, len(released.events)
-        for passed, end in enumerate(ends, start=1):
-            times += [at_ns] * (end - len(times))
+        begin, at_ns = len(times), self._now_ns
+        for passed, slice_end in enumerate(ends, start=1):
+            times += [at_ns] * (begin + slice_end - len(times))
             at_ns = self._now_ns + window_ns * passed // len(ends)
-        times += [at_ns] * (number - len(times))
+        times += [at_ns] * (end - len(times))
         self._now_ns += window_ns
         if window_ns:
             times[-1] = self._now_ns
-        return released
+
+    def _release(self, times: list[int]) -> PlacedLines:
+        """Return the first held events, which have these times."""
+        released, number = self._held.between(0, len(times)), len(times)
+        for column in self._held:
+            del column[:number]
+        return released._replace(times=times)
 
     def state(self) -> ClockState:
         """Return the clock's data."""
