@@ -4,7 +4,8 @@
 
 The commands differ in the origin of lines and in the export of spans: `run` queues spans and never waits, `replay`
 waits for its receiver. Everything else is built here. Optional parts are imported where they are built: OpenTelemetry
-only for a receiver of spans, the HTTP server only for an address.
+only for a receiver of spans, the HTTP server only for an address, the text for people only when somebody reads it or a
+migration is logged.
 """
 
 from __future__ import annotations
@@ -26,15 +27,12 @@ from qemu_migration_exporter.metrics.collector import MetricsSink
 from qemu_migration_exporter.metrics.registry import ExporterRegistry
 from qemu_migration_exporter.metrics.self_collector import ExporterCollector
 from qemu_migration_exporter.ops.errors import ErrorCounter
-from qemu_migration_exporter.present.document import view_document
 from qemu_migration_exporter.present.history import MigrationHistory
-from qemu_migration_exporter.present.units import moment_of
-from qemu_migration_exporter.present.view import MigrationView, Page
-from qemu_migration_exporter.present.view_builder import stream_view
 from qemu_migration_exporter.sinks import Sinks
 from qemu_migration_exporter.tracing.export.endpoint import REQUEST_SECONDS, connect, find_endpoint
 
 if TYPE_CHECKING:
+    from qemu_migration_exporter.present.view import MigrationView, Page
     from qemu_migration_exporter.tracing.trace_limits import TraceLimits
     from qemu_migration_exporter.web import Server
 
@@ -120,6 +118,8 @@ class App:
         return server
 
     def _documents(self) -> Sequence[Mapping[str, Any]]:
+        from qemu_migration_exporter.present.document import view_document  # noqa: PLC0415 - see the module
+
         history = self.sinks.history
         views = (*history.running_views(time.time_ns()), *history.recent_views())
         return [view_document(view) for view in views]
@@ -128,6 +128,10 @@ class App:
         return self.sinks.history.find(trace_id, time.time_ns())
 
     def _page(self) -> Page:
+        from qemu_migration_exporter.present.units import moment_of  # noqa: PLC0415 - see the module
+        from qemu_migration_exporter.present.view import Page  # noqa: PLC0415
+        from qemu_migration_exporter.present.view_builder import stream_view  # noqa: PLC0415
+
         now_ns = time.time_ns()
         history, problems = self.sinks.history, self.streams.problems()
         return Page(

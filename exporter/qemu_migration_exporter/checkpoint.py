@@ -21,13 +21,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 import qemu_migration_exporter
+from qemu_migration_exporter.checkpoint_data import Checkpoint, StreamCheckpoint
 from qemu_migration_exporter.core import changes
 from qemu_migration_exporter.core.model import SurpriseKind
 from qemu_migration_exporter.core.tracking.snapshot import StreamState, Withheld
@@ -47,37 +47,6 @@ MIGRATIONS: Final[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 
 #: A stream is some 5 KB, and a round 300 bytes: this is a thousand long migrations.
 MAX_BYTES: Final = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamCheckpoint:
-    """One stream: the position in its file, its state there, and its processes by number with their starts."""
-
-    position: Position
-    state: StreamState
-    counts: Counts = field(default_factory=Counts)
-    processes: Mapping[int, int] = field(default_factory=dict)
-    boot: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """Contents of a state file.
-
-    Attributes:
-        saved_ns: Wall time of the save, None without a usable file.
-        sources: The files and patterns that were followed: a matching file without a stream appeared later.
-        streams: By the name of the file.
-        reading: Files that were being read for the first time, with no migration reported yet.
-        counters: Counters of the metrics, see `MetricsSink.snapshot`.
-    """
-
-    saved_ns: int | None = None
-    sources: frozenset[str] = frozenset()
-    streams: Mapping[str, StreamCheckpoint] = field(default_factory=dict)
-    spans: tuple[SpanBatch, ...] = ()
-    reading: frozenset[str] = frozenset()
-    counters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _Header(msgspec.Struct, omit_defaults=True):

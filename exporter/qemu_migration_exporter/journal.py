@@ -13,9 +13,6 @@ from typing import Any
 
 from qemu_migration_exporter.core.changes import Change, MigrationEnded, Resumed, StallCleared, Stalled, Started
 from qemu_migration_exporter.core.model import Identity, Kind, Migration, Result, Stall
-from qemu_migration_exporter.present.advice import advice_for
-from qemu_migration_exporter.present.view_builder import migration_view
-from qemu_migration_exporter.present.wording.sentences import headline_text
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +47,8 @@ class Journal:
         identity = self._identities.get(trace_id)
         if identity is None:
             return
+        from qemu_migration_exporter.present.advice import advice_for  # noqa: PLC0415 - see app
+
         advice = advice_for(identity, stall)
         numbers: dict[str, Any] = {
             "reason": stall.reason.value,
@@ -73,6 +72,9 @@ class Journal:
 
 
 def _log_end(migration: Migration) -> None:
+    from qemu_migration_exporter.present.view_builder import migration_view  # noqa: PLC0415 - see app
+    from qemu_migration_exporter.present.wording.sentences import headline_text  # noqa: PLC0415
+
     level = logging.WARNING if migration.result is Result.FAILED else logging.INFO
     numbers = {
         "result": migration.result.value,

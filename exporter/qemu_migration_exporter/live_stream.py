@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from qemu_migration_exporter.checkpoint import StreamCheckpoint
+from qemu_migration_exporter.checkpoint_data import StreamCheckpoint
 from qemu_migration_exporter.config.schema import Config, SourceConfig
 from qemu_migration_exporter.core.changes import Change, MigrationEnded, Resumed, Started, Surprised
 from qemu_migration_exporter.core.model import ClockKind

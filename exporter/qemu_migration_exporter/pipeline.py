@@ -12,11 +12,7 @@ before them: the state of the streams, the counters, and the spans that are neit
 bytes after the positions are read again with the same result. So counters are exact. Spans are sent only after the
 checkpoint behind their lines is on disk, at least once, with the same id.
 
-**Numbers.** The numbers of running migrations are read for the sinks once a second, and before a commit if lines came
-since, so that the counters in a checkpoint are those of its streams.
-
-**Time.** Time passes in a stream by its lines, and by the clock once all its bytes have been read. A stream that is
-behind affects no other.
+**Time.** Time passes in a stream by its own lines, and by the clock once all its bytes have been read.
 """
 
 from __future__ import annotations
@@ -27,9 +23,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from qemu_migration_exporter.checkpoint import Checkpoint, StreamCheckpoint
+from qemu_migration_exporter.checkpoint_data import Checkpoint, StreamCheckpoint
 from qemu_migration_exporter.config.schema import Config, SourceConfig
 from qemu_migration_exporter.core.changes import Change
 from qemu_migration_exporter.core.model import Migration, SurpriseKind
@@ -54,8 +50,10 @@ from qemu_migration_exporter.sources import (
 from qemu_migration_exporter.sources.files.rotation import may_exist
 from qemu_migration_exporter.sources.liveness import ProcessWatch
 from qemu_migration_exporter.sources.naming import deduplicate, vm_name
-from qemu_migration_exporter.state_store import StateStore
 from qemu_migration_exporter.tracing.export.sender import SpanBatch
+
+if TYPE_CHECKING:
+    from qemu_migration_exporter.state_store import StateStore
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +84,11 @@ class Pipeline:
         self._room = ProcessBudget(_MAX_PROCESSES)
         self._streams: dict[str, LiveStream] = {}
         self._settled: set[str] = set()  # patterns whose files were read
-        self.store = StateStore(Path(config.state_file), self._failures) if config.state_file else None
+        self.store: StateStore | None = None
+        if config.state_file:
+            from qemu_migration_exporter.state_store import StateStore  # noqa: PLC0415 - see checkpoint_data
+
+            self.store = StateStore(Path(config.state_file), self._failures)
         before = self._before = Checkpoint() if self.store is None else self.store.loaded
         self.is_restored = before.saved_ns is not None
         if sinks.delivery is not None:
@@ -276,9 +278,8 @@ class Pipeline:
                 logger.log(level, f"stream {word}", extra=fields)  # noqa: G004 - two events, not a varying message
             case DataLost():
                 state = self._state(source, item.stream)
-                logger.warning(
-                    "stream lost data", extra={"stream": decode_filename(item.stream), "detail": item.detail}
-                )
+                fields = {"stream": decode_filename(item.stream), "detail": item.detail}
+                logger.warning("stream lost data", extra=fields)
                 self._apply(state, state.stream.surprise(SurpriseKind.BYTES_LOST, item.detail))
             case StreamClosed():
                 ended = self._streams.pop(item.stream, None)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from qemu_migration_exporter import checkpoint
-from qemu_migration_exporter.checkpoint import Checkpoint, StreamCheckpoint
+from qemu_migration_exporter.checkpoint_data import Checkpoint, StreamCheckpoint
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 from qemu_migration_exporter.tracing.export.sender import SpanBatch
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from qemu_migration_exporter.checkpoint import StreamCheckpoint
+from qemu_migration_exporter.checkpoint_data import StreamCheckpoint
 from qemu_migration_exporter.core.changes import StallCleared, Stalled
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.metrics.collector import MetricsSink

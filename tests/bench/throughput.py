@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 import statistics
 import sys
 import threading
@@ -68,12 +69,14 @@ def rates(lines: int, directory: Path, *, times: int) -> Iterator[Row]:
         "for line": measure.for_line,
         "wc -l": measure.wc,
     }
+    if shutil.which("mtail") is None:
+        del readers["mtail"]
+        yield Row("mtail", "not installed; on Debian: apt install mtail")
     for title, recording in (("systemtap, dense", DENSE), ("QEMU 10 log, 99 % noise", NOISE), ("7.2 log, dense", LOG)):
         logs, counts = dict.fromkeys(readers, log), dict.fromkeys(readers, 0)
         if recording is NOISE:
-            logs["mtail"] = part
             counts = dict.fromkeys(readers, repeated(recording, lines * _NOISE_TIMES, log))
-            counts["mtail"] = repeated(recording, lines // 2, part)
+            logs["mtail"], counts["mtail"] = part, repeated(recording, lines // 2, part)
         else:
             counts = dict.fromkeys(readers, repeated(recording, lines, log))
         costs = measure.in_turn(
@@ -90,7 +93,7 @@ def rates(lines: int, directory: Path, *, times: int) -> Iterator[Row]:
                 f"{rate[name] / 1e6:.2f} M lines/s, {seconds:.2f} s ± {cost.spread / 2:.0%}, {cost.rss_mib:.0f} MiB"
             )
             yield Row(f"{title}: {name}", figure)
-        for name in ("mtail", "for line"):
+        for name in [name for name in ("mtail", "for line") if name in rate]:
             target, before = _RATIOS.get((recording, name), ("", ""))
             yield Row(f"{title}: exporter / {name}", f"{rate['exporter'] / rate[name]:.2f}", target, before)
         log.unlink()

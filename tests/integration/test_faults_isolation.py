@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from qemu_migration_exporter import checkpoint
+from qemu_migration_exporter.checkpoint_data import StreamCheckpoint
 from qemu_migration_exporter.config.schema import Config, SourceConfig
 from qemu_migration_exporter.core.model import Result, Side, SurpriseKind
 from qemu_migration_exporter.core.tracking.stream import Stream
@@ -91,7 +92,7 @@ def test_corrupt_state_costs_one_stream(tmp_path: Path, nonsense: dict[str, Any]
     file = tmp_path / "state"
     line = json.loads(
         checkpoint.encode_stream(
-            names[0], checkpoint.StreamCheckpoint(position=Position(1, 2, 0), state=Stream("a", vm="a").snapshot())
+            names[0], StreamCheckpoint(position=Position(1, 2, 0), state=Stream("a", vm="a").snapshot())
         )
     )
     line["state"] |= nonsense

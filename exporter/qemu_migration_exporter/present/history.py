@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from qemu_migration_exporter.core.changes import Change, MigrationEnded
 from qemu_migration_exporter.core.model import Migration
-from qemu_migration_exporter.present.view import MigrationView
-from qemu_migration_exporter.present.view_builder import migration_view
+
+if TYPE_CHECKING:
+    from qemu_migration_exporter.present.view import MigrationView
 
 #: Enough for an operator to look through; older migrations are in the histograms and the traces.
 _RECENT: Final = 50
@@ -43,18 +44,24 @@ class MigrationHistory:
 
     def running_views(self, now_ns: int) -> tuple[MigrationView, ...]:
         """Return the views of the running migrations."""
-        return tuple(migration_view(migration, now_ns=now_ns) for migration in self.running)
+        return tuple(_view(migration, now_ns) for migration in self.running)
 
     def recent_views(self) -> tuple[MigrationView, ...]:
         """Return the views of the ended migrations, the most recent end first."""
-        return tuple(migration_view(migration) for migration in self.recent)
+        return tuple(_view(migration) for migration in self.recent)
 
     def find(self, trace_id: str, now_ns: int) -> MigrationView | None:
         """Return the view of one migration by its trace id."""
         for migration in self.running:
             if migration.identity.trace_id == trace_id:
-                return migration_view(migration, now_ns=now_ns)
+                return _view(migration, now_ns)
         for migration in self.recent:
             if migration.identity.trace_id == trace_id:
-                return migration_view(migration)
+                return _view(migration)
         return None
+
+
+def _view(migration: Migration, now_ns: int | None = None) -> MigrationView:
+    from qemu_migration_exporter.present.view_builder import migration_view  # noqa: PLC0415 - see app
+
+    return migration_view(migration, now_ns=now_ns)

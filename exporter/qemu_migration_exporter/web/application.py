@@ -16,16 +16,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import formatdate
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry
 
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
-from qemu_migration_exporter.present.view import MigrationView, Page
 from qemu_migration_exporter.web.basic_auth import BasicAuth, Decision
 from qemu_migration_exporter.web.connection import Answer, Request
 from qemu_migration_exporter.web.exposition import Exposition
 from qemu_migration_exporter.web.settings import Settings
+
+if TYPE_CHECKING:
+    from qemu_migration_exporter.present.view import MigrationView, Page
 
 _READ: Final = ("GET", "HEAD")
 _ACT: Final = ("POST", "PUT")

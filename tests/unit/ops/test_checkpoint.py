@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from qemu_migration_exporter import checkpoint
+from qemu_migration_exporter.checkpoint_data import Checkpoint, StreamCheckpoint
 from qemu_migration_exporter.core.tracking.stream import Stream
 from qemu_migration_exporter.ops.errors import Component, ErrorCounter
 from qemu_migration_exporter.sources import Position
@@ -31,7 +32,7 @@ POSITION = Position(1, 2, 3, 4)
 
 def _save(path: Path, **streams: Stream) -> None:
     lines = [
-        checkpoint.encode_stream(name, checkpoint.StreamCheckpoint(position=POSITION, state=stream.snapshot()))
+        checkpoint.encode_stream(name, StreamCheckpoint(position=POSITION, state=stream.snapshot()))
         for name, stream in streams.items()
     ]
     checkpoint.save(path, checkpoint.encode(lines, ["/l/*.log"], [SpanBatch(b"\x00\xff", 7)], saved_ns=5))
@@ -80,7 +81,7 @@ def test_name_that_is_no_utf8_is_kept(tmp_path: Path) -> None:
 def test_first_start_gives_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     failures = ErrorCounter()
 
-    assert checkpoint.load(tmp_path / "state", failures) == checkpoint.Checkpoint()
+    assert checkpoint.load(tmp_path / "state", failures) == Checkpoint()
     assert (caplog.text, failures.counts()[Component.STATE]) == ("", 0)
 
 
@@ -105,7 +106,7 @@ def test_unusable_file_is_counted(
     (tmp_path / "state").write_bytes(content)
     failures = ErrorCounter()
 
-    assert checkpoint.load(tmp_path / "state", failures) == checkpoint.Checkpoint()
+    assert checkpoint.load(tmp_path / "state", failures) == Checkpoint()
     assert f"ignoring state file {tmp_path}/state: {reason}" in caplog.text
     assert failures.counts()[Component.STATE] == 1
 
@@ -181,7 +182,7 @@ def test_golden_file_of_version_1_is_read(request: pytest.FixtureRequest) -> Non
     """State on users' hosts survives an update of the program: once released, this file is never renewed."""
     if request.config.getoption("--update-golden"):
         lines = [
-            checkpoint.encode_stream(n, checkpoint.StreamCheckpoint(position=POSITION, state=_halfway(d).snapshot()))
+            checkpoint.encode_stream(n, StreamCheckpoint(position=POSITION, state=_halfway(d).snapshot()))
             for n, d in (("log", LOG), ("probe", PROBE))
         ]
         sources = ["/var/log/libvirt/qemu/*.log"]
