@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from qemu_migration_exporter.cli import main
-from qemu_migration_exporter.sources.rotated_recording import group_by_log
+from qemu_migration_exporter.sources.rotated_recording import group_by_log, with_backups
 
 from tests.support.paths import DATA
 
@@ -38,6 +38,31 @@ def _report(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str,
 def test_files_of_one_log_are_grouped(names: list[str], groups: list[list[str]]) -> None:
     """Oldest first, whatever the order they are named in."""
     assert group_by_log(names) == groups
+
+
+@pytest.mark.parametrize(
+    ("name", "cut", "expected"),
+    [
+        ("a.log", [], ["a.log"]),
+        ("a.log", ["a.log"], ["a.log.0", "a.log"]),
+        ("a.log", ["a.log", "a.log.0"], ["a.log.1.gz", "a.log.0", "a.log"]),
+        ("a.log", ["a.log", "a.log.0", "a.log.1.gz"], ["a.log.1.gz", "a.log.0", "a.log"]),
+        ("b.log", ["b.log"], ["b.log.1", "b.log"]),
+        ("a.log.0", ["a.log.0"], ["a.log.0"]),
+        ("notes", ["notes"], ["notes"]),
+        ("-", ["-"], ["-"]),
+    ],
+    ids=["whole", "cut once", "cut twice", "always cut", "from 1", "a backup", "no log", "standard input"],
+)
+def test_backups_reach_to_first_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, cut: list[str], expected: list[str]
+) -> None:
+    """The backups end at the first gap; virtlogd counts from 0, and logrotate from 1."""
+    monkeypatch.chdir(tmp_path)
+    for file in ("a.log", "a.log.0", "a.log.1.gz", "a.log.3", "b.log", "b.log.1", "b.log.3", "notes", "notes.0"):
+        Path(file).touch()
+
+    assert with_backups(name, lambda file: file in cut) == expected
 
 
 @pytest.mark.parametrize("order", [1, -1])

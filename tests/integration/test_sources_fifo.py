@@ -157,6 +157,25 @@ def test_standard_input_file(tmp_path: Path) -> None:
     assert reader.ended() == ["-"]
 
 
+@pytest.mark.parametrize("is_file", [False, True])
+def test_closed_standard_input_gives_nothing(tmp_path: Path, *, is_file: bool) -> None:
+    """The descriptor itself stays open."""
+    path = tmp_path / "lines.log"
+    path.write_bytes(b"one\n")
+    read, write = os.pipe()
+    os.write(write, b"one\n")
+    with path.open("rb") as file:
+        fd = file.fileno() if is_file else read
+        source = StandardInput(fd)
+        source.tick(0.0)
+        source.close()
+
+        assert (source.read(), source.pending, source.behind) == ([], False, ())
+        assert os.read(fd, 10) == b"one\n"
+    os.close(read)
+    os.close(write)
+
+
 def test_standard_input_unreadable(tmp_path: Path) -> None:
     """A directory is rejected and ends; a reset connection, too; a closed descriptor is down."""
     directory = os.open(tmp_path, os.O_RDONLY)

@@ -935,6 +935,23 @@ def test_symbolic_link(tmp_path: Path) -> None:
     assert reader.data() == b"a+b"
 
 
+def test_linked_log_is_looked_at_every_second(tmp_path: Path) -> None:
+    """No notice comes of a new file in the directory that a link leads to; other logs are looked at in turns."""
+    target, links = tmp_path / "vm.log", tmp_path / "links"
+    target.write_bytes(b"one\n")
+    links.mkdir()
+    for number in range(100):
+        (links / f"{number}.log").touch()
+    (links / "vm.log").symlink_to(target)
+    with Reader(Follow(f"{links}/*.log")) as reader:
+        reader.tick()
+        target.rename(f"{target}.old")
+        reader.tick()
+        target.write_bytes(b"two\n")
+        reader.tick()
+    assert reader.data() == b"one\ntwo\n"
+
+
 def test_large_file_delays_no_other(tmp_path: Path) -> None:
     """While 50 MB of one file are read, another file's line comes with the second call."""
     block = lines(10_000)

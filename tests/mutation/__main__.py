@@ -51,7 +51,7 @@ SUBJECTS: Final = {
     "state_store": ("tests/integration/test_pipeline.py", "tests/integration/test_faults_disk.py"),
     "sources/files/": _OF_FILES,
     "sources/epoll_source": ("tests/integration/test_sources_fifo.py", "tests/integration/test_sources_unix_socket.py"),
-    "sources/recording": ("tests/integration/test_rotated_recordings.py", "tests/integration/test_readable_input.py"),
+    "sources/recording": ("tests/unit/sources/test_recording.py", "tests/integration/test_rotated_recordings.py"),
     "sources/rotated_recording": ("tests/integration/test_rotated_recordings.py",),
     "sources/standard_input": ("tests/integration/test_sources_fifo.py",),
     "sources/fifo": ("tests/integration/test_sources_fifo.py",),

@@ -121,6 +121,18 @@ def test_number_of_an_ended_process_is_used_again(tmp_path: Path, watch: Process
     assert [watch.ended(since, now_ns) for now_ns in (6, 7, 8)] == [[], [], [(7, 6)]]
 
 
+def test_grace_begins_anew_with_a_migration(tmp_path: Path, watch: ProcessWatch) -> None:
+    """The last migration ended by its own line, although its process was gone."""
+    since = {7: time.time_ns()}
+    _write(tmp_path, 7)
+    watch.ended(since, 1)
+    shutil.rmtree(tmp_path / "7")
+    assert watch.ended(since, 2) == []
+    assert watch.ended({}, 3) == []
+
+    assert [watch.ended(since, now_ns) for now_ns in (4, 5, 6)] == [[], [], [(7, 4)]]
+
+
 def test_renamed_qemu_is_known_by_its_program(tmp_path: Path, watch: ProcessWatch) -> None:
     """`-name web,process=web` changes the name in /proc."""
     _write(tmp_path, 7, name="web")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -195,15 +197,25 @@ def test_pauses_double_or_are_requested(
     assert (slept, sender.batches) == (pauses, [1] * 7)
 
 
+class _FullOnce(io.StringIO):
+    """A file on a disk that has no room for the first write."""
+
+    def write(self, text: str) -> int:
+        if not self.tell():
+            super().write(text[:10])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(text)
+
+
 def test_writer_gives_up_after_failed_write() -> None:
     """A second attempt could write half a line twice, and later batches would follow half a line."""
-    with Path("/dev/full").open("w", encoding="utf-8") as out:
-        writer = OtlpJsonWriter(out)
-        results = [writer.send(batch_of([number])) for number in (1, 2)]
-        with suppress(OSError):  # the buffer cannot be flushed
-            out.close()
+    out = _FullOnce()
+    writer = OtlpJsonWriter(out)
+
+    results = [writer.send(batch_of([number])) for number in (1, 2)]
 
     assert results == [ExportResult(ExportStatus.RETRYABLE, give_up_after_seconds=0.0)] * 2
+    assert len(out.getvalue()) == 10
 
 
 def test_full_disk_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -69,10 +69,15 @@ def test_request_is_batch_with_headers(compression: str) -> None:
     assert headers["x-tenant"] == "blue"
 
 
-def test_partial_success_is_read() -> None:
-    partial = ExportTraceServiceResponse(partial_success=ExportTracePartialSuccess(rejected_spans=1))
-    with _serving(lambda _: partial.SerializeToString()) as server:
-        assert _send(f"http://{server.address}") == ExportResult(ExportStatus.ACCEPTED, rejected=1)
+@pytest.mark.parametrize(
+    ("rejected", "logged"), [(0, []), (1, ["the receiver rejected 1 spans: too old"])], ids=["all taken", "one not"]
+)
+def test_partial_success_is_logged(rejected: int, logged: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    partial = ExportTracePartialSuccess(rejected_spans=rejected, error_message="too old" if rejected else "")
+    answer = ExportTraceServiceResponse(partial_success=partial)
+    with _serving(lambda _: answer.SerializeToString()) as server:
+        assert _send(f"http://{server.address}") == ExportResult(ExportStatus.ACCEPTED, rejected=rejected)
+    assert [record.getMessage() for record in caplog.records] == logged
 
 
 @pytest.mark.parametrize(

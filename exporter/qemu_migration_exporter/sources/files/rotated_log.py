@@ -170,6 +170,8 @@ class RotatedLog:
         items: list[Item] = []
         self.is_at_end = False
         if self.is_unread:
+            if self.files[0].is_replaced:  # its own copies are none of the newest file
+                items += self._restart(self.files[0].size)
             copies = truncation.unread_copies(self.files[-1], self._is_known)
             self._insert(copies.files, len(self.files) - 1)
             items += self._lost(copies.unread)
