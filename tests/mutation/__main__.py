@@ -1,6 +1,6 @@
 """Run mutants of the modules that hold the state of streams: python -m tests.mutation [COUNT] [SEED] [PREFIX].
 
-    sample of mutants ─▶ the tests of their module, in a fork ─survived─▶ the tests of whole streams ─survived─▶ printed
+    sample of mutants ─▶ the tests that run the line, in a fork ─survived─▶ all tests of the module ─survived─▶ printed
 
 COUNT mutants are tried per module whose path begins with PREFIX. The forks inherit the imported libraries, so a mutant
 takes little more than its tests. A mutant that no test kills needs a test, or a reason.
@@ -8,6 +8,7 @@ takes little more than its tests. A mutant that no test kills needs a test, or a
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import random
@@ -18,17 +19,33 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.mutation.mutants import Mutant, mutants
+from tests.mutation.session import Covering, First, Serving
 from tests.support.paths import PACKAGE, ROOT
 from tests.support.patience import patience
 
-_OF_MIGRATIONS: Final = ("tests/unit/measures", "tests/unit/migration", "tests/unit/tracking")
+#: Tests of the core: of its modules, and of whole streams.
+_CORE: Final = (
+    "tests/unit/measures",
+    "tests/unit/migration",
+    "tests/unit/parsing",
+    "tests/unit/probes",
+    "tests/unit/stalls",
+    "tests/unit/timeline",
+    "tests/unit/tracking",
+    "tests/integration/test_golden.py",
+    "tests/integration/test_streams_truth.py",
+    "tests/integration/test_truth.py",
+    "tests/integration/test_versions_truth.py",
+)
 _OF_FILES: Final = (
     "tests/unit/sources",
     "tests/integration/test_sources_rotations.py",
@@ -38,13 +55,7 @@ _OF_FILES: Final = (
 #: Beginnings of modules' paths in the package, and the tests that hold the behaviour of these modules.
 SUBJECTS: Final = {
     "checkpoint": ("tests/unit/ops/test_checkpoint.py",),
-    "core/measures/": _OF_MIGRATIONS,
-    "core/migration/": _OF_MIGRATIONS,
-    "core/parsing/": ("tests/unit/parsing", "tests/unit/probes"),
-    "core/qmp_parameters": ("tests/unit/tracking",),
-    "core/stalls/": ("tests/unit/stalls",),
-    "core/timeline/": ("tests/unit/timeline", "tests/unit/tracking"),
-    "core/tracking/": _OF_MIGRATIONS,
+    "core/": _CORE,
     "live_stream": ("tests/integration/test_pipeline.py",),
     "pipeline": ("tests/integration/test_pipeline.py", "tests/integration/test_faults_isolation.py"),
     "sinks": ("tests/integration/test_faults_isolation.py", "tests/integration/test_pipeline.py"),
@@ -64,14 +75,6 @@ SUBJECTS: Final = {
     "tracing/export/waiting": ("tests/integration/test_outage.py",),
     "tracing/export/": ("tests/unit/tracing",),
 }
-
-#: Tests of whole streams, which cover all of the core.
-_WHOLE: Final = (
-    "tests/integration/test_golden.py",
-    "tests/integration/test_streams_truth.py",
-    "tests/integration/test_truth.py",
-    "tests/integration/test_versions_truth.py",
-)
 
 #: Libraries that the forks find imported.
 _LIBRARIES: Final = (
@@ -95,21 +98,40 @@ class Laboratory:
         self._package = directory / PACKAGE.name
         shutil.copytree(PACKAGE, self._package, ignore=shutil.ignore_patterns("__pycache__"))
         self._writes = 0
-        self._checked: set[tuple[str, ...]] = set()
+        self._sessions: dict[tuple[str, ...], tuple[Connection, Covering]] = {}
 
-    def check(self, tests: tuple[str, ...]) -> None:
-        """Assert that the tests pass without a mutant, as otherwise they kill every one."""
-        assert tests in self._checked or not self._fails(tests), (self._directory / "log").read_text(encoding="utf-8")
-        self._checked.add(tests)
+    def source(self, subject: str) -> str:
+        """Return the source of a module."""
+        return (self._package / subject).read_text(encoding="utf-8")
 
     def is_killed(self, subject: str, mutant: Mutant, tests: tuple[str, ...]) -> bool:
         """Return whether one of the tests fails with a mutant, or does not end."""
-        original = (self._package / subject).read_text(encoding="utf-8")
-        self._write(subject, mutant.source)
+        session, covering = self._session(tests)
+        chosen = covering.tests(subject, mutant.lines)
+        if not chosen.is_at_import:
+            session.send((subject, mutant.tree, {name: covering.seconds[name] for name in chosen.names}))
+            is_killed: bool | None = session.recv()  # None if the change needs an import
+            if is_killed or (tests is _CORE and is_killed is not None):
+                return is_killed
+        original = self.source(subject)
+        self._write(subject, ast.unparse(mutant.tree))
         try:
-            return self._fails(tests)
+            return self._fails(tests, First(chosen.names, alone=tests is _CORE))
         finally:
             self._write(subject, original)
+
+    def _session(self, tests: tuple[str, ...]) -> tuple[Connection, Covering]:
+        """Return the session of some tests; fail if one fails without a mutant, as otherwise it kills every one."""
+        if tests not in self._sessions:
+            here, there = Pipe()
+            if os.fork() == 0:
+                here.close()
+                file = self._directory / "covering.json"
+                self._run(tests, lambda: Serving(self._package, file, there))
+            there.close()
+            assert not here.recv(), (self._directory / "log").read_text(encoding="utf-8")
+            self._sessions[tests] = here, Covering(self._directory / "covering.json")
+        return self._sessions[tests]
 
     def _write(self, subject: str, source: str) -> None:
         """Write a module with a time of its own, so that no compiled file of another source is used for it."""
@@ -118,10 +140,11 @@ class Laboratory:
         self._writes += 1
         os.utime(path, (self._writes, self._writes))
 
-    def _fails(self, tests: tuple[str, ...]) -> bool:
+    def _fails(self, tests: Iterable[str], plugin: object) -> bool:
         child = os.fork()
         if child == 0:
-            self._run(tests)
+            resource.setrlimit(resource.RLIMIT_CPU, (_PROCESSOR_SECONDS, _PROCESSOR_SECONDS))
+            self._run(tests, lambda: plugin)
         deadline = time.monotonic() + patience(_WALL_SECONDS)
         while time.monotonic() < deadline:
             ended, status = os.waitpid(child, os.WNOHANG)
@@ -132,10 +155,9 @@ class Laboratory:
         os.waitpid(child, 0)
         return True
 
-    def _run(self, tests: tuple[str, ...]) -> None:
+    def _run(self, tests: Iterable[str], plugin: Callable[[], object]) -> None:
         """Run tests on the copy; does not return."""
         os.setpgid(0, 0)
-        resource.setrlimit(resource.RLIMIT_CPU, (_PROCESSOR_SECONDS, _PROCESSOR_SECONDS))
         os.environ["PYTHONPATH"] = f"{self._directory}:{ROOT}"
         os.chdir(ROOT)
         os.dup2(os.open(self._directory / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
@@ -147,7 +169,7 @@ class Laboratory:
         options = ["-q", "-x", "-p", "no:cacheprovider", "-o", f"pythonpath={self._directory}"]
         options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # about the imported libraries
         try:
-            status = pytest.main([*options, *tests])
+            status = pytest.main([*options, *tests], plugins=[plugin()])
         finally:
             sys.stdout.flush()
             os._exit(status)
@@ -171,14 +193,11 @@ def main(count: int, seed: int, prefix: str) -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
         laboratory = Laboratory(Path(directory))
         for subject, tests in _subjects(prefix):
-            laboratory.check(tests)
-            every = list(mutants((PACKAGE / subject).read_text(encoding="utf-8")))
+            every = list(mutants(laboratory.source(subject)))
             chosen = random.Random(f"{seed} {subject}")  # noqa: S311 - repeatable, and no secret
             group = "core" if subject.startswith("core/") else "spool, streams, sources"
             for mutant in chosen.sample(every, min(count, len(every))):
                 is_killed = laboratory.is_killed(subject, mutant, tests)
-                if not is_killed and group == "core":
-                    is_killed = laboratory.is_killed(subject, mutant, _WHOLE)
                 tried[group] += 1
                 killed[group] += is_killed
                 if not is_killed:

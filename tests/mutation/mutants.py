@@ -2,7 +2,8 @@
 
     a < b → a <= b    a + b → a - b    and → or    not a → a    3 → 4    True → False    statement → pass
 
-Docstrings, logging and annotations are left alone: their mutants change no behaviour that a test should hold.
+Docstrings, logging, annotations and assertions are left alone: their mutants change no behaviour that a test should
+hold. A return of nothing is left alone too: to its callers None is the same, and the type checker finds it.
 """
 
 from __future__ import annotations
@@ -23,22 +24,34 @@ _LOGGED: Final = {"debug", "info", "warning", "error", "exception", "log"}
 
 
 class Mutant(NamedTuple):
-    """Changed source of a module."""
+    """Changed source of a module.
+
+    Attributes:
+        lines: From the beginning of the changed statement to the end of the change.
+    """
 
     line: int
+    lines: range
     change: str
-    source: str
+    tree: ast.Module
 
 
 def mutants(source: str) -> Iterator[Mutant]:
     """Yield all mutants of a module."""
     tree = ast.parse(source)
     nodes = list(_behaviour(tree))
+    begin = 1
     for place, node in enumerate(nodes):
+        if not isinstance(node, ast.stmt | ast.expr):
+            continue
+        begin = node.lineno if isinstance(node, ast.stmt) else begin
         for change, mutate in _changes(node):
             other = copy.deepcopy(tree)
             mutate(list(_behaviour(other))[place])
-            yield Mutant(getattr(node, "lineno", 0), f"{change}: {ast.unparse(node)[:70]}", ast.unparse(other))
+            ast.fix_missing_locations(other)
+            end = node.test.end_lineno if isinstance(node, ast.If | ast.While) else node.end_lineno
+            lines = range(begin, (end or begin) + 1)
+            yield Mutant(node.lineno, lines, f"{change}: {ast.unparse(node)[:70]}", other)
 
 
 def _behaviour(node: ast.AST) -> Iterator[ast.AST]:
@@ -53,8 +66,10 @@ def _behaviour(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _is_silent(node: ast.AST) -> bool:
-    """Return whether a node is a docstring, an import or a call of the logger."""
+    """Return whether a node is a docstring, an import, an assertion or a call of the logger."""
     if isinstance(node, ast.Import | ast.ImportFrom | ast.Assert):
+        return True
+    if isinstance(node, ast.keyword) and node.arg == "strict":  # of zip, which asserts equal lengths
         return True
     value = node.value if isinstance(node, ast.Expr) else None
     if isinstance(value, ast.Constant):
@@ -79,8 +94,16 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], None]]]:
             yield "constant", _set("value", lambda: value + 1)
         case ast.Expr(value=ast.Call()) | ast.AugAssign():
             yield "statement", _skip
-        case ast.Return(value=ast.expr()):
+        case ast.Return(value=ast.expr() as returned) if not _is_empty(returned):
             yield "return", _set("value", lambda: ast.Constant(None))
+
+
+def _is_empty(value: ast.expr) -> bool:
+    """Return whether a value is None, False, or an empty tuple or list: the type checker keeps None away from it."""
+    match value:
+        case ast.Constant(value=None | False) | ast.Tuple(elts=[]) | ast.List(elts=[]):
+            return True
+    return False
 
 
 def _set(field: str, make: Callable[[], object]) -> Callable[[ast.AST], None]:
