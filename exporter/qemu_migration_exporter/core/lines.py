@@ -21,13 +21,6 @@ class Lines(NamedTuple):
     processes: list[int | None]
     times: list[int | None]
 
-    def append(self, event: Event, text: bytes, process: int | None, at_ns: int | None) -> None:
-        """Append one line."""
-        self.events.append(event)
-        self.texts.append(text)
-        self.processes.append(process)
-        self.times.append(at_ns)
-
     def extend(self, others: Lines) -> None:
         """Append other lines."""
         self.events.extend(others.events)

@@ -27,7 +27,7 @@ class DirtyPageCounter:
 
     began_ms: int | None = None
     counted: int | None = None
-    last_end_ms: int = 0
+    last_end_ms: int | None = None
 
     def begin(self, at_ns: int) -> None:
         """Begin the first period, at the start of the migration's first sync."""

@@ -26,7 +26,7 @@ from qemu_migration_exporter.core.parsing.line_reader import LineReader
 from qemu_migration_exporter.core.parsing.line_splitter import LineSplitter
 from qemu_migration_exporter.core.parsing.options import ParserOptions
 from qemu_migration_exporter.core.stalls.detector import StallPolicy
-from qemu_migration_exporter.core.timeline.clock import Clock, ClockState, none
+from qemu_migration_exporter.core.timeline.clock import Clock, ClockState, HeldLine, none
 from qemu_migration_exporter.core.timeline.reconstructed import ReconstructedClock
 from qemu_migration_exporter.core.timeline.reordering import ReorderingClock
 from qemu_migration_exporter.core.timeline.stream import StreamClock
@@ -205,17 +205,18 @@ class Stream:
 
     def _parse_held(self, clock: ClockState) -> Lines:
         """Parse again the lines that a clock held back; drop lines that no longer parse as events."""
-        lines = Lines([], [], [], [])
         parse, _ = self._parser.functions()
+        events: list[Event] = []
+        kept: list[HeldLine] = []
         for held in clock.held:
             parsed = parse(held.text)
             event = parsed.salvaged if isinstance(parsed, Malformed) else parsed
             if event is not None:
-                lines.append(event, held.text, held.process, event.at_ns)
-        if len(lines.texts) < len(clock.held):
-            texts = {*lines.texts}
-            clock.held = [held for held in clock.held if held.text in texts]
-        return lines
+                events.append(event)
+                kept.append(held)
+        clock.held = kept
+        columns = [held.text for held in kept], [held.process for held in kept], [held.at_ns for held in kept]
+        return Lines(events, *columns)
 
     def surprise(self, kind: SurpriseKind, detail: str) -> list[Change]:
         """Count a surprise that came from outside of the lines."""
