@@ -7,7 +7,7 @@ from qemu_migration_exporter.core.events import RunStateSet
 from qemu_migration_exporter.core.measures.guest import GuestRun, cause_of, follow_guest
 from qemu_migration_exporter.core.model import Kind, Pause, PauseCause, Result
 
-from tests.support.core_helpers import EPOCH_NS, NS_PER_MS, Reading, log_lines, read
+from tests.support.core_helpers import EPOCH_NS, NS_PER_MS, Reading, log_lines, new_stream, read
 
 RUNNING = """
     M migrate_set_state new state setup
@@ -171,3 +171,30 @@ def test_guest_without_migration_keeps_no_pauses() -> None:
     for at_ns, state in enumerate(["paused", "running", "io-error", "running"]):
         follow_guest(run, RunStateSet(None, None, state, None), at_ns)
     assert [] == run.pauses
+
+
+STOP = "M qmp_enter_stop {}\n"
+FINISH = "M runstate_set current_run_state 9 (running) new_state 7 (finish-migrate)\n"
+
+
+@pytest.mark.parametrize(
+    ("events", "since_ms", "cause"),
+    [
+        ("", None, None),
+        (STOP, 4, "suspended"),
+        (STOP + "M qmp_enter_cont {}\n", None, None),
+        ("migration_thread_low_pending 0\n", 4, "downtime"),
+        (FINISH, 4, "downtime"),
+        (STOP + "migration_thread_low_pending 0\n", 4, "suspended"),
+        (FINISH + "migrate_set_state new state completed\n", None, None),
+        (FINISH + "postcopy_start\nsavevm_send_ping 0x4\n", None, None),
+    ],
+    ids=["runs", "stop", "cont", "low pending", "switchover", "stop, switchover", "completed", "runs elsewhere"],
+)
+def test_present_pause_has_start_and_cause(events: str, since_ms: int | None, cause: str | None) -> None:
+    stream = new_stream()
+    stream.feed(log_lines(RUNNING + events).encode())
+    (migration,) = stream.running()
+    progress = migration.progress
+    since_ns = None if since_ms is None else EPOCH_NS + since_ms * NS_PER_MS
+    assert (since_ns, cause) == (progress.paused_since_ns, progress.pause_cause)

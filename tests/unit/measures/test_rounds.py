@@ -128,6 +128,20 @@ def test_rounds_without_slices_are_counted() -> None:
     assert [(1, 100), (2, 50), (3, 30)] == [(each.number, each.pending_at_start_bytes) for each in found]
 
 
+@pytest.mark.parametrize(("number", "is_round"), [(1, False), (2, True)])
+def test_round_of_one_pending_value_is_no_bulk_round(number: int, *, is_round: bool) -> None:
+    """Without `savevm_state_iterate`: all memory is not sent between two lines, what one round dirtied may be."""
+    rounds = Rounds()
+    for at_ns in range(number - 1):
+        rounds.begin(at_ns, by_sync=True)
+        rounds.pending(100)
+        rounds.pending(60)
+    rounds.begin(10, by_sync=True)
+    rounds.pending(40)
+    rounds.begin(20, by_sync=True)
+    assert is_round == (number in [each.number for each in rounds.close()])
+
+
 def test_empty_round_is_forgotten() -> None:
     """Its number goes to the next one."""
     rounds = Rounds()

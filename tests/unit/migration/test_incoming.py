@@ -53,8 +53,16 @@ def test_loads_alone_begin_with_the_first_load() -> None:
     """Its line is printed at its end."""
     migration = read(log_lines(f"{RAM}\n{CPU}")).migration
     assert EPOCH_NS - 900_000 == migration.identity.start_ns
-    assert [("ram", None), ("device", "cpu")] == [(part.name, part.device) for part in migration.downtime_parts]
+    assert [("ram", None, -900, 0), ("device", "cpu", 850, 1_000)] == [
+        (part.name, part.device, (part.start_ns - EPOCH_NS) // 1_000, (part.end_ns - EPOCH_NS) // 1_000)
+        for part in migration.downtime_parts
+    ]
     assert migration.progress.verdict.converging is None
+
+
+def test_first_4096_loads_are_kept() -> None:
+    """A hostile log may have any number of them."""
+    assert 4_096 == len(read(log_lines(f"{CPU}\n" * 4_097)).migration.downtime_parts)
 
 
 def test_silence_ends_loads_alone() -> None:

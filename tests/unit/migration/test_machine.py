@@ -17,7 +17,7 @@ from qemu_migration_exporter.core.migration.apply import apply, finish
 from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.model import ClockKind, Mode, PhaseName, Result, SurpriseKind
 
-from tests.support.core_helpers import EPOCH_NS, NS_PER_MS, Reading, log_lines, read
+from tests.support.core_helpers import ANCHOR, EPOCH_NS, NS_PER_MS, Reading, log_lines, new_stream, probe_lines, read
 
 #: A millisecond each: setup is 1 ms to 4 ms.
 SETUP = """
@@ -127,6 +127,20 @@ def test_early_cleanup_mark_takes_no_time() -> None:
     assert ("cleanup", 7, 7) == phases(reading)[-1]
 
 
+@pytest.mark.parametrize(
+    ("states", "result"),
+    [("", Result.COMPLETED), ("M migrate_set_state new state setup\n", Result.UNKNOWN)],
+    ids=["without states", "the state has the answer"],
+)
+def test_cleanup_ends_at_once_without_states(states: str, result: Result) -> None:
+    marks = (
+        "savevm_state_header\nmigration_thread_setup_complete\nsavevm_state_complete_precopy\nM migrate_fd_cleanup\n"
+    )
+    stream = new_stream()
+    stream.feed(log_lines(states + marks).encode())
+    assert [result] == [migration.result for migration in stream.running()]
+
+
 def test_loop_ends_once() -> None:
     """A second after_loop is no second cleanup."""
     reading = follow(SETUP + "migration_thread_after_loop\nmigration_thread_after_loop\nM migrate_fd_cleanup")
@@ -185,6 +199,18 @@ def test_downtime_uses_best_start_and_end() -> None:
             + "+1 migrate_set_state new state completed"
         )
         assert expected * NS_PER_MS == reading.migration.downtime_ns
+
+
+@pytest.mark.parametrize(("mark", "expected_ms"), [("", 7), ("vmstate_downtime_checkpoint src-downtime-end\n", 2)])
+def test_downtime_ends_with_its_mark_after_completed(mark: str, expected_ms: int) -> None:
+    """QEMU 8.2 prints the mark once it has its lock; the run state `postmigrate` follows, and ends it without a mark."""
+    reading = follow(
+        SETUP
+        + "vmstate_downtime_checkpoint src-downtime-start\nmigrate_set_state new state completed\n"
+        + mark
+        + f"+{5 - bool(mark)} M runstate_set current_run_state 7 (finish-migrate) new_state 6 (postmigrate)"
+    )
+    assert expected_ms * NS_PER_MS == reading.migration.downtime_ns
 
 
 def test_running_guest_has_no_downtime() -> None:
@@ -303,6 +329,25 @@ def test_disabled_requests_are_unknown(events: str, requests: int | None) -> Non
     assert requests == follow(SETUP + events).migration.progress.postcopy_requests
 
 
+@pytest.mark.parametrize(
+    ("sent", "pending", "end", "is_partial"),
+    [
+        (1_000, 3_990, "completed", False),
+        (1_000, 3_989, "completed", True),
+        (1_000, 3_989, "failed", False),
+        (0, 4_000, "completed", False),
+    ],
+    ids=["1 % of the bytes", "more", "more, but it failed", "nothing"],
+)
+def test_bytes_without_their_window_are_noted(sent: int, pending: int, end: str, *, is_partial: bool) -> None:
+    """QEMU prints no window of under 100 ms, so the last bytes show in the fall of pending alone."""
+    size = "migrate_pending pending size {} max 0\n"
+    window = f"migrate_transferred transferred {sent} time_spent 100 bandwidth 10 max_size 9\n"
+    events = size.format(5_000) + window + size.format(4_000) + size.format(pending)
+    migration = follow(f"{SETUP}{events}migrate_set_state new state {end}").migration
+    assert is_partial is migration.transferred_is_partial
+
+
 def test_devices_are_saved_in_switchover() -> None:
     """RAM's slices are sections too, and since 8.2 some devices are saved in setup as well."""
     device = """
@@ -313,6 +358,31 @@ def test_devices_are_saved_in_switchover() -> None:
     """
     reading = follow(SETUP + device + "savevm_state_complete_precopy\n" + device)
     assert ["cpu"] == [each.device.name for each in reading.of(DeviceFinished)]
+
+
+@pytest.mark.parametrize("begin", [SETUP, f"{PENDING}\nsavevm_state_iterate\n"])
+def test_iterating_device_is_no_device_of_switchover(begin: str) -> None:
+    """A VFIO device has sections in each slice, also in a stream that was joined there; a log and a probe agree."""
+    section = "savevm_section_start {0}, section_id 3\nsavevm_section_end {0}, section_id 3 -> 1\n"
+    log = log_lines(begin + section.format("vfio") + "savevm_state_complete_precopy\n" + section.format("cpu"))
+    for data in (log.encode(), ANCHOR + probe_lines({7: log})):
+        assert ["cpu"] == [each.device.name for each in read(data).of(DeviceFinished)]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected_ms"),
+    [
+        ("{start}vmstate_downtime_checkpoint src-non-iterable-saved\n{end}", 7),
+        ("{start}vmstate_downtime_checkpoint src-non-iterable-saved\n+9 migration_return_path_end_before \n{end}", 7),
+        ("migration_return_path_end_before \n{start}{end}", None),
+    ],
+    ids=["a mark", "the first of two marks", "the return path ends before the switchover"],
+)
+def test_destination_part_begins_when_all_is_saved(events: str, expected_ms: int | None) -> None:
+    start = "vmstate_downtime_checkpoint src-downtime-start\nvmstate_downtime_checkpoint src-vm-stopped\n"
+    lines = events.format(start=start, end="+20 vmstate_downtime_checkpoint src-downtime-end")
+    parts = {part.name.value: part.start_ns for part in follow(SETUP + lines).migration.downtime_parts}
+    assert parts.get("destination") == (None if expected_ms is None else EPOCH_NS + expected_ms * NS_PER_MS)
 
 
 @pytest.mark.parametrize(
@@ -442,6 +512,14 @@ def test_empty_machine_can_end() -> None:
     changes = list(finish(machine()))
     assert [] == [change for change in changes if isinstance(change, Surprised)]
     assert Result.UNKNOWN == Reading(stream=read("").stream, changes=changes).migration.result
+
+
+@pytest.mark.parametrize(("before", "is_joined"), [(SETUP, False), (f"{PENDING}\n", True)], ids=["setup", "middle"])
+@pytest.mark.parametrize("end", ["", "migrate_set_state new state completed\n"], ids=["open", "completed"])
+def test_stream_without_its_beginning_is_joined(before: str, end: str, *, is_joined: bool) -> None:
+    """A stream without its end is partial too, and its beginning is known all the same."""
+    migration = follow(before + "savevm_state_iterate\n" + end).migration
+    assert (is_joined, is_joined or not end) == (migration.is_joined, migration.identity.partial or migration.partial)
 
 
 def test_bare_marks_are_enough() -> None:

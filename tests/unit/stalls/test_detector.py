@@ -96,6 +96,7 @@ CASES: Final[list[tuple[str, str, list[tuple[str, float, float | None]]]]] = [
     ("setup for 100 s", "M migrate_set_state new state setup\nM migration_socket_outgoing_connected hostname=\n+100000 savevm_state_header\n" + BEGIN.partition("savevm_state_header")[2] + END, [("blocked_setup", 60.0, 100.0)]),
     ("wait-unplug for 100 s", BEGIN.replace("new state active", "new state wait-unplug\n+100000 migrate_set_state new state active") + END, [("blocked_wait_unplug", 60.0, 100.0)]),
     ("states alone are silent for long", "M migrate_set_state new state setup\nM migration_socket_outgoing_connected hostname=\nmigrate_set_state new state active\n+900000 migrate_set_state new state completed\n", []),
+    ("states and marks of phases are silent for long", BEGIN + "+900000 migrate_set_state new state completed\n", []),
     ("a stall that turns into another", STUCK + "+40000 " + windows(3) + "M migrate_set_state new state failed\n", [("bandwidth_cap", 6.1, 42.0), ("no_throughput", 42.0, 52.1), ("bandwidth_cap", 52.2, None)]),
     ("a network that is gone until the end", BEGIN + windows(3) + "+900000 migrate_set_state new state failed\n", [("no_throughput", 30.3, None)]),
 ]  # fmt: skip

@@ -97,6 +97,64 @@ def test_rates_give_eta_without_lines(
         assert given[0] <= expected / 3 + 0.01 < expected < given[1] < 4 * expected
 
 
+def at(*times_and_sizes: float) -> list[Point]:
+    """Return boundaries, given as time, pending, time, pending, and so on."""
+    return [Point(*pair) for pair in zip(times_and_sizes[::2], times_and_sizes[1::2], strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        (at(0, 40, 1, 30, 2, 20), (1 / 2, 1 * 2 + 0.5)),
+        (at(0, 60, 1, 40, 2, 30), (4 / 3 / 3, 2 * 3 + 0.5)),
+        (at(0, 40, 1, 25, 2, 10), (0, 0.5)),
+        (at(0, 52, 1, 32, 2, 30), (20 / 11 / 11, 10 * 11 + 0.5)),
+        (at(0, 56, 1, 32, 2, 30), None),
+        (at(0, 10, 0.5, 50, 5.5, 40, 10.5, 30), (10 / 2, 10 * 2 + 0.5)),
+        (at(0, 10, 1, 50, 5.5, 40, 10, 30), None),
+        (at(0, 90, 6, 51, 7, 50, 8, 52), (4.2, 42 / 2.4548 * 2.5 + 0.5)),
+        (at(0.1, 90, 6, 51, 7, 50, 8, 52), None),
+        (at(0, 98, 6, 51, 7, 50, 8, 59), (4.9, 134.607)),
+        (at(0, 92, 6, 51, 7, 50, 8, 58), None),
+        (at(0, 99, 2, 81, 8, 51, 9, 50, 10, 52), (4.2, 42 / 3.3866 * 2.5 + 0.5)),
+    ],
+    ids=[
+        "lines and the last round agree",
+        "the last round falls slower",
+        "at the threshold",
+        "they differ by 5.5 times",
+        "they differ by 6.5 times",
+        "a rising line is older than 10 s",
+        "a rising line is of the last 10 s",
+        "a line of 8 s falls for certain",
+        "it is shorter than 8 s",
+        "its ends are 29 times apart",
+        "its ends are 31 times apart",
+        "the most certain of two lines counts",
+    ],
+)
+def test_lines_give_interval(points: list[Point], expected: Interval | None) -> None:
+    """Lines that agree give a margin of two, and more if they differ; the end also sends the threshold, in 1 s."""
+    given = eta(points)
+    assert given == (None if expected is None else pytest.approx((expected[0], expected[1] + 1), rel=1e-3))
+
+
+@pytest.mark.parametrize(
+    ("pending", "dirty_rate", "expected"),
+    [(60, 5, (10 / 3, 31.5)), (60, 8.49, (11.04, 100.8)), (60, 8.5, None), (610, 8, (100, 901.5)), (613, 8, None)],
+    ids=["half", "nearly 85 %", "85 %", "in 100 s", "later than in 100 s"],
+)
+def test_rates_give_interval(pending: float, dirty_rate: float, expected: Interval | None) -> None:
+    """The bandwidth is 10; an end in over 100 s at best is not foreseeable."""
+    given = eta(at(0, 40, 1, pending), dirty_rate=dirty_rate)
+    assert given == (None if expected is None else pytest.approx(expected, rel=1e-3))
+
+
+@pytest.mark.parametrize("rate", [10, 40])
+def test_bulk_interval_is_half_to_three_times(rate: int) -> None:
+    assert eta_of_bulk(80, rate) == (80 / rate / 2, 80 / rate * 3 + 0.5)
+
+
 def test_flattening_fall_eta_contains_last_round() -> None:
     """A big first step after a long bulk round, then small steps: the end is nearer to that of the last step."""
     points = [Point(0, 29.4), Point(0.7, 22.3), Point(1.1, 21.9)]
