@@ -24,11 +24,7 @@ def add_command(state: TrackerState, command: QmpCommand) -> None:
     arguments = command.arguments or ""
     match command.name:
         case "migrate_set_parameters":
-            before = state.parameters.downtime_limit_seconds
-            state.parameters.note_parameters(arguments)
-            limit_seconds = state.parameters.downtime_limit_seconds
-            if state.machine is not None and limit_seconds is not None and limit_seconds != before:
-                state.machine.precopy.downtime_limit_seconds = limit_seconds
+            _set_parameters(state, arguments)
         case "migrate_set_capabilities":
             state.parameters.note_capabilities(arguments)
         case "migrate":
@@ -38,6 +34,14 @@ def add_command(state: TrackerState, command: QmpCommand) -> None:
             _announce(state, Side.DESTINATION, arguments)
         case _:
             pass
+
+
+def _set_parameters(state: TrackerState, arguments: str) -> None:
+    before = state.parameters.downtime_limit_seconds
+    state.parameters.note_parameters(arguments)
+    limit_seconds = state.parameters.downtime_limit_seconds
+    if state.machine is not None and limit_seconds is not None and limit_seconds != before:
+        state.machine.precopy.downtime_limit_seconds = limit_seconds
 
 
 def _announce(state: TrackerState, side: Side, arguments: str) -> None:
