@@ -444,5 +444,8 @@ def test_committed_batch_is_stored_once(tmp_path: Path) -> None:
         processor.commit()
         processor.stop(0.05)
         gate.open()
+        for thread in [thread for thread in threading.enumerate() if thread.name == "spans"]:
+            thread.join()
 
         assert len(list(tmp_path.glob("spool/*.otlp"))) == 1
+        assert processor.counts()[SpanOutcome.EXPORTED] == 0  # the next run sends it, and counts it
