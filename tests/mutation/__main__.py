@@ -59,7 +59,7 @@ SUBJECTS: Final = {
     "live_stream": ("tests/integration/test_pipeline.py",),
     "pipeline": ("tests/integration/test_pipeline.py", "tests/integration/test_faults_isolation.py"),
     "sinks": ("tests/integration/test_faults_isolation.py", "tests/integration/test_pipeline.py"),
-    "state_store": ("tests/integration/test_pipeline.py", "tests/integration/test_faults_disk.py"),
+    "state_store": ("tests/unit/ops/test_state_store.py", "tests/integration/test_faults_disk.py"),
     "sources/files/": _OF_FILES,
     "sources/epoll_source": ("tests/integration/test_sources_fifo.py", "tests/integration/test_sources_unix_socket.py"),
     "sources/recording": ("tests/unit/sources/test_recording.py", "tests/integration/test_rotated_recordings.py"),
