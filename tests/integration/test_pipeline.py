@@ -32,6 +32,7 @@ from qemu_migration_exporter.sources import (
 )
 
 from tests.support.paths import DATA
+from tests.support.patience import patience
 from tests.support.recordings import as_of_now
 from tests.support.source_reader import unprivileged
 from tests.support.web_helpers import wait_for
@@ -411,6 +412,18 @@ def test_start_is_committed_at_once(tmp_path: Path) -> None:
     kept = checkpoint.load(state, ErrorCounter())
     assert kept.sources == {_SOURCE.file}
     assert kept.saved_ns is not None
+
+
+def test_flush_saves_what_was_read(tmp_path: Path) -> None:
+    """Without the end of the daemon."""
+    state = tmp_path / "state"
+    run = Run(state)
+    run.settle()
+    run.take(Data(_NAME, _FIRST, _PLACE))
+    run.pipeline.flush(patience(4))
+
+    assert checkpoint.load(state, ErrorCounter()).streams[_NAME].position == _PLACE
+    run.kill()
 
 
 def test_lost_data_is_stream_surprise() -> None:

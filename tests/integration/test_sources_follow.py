@@ -428,11 +428,44 @@ def test_unreadable_copy_of_unread_log_is_counted_once() -> None:
                 for _ in range(3):
                     reader.tick()
                 with as_root():
-                    append(log, b"two\n")
+                    append(log, b"second\n")
                 reader.tick()
 
-    assert reader.data() == b"two\n"
+    assert reader.data() == b"second\n"
     assert reader.lost() == [f"{log}.1: Permission denied"]
+
+
+def test_unreadable_copy_of_whole_log_is_no_loss() -> None:
+    """The copy has the size of the log, which is not truncated yet."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        log = Path(directory, "vm.log")
+        log.touch()
+        with Reader(Follow(str(log))) as reader:
+            reader.settle()
+            append(log, b"one\n")
+            Path(f"{log}.1").write_bytes(b"one\n")
+            Path(f"{log}.1").chmod(0)
+            with unprivileged():
+                reader.tick()
+
+    assert (reader.data(), reader.lost()) == (b"one\n", [])
+
+
+def test_copy_that_another_log_has_is_closed(tmp_path: Path) -> None:
+    """Its lines come once, as those of the other log."""
+    log, other = tmp_path / "vm.log", tmp_path / "other.log"
+    append(log, b"one\n")
+    append(other, b"one\ntwo\n")
+    with Reader(Follow(f"{tmp_path}/*.log")) as reader:
+        reader.tick()
+        before = _descriptors()
+        Path(f"{log}.1").hardlink_to(other)
+        os.truncate(log, 0)
+        append(log, b"three\n")
+        reader.tick()
+        assert _descriptors() == before
+    assert (reader.data(str(log)), reader.data(str(other))) == (b"one\nthree\n", b"one\ntwo\n")
 
 
 @pytest.mark.parametrize("copies", [False, True])

@@ -141,13 +141,14 @@ def test_damaged_line_costs_one_stream(
     assert failures.counts()[Component.STATE] == 1
 
 
-def test_cut_file_keeps_whole_lines(tmp_path: Path) -> None:
+def test_cut_file_keeps_whole_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path, failures = tmp_path / "state", ErrorCounter()
     _save(path, first=_halfway(LOG), second=_halfway(LOG))
     path.write_bytes(path.read_bytes()[: 3 * path.stat().st_size // 4])
 
     assert list(checkpoint.load(path, failures).streams) == ["first"]
     assert failures.counts()[Component.STATE] >= 1
+    assert f"state file {path} is cut: 2 of 3 lines" in caplog.text
 
 
 def test_unknown_and_missing_fields_are_fine(tmp_path: Path) -> None:
