@@ -12,15 +12,18 @@ shorter gap, between two lines of QEMU's log, belongs to the part before it.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
-from dataclasses import replace
+from operator import attrgetter
 from typing import Final
 
 from qemu_migration_exporter.core.measures.switchover import Switchover
 from qemu_migration_exporter.core.model import DowntimePart, DowntimePartName
 
 _SHORTEST_GAP_NS: Final = 100_000
+
+_START_NS: Final = attrgetter("start_ns")
+_END_NS: Final = attrgetter("end_ns")
 
 #: From the most special part to the least.
 _ORDER: Final = (
@@ -37,8 +40,8 @@ def divide(switchover: Switchover, start_ns: int, end_ns: int) -> tuple[Downtime
     """Return the parts of the downtime from `start_ns` to `end_ns`, in their order and without gaps."""
     taken: list[DowntimePart] = []
     for part in sorted(_measured(switchover, start_ns, end_ns), key=lambda part: _ORDER.index(part.name)):
-        taken += list(_outside_of(taken, part, start_ns, end_ns))
-        taken.sort(key=lambda piece: piece.start_ns)
+        for piece in [*_outside_of(taken, part, start_ns, end_ns)]:
+            insort(taken, piece, key=_START_NS)
     return tuple(_filled(taken, start_ns, end_ns))
 
 
@@ -63,8 +66,8 @@ def _measured(switchover: Switchover, start_ns: int, end_ns: int) -> Iterator[Do
 def _outside_of(taken: list[DowntimePart], part: DowntimePart, start_ns: int, end_ns: int) -> Iterator[DowntimePart]:
     """Yield the pieces of a part that no other part has taken; `taken` is in order and does not overlap."""
     at_ns, until_ns = max(part.start_ns, start_ns), min(part.end_ns, end_ns)
-    first = bisect_right(taken, at_ns, key=lambda piece: piece.end_ns)  # a machine has hundreds of devices
-    last = bisect_left(taken, until_ns, key=lambda piece: piece.start_ns)
+    first = bisect_right(taken, at_ns, key=_END_NS)  # a machine has hundreds of devices
+    last = bisect_left(taken, until_ns, key=_START_NS)
     for other in taken[first:last]:
         if other.start_ns > at_ns:
             yield _piece(part, at_ns, other.start_ns)
@@ -75,7 +78,7 @@ def _outside_of(taken: list[DowntimePart], part: DowntimePart, start_ns: int, en
 
 def _piece(part: DowntimePart, start_ns: int, end_ns: int) -> DowntimePart:
     is_whole = (start_ns, end_ns) == (part.start_ns, part.end_ns)
-    return part if is_whole else replace(part, start_ns=start_ns, end_ns=end_ns)
+    return part if is_whole else DowntimePart(name=part.name, device=part.device, start_ns=start_ns, end_ns=end_ns)
 
 
 def _filled(taken: list[DowntimePart], start_ns: int, end_ns: int) -> Iterator[DowntimePart]:

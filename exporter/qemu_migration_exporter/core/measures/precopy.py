@@ -88,6 +88,11 @@ class Precopy:
         return self.rounds.number
 
     @property
+    def is_bulk(self) -> bool:
+        """True in the bulk round and before it."""
+        return self.rounds.number <= 1
+
+    @property
     def last_dirtied_bytes(self) -> int | None:
         """Bytes newly dirtied in the last round that ended."""
         return self.finished[-1].dirtied_bytes if self.finished else None
@@ -118,7 +123,7 @@ class Precopy:
             self.ram = size
         return self.rounds.pending(size)
 
-    def threshold_seen(self, event: Pending | Transferred) -> None:
+    def threshold_seen(self, event: Pending) -> None:
         """Set the threshold; QEMU prints a meaningless 0 before the first window."""
         if event.threshold is not None and event.threshold > 0:
             self.threshold = event.threshold
@@ -133,20 +138,23 @@ class Precopy:
 
     def window_seen(self, at_ns: int, event: Transferred) -> Sequence[Change]:
         """Add a bandwidth window that ended."""
-        if event.transferred is None:
+        _, _, transferred, spent_ms, _, threshold = event
+        if transferred is None:
             return ()
         self.sends = True
-        self.transferred = (self.transferred or 0) + event.transferred
-        if event.time_spent_ms:
+        self.transferred = (self.transferred or 0) + transferred
+        if spent_ms:
             # The printed bandwidth is in bytes a millisecond up to 11.0, and in Mbit/s from 11.1 on.
-            self.bandwidth = event.transferred * 1_000 / event.time_spent_ms
-        self.threshold_seen(event)
-        self._learn_limit(event)
-        spent_ns = (event.time_spent_ms or 0) * _NS_PER_MS
-        start_ns = self.window_ns if self.window_ns is not None else at_ns - spent_ns
+            self.bandwidth = transferred * 1_000 / spent_ms
+        if threshold is not None and threshold > 0:
+            self.threshold = threshold
+            self.rounds.threshold(threshold)
+            self._learn_limit(event, threshold)
+        start_ns = self.window_ns if self.window_ns is not None else at_ns - (spent_ms or 0) * _NS_PER_MS
         self.window_ns = at_ns
         self.unwindowed = None
-        return self._rounds_ended(self.rounds.window(start_ns, at_ns, event.transferred, self.bandwidth))
+        ended = self.rounds.window(start_ns, at_ns, transferred, self.bandwidth)
+        return self._rounds_ended(ended) if ended else ()
 
     def sync_started(
         self, at_ns: int, *, phase: PhaseName | None, begins_round: bool, stacktrace: tuple[str, ...] = ()
@@ -203,17 +211,15 @@ class Precopy:
         """Return the known rounds, including the open round."""
         return [*self.finished, *self.rounds.now()]
 
-    def _learn_limit(self, event: Transferred) -> None:
+    def _learn_limit(self, event: Transferred, threshold: int) -> None:
         """Compute the downtime limit from QEMU's `threshold = bandwidth * downtime_limit`.
 
         The limit is whole milliseconds. Since 8.2 the bandwidth may be the operator's (avail-switchover-bandwidth).
         """
-        if event.threshold is None or event.threshold <= 0:
-            return
         if event.switchover_bandwidth:
-            self.downtime_limit_seconds = round(event.threshold / event.switchover_bandwidth) / 1_000
+            self.downtime_limit_seconds = round(threshold / event.switchover_bandwidth) / 1_000
         elif event.transferred and event.time_spent_ms:
-            self.downtime_limit_seconds = round(event.threshold * event.time_spent_ms / event.transferred) / 1_000
+            self.downtime_limit_seconds = round(threshold * event.time_spent_ms / event.transferred) / 1_000
 
     def _sync_finished(self, open_sync: OpenSync, end_ns: int | None, dirtied: int | None) -> Sequence[Change]:
         self.open_sync = None

@@ -198,5 +198,7 @@ class Switchover:
 
     def flush(self) -> list[Device]:
         """Return the last device, if it was not returned yet."""
-        was_open, self.open = self.open, False
-        return self.devices[-1:] if was_open else []
+        if not self.open:
+            return []
+        self.open = False
+        return self.devices[-1:]

@@ -61,7 +61,7 @@ def pending_is(machine: Machine, at_ns: int, size: int, postcopy: int | None = N
     if not precopy.sends:
         machine.recheck()
     is_boundary = precopy.pending_seen(size, postcopy=postcopy)
-    if not machine.may_stall:
+    if not ((is_boundary or precopy.is_bulk) and machine.may_stall):
         return ()
     changes = detector.pending_seen(at_ns, size, is_boundary=is_boundary, numbers=precopy)
     if detector.next_check_ns == 0:
@@ -101,7 +101,8 @@ def transferred_seen(machine: Machine, at_ns: int, event: Transferred) -> Sequen
         return changes
     # A save or a dump is no convergence problem: it has no downtime to fit into.
     machine.detector.judges_rounds = machine.kind is Kind.LIVE
-    return [*changes, *machine.detector.window_seen(at_ns, event, machine.precopy, machine.parameters)]
+    judged = machine.detector.window_seen(at_ns, event, machine.precopy, machine.parameters)
+    return [*changes, *judged] if judged else changes
 
 
 def sync_started(machine: Machine, at_ns: int, event: SignalEvent) -> Sequence[Change]:
@@ -125,8 +126,8 @@ def sync_ended(machine: Machine, at_ns: int, event: SyncEnded) -> Sequence[Chang
 
 def section_started(machine: Machine, at_ns: int, event: SectionStarted) -> Sequence[Change]:
     """Begin a device's section of the stream."""
-    is_joined = machine.phase is None and machine.partial  # the next line shows whether this is the switchover
-    if machine.phase is not PhaseName.COMPLETE_PRECOPY and not is_joined:
+    # In a stream that was joined, the next line shows whether this is the switchover.
+    if machine.phase is not PhaseName.COMPLETE_PRECOPY and not (machine.phase is None and machine.partial):
         return ()
     return machine.devices_finished(machine.switchover.section_started(at_ns, event))
 

@@ -75,6 +75,8 @@ class NumberTexts:
 
     def events(self, texts: Sequence[bytes], threads: Sequence[int | None]) -> list[Event] | None:
         """Return the events of texts without a time; None if a text has another layout."""
+        if not texts:
+            return []
         found = self._find(b"\n%b\n" % b"\n".join(texts))
         if len(found) != len(texts):
             return None

@@ -13,6 +13,8 @@ again, so that the result is the same as of parsing line by line.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
 from operator import eq
@@ -100,17 +102,10 @@ class LineReader:
         texts, threads = columns.texts, columns.threads
         processes, times = [*columns.processes], [*columns.times]
         events, meanings, accepted = _recall(decoder, columns), decoder.meanings, 0
-        end, names = len(lines), decoder.vocabulary.layouts
-        for at in _decode_numbers(decoder, columns, events):
-            parsed: Parsed = None
-            if times[at] is not None:
-                text = texts[at]
-                name, blank, _ = text.partition(b" ")
-                if name in names:
-                    parsed = decoder.decode(text, threads[at])
-                elif blank and b"@" not in text and not name.endswith(b":"):  # not torn, glued or a report
-                    reading.noise += 1
-                    continue
+        noise, others = _decode_numbers(decoder, columns, events)
+        end = len(lines)
+        for at in others:
+            parsed = None if times[at] is None else decoder.decode(texts[at], threads[at])
             if parsed is None or isinstance(parsed, Malformed):
                 if line_format.per_cpu:
                     line_format.accept([*compress(processes[accepted:at], events[accepted:at])])
@@ -126,19 +121,19 @@ class LineReader:
                 break
         if line_format.per_cpu:
             line_format.accept([*compress(processes[accepted:end], events[accepted:end])])
+        reading.noise += bisect_left(noise, end)
         self._keep(_Rows(events[:end], lines[:end], processes[:end], times[:end]), reading)
         return end
 
     def _keep(self, rows: _Rows, reading: Reading) -> None:
         """Add the rows that have an event to a reading; drop a line with a time that is repeated."""
-        events = [event for event in rows.events if event is not None]
+        events: list[Event] = [event for event in rows.events if event]
         if not events:
             return
-        texts = [*compress(rows.texts, rows.events)]
-        processes, times = [*compress(rows.processes, rows.events)], [*compress(rows.times, rows.events)]
-        repeated = [*map(eq, texts, [self.last_text, *texts])]
-        self.last_text = texts[-1]
-        if True in repeated:
+        texts, times = [*compress(rows.texts, rows.events)], [*compress(rows.times, rows.events)]
+        processes = [*compress(rows.processes, rows.events)]
+        before, self.last_text = self.last_text, texts[-1]
+        if times.count(None) < len(times) and True in (repeated := [*map(eq, texts, [before, *texts])]):
             new = [not again or at_ns is None for again, at_ns in zip(repeated, times, strict=True)]
             reading.duplicates += new.count(False)
             events, texts = [*compress(events, new)], [*compress(texts, new)]
@@ -164,19 +159,31 @@ def _recall(decoder: Decoder, columns: Columns) -> list[Event | None]:
     return [known[thread].get(text) for thread, text in zip(columns.threads, columns.texts, strict=True)]
 
 
-def _decode_numbers(decoder: Decoder, columns: Columns, events: list[Event | None]) -> list[int]:
-    """Add the events of texts with numbers to those recalled; return the places of the texts still without an event."""
-    missing = [at for at, event in enumerate(events) if event is None]
-    for numbers in decoder.numbers.values():
-        beginning = numbers.beginning
-        places = [at for at in missing if columns.texts[at].startswith(beginning)]
-        if not places:
+def _decode_numbers(decoder: Decoder, columns: Columns, events: list[Event | None]) -> tuple[list[int], Sequence[int]]:
+    """Add the events of texts with numbers to those recalled; return the places of noise, and of the other texts."""
+    texts, times, names = columns.texts, columns.times, decoder.vocabulary.layouts
+    numbers: dict[bytes, list[int]] = {name: [] for name in decoder.numbers}
+    noise, others = list[int](), list[int]()
+    for at, event in enumerate(events):
+        if event is not None:
             continue
-        found = numbers.events([columns.texts[at] for at in places], [columns.threads[at] for at in places])
-        if found is not None:
+        text = texts[at]
+        name, blank, _ = text.partition(b" ")
+        if name in numbers:
+            numbers[name].append(at)
+        elif name in names or times[at] is None or not blank or b"@" in text or name.endswith(b":"):
+            others.append(at)  # an event, or torn, glued, a report, or without a prefix
+        else:
+            noise.append(at)
+    strange = list[int]()
+    for name, places in numbers.items():
+        found = decoder.numbers[name].events([texts[at] for at in places], [columns.threads[at] for at in places])
+        if found is None:
+            strange += places
+        else:
             for at, event in zip(places, found, strict=True):
                 events[at] = event
-    return [at for at in missing if events[at] is None] if decoder.numbers else missing
+    return noise, sorted([*others, *strange]) if strange else others
 
 
 def _count(parsed: Parsed, reading: Reading) -> Event | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from qemu_migration_exporter.core.events import Transferred
-from qemu_migration_exporter.core.stalls.ewma import Ewma
+from qemu_migration_exporter.core.stalls.ewma import Ewma, weight
 
 _MS_PER_SECOND: Final = 1_000
 
@@ -69,10 +69,15 @@ class Bandwidth:
         if seconds <= 0:
             return
         rate = transferred / seconds
-        self.best = max(self.best or 0.0, self.smoothed.update(rate, seconds))
+        share = weight(seconds, _SMOOTHING_SECONDS)
+        average = self.smoothed.weigh(rate, share)
+        if self.best is None or average > self.best:
+            self.best = average
         is_same = transferred > 0 and abs(transferred - self.last_bytes) <= _SAME * self.last_bytes
-        self.regularity.update(float(is_same), seconds)
-        self.at_cap.update(float(max_bandwidth is not None and rate >= _AT_THE_CAP * max_bandwidth), seconds)
+        self.regularity.weigh(is_same, share)
+        is_at_cap = max_bandwidth is not None and rate >= _AT_THE_CAP * max_bandwidth
+        if is_at_cap or self.at_cap.value:  # otherwise it stays at zero
+            self.at_cap.update(is_at_cap, seconds)
         self.last_bytes = transferred
 
     def is_capped(self, max_bandwidth: int | None) -> bool:

@@ -171,8 +171,8 @@ class Convergence:
 
     def window(self, at_ns: int, threshold: int) -> None:
         """Add the threshold of a bandwidth window that ended."""
-        elapsed = 0.0 if self.window_ns is None else max(0.0, (at_ns - self.window_ns) / _NS)
-        self.window_ns = at_ns
+        last_ns, self.window_ns = self.window_ns, at_ns
+        elapsed = (at_ns - last_ns) / _NS if last_ns is not None and at_ns > last_ns else 0.0
         self.area += threshold * elapsed
         self.covered += elapsed
         smoothed = self.smoothed.update(threshold, elapsed)
@@ -183,7 +183,7 @@ class Convergence:
         self.peaks.append((seconds, smoothed))
         while self.peaks[0][0] < seconds - self.rules.dip_seconds:
             self.peaks.pop(0)
-        if self.fits:
+        if self.is_stalled and self.fits:
             self.is_stalled = False
 
     def eased(self, at_ns: int, *, is_last: bool) -> None:

@@ -122,8 +122,8 @@ class StallDetector(Evidence):
             self.convergence.window(at_ns, event.threshold)
         if not self.judges_rounds:
             return self._clear_rounds(at_ns)
-        cleared = self._clear_if_converging(at_ns)
-        is_judged = not self.is_paused and self.convergence.judge() is not None
+        cleared = () if self.stall is None else self._clear_if_converging(at_ns)
+        is_judged = not (self.convergence.is_judged or self.is_paused) and self.convergence.judge() is not None
         if not self.convergence.is_stalled:
             return cleared
         if self.stall is None:

@@ -20,8 +20,19 @@ class Ewma:
 
     def update(self, value: float, elapsed: float) -> float:
         """Weigh in a value that was in force for `elapsed` seconds, and return the average."""
-        if self.value is None:
-            self.value = float(value)
-        else:
-            self.value += (value - self.value) * (1 - math.exp(-max(0.0, elapsed) / self.seconds))
-        return self.value
+        before = self.value
+        self.value = average = (
+            float(value) if before is None else before + (value - before) * weight(elapsed, self.seconds)
+        )
+        return average
+
+    def weigh(self, value: float, share: float) -> float:
+        """Weigh in a value by its share, and return the average."""
+        before = self.value
+        self.value = average = float(value) if before is None else before + (value - before) * share
+        return average
+
+
+def weight(elapsed: float, seconds: float) -> float:
+    """Return the share of a value in force for `elapsed` seconds in an average over `seconds`."""
+    return 1 - math.exp(-elapsed / seconds) if elapsed > 0 else 0.0

@@ -16,9 +16,11 @@ from typing import Final
 
 from qemu_migration_exporter.core.changes import Change, GuestGone, PhaseEnded, Resumed, Started, Surprised
 from qemu_migration_exporter.core.events import (
+    BacktraceFrame,
     ChannelFailed,
     ErrorReported,
     Event,
+    FunctionCalled,
     GuestDescribed,
     LinesLost,
     QemuEnded,
@@ -45,6 +47,9 @@ from qemu_migration_exporter.core.tracking.snapshot import TrackerState, Withhel
 
 #: QEMU's line at a signal has the form of an error report: os_kill_reported of os-posix.c.
 _TERMINATING: Final = "terminating on signal "
+
+#: A backtrace has ten frames and more, in front of each bitmap sync.
+_OF_BACKTRACES: Final = frozenset({FunctionCalled, BacktraceFrame})
 
 
 class Tracker:
@@ -88,12 +93,16 @@ class Tracker:
         rows = zip(lines.events, lines.texts, lines.times, strict=True)
         for first in rows:
             state, machine, row = self.state, self.state.machine, first
-            if machine is not None and machine.side is not None and state.is_started and not state.is_other_use:
+            is_certain = state.is_started and not state.is_other_use
+            if machine is not None and machine.side is not None and is_certain and type(row[0]) not in _OF_BACKTRACES:
                 rest = apply_run(machine, chain([first], rows), SILENCE_NS, changes)
                 if rest is None:
                     break
                 row = rest
-            changes += self._apply_one(row, now_ns)
+            if type(row[0]) in _OF_BACKTRACES:
+                add_backtrace(state, row[0])
+            else:
+                changes += self._apply_one(row, now_ns)
         return changes
 
     def _apply_one(self, row: Row, now_ns: int | None) -> Sequence[Change]:
@@ -223,13 +232,11 @@ class Tracker:
                 return self._end_with_qemu(at_ns, text)
             case GuestDescribed():
                 self.describe(event)
-            case SignalEvent():  # initiated
-                self.state.initiated, self.state.announced = True, Side.SOURCE
             case LinesLost():
                 self.lines_lost()
                 return [lost(event)]
-            case _:
-                add_backtrace(self.state, event)
+            case _:  # initiated
+                self.state.initiated, self.state.announced = True, Side.SOURCE
         return ()
 
     def _run_state_requested(self, command: QmpCommand, at_ns: int) -> Sequence[Change]:

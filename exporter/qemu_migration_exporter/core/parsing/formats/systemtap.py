@@ -138,7 +138,9 @@ class SystemTap:
         if named is not None:
             name, arguments = named.groups()
             if name in FUNCTIONS:
-                return FunctionCalled(None, None, name.decode())
+                called = FunctionCalled(None, None, name.decode())
+                self._decoder.remember(line, called)
+                return called
             if self._decoder.knows(name):
                 return self._printed(name, arguments, line)
         return self._torn(line)
@@ -165,6 +167,7 @@ class SystemTap:
     def _alone(self, name: bytes, line: bytes) -> Event | None:
         """Return the event of a name without arguments, unless another probe prints it with them."""
         if name in self._with_arguments:
+            self._decoder.remember(line, _SEEN_ELSEWHERE)
             return _SEEN_ELSEWHERE
         event = self._decoder.make(name, {})
         if event is not None:
