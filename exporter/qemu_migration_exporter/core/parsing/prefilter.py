@@ -2,8 +2,8 @@ r"""A prefilter: it drops the lines of a block that can only be noise.
 
 QEMU 8.1 and later can print a line for each page of memory. Splitting such a log into lines and parsing each costs a
 microsecond a line; nearly all of them are noise. The regular expression engine searches the block as a whole at more
-than 1 GB/s instead, as long as its pattern begins with a literal byte or a small set of bytes, and only the lines that
-a match touches become `bytes` objects:
+than 1 GB/s instead, as long as its pattern begins with a literal byte or a small set of bytes, and only the lines in
+which a match ends become `bytes` objects:
 
     block in                                                                 lines out
     \n9313@1795387133.875916:migration_transferred_bytes qemu_file 1 ...
@@ -21,8 +21,8 @@ Two rules:
 - A prefilter may keep noise, which is then parsed like any other line. It must never drop a line that is an event or
   malformed. `tests/unit/parsing/test_prefilter.py` and the fuzzer compare both ways of reading.
 - Each format writes its own `signal_patterns`: the places where a line of that format shows an event. In QEMU's log
-  that is ":" followed by a name of the vocabulary. A match that spans a newline touches both lines, which is how a
-  pattern looks at the beginning (`\n` + name) or the end (letter + `\n`) of a line.
+  that is ":" followed by a name of the vocabulary. The line in which a match ends is kept, so a pattern
+  looks at the beginning of a line by the newline in front of it (`\n` + name).
 
 The patterns depend on the vocabulary only. They are compiled when the first noisy block comes, since most streams
 never have one.
@@ -37,6 +37,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from functools import cached_property
+from itertools import chain
 
 
 class LinePrefilter:
@@ -51,9 +52,9 @@ class LinePrefilter:
 
     def keep(self, block: bytes) -> list[bytes]:
         """Return the lines to parse, in order; `block` begins with a newline and every line of it ends with one."""
-        touched = {at for search in self._searches for hit in search.finditer(block) for at in hit.span()}
-        starts = {block.rfind(b"\n", 0, at) + 1 for at in touched}
-        starts -= {0, len(block)}  # in front of the first newline, and behind the last
+        hits = [search.finditer(block) for search in self._searches]
+        starts = {block.rfind(b"\n", 0, hit.end()) + 1 for hit in chain.from_iterable(hits)}
+        starts.discard(len(block))  # behind the last newline
         return [block[start : block.index(b"\n", start)] for start in sorted(starts)]
 
 
