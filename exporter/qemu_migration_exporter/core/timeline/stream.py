@@ -82,8 +82,7 @@ class StreamClock:
     def settle(self, now_ns: int) -> None:
         """Accept the next line's time as it is, if `now_ns` shows that the host's clock was set back."""
         if self._set_back_ns or (self._last_ns is not None and self._last_ns - now_ns > _SET_BACK_NS):
-            self._set_back_ns = 0
-            self._last_ns = None
+            self._last_ns = None  # the next line ends the set-back too
 
     def close(self) -> PlacedLines:
         """Return no lines: none are held back."""
