@@ -1,6 +1,7 @@
 """Mutants of a module: one small change of its syntax tree each.
 
     a < b → a <= b    a + b → a - b    and → or    not a → a    3 → 4    True → False    statement → pass
+    3000 → 6000, as one more would hardly be a fault
 
 Docstrings, logging, annotations and assertions are left alone: their mutants change no behaviour that a test should
 hold. A return of nothing is left alone too: to its callers None is the same, and the type checker finds it.
@@ -20,6 +21,8 @@ _COMPARED: Final[dict[type[ast.cmpop], type[ast.cmpop]]] = {
 _CALCULATED: Final[dict[type[ast.operator], type[ast.operator]]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult, ast.Div: ast.Mult,
 }  # fmt: skip
+#: A number of nanoseconds, or a bound of memory.
+_LARGE: Final = 1_000
 _LOGGED: Final = {"debug", "info", "warning", "error", "exception", "log"}
 
 
@@ -91,7 +94,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], None]]]:
         case ast.Constant(value=bool() as value):
             yield "constant", _set("value", lambda: not value)
         case ast.Constant(value=int() | float() as value):
-            yield "constant", _set("value", lambda: value + 1)
+            yield "constant", _set("value", lambda: value + 1 if abs(value) < _LARGE else value * 2)
         case ast.Expr(value=ast.Call()) | ast.AugAssign():
             yield "statement", _skip
         case ast.Return(value=ast.expr() as returned) if not _is_empty(returned):
