@@ -322,6 +322,15 @@ def test_key_is_known_by_its_words(key: str, expected: tuple[str, int] | None) -
     assert (None if field is None else (field[0], field[1](b"7"))) == expected
 
 
+@pytest.mark.parametrize(
+    ("key", "field"), [("most", "threshold"), ("limit_", "threshold"), ("rest", "size"), ("x", None)]
+)
+def test_configured_key_fills_argument_or_field(key: str, field: str | None) -> None:
+    names = ArgumentNames({"migrate_pending": {"most": "max", "limit_": "threshold", "rest": "size"}})
+    known = names.field(b"migrate_pending", key.encode())
+    assert field == (None if known is None else known[0])
+
+
 def test_any_number_of_keys_is_resolved() -> None:
     """The memory for them is bounded, so those before are resolved again."""
     names = ArgumentNames()

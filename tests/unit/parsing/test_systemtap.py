@@ -58,6 +58,33 @@ def test_mark_is_event_without_arguments(line: bytes, expected: Event | None) ->
 
 
 @pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("savevm_send_ping", [4], Pinged(None, None, 4)),
+        ("migrate_pending", [9, 10], Pending(None, None, 9, 10, None)),
+        (
+            "migrate_transferred",
+            [3_357_090, 100, 33_570, 10_071_270],
+            Transferred(None, None, 3_357_090, 100, None, 10_071_270),
+        ),
+        ("migrate_set_state", [0x55D0C0FFEE00], StateSet(None, None, None)),
+        ("migrate_set_state", [5], StateSet(None, None, "postcopy-active")),
+        ("savevm_section_start", [0x7F00C0FFEE00, 3], SectionStarted(None, None, None, 3)),
+        ("savevm_section_start", [0x10000, 3], SectionStarted(None, None, None, 3)),
+        ("savevm_section_start", [0, 3], SectionStarted(None, None, None, 3)),
+        ("savevm_section_start", [1, 3], SectionStarted(None, None, None, None)),
+        ("savevm_section_start", [0xFFFF, 3], SectionStarted(None, None, None, None)),
+        ("savevm_state_iterate", [1], ITERATE),
+        ("of_no_meaning", [1], None),
+    ],
+)
+def test_raw_arguments_of_mark_fill_its_numbers(name: str, values: list[int], expected: Event | None) -> None:
+    """`$$vars` prints a text as its address; a number where an address has to be is of an unknown layout."""
+    arguments = " ".join(f"$arg{number}={value:#x}" for number, value in enumerate(values, start=1))
+    assert expected == parse(f'process("/usr/libexec/qemu-kvm").mark("{name}") {arguments}'.encode())
+
+
+@pytest.mark.parametrize(
     ("line", "expected"),
     [
         (

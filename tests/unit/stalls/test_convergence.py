@@ -242,6 +242,15 @@ def test_progress_time_begins_with_boundary() -> None:
     assert convergence.seconds_since_progress(7 * SECOND) == 2
 
 
+def test_boundary_time_is_of_the_last() -> None:
+    """0 before the first one; a replay may read a time from before the last."""
+    convergence = Convergence()
+    assert convergence.seconds_since_boundary(5 * SECOND) == 0
+    for second in (5, 7):
+        convergence.boundary(second * SECOND, second, MIB)
+    assert [convergence.seconds_since_boundary(second * SECOND) for second in (6, 7, 10)] == [0, 0, 3]
+
+
 def test_restart_keeps_best_boundary() -> None:
     convergence = Convergence()
     for second in range(8):

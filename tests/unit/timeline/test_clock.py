@@ -57,11 +57,13 @@ def window(time_spent_ms: int | None) -> Transferred:
         ([5 * MS, None, 6 * MS], [5 * MS, 5 * MS, 6 * MS], 0),
         ([5 * MS, 4 * MS, 6 * MS], [5 * MS, 5 * MS, 6 * MS], 0),
         ([5 * MS, 3 * MS, 6 * MS], [5 * MS, 5 * MS, 6 * MS], 1),
+        ([20 * S, 15 * S, 16 * S], [20 * S, 20 * S, 20 * S], 2),
         ([20 * S, 10 * S, 11 * S, 15 * S], [20 * S, 20 * S, 21 * S, 25 * S], 1),
         ([20 * S, 10 * S, None, 11 * S], [20 * S, 20 * S, 20 * S, 21 * S], 1),
         ([20 * S, 10 * S, 9 * S, 11 * S], [20 * S, 20 * S, 20 * S, 21 * S], 2),
         ([20 * S, 10 * S, 2 * S, 3 * S], [20 * S, 20 * S, 20 * S, 21 * S], 2),
         ([20 * S, 10 * S, 11 * S, 22 * S, 23 * S], [20 * S, 20 * S, 21 * S, 22 * S, 23 * S], 1),
+        ([20 * S, 10 * S, 11 * S, 17 * S, 12 * S, 13 * S], [20 * S, 20 * S, 21 * S, 21 * S, 21 * S, 22 * S], 3),
         ([20 * S, 10 * S, 11 * S, 20 * S, 22 * S, 21 * S], [20 * S, 20 * S, 21 * S, 21 * S, 22 * S, 22 * S], 3),
     ],
     ids=[
@@ -70,11 +72,13 @@ def window(time_spent_ms: int | None) -> Transferred:
         "no time",
         "threads overtake each other",
         "one is late",
+        "two are 5 s late",
         "the clock was set back",
         "and then there is no time",
         "and then one is late",
         "and then again",
         "and then forward",
+        "and then nearly forward, and back again",
         "and then nearly forward",
     ],
 )
@@ -149,6 +153,13 @@ def test_time_spent_moves_reconstructed_clock(events: list[Event], expected_ms: 
     """The slices of a window are placed evenly inside it, once it is over."""
     clock = ReconstructedClock(7)
     assert [(event, 7 + ms * MS) for event, ms in zip(events, expected_ms, strict=True)] == placed(clock, events)
+
+
+def test_long_chunk_keeps_slices_in_their_windows() -> None:
+    """The bound is for lines without the end of their window, and not for a chunk."""
+    before: list[Event] = [*[OTHER] * 6_000, window(100)]
+    after: list[Event] = [ITERATE, OTHER, ITERATE, OTHER, window(100)]
+    assert [100, 150, 150, 200, 200] == [at_ns // MS for _, at_ns in placed(ReconstructedClock(0), before + after)[-5:]]
 
 
 def test_reconstructed_clock_bounds_lines() -> None:
@@ -227,8 +238,9 @@ def test_wall_times_need_no_anchor() -> None:
         (anchor(100 * MS, WALL + 700 * MS), [100, 200, 710, 720], 0),
         (anchor(0, WALL + 90_000 * MS), [100, 200, 90_010, 90_020], 0),
         (anchor(0, WALL + 170 * MS), [100, 200, 200, 200], 2),
+        (anchor(300 * MS, WALL + 900 * MS), [100, 200, 910, 920], 0),
     ],
-    ids=["the same clock", "the host started anew", "the wall was set back"],
+    ids=["the same clock", "the host started anew", "the wall was set back", "the wall was set forward"],
 )
 def test_new_anchor_begins_another_run(second: Anchored, expected_ms: list[int], jumps: int) -> None:
     """Lines held are released, the new anchor counts, and times never go back."""

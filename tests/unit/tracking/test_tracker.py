@@ -225,6 +225,20 @@ def test_loading_snapshot_is_no_migration(load: str) -> None:
     assert [] == follow(f"M savevm_state_header\nM savevm_state_cleanup\nM {load}").changes
 
 
+@pytest.mark.parametrize(
+    ("event", "sides"),
+    [
+        ("migrate_pending pending size 9 max 0", [Side.SOURCE]),
+        ("M vmstate_downtime_load type=iterable idstr=ram instance_id=0 downtime=900", []),
+    ],
+    ids=["memory is sent", "memory is loaded"],
+)
+def test_load_without_state_is_of_a_snapshot(event: str, sides: list[Side]) -> None:
+    """Where states are printed, an incoming migration begins with one, and the loads of a snapshot with none."""
+    reading = follow(f"M migrate_set_state new state cancelled\n+9000 {event}")
+    assert sides == [migration.identity.side for migration in reading.migrations]
+
+
 @pytest.mark.parametrize(("arguments", "side"), [('{"resume": true}', None), ('{"resume": false}', Side.SOURCE)])
 def test_resuming_announces_no_migration(arguments: str, side: Side | None) -> None:
     """It is the one that is open that goes on."""
