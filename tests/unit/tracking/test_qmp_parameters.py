@@ -13,6 +13,9 @@ from qemu_migration_exporter.core.qmp_parameters import Parameters, read_object
     ("arguments", "limit", "bandwidth"),
     [
         ('{"downtime-limit": 500, "max-bandwidth": 33554432}', 0.5, 33_554_432),
+        ('{"downtime-limit": 0, "max-bandwidth": 1}', 0, 1),
+        ('{"downtime-limit": 2000000, "max-bandwidth": 18446744073709551616}', 2_000, 1 << 64),
+        ('{"downtime-limit": -1, "max-bandwidth": 18446744073709551617}', None, None),
         ('{"max-bandwidth": 0}', None, None),
         ('{"downtime-limit": 2000001, "max-bandwidth": -1}', None, None),
         ('{"downtime-limit": true, "max-bandwidth": "1M"}', None, None),
@@ -34,6 +37,9 @@ def test_limits_follow_qemu_validation(arguments: str, limit: float | None, band
     [
         ("{}", 9),  # 20, 30, ... 90, 99
         ('{"cpu-throttle-initial": 50, "cpu-throttle-increment": 25}', 3),  # 50, 75, 99
+        ('{"cpu-throttle-initial": 99}', 1),
+        ('{"cpu-throttle-initial": 100, "cpu-throttle-increment": 0}', 9),
+        ('{"max-cpu-throttle": 21}', 2),
         ('{"max-cpu-throttle": 20}', 1),
         ('{"max-cpu-throttle": 5}', 1),
     ],
@@ -106,3 +112,20 @@ def test_switchover_bandwidth_is_kept(given: int, expected: int | None) -> None:
     parameters = Parameters(switchover_bandwidth=5)
     parameters.note_parameters(json.dumps({"avail-switchover-bandwidth": given}))
     assert parameters.switchover_bandwidth == expected
+
+
+@pytest.mark.parametrize(
+    ("bandwidth", "return_path", "expected"),
+    [(1 << 62, False, True), ((1 << 62) - 1, False, False), (1 << 62, True, False), (None, False, False)],
+    ids=["no limit", "a limit", "a return path", "unset"],
+)
+def test_save_of_libvirt_has_no_limit(bandwidth: int | None, *, return_path: bool, expected: bool) -> None:
+    capabilities = {"return-path": return_path, "pause-before-switchover": False}
+    parameters = Parameters(max_bandwidth=bandwidth, capabilities=capabilities)
+    assert parameters.is_unbounded_without_return_path is expected
+
+
+@pytest.mark.parametrize(("depth", "is_read"), [(15, True), (16, False)])
+def test_nesting_of_a_cut_object_is_bounded(depth: int, *, is_read: bool) -> None:
+    """Nothing that management sends is nested more than a few times."""
+    assert is_read == bool(read_object('{"a": ' * depth + '{"b": 1}, "c'))
