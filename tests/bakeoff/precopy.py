@@ -1,8 +1,9 @@
 """A small model of pre-copy, that prints what QEMU 7.2 would: a pure function of a guest, a network and a limit.
 
-Memory is two sets of pages, hot and cold, each dirtied at random at a rate of its own, and zero pages, which cost next
-to nothing in the bulk round. What a set has dirty grows by `rate * (1 - dirty / size)`. A round sends what is pending
-down to the threshold, as QEMU does, and then looks again: what was not sent, and what was dirtied since.
+Memory is sets of pages, hot, cold and further regions, with a rate for each, and zero pages, which cost next to nothing
+in the bulk round. Pages written at random grow a set's dirty part by `rate * (1 - dirty / size)`, pages written in turn
+by `rate` until all are dirty. A round sends what is pending down to the threshold, as QEMU does, and then looks again:
+what was not sent, and what was dirtied since. The next round continues in the set and at the page at which the last round ended.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 _MIB: Final = 1 << 20
 _STEP_MS: Final = 10
@@ -27,6 +28,23 @@ def _always(value: float) -> Callable[[float], float]:
     return lambda _second: value
 
 
+class Stage(NamedTuple):
+    """Rate of a region from a time on; a guest that is not elastic catches up when it is throttled."""
+
+    at: float
+    rate: float
+    is_random: bool = True
+    is_elastic: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Pages of one region, with the rates at which they are dirtied by time; the first stage begins at 0."""
+
+    size: float
+    stages: tuple[Stage, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
     """A guest and its network; sizes in MiB, rates in MiB/s, time in s since the migration began.
@@ -35,6 +53,7 @@ class Guest:
         busy: How much of its rates the guest dirties with, by time.
         bandwidth: Of the network or of QEMU's cap, by time.
         noise: How much the bandwidth of a window varies; none is a cap of QEMU's.
+        regions: Further pages, not subject to `busy`.
     """
 
     hot: float = 0.0
@@ -47,24 +66,55 @@ class Guest:
     limit_ms: int = 300
     noise: float = 0.0
     auto_converge: bool = False
+    throttle_initial: float = _THROTTLE_INITIAL
+    throttle_increment: float = _THROTTLE_INCREMENT
+    regions: tuple[Region, ...] = ()
 
 
 @dataclass(slots=True)
 class _Pages:
-    """Set of pages: the pending ones, and those dirtied since the last sync."""
+    """Set of pages: the pending ones, and those dirtied since the last sync.
+
+    Attributes:
+        passed, ahead: Share of the set that this pass has scanned, and what is pending beyond it.
+    """
 
     size: float
-    rate: float
+    stages: tuple[Stage, ...]
     pending: float = 0.0
     dirty: float = 0.0
+    next_stage: int = 1
+    passed: float = 0.0
+    ahead: float = 0.0
 
-    def live(self, seconds: float, busy: float) -> None:
-        if self.size:
-            self.dirty += min(self.size - self.dirty, self.rate * busy * seconds * (1 - self.dirty / self.size))
+    def begin_pass(self) -> None:
+        self.passed, self.ahead = 0.0, self.pending
+
+    def send(self, room: float) -> float:
+        """Send what is pending ahead; return how much was sent."""
+        sent = min(self.ahead, room)
+        if sent > 0:
+            self.passed += (1 - self.passed) * sent / self.ahead
+            self.ahead -= sent
+            self.pending = max(0.0, self.pending - sent)
+        return sent
+
+    def live(self, second: float, seconds: float, busy: float, throttle: float) -> None:
+        if not self.size:
+            return
+        while self.next_stage < len(self.stages) and self.stages[self.next_stage].at <= second:
+            self.next_stage += 1
+        stage = self.stages[self.next_stage - 1]
+        written = stage.rate * busy * seconds * (1 - throttle if stage.is_elastic else 1)
+        if stage.is_random:
+            written *= 1 - self.dirty / self.size
+        self.dirty += min(self.size - self.dirty, written)
 
     def sync(self) -> float:
         """Merge the bitmap; return the newly dirtied bytes."""
         dirtied, self.dirty = self.dirty, 0.0
+        beyond, rest = dirtied * (1 - self.passed), self.size * (1 - self.passed)
+        self.ahead = min(rest, self.ahead + beyond - beyond * self.ahead / rest) if rest > 0 else 0.0
         overlap = dirtied * self.pending / self.size if self.size else 0.0
         self.pending = min(self.size, self.pending + dirtied - overlap)
         return dirtied
@@ -77,7 +127,11 @@ class Precopy:
         self.lines: list[str] = []
         self._guest = guest
         self._random = Random(seed)  # noqa: S311 - a model's noise
-        self._sets = [_Pages(guest.hot, guest.hot_rate), _Pages(guest.cold, guest.cold_rate)]
+        pairs = [(guest.hot, guest.hot_rate), (guest.cold, guest.cold_rate)]
+        self._busy_sets = [_Pages(size, (Stage(0, rate),)) for size, rate in pairs]
+        self._steady_sets = [_Pages(region.size, region.stages) for region in guest.regions]
+        self._sets = self._busy_sets + self._steady_sets
+        self._place = 0
         self._zero = guest.zero
         self._now_ms = 0
         self._end_ms = round(seconds * 1_000)
@@ -93,6 +147,7 @@ class Precopy:
         self._print("T", "savevm_state_header ")
         for pages in self._sets:
             pages.pending = pages.size
+            pages.begin_pass()
         self._say_sync(0)
         self._print("T", "migrate_set_state new state active")
         self._print("T", "migration_thread_setup_complete ")
@@ -126,12 +181,17 @@ class Precopy:
         zeroes = min(self._zero, 1_000 * _STEP_MS / 1_000)  # a header each: a thousandth of a page
         self._zero -= zeroes
         self._window_sent += zeroes / 1_000
-        for pages in self._sets:
-            sent = min(pages.pending, room)
-            pages.pending -= sent
+        for _ in range(len(self._sets) + 1):
+            sent = self._sets[self._place].send(room)
             room -= sent
             self._window_sent += sent
-            pages.live(_STEP_MS / 1_000, self._guest.busy(second) * (1 - self._throttle))
+            if room <= 0:
+                break
+            self._place = (self._place + 1) % len(self._sets)
+            self._sets[self._place].begin_pass()
+        for sets, busy in [(self._busy_sets, self._guest.busy(second)), (self._steady_sets, 1.0)]:
+            for pages in sets:
+                pages.live(second, _STEP_MS / 1_000, busy, self._throttle)
         self._now_ms += _STEP_MS
         if self._now_ms % _WINDOW_MS == 0:
             self._window()
@@ -157,7 +217,8 @@ class Precopy:
                 self._hits += 1
             if self._hits >= 2:
                 self._hits = 0
-                step = self._throttle + _THROTTLE_INCREMENT if self._throttle else _THROTTLE_INITIAL
+                guest = self._guest
+                step = self._throttle + guest.throttle_increment if self._throttle else guest.throttle_initial
                 self._throttle = min(step, _THROTTLE_MAX)
                 self._print("T", "migration_throttle ")
             self._period_ms, self._period_sent, self._period_dirtied = self._now_ms, 0.0, 0.0

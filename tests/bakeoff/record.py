@@ -72,7 +72,7 @@ class Plan:
         what: The guest and its network in words.
         label: What it can do: fine, stuck, calms or ambiguous.
         guest: Sets of pages that the guest dirties, by the time from which it does.
-        memory: MiB of the guest that are not zero.
+        memory, zero: MiB of the guest that are not zero, and that are.
         bandwidth: QEMU's cap in MiB/s.
         network: What the relay carries in MiB/s, by time; None for no relay.
         limit: Downtime limit in ms.
@@ -80,12 +80,14 @@ class Plan:
         commands: QMP commands by time.
         seconds, end: When a migration that has not ended is helped or cancelled, and how.
         calms: When the guest calms down by itself.
+        unended: Label of a migration that was expected to end, and did not.
     """
 
     what: str
     label: str
     guest: Mapping[float, tuple[Pages, ...]]
     memory: int = 96
+    zero: int = 15
     bandwidth: float = 32
     network: Callable[[float], float] | None = None
     limit: int = 300
@@ -95,6 +97,7 @@ class Plan:
     seconds: float = 60
     end: Command = CANCEL
     calms: float | None = None
+    unended: str = "stuck"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,17 +111,19 @@ class Recording:
 
     def row(self, name: str, plan: Plan) -> str:
         """Write its row of labels.toml; a guest that was to be stuck and ended was starved by its host."""
-        changed_at = plan.calms if plan.label == "calms" else self.helped_at
+        has_ended = self.helped_at is None
+        label = plan.label if has_ended or plan.label in {"stuck", "ambiguous"} else plan.unended
+        changed_at = plan.calms if label == "calms" else self.helped_at
         lines = [
             f'["{name}"]',
             'qemu = "Debian 7.2.22"',
             f'host = "{"busy" if self.load > 4 else "calm"}"',
             f'what = "{plan.what}"',
-            f'label = "{plan.label}"',
+            f'label = "{label}"',
         ]
         if changed_at is not None:
             lines.append(f"changed_at = {changed_at:.3f}")
-        if plan.label == "stuck" and self.helped_at is None:
+        if label == "stuck" and has_ended:
             lines.append("starved = true")
         return "\n".join(lines) + "\n"
 
@@ -259,7 +264,7 @@ def record(plan: Plan, boot: bytes) -> Recording:
     """Run a plan."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name, ExitStack() as running:
         directory = Path(name)
-        size = f"{plan.memory + 16}M"
+        size = f"{1 + plan.memory + plan.zero}M"
         pair = []
         for side in ("source", "destination"):
             backend = f"memory-backend-file,id=ram,size={size},mem-path={directory}/{side}.ram,share=on"
@@ -324,16 +329,21 @@ def record(plan: Plan, boot: bytes) -> Recording:
 
 
 def main() -> None:
-    """Record the plans of these names, or all."""
+    """Record the plans of these names, or all; or the plans drawn from a seed."""
+    from tests.bakeoff.draws import drawn  # noqa: PLC0415
     from tests.bakeoff.plans import PLANS  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(prog="python -m tests.bakeoff.record", description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--seed", type=int, help="draw plans; the names are their numbers")
     arguments = parser.parse_args()
     boot = boot_sector()
-    for name in arguments.names or PLANS:
-        plan = PLANS[name]
+    if arguments.seed is None:
+        plans = {name: PLANS[name] for name in arguments.names or PLANS}
+    else:
+        plans = dict(drawn(int(number), arguments.seed) for number in arguments.names)
+    for name, plan in plans.items():
         done = record(plan, boot)
         with gzip.GzipFile(arguments.directory / f"{name}.log.gz", "wb", mtime=0) as out:
             out.write(done.log)

@@ -39,10 +39,10 @@ def flips(offset: float, *bandwidths: float, seconds: float = 6) -> Callable[[fl
 STUCK: Final[list[tuple[str, Guest, float]]] = [
     ("dead level at 1.15 times", Guest(hot=11.04, hot_rate=5_000), 26),
     ("dead level at 1.46 times", Guest(hot=14, hot_rate=5_000), 5),
-    ("busy from the start", Guest(hot=47, hot_rate=400, cold=200, cold_rate=10), 10),
+    ("nearer for 19 s, and then no more", Guest(hot=47, hot_rate=400, cold=200, cold_rate=10), 27),
     ("busy 8 s after the start", Guest(hot=47, hot_rate=400, cold=200, cold_rate=10, busy=lambda s: 0.025 if s < 8.2 else 1), 6),
     ("busy after low boundaries", Guest(hot=64, hot_rate=400, cold=60, cold_rate=27, busy=lambda s: 0.3 if s < 12 else 1), 20),
-    ("noise far above", Guest(hot=60, hot_rate=90, busy=noise(0.5, 1.5)), 12),
+    ("noise far above", Guest(hot=60, hot_rate=90, busy=noise(0.5, 1.5)), 17),
     ("noisy network far above", Guest(hot=60, hot_rate=200, bandwidth=lambda s: 32 * noise(0.5, 0.7)(s)), 12),
     ("few, long rounds", Guest(hot=96, hot_rate=100, bandwidth=lambda _: 4), 50),
     ("spike of the threshold", Guest(hot=47, hot_rate=400, bandwidth=lambda s: 100 if 10 <= s < 10.1 else 6), 16),

@@ -6,18 +6,20 @@ with all memory, so its own boundary proves nothing.
 The rule:
 
 1. A *look-back* is the last three boundaries, the last four, and so on through 40 s or eight boundaries, whichever is
-   longer. A straight line is fitted to each.
+   longer; the last two if they are level and 12 s apart. A straight line is fitted to each.
    Its *best case* is the time to the threshold along the steepest fall that the boundaries allow, one-sided 95 %.
    Level boundaries allow no fall; they may still wander unseen, by 6 % in 100 s, and by the square root of
    time for longer or shorter: at 1.25 times the threshold 7 s of look-back exclude that, at 1.36 times 3.8 s do.
 2. A migration is *stalled* when the best case of some look-back of 3.8 s or more is over 100 s and over 20 rounds.
-3. Five kinds of evidence concern other causes than the guest, or contradict a verdict. No verdict is given
+3. Six kinds of evidence concern other causes than the guest, or contradict a verdict. No verdict is given
 
    - while the shortest look-back that could prove a stall falls fast enough by itself, because the migration is
      on its way again;
    - while the last progress is more recent than the longest pause before an earlier progress: a guest that writes
      in bursts got nearer after such a pause before. A pause of five rounds or more was a step of a guest that gets
      nearer in steps, and the next step may take half as long again;
+   - until a guest that was getting nearer got no nearer for as long, or for twice the shortest look-back: its dirty rate
+     varies, and a rise of some seconds on the way down is no plateau;
    - when a boundary of the last 40 s was within half of the usual distance (in log) of the threshold, as the low
      points of a saw-tooth are: pending may reach the threshold by chance;
    - on boundaries of a network dip: the look-back's bandwidth is under 60 % of the best of the last 25 s;
@@ -55,6 +57,13 @@ _PAUSE_SHARE: Final = 0.9
 #: The same for a pause of so many rounds or more, as between the steps of a guest that gets nearer in steps.
 _STEP_SHARE: Final = 1.5
 _STEP_ROUNDS: Final = 5
+
+#: Shortest look-backs without progress after which an approach of any length is over.
+_APPROACH_LOOK_BACKS: Final = 2
+
+#: Length of a round, in seconds, that is a look-back by itself if its boundaries are level. Two boundaries have no
+#: residual, so what counts as progress is their error.
+_LONG_ROUND: Final = 12.0
 
 #: Rate and time of a fall that never reaches the threshold, in bytes per second and seconds.
 _SLOWEST: Final = 1e-3
@@ -264,9 +273,7 @@ class Convergence:
         if distance <= 0:
             return None, False
         longest, is_out_of_reach, is_under_way = 0.0, False, None
-        for line in lines(self.boundaries):
-            if line.points < self.rules.boundaries or line.span < self.rules.look_back_seconds:
-                continue
+        for line in self._look_backs():
             horizon = max(self.rules.horizon_seconds, self.rules.horizon_rounds * line.round_seconds)
             wander = self._wander_seconds(line, pending, threshold)
             best = min(wander, distance / max(line.steepest_fall, _SLOWEST))
@@ -276,6 +283,19 @@ class Convergence:
                     is_under_way = line.fall * horizon > distance
                 is_out_of_reach |= best > horizon and not self._is_dip(line)
         return longest or None, is_out_of_reach and not is_under_way
+
+    def _look_backs(self) -> Iterator[Line]:
+        """Yield the lines of all look-backs, and at last that of a level long round, in which bursts average out."""
+        kept, rules = self.boundaries, self.rules
+        for line in lines(kept):
+            if line.points >= rules.boundaries and line.span >= rules.look_back_seconds:
+                yield line
+        span = kept[-1].seconds - kept[-2].seconds if len(kept) > 1 else 0.0
+        if span < _LONG_ROUND:
+            return
+        fall, error = kept[-2].pending - kept[-1].pending, rules.progress_ratio * kept[-1].pending
+        if abs(fall) <= error:
+            yield Line(points=2, span=span, fall=fall / span, error=error / span, is_flattening=False)
 
     def _wander_seconds(self, line: Line, pending: float, threshold: float) -> float:
         """Return the time in which pending might wander to the threshold without the look-back showing it.
@@ -300,7 +320,9 @@ class Convergence:
             return False
         seconds = self.boundaries[-1].seconds
         share = _STEP_SHARE if self.longest_pause_rounds >= _STEP_ROUNDS else _PAUSE_SHARE
-        if seconds - self.progress_seconds < share * self.longest_pause:
+        longest = _APPROACH_LOOK_BACKS * self.rules.look_back_seconds
+        approach = min(longest, self.progress_seconds - self.high_seconds)
+        if seconds - self.progress_seconds < max(share * self.longest_pause, approach):
             return False
         if not threshold:
             return True
