@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 from typing import Any, Final, NamedTuple
 
@@ -309,7 +310,13 @@ _FAMILIES: Final[Sequence[Callable[[_Draw], dict[str, Any]]]] = (
 
 
 def drawn(number: int, seed: int) -> tuple[str, Plan]:
-    """Draw one plan, with the label that the model expects."""
+    """Draw one plan, with its name and the label that the model expects."""
+    name, plan, bandwidth = unlabelled(number, seed)
+    return name, labelled(plan, bandwidth)
+
+
+def unlabelled(number: int, seed: int) -> tuple[str, Plan, float]:
+    """Draw one plan; return its name and its bandwidth too."""
     family = _FAMILIES[number % len(_FAMILIES)]
     of = _Draw(Random(f"{seed} {number}"))  # noqa: S311 - a draw that can be repeated
     known = family(of)
@@ -329,7 +336,7 @@ def drawn(number: int, seed: int) -> tuple[str, Plan]:
             "what": f"{known['what']}{at}{limit}",
         }
     )
-    return f"{number:03}-{family.__name__.strip('_').replace('_', '-')}", labelled(plan, of.bandwidth)
+    return f"{number:03}-{family.__name__.strip('_').replace('_', '-')}", plan, of.bandwidth
 
 
 def modelled(plan: Plan, until: float = math.inf) -> Guest:
@@ -339,7 +346,7 @@ def modelled(plan: Plan, until: float = math.inf) -> Guest:
     network = plan.network
     bandwidth: Network = (lambda _second: plan.bandwidth) if network is None else lambda s: network(min(s, until - 1e-6))
     regions = []
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in pairwise(cuts):
         rows = []
         for at_s, sets in stages.items():
             over = [pages for pages in sets if pages.first <= low and high <= pages.first + pages.size]

@@ -2,7 +2,7 @@
 
 The older recordings are split in halves by a hash of their names, in which QEMU's version does not count, so that twins
 stay together. Rules and constants were chosen on one half and the model, with a look at the other half. The blind set
-was recorded later, from the plans of `plans`.
+was recorded later, from the plans of `plans`, and the drawn sets after it, from the seeds of `draws`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,15 @@ class Part(StrEnum):
     CHOOSING = "choosing half"
     REPORTING = "reporting half"
     BLIND = "blind set"
+    DRAWN = "first drawn set"
+    DRAWN_AGAIN = "second drawn set"
     MODEL = "model"
+
+
+#: Beginnings of the names of the cases outside the older recordings.
+_PREFIXES: Final[Mapping[str, Part]] = {
+    "model: ": Part.MODEL, "blind: ": Part.BLIND, "first drawn: ": Part.DRAWN, "second drawn: ": Part.DRAWN_AGAIN,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +77,9 @@ class Case:
     @property
     def part(self) -> Part:
         """The set it belongs to."""
-        if self.name.startswith("model: "):
-            return Part.MODEL
-        if self.name.startswith("blind: "):
-            return Part.BLIND
+        for prefix, part in _PREFIXES.items():
+            if self.name.startswith(prefix):
+                return part
         twins = re.sub(r"-(7\.2|10\.0)(?=-|$)", "", self.name)
         return Part.CHOOSING if sha256(twins.encode()).digest()[0] % 2 else Part.REPORTING
 
@@ -128,7 +135,8 @@ def _labelled(directory: Path, prefix: str = "") -> Iterator[Case]:
 def recorded() -> Iterator[Case]:
     """Return the real migrations: those for this comparison, and the others of the tests that went through rounds."""
     yield from _labelled(_DIRECTORY)
-    yield from _labelled(_DIRECTORY / "blind", "blind: ")
+    for name in ("blind", "first drawn", "second drawn"):
+        yield from _labelled(_DIRECTORY / name.replace(" ", "-"), f"{name}: ")
     for name, changed_at_s in [("qemu-7.2-log-nonconverging", 12.0), ("qemu-10.0-log-nonconverging", 8.0)]:
         yield Case(
             name=name,

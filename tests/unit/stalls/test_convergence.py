@@ -94,6 +94,7 @@ def stalled_at(boundaries: Boundaries, threshold: Threshold, *, rules: Rules | N
         ("steps, and then no more", every(0.2, *[18.2 * (1 - 0.06 * min(3, (n + 6) // 24)) for n in range(210)]), 10, 21.6),
         ("a rise on the way down", every(1, *[28 * 0.85**n for n in range(12)], *[5 + 0.3 * n for n in range(6)], 5, 4, 3, 2), 2.4, None),
         ("a rise that goes on", every(1, *[28 * 0.85**n for n in range(12)], *[5 + 0.3 * n for n in range(12)]), 2.4, 20),
+        ("a network that nearly carries it at times", every(1, *[21.6] * 16), lambda s: 20.4 if s % 6 < 1 else 11, None),
         ("hovering near the threshold", every(1, *[10.1, 10.9, 10.5] * 13, 9.9), 10, None),
         ("low points near the threshold", every(1, *[40, 40, 40, 25, 14] * 8), 10, None),
         ("a saw-tooth that gets lower", every(5, *[x for n in range(9) for x in (60, 40 - 3 * n)]), 9.6, None),

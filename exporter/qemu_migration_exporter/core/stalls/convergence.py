@@ -18,14 +18,14 @@ The rule:
    - while the last progress is more recent than the longest pause before an earlier progress: a guest that writes
      in bursts got nearer after such a pause before. A pause of five rounds or more was a step of a guest that gets
      nearer in steps, and the next step may take half as long again;
-   - until a guest that was getting nearer got no nearer for as long, or for twice the shortest look-back: its dirty rate
-     varies, and a rise of some seconds on the way down is no plateau;
+   - until a guest that was getting nearer got no nearer for as long, or for two of the shortest look-backs: its dirty
+     rate varies, and a rise of some seconds on the way down is no plateau;
    - when a boundary of the last 40 s was within half of the usual distance (in log) of the threshold, as the low
      points of a saw-tooth are: pending may reach the threshold by chance;
    - on boundaries of a network dip: the look-back's bandwidth is under 60 % of the best of the last 25 s;
    - before auto-converge made its last step, and one round longer.
-4. The threshold is the best of the last 25 s, smoothed over 2 s, so that a dip does not make a migration that would
-   fit one that is far above, and a spike of one window does not hide a stall.
+4. The threshold is the best of the last 25 s, so that a dip does not make a migration that would fit one that is far
+   above. It is smoothed over 0.5 s: QEMU needs one window of enough bandwidth, but a spike must not hide a stall.
 5. A stall is over with *progress*, a boundary 4 % below all boundaries of the last 40 s, or when the threshold rises
    above the pending bytes. Boundaries before a new high are not low points: the guest has become busier since.
 
@@ -47,6 +47,9 @@ _NS: Final = 1e9
 
 #: Some twenty bandwidth windows, so that a single odd window has little weight.
 _SMOOTHING_SECONDS: Final = 2.0
+
+#: Some five windows, for the distance to the threshold: QEMU compares pending with the threshold of a single window.
+_QUICK_SECONDS: Final = 0.5
 
 #: Share of the usual distance to the threshold, in log, at which a low point counts as near.
 _NEAR_SHARE: Final = 0.5
@@ -151,6 +154,8 @@ class Convergence:
     area: float = 0.0
     covered: float = 0.0
     peaks: list[tuple[float, float]] = field(default_factory=list)
+    quick: float | None = None
+    quick_peaks: list[tuple[float, float]] = field(default_factory=list)
 
     def boundary(self, at_ns: int, number: int, pending: int) -> bool:
         """Add the boundary that begins round `number`; return whether it is progress."""
@@ -184,14 +189,17 @@ class Convergence:
         elapsed = (at_ns - last_ns) / _NS if last_ns is not None and at_ns > last_ns else 0.0
         self.area += threshold * elapsed
         self.covered += elapsed
-        smoothed = self.smoothed.update(threshold, elapsed)
-        seconds = self._seconds(at_ns)
-        # Kept falling, so that the first is the greatest.
-        while self.peaks and self.peaks[-1][1] <= smoothed:
-            self.peaks.pop()
-        self.peaks.append((seconds, smoothed))
-        while self.peaks[0][0] < seconds - self.rules.dip_seconds:
-            self.peaks.pop(0)
+        seconds, smoothed = self._seconds(at_ns), self.smoothed.update(threshold, elapsed)
+        quick = float(threshold) if self.quick is None else self.quick
+        # An Ewma of its own would cost each window a call.
+        self.quick = quick - (threshold - quick) * math.expm1(-elapsed / _QUICK_SECONDS)
+        for peaks, value in ((self.peaks, smoothed), (self.quick_peaks, self.quick)):
+            # Kept falling, so that the first is the greatest.
+            while peaks and peaks[-1][1] <= value:
+                peaks.pop()
+            peaks.append((seconds, value))
+            while peaks[0][0] < seconds - self.rules.dip_seconds:
+                peaks.pop(0)
         if self.is_stalled and self.fits:
             self.is_stalled = False
 
@@ -240,7 +248,7 @@ class Convergence:
         if self.is_judged or not self.boundaries:
             return None
         self.is_judged = True
-        threshold = self.peaks[0][1] if self.peaks else 0.0
+        threshold = max((peaks[0][1] for peaks in (self.peaks, self.quick_peaks) if peaks), default=0.0)
         self.best_case_seconds, is_out_of_reach = (None, False) if self.fits else self._best_case(threshold)
         self.is_stalled |= is_out_of_reach and self._is_conclusive(threshold)
         return self.is_stalled

@@ -47,7 +47,7 @@ class Line:
 
     @property
     def margin(self) -> float:
-        """Bytes per second within which the fall is known, one-sided 95 %; the error itself where it is not estimated."""
+        """Bytes per second within which the fall is known, one-sided 95 %; the error itself without residuals."""
         if self.points < MIN_POINTS:
             return self.error
         return _STUDENT[min(self.points - MIN_POINTS, len(_STUDENT) - 1)] * self.error
