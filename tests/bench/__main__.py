@@ -74,7 +74,7 @@ def _on_all_cores(lines: int, directory: Path, *, serious: bool) -> Iterable[Ite
     yield startup.commands(times=9 if serious else 1)
     yield startup.daemon(directory)
     yield stuck.save(directory, 1_000 if serious else 10)
-    yield stuck.report(directory, 10_000 if serious else 100, times=3 if serious else 1)
+    yield stuck.report(10_000 if serious else 100, times=3 if serious else 1)
     yield stuck.hosts(directory, seconds=20 if serious else 1, numbers=(10, 100) if serious else (2,))
     yield memory.per_vm(directory, 200 if serious else 5)
     yield live.at_rest(directory, seconds=20 if serious else 1)
