@@ -26,6 +26,16 @@ _FOUND: list[tuple[str, bytes]] = [
         + log_lines("migrate_set_state new state setup").encode()
         + b"4100@1600000000.000000:migration_thread_setup_complete ",
     ),
+    # A stream had another clock after a restart, as a later line had shown times; tests/unit/tracking/test_snapshot.py.
+    (
+        "machine",
+        (
+            b"\xf7\x0ctorn migrate_set_state new state setup\n2023-11-14T22:13:20.001200Z migration_bitmap_sync_start\n"
+            b"2023-11-14T22:13:20.102500Z migrate_transferred transferred 900 time_spent 100 bandwidth 9 max_size 30\n"
+            b"2023-11-14T22:13:20.102600Z migration_tls_4T22:13:20.103000Z migration_bitmap_sync_end dirty_pages 9\n"
+            b"2023-11-14T22:13:20.103100Z migrate_pending_exact exact pending size 9 (pre = 9 po"
+        ),
+    ),
 ]
 
 

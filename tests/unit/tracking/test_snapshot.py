@@ -49,6 +49,35 @@ def test_interruption_changes_nothing(recording: Recording, place: float) -> Non
     assert [change for change in (*first, *second) if isinstance(change, MigrationEnded)] == expected
 
 
+_TIMED_LATE = b"""torn migrate_set_state new state setup
+2023-11-14T22:13:20.001200Z migration_bitmap_sync_start
+2023-11-14T22:13:20.102500Z migrate_transferred transferred 900 time_spent 100 bandwidth 9 max_size 30
+2023-11-14T22:13:20.102600Z migration_tls_incoming_4T22:13:20.103000Z migration_bitmap_sync_end dirty_pages 9
+2023-11-14T22:13:21.000000Z migration_thread_setup_complete
+2023-11-14T22:13:21.000100Z migrate_set_state new state completed
+"""
+
+
+@pytest.mark.parametrize("kind", [ClockKind.RECONSTRUCTED, ClockKind.ARRIVAL])
+def test_clock_is_kept_though_later_lines_have_times(kind: ClockKind) -> None:
+    """The text before the first event had none, and the fourth line has another text before its event."""
+
+    def read(restart: int | None) -> tuple[list[Change], ClockKind]:
+        changes: list[Change] = []
+        stream = Stream("x", vm="x", untimed=kind, start_ns=START_NS)
+        for number, line in enumerate(_TIMED_LATE.splitlines(keepends=True)):
+            if number == restart:
+                kept: StreamState = pickle.loads(pickle.dumps(stream.snapshot()))  # noqa: S301 - its own
+                stream = Stream("x", vm="x", untimed=kind, start_ns=START_NS)
+                stream.restore(kept)
+            changes += stream.feed(line, START_NS + number * 1_000_000_000)
+        return [*changes, *stream.close()], stream.clock_kind
+
+    undisturbed = read(None)
+    assert undisturbed[1] is kind
+    assert [read(restart) for restart in range(1, 6)] == [undisturbed] * 5
+
+
 def test_ongoing_change_is_reported_once() -> None:
     """It was started before; now it is resumed, with the numbers it had."""
     recording = Recording(DATA / "qemu-7.2-log-nonconverging.log")

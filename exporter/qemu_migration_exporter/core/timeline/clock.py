@@ -28,6 +28,7 @@ class ClockState:
         newest_ns: Time of the newest line.
         last_ns, set_back_ns, jumps_back: Time of the last line, and how far and how often lines went back in time.
         held: The lines held back, in order.
+        kind: The clock's kind: a stream keeps its clock, also if a later line carries the first time.
     """
 
     now_ns: int = 0
@@ -37,6 +38,7 @@ class ClockState:
     set_back_ns: int = 0
     jumps_back: int = 0
     held: list[HeldLine] = field(default_factory=list)
+    kind: ClockKind | None = None
 
 
 def none() -> PlacedLines:

@@ -95,7 +95,8 @@ class ReconstructedClock:
     def state(self) -> ClockState:
         """Return the clock's data."""
         held = zip(self._held.texts, self._held.processes, strict=True)
-        return ClockState(now_ns=self._now_ns, held=[HeldLine(text, process) for text, process in held])
+        lines = [HeldLine(text, process) for text, process in held]
+        return ClockState(now_ns=self._now_ns, held=lines, kind=self.kind)
 
     def restore(self, state: ClockState, held: Lines) -> None:
         """Continue from kept data."""

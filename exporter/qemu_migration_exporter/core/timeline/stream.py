@@ -90,7 +90,9 @@ class StreamClock:
 
     def state(self) -> ClockState:
         """Return the clock's data."""
-        return ClockState(last_ns=self._last_ns, set_back_ns=self._set_back_ns, jumps_back=self.jumps_back)
+        return ClockState(
+            last_ns=self._last_ns, set_back_ns=self._set_back_ns, jumps_back=self.jumps_back, kind=self.kind
+        )
 
     def restore(self, state: ClockState, held: Lines | None = None) -> None:  # noqa: ARG002 - the protocol's signature
         """Continue from kept data."""

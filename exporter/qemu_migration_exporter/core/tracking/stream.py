@@ -113,7 +113,9 @@ class Stream:
 
     @property
     def clock_kind(self) -> ClockKind:
-        """The source of the stream's times."""
+        """The source of the stream's times, which the first event decides."""
+        if self._clock is not None:
+            return self._clock.kind
         return ClockKind.PROBE if self._parser.timed else self._untimed
 
     def feed(self, chunk: bytes, now_ns: int = 0) -> list[Change]:
@@ -196,7 +198,7 @@ class Stream:
         self._parser.decoder.restore(state.releases)
         self._parser.restore(state.format_name, state.envelopes)
         if self._parser.format is not None and state.clock is not None:
-            self._clock = self._make_clock()
+            self._clock = self._make_clock(state.clock.kind)
             self._clock.restore(state.clock, self._parse_held(state.clock))
             self._jumps_back = self._clock.jumps_back
         self._reader.last_text = state.last_line
@@ -263,10 +265,11 @@ class Stream:
             # otherwise an error report before any event: its time of arrival is not the time of the error
         return self._clock
 
-    def _make_clock(self) -> Clock:
-        if self._parser.per_cpu:
+    def _make_clock(self, kind: ClockKind | None = None) -> Clock:
+        """Return the clock of the present format, or the clock of a kind that an earlier run used."""
+        if self._parser.per_cpu and kind in {None, ClockKind.PROBE}:
             return ReorderingClock(monotonic=self._parser.monotonic)
-        kind = self.clock_kind
+        kind = kind or self.clock_kind
         return ReconstructedClock(self._start_ns) if kind is ClockKind.RECONSTRUCTED else StreamClock(kind)
 
     def _place(self, lines: PlacedLines, changes: list[Change]) -> None:
