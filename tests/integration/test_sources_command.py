@@ -60,8 +60,8 @@ def test_died_command_restarts() -> None:
 
 
 def test_output_unread_at_end_is_read(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing was read before the end is noticed; a full pipe and the last message are there."""
-    code = "import os; os.write(1, b'x' * 60_000); os.write(2, b'last words\\n')"
+    """Nothing was read before the end is noticed; a full pipe and the last message without an end are there."""
+    code = "import os; os.write(1, b'x' * 60_000); os.write(2, b'last words')"
     source = Command(_python(code), "probe")
     with Reader(source) as reader:
         deadline = time.monotonic() + patience(10)

@@ -157,6 +157,14 @@ def test_standard_input_file(tmp_path: Path) -> None:
     assert reader.ended() == ["-"]
 
 
+def test_closed_fifo_is_left(fifo: Path) -> None:
+    """A writer notices that no reader is left."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with Reader(Fifo(str(fifo))):
+        pass
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 @pytest.mark.parametrize("is_file", [False, True])
 def test_closed_standard_input_gives_nothing(tmp_path: Path, *, is_file: bool) -> None:
     """The descriptor itself stays open."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from qemu_migration_exporter.sources import DataLost
+from qemu_migration_exporter.sources import Data, DataLost
 from qemu_migration_exporter.sources.files.rotated_log import RotatedLog
 
 
@@ -45,6 +45,23 @@ def test_missed_files_are_counted_by_notices(log: RotatedLog, *, noticed_first: 
 
     assert log.refresh() == [DataLost(log.path, "2 files were gone before they were read")]
     assert log.account() == []
+
+
+def test_files_beyond_room_are_found_again(log: RotatedLog) -> None:
+    """Forty-five rotations come faster than the log is read."""
+    path = Path(log.path)
+    for number in range(1, 46):
+        for backup in range(14, -1, -1):
+            if Path(f"{path}.{backup}").exists():
+                Path(f"{path}.{backup}").rename(f"{path}.{backup + 1}")
+        path.rename(f"{path}.0")
+        path.write_bytes(b"%d\n" % number)
+        if number % 15 == 0:
+            log.refresh()
+
+    lines = b"".join(item.data for _ in range(46) for item in log.read(1_000) if isinstance(item, Data))
+
+    assert lines == b"".join(b"%d\n" % number for number in range(46))
 
 
 def test_recount_forgets_notices(log: RotatedLog) -> None:

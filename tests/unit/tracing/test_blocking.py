@@ -197,6 +197,14 @@ def test_pauses_double_or_are_requested(
     assert (slept, sender.batches) == (pauses, [1] * 7)
 
 
+def test_written_batch_can_be_read_at_once(tmp_path: Path) -> None:
+    """The Collector may follow the file."""
+    path = tmp_path / "spans.json"
+    with path.open("w", encoding="utf-8") as out:
+        assert OtlpJsonWriter(out).send(batch_of([1])) == ACCEPTED
+        assert path.read_text(encoding="utf-8").count("\n") == 1
+
+
 class _FullOnce(io.StringIO):
     """A file on a disk that has no room for the first write."""
 

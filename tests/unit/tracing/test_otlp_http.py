@@ -101,6 +101,12 @@ def test_retryable_answer_carries_pause(
         assert result.give_up_after_seconds == give_up_after
 
 
+def test_past_date_asks_for_no_pause() -> None:
+    date = formatdate(time.time() - 120, usegmt=True)
+    with receiving(Receiver(lambda: Answer(503, headers={"Retry-After": date}))) as receiver:
+        assert _send(receiver.url).retry_after_seconds == 0.0
+
+
 @contextmanager
 def _answering_with(data: bytes) -> Iterator[str]:
     """Accept connections, and answer each with these bytes."""
