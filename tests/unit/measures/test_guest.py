@@ -99,6 +99,23 @@ def test_qemu_exit_ends_migration(line: str, result: Result, error: str | None) 
     assert reading.stream.is_idle
 
 
+@pytest.mark.parametrize(
+    ("events", "line", "expected_ms"),
+    [
+        (RUNNING, "22:13:21.000+0000: shutting down, reason=crashed", 3),
+        (RUNNING, "22:14:20.002+0000: shutting down, reason=crashed", 3),
+        (RUNNING, "22:14:20.003+0000: shutting down, reason=crashed", 60_003),
+        (RUNNING, "22:13:21.000+0000: shutting down, reason=destroyed", 1_000),
+        (RUNNING.rpartition("    migration_thread")[0], "22:13:21.000+0000: shutting down, reason=crashed", 1_000),
+    ],
+    ids=["crashed", "a long dump", "crashed when silent", "destroyed", "crashed in setup"],
+)
+def test_crash_ends_with_last_line_before_its_dump(events: str, line: str, expected_ms: int) -> None:
+    """libvirt notices a crash when the core is dumped, up to a minute after QEMU's last line."""
+    migration = read(log_lines(events) + f"2023-11-14 {line}\n").migration
+    assert EPOCH_NS + expected_ms * NS_PER_MS == migration.outcome_ns
+
+
 def test_qemu_exit_after_loop_uses_loop_end() -> None:
     reading = follow(RUNNING + "migration_thread_after_loop", LIBVIRT + "shutting down, reason=destroyed")
     assert None is reading.migration.error

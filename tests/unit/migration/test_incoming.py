@@ -129,6 +129,12 @@ def test_setup_of_a_destination_is_no_setup(events: str, facts: dict[str, Any]) 
     assert not (view.side == "destination" and view.phases)
 
 
+def test_error_of_loading_is_of_a_destination() -> None:
+    """Its log has the line without the event."""
+    log = log_lines(STATES.format(SETUP, "", "failed")) + "qemu-system-x86_64: load of migration failed: Broken pipe\n"
+    assert Side.DESTINATION is read(log).migration.identity.side
+
+
 def test_return_without_its_value_ends_nothing() -> None:
     """A script that prints the names of marks alone."""
     names = ["migration_socket_incoming_accepted", "process_incoming_migration_co_end"]

@@ -12,10 +12,18 @@ from qemu_migration_exporter.core.changes import (
     Surprised,
     SyncFinished,
 )
-from qemu_migration_exporter.core.events import FunctionCalled
+from qemu_migration_exporter.core.events import (
+    DeviceLoaded,
+    FunctionCalled,
+    SectionEnded,
+    SectionStarted,
+    SignalEvent,
+    StateSet,
+)
 from qemu_migration_exporter.core.migration.apply import apply, finish
 from qemu_migration_exporter.core.migration.machine import Machine
-from qemu_migration_exporter.core.model import ClockKind, Mode, PhaseName, Result, SurpriseKind
+from qemu_migration_exporter.core.model import ClockKind, Kind, Mode, PhaseName, Result, SurpriseKind
+from qemu_migration_exporter.core.terms import Signal
 
 from tests.support.core_helpers import ANCHOR, EPOCH_NS, NS_PER_MS, Reading, log_lines, new_stream, probe_lines, read
 
@@ -505,6 +513,36 @@ def test_unrelated_events_change_nothing() -> None:
     """A function probe that came this way is not an error."""
     lone = machine()
     assert () == apply(lone, FunctionCalled(None, None, "bitmap_set"), FunctionCalled, 7)
+
+
+@pytest.mark.parametrize(
+    ("release", "expected_ns"), [((2, 9), 9), ((2, 10), 9), ((2, 11), 5)], ids=["2.9", "2.10", "2.11"]
+)
+def test_old_release_computes_its_times_after_the_loop(release: tuple[int, int], expected_ns: int) -> None:
+    one = machine()
+    one.releases = (release, release)
+    apply(one, StateSet(5, None, "completed"), StateSet, 5)
+    apply(one, SignalEvent(9, None, Signal.AFTER_LOOP), Signal.AFTER_LOOP, 9)
+    assert expected_ns == one.outcome.at_ns
+
+
+@pytest.mark.parametrize(("mark", "kind"), [("", Kind.SNAPSHOT), ("migration_thread_low_pending 0\n", Kind.LIVE)])
+def test_mark_of_the_thread_is_of_no_savevm(mark: str, kind: Kind) -> None:
+    """Slices in the state `setup` are those of savevm, where no thread decides when to switch over."""
+    states = "M migrate_set_state new state setup\n{}M migrate_set_state new state completed"
+    migration = follow(states.format("savevm_state_header\nsavevm_state_iterate\n" + mark)).migration
+    assert kind is migration.identity.kind
+
+
+def test_names_of_devices_are_bounded() -> None:
+    """A probe prints a text of any length."""
+    name = "n" * 257
+    one = machine()
+    apply(one, DeviceLoaded(5, None, "non-iterable", name, 0, 900), DeviceLoaded, 5)
+    one.phase = PhaseName.COMPLETE_PRECOPY
+    apply(one, SectionStarted(7, None, name, 5), SectionStarted, 7)
+    apply(one, SectionEnded(8, None, name, 5), SectionEnded, 8)
+    assert [name[:256]] * 2 == [one.loads[0].device, one.switchover.devices[0].name]
 
 
 def test_empty_machine_can_end() -> None:
