@@ -190,6 +190,23 @@ def test_guest_without_migration_keeps_no_pauses() -> None:
     assert [] == run.pauses
 
 
+@pytest.mark.parametrize(
+    ("before", "cause"),
+    [
+        ("M qmp_enter_stop {}", "suspended"),
+        ("M runstate_set current_run_state 9 (running) new_state 4 (paused)", "suspended"),
+        ("M qmp_enter_stop {}\nM qmp_enter_cont {}", None),
+        ("M qmp_enter_stop {}\nM runstate_set current_run_state 4 (paused) new_state 9 (running)", None),
+    ],
+)
+def test_guest_is_followed_before_its_migration(before: str, cause: str | None) -> None:
+    """A guest that was paused before is paused from the migration's start on."""
+    events = before + RUNNING.replace("M migrate_set_state", "+9000 M migrate_set_state", 1)
+    migration = read(log_lines(events)).migration
+    start_ns = migration.identity.start_ns
+    assert migration.pauses == (() if cause is None else (Pause(start_ns=start_ns, end_ns=None, by=PauseCause(cause)),))
+
+
 STOP = "M qmp_enter_stop {}\n"
 FINISH = "M runstate_set current_run_state 9 (running) new_state 7 (finish-migrate)\n"
 

@@ -20,6 +20,7 @@ from qemu_migration_exporter.core.events import (
     SignalEvent,
     StateSet,
 )
+from qemu_migration_exporter.core.migration import summary
 from qemu_migration_exporter.core.migration.apply import apply, finish
 from qemu_migration_exporter.core.migration.machine import Machine
 from qemu_migration_exporter.core.model import ClockKind, Kind, Mode, PhaseName, Result, SurpriseKind
@@ -524,6 +525,29 @@ def test_old_release_computes_its_times_after_the_loop(release: tuple[int, int],
     apply(one, StateSet(5, None, "completed"), StateSet, 5)
     apply(one, SignalEvent(9, None, Signal.AFTER_LOOP), Signal.AFTER_LOOP, 9)
     assert expected_ns == one.outcome.at_ns
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        ((2, 0), (99, 0), 2),
+        ((9, 2), (99, 0), 2),
+        ((10, 0), (99, 0), None),
+        ((10, 0), (11, 0), 2),
+        ((10, 0), (11, 1), None),
+        ((11, 1), (99, 0), 1 + 1),
+        ((11, 1), (11, 1), 1 + 1),
+    ],
+)
+def test_syncs_are_counted_as_the_release_does(
+    first: tuple[int, int], last: tuple[int, int], expected: int | None
+) -> None:
+    """Since 11.1 QEMU counts iterations, from 1; a stream that may be of 11.1 or of 10.0 has no count."""
+    one = machine()
+    for begins_round in (False, True):
+        one.precopy.sync_started(5, phase=PhaseName.ITERATE, begins_round=begins_round)
+    one.releases = (first, last)
+    assert expected == summary.migration(one).dirty_sync_count
 
 
 @pytest.mark.parametrize(("mark", "kind"), [("", Kind.SNAPSHOT), ("migration_thread_low_pending 0\n", Kind.LIVE)])

@@ -331,6 +331,20 @@ def test_configured_key_fills_argument_or_field(key: str, field: str | None) -> 
     assert field == (None if known is None else known[0])
 
 
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (["transferred", "time_spent", "colour"], []),
+        (["transferred", "colour"], ["colour"]),
+        (["colour", "shape"], ["colour", "shape"]),
+        (["transferred"], []),
+    ],
+    ids=["what is needed is there", "a field is missing", "all are missing", "no key is unknown"],
+)
+def test_unknown_key_counts_if_a_field_is_missing(keys: list[str], expected: list[str]) -> None:
+    assert expected == ArgumentNames().unknown(b"migrate_transferred", [key.encode() for key in keys])
+
+
 def test_any_number_of_keys_is_resolved() -> None:
     """The memory for them is bounded, so those before are resolved again."""
     names = ArgumentNames()

@@ -114,6 +114,13 @@ def test_envelope_time_is_event_time(prefix: str) -> None:
     assert migration.identity.start_ns == 1_790_001_200_003_456_000
 
 
+def test_envelope_time_since_boot_begins_at_arrival() -> None:
+    """As in the kernel's log: only the distances between lines are known."""
+    _, (migration,) = read([b"[12345.%06d] %s" % (number, line) for number, line in enumerate(BARE[:50])])
+    assert migration.identity.start_ns == 10**18
+    assert migration.end_ns == 10**18 + 49_000
+
+
 @pytest.mark.parametrize("line", [
     b"/usr/bin/qemu-system-x86_64 -trace migrate_set_state -trace savevm_state_iterate \\",
     b"-trace migrate_set_state \\",

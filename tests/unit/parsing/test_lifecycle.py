@@ -39,6 +39,7 @@ AT_NS = 1_795_801_492_443_000_000
         ),
         (f"/usr/libexec/qemu-kvm -name web -uuid {UUID}", GuestDescribed(None, None, "web", UUID, incoming=False)),
         ("/usr/bin/qemu-system-x86_64 \\", None),
+        (f"Lost are -uuid {UUID}", None),
         ("char device redirected to /dev/pts/4 (label charserial0)", None),
         (
             '{"timestamp": {"seconds": 1790000200, "microseconds": 160000}, "event": "STOP"}',

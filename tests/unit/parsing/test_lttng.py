@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from qemu_migration_exporter.core.events import Event, Pending, SectionStarted, SignalEvent, StateSet, Transferred
+from qemu_migration_exporter.core.events import (
+    ErrorReported,
+    Event,
+    Pending,
+    SectionStarted,
+    SignalEvent,
+    StateSet,
+    Transferred,
+)
+from qemu_migration_exporter.core.model import ClockKind
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed
 from qemu_migration_exporter.core.parsing.formats import detect
 from qemu_migration_exporter.core.parsing.formats.lttng import Lttng
 from qemu_migration_exporter.core.terms import Signal
+
+from tests.support.core_helpers import read
 
 _TOD_NS = ((10 * 60 + 15) * 60 + 3) * 10**9 + 13_000_000
 
@@ -56,6 +67,8 @@ _TOD_NS = ((10 * 60 + 15) * 60 + 3) * 10**9 + 13_000_000
         ("[10:15:03.013000000] (+0.1) h qemu:migrate_pending: { cpu_id = 2 }, { size = 1 }", MALFORMED),
         ("[10:15:03.013000000] (+0.1) h sched:sched_switch: { cpu_id = 2 }, { prev_pid = 1 }", None),
         ("Trace was lost", None),
+        ("qemu-system-x86_64: Broken pipe", ErrorReported(None, None, "Broken pipe")),
+        ("migrate_set_st", MALFORMED),
     ],
 )
 def test_line_reads_as_event(line: str, expected: Event | Malformed | None) -> None:
@@ -67,6 +80,19 @@ def test_process_comes_from_context() -> None:
     lttng.parse(b"[10:15:03.0130000] x")
     lttng.parse(b"[10:15:03.013000000] (+0.1) h qemu:savevm_state_iterate: { cpu_id = 0 }, { vpid = 41 }, { }")
     assert lttng.process == 41
+
+
+def test_lines_of_several_cpus_are_put_in_order() -> None:
+    """Each CPU has a buffer of its own, and babeltrace may print a late one after the others."""
+    line = "[1790001200.{:09}] (+0.1) host1 qemu:{}: {{ cpu_id = {} }}, {{ {} }}\n"
+    events = [
+        (0, "migrate_set_state", 0, 'new_state = "setup"'),
+        (9_000_000, "migrate_set_state", 0, 'new_state = "completed"'),
+        (4_000_000, "migrate_set_state", 1, 'new_state = "active"'),
+    ]
+    reading = read("".join(line.format(*event) for event in events))
+    assert ([], "completed") == (reading.surprises, reading.migration.progress.state)
+    assert ClockKind.PROBE is reading.migration.identity.clock
 
 
 def test_time_continues_past_midnight() -> None:

@@ -48,6 +48,8 @@ def test_lines_of_one_second_share_date() -> None:
 
 def test_bare_format_ignores_times() -> None:
     assert SignalEvent(None, 9400, Signal.ITERATE) == parse(WHOLE, timed=False)
+    iso = b"2023-11-14T22:13:20Z savevm_state_iterate "
+    assert SignalEvent(None, None, Signal.ITERATE) == parse(iso, timed=False)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from qemu_migration_exporter.core.events import (
 )
 from qemu_migration_exporter.core.parsing.decoder import MALFORMED, Decoder, Malformed, Parsed, timed
 from qemu_migration_exporter.core.parsing.options import ParserOptions
-from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout
+from qemu_migration_exporter.core.parsing.trace_events import LAYOUTS, EventLayout, meanings
 from qemu_migration_exporter.core.parsing.vocabulary import field_names
 from qemu_migration_exporter.core.terms import Signal
 
@@ -551,3 +551,12 @@ def test_row_covers_its_declarations() -> None:
     assert {row: releases(row) for row in ranges} == {
         row: (min(first for first, _ in found), max(last for _, last in found)) for row, found in ranges.items()
     }
+
+
+def test_meanings_have_names_for_a_configuration() -> None:
+    named = meanings()
+    assert (named["iterate"], named["state_set"], named["device_downtime"]) == (
+        Signal.ITERATE,
+        StateSet,
+        DeviceDowntime,
+    )
