@@ -190,6 +190,19 @@ def test_guest_without_migration_keeps_no_pauses() -> None:
     assert [] == run.pauses
 
 
+QMP_EVENT = '{{"timestamp": {{"seconds": 1700000001, "microseconds": 0}}, "event": "{}"}}\n'
+
+
+@pytest.mark.parametrize(
+    ("names", "cause"),
+    [(["STOP"], "suspended"), (["STOP", "RESUME"], None), (["RESUME", "STOP"], "suspended")],
+)
+def test_qmp_events_pause_a_guest_before_its_migration(names: list[str], cause: str | None) -> None:
+    lines = log_lines("M qmp_enter_cont {}\n+9000 " + RUNNING.strip()).splitlines(keepends=True)
+    migration = read("".join([lines[0], *map(QMP_EVENT.format, names), *lines[1:]])).migration
+    assert [pause.by for pause in migration.pauses] == ([] if cause is None else [cause])
+
+
 @pytest.mark.parametrize(
     ("before", "cause"),
     [

@@ -248,6 +248,15 @@ def test_progress_time_begins_with_boundary() -> None:
     assert convergence.seconds_since_progress(7 * SECOND) == 2
 
 
+@pytest.mark.parametrize(("pending", "high_seconds"), [(96, 0), (104, 0), (105, 1)])
+def test_new_high_is_more_than_four_percent_above(pending: int, high_seconds: float) -> None:
+    """The guest has become busier since, and boundaries before it are no low points."""
+    convergence = Convergence()
+    convergence.boundary(0, 2, 100)
+    convergence.boundary(SECOND, 3, pending)
+    assert convergence.high_seconds == high_seconds
+
+
 def test_boundary_time_is_of_the_last() -> None:
     """0 before the first one; a replay may read a time from before the last."""
     convergence = Convergence()
@@ -266,6 +275,8 @@ def test_restart_keeps_best_boundary() -> None:
         convergence.judge()
     assert convergence.is_stalled
     convergence.restart()
+    assert (convergence.high, convergence.high_seconds) == (0, 0)
+    assert (convergence.longest_pause, convergence.reference) == (0, 0)
     assert (convergence.is_stalled, convergence.judge(), convergence.best_round) == (False, None, 2)
 
 
