@@ -20,6 +20,7 @@ from qemu_migration_exporter.core.model import (
     SurpriseKind,
     Sync,
 )
+from qemu_migration_exporter.core.records import record
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Resumed:
     rounds: tuple[Round, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PhaseEnded:
     """A phase of a migration ended."""
 
@@ -50,7 +51,7 @@ class PhaseEnded:
     phase: Phase
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RoundEnded:
     """A round ended and all of its numbers are in."""
 
@@ -58,7 +59,7 @@ class RoundEnded:
     round: Round
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SyncFinished:
     """A bitmap sync ended, and its round is known."""
 
@@ -66,7 +67,7 @@ class SyncFinished:
     sync: Sync
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class DeviceFinished:
     """A device's state was saved."""
 
@@ -74,7 +75,7 @@ class DeviceFinished:
     device: Device
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class DowntimePartEnded:
     """A part of the downtime other than a device ended."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qemu_migration_exporter.core.records import record
 from qemu_migration_exporter.core.terms import (
     ClockKind,
     DowntimePartName,
@@ -75,7 +76,7 @@ class Identity:
     kind: Kind = Kind.LIVE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Phase:
     """A phase; `end_ns` is None if its end is not in the stream."""
 
@@ -84,7 +85,7 @@ class Phase:
     end_ns: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Sync:
     """One synchronisation of the dirty bitmap.
 
@@ -105,7 +106,7 @@ class Sync:
     stacktrace: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Round:
     """One pass over the dirty bitmap.
 
@@ -141,7 +142,7 @@ class Round:
         return self.dirtied_bytes * 1e9 / (self.end_ns - self.start_ns)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Device:
     """A device whose state was saved while the guest was stopped.
 
@@ -160,7 +161,7 @@ class Device:
     duration_ns: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class DowntimePart:
     """A part of the downtime; `device` is the device's idstr in a part named `device`."""
 

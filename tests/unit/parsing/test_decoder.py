@@ -282,6 +282,14 @@ def test_added_row_is_decoded() -> None:
     assert ThrottleSet(None, None, 30) == decode(decoder, "my_throttle by 30% of all")
 
 
+def test_row_with_one_number_is_decoded_alone() -> None:
+    mine = EventLayout("my_pending", "2.0..", "left %u of %u", Pending, "size _")
+    decoder = Decoder(ParserOptions(rows=(*LAYOUTS, mine)))
+    for size in (8, 7):
+        assert Pending(None, None, size, None, None) == decode(decoder, f"my_pending left {size} of 9")
+    assert decoder.numbers == {}
+
+
 @pytest.mark.parametrize(
     ("name", "values", "expected"),
     [

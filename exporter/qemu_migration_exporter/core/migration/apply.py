@@ -72,8 +72,8 @@ def apply_run(machine: Machine, rows: Iterator[Row], silence_ns: int, changes: l
     Nearly all events are applied here, without the questions that the tracker asks about other events. The side of the
     migration is known. A run takes 0.8 of the time of calling `apply` for each event.
     """
-    waits, check_ns = machine.detector.waits, machine.next_check_ns
-    until_ns = min(check_ns, machine.last_ns + silence_ns)
+    waits = machine.detector.waits
+    until_ns = min(machine.next_check_ns, machine.last_ns + silence_ns)
     for row in rows:
         event, _, at_ns = row
         step = _ORDINARY.get(event[2] if type(event) is SignalEvent else type(event))
@@ -88,11 +88,9 @@ def apply_run(machine: Machine, rows: Iterator[Row], silence_ns: int, changes: l
         changed = handler(machine, at_ns, event)
         if changed:
             changes += changed
-        if machine.next_check_ns != check_ns:
-            if machine.next_check_ns <= at_ns:
-                changes += _check_wait(machine, at_ns)
-            check_ns = machine.next_check_ns
-            until_ns = min(check_ns, at_ns + silence_ns)
+        if machine.next_check_ns <= at_ns:
+            changes += _check_wait(machine, at_ns)
+            until_ns = min(machine.next_check_ns, at_ns + silence_ns)
     return None
 
 

@@ -47,6 +47,9 @@ from qemu_migration_exporter.core.stalls.detector import StallDetector, StallPol
 
 DEFAULT_PAGE_SIZE_BYTES: Final = 4096
 
+#: A global, because a member is slow to look up in its class and this is compared for each device.
+_RECONSTRUCTED: Final = ClockKind.RECONSTRUCTED
+
 #: Phases that a post-copy joined in its middle seems to be in.
 _UNDECIDED: Final = frozenset({PhaseName.ITERATE, PhaseName.COMPLETE_PRECOPY})
 
@@ -183,7 +186,7 @@ class Machine:
     @property
     def is_timed(self) -> bool:
         """True if the clock measures durations."""
-        return self.clock is not ClockKind.RECONSTRUCTED
+        return self.clock is not _RECONSTRUCTED
 
     @property
     def has_left_setup(self) -> bool:

@@ -40,6 +40,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from qemu_migration_exporter.core.records import record
 from qemu_migration_exporter.core.stalls.ewma import Ewma
 from qemu_migration_exporter.core.stalls.trend import Line, Point, lines
 
@@ -108,7 +109,7 @@ class Rules:
     dip_seconds: float = 25.0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Boundary(Point):
     """Point with the integral of the threshold over time up to it."""
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from qemu_migration_exporter.core.records import record
 
 #: Student's t, one-sided 95 %, by degrees of freedom; more use the last value. With three boundaries the noise
 #: is nearly unknown and the factor is large, with twenty it is close to the normal distribution's 1.64.
@@ -19,7 +20,7 @@ _STUDENT: Final = (6.31, 2.92, 2.35, 2.13, 2.02, 1.94, 1.89, 1.86, 1.83, 1.81, 1
 MIN_POINTS: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Point:
     """Pending bytes at one boundary, seconds since the first."""
 
@@ -27,7 +28,7 @@ class Point:
     pending: float
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Line:
     """Least-squares line through the last points.
 
