@@ -75,6 +75,8 @@ PRINTED = [
     b"migration_thread_low_pending pending:2",
     b" 0x7f9b719a47b0 : migration_bitmap_sync+0x0/0x5b0 [/usr/libexec/qemu-kvm]",
     b" at the beginning of a line",
+    b"7@1795387133.000001:savevm_state_iterate",
+    b"7@1795387133.000001:savevm_state_iterate",
 ]
 #: A number of a state means another state once the dirty pages of 2.9 or another layout was printed.
 NARROWED = [
