@@ -433,6 +433,15 @@ def test_excess_processes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {SurpriseKind.TOO_MANY_PROCESSES: 8} == reading.counts.surprises
 
 
+def test_first_1024_processes_are_followed() -> None:
+    """A hostile stream may have any number of them."""
+    reading = read(
+        ANCHOR + probe_lines({process: log("migrate_pending pending size 9 max 0") for process in range(1, 1_027)})
+    )
+    assert 1_024 == len(reading.migrations)
+    assert {SurpriseKind.TOO_MANY_PROCESSES: 2} == reading.counts.surprises
+
+
 def test_idle_processes_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those without a migration that is open are forgotten, and found again when they speak."""
     monkeypatch.setattr("qemu_migration_exporter.core.tracking.processes.MAX_PROCESSES", 2)
