@@ -17,15 +17,21 @@ _READ_BYTES: Final = 16 * 1024
 
 
 def per_vm(directory: Path, number: int) -> Iterator[Row]:
-    """Compare a daemon that follows so many logs with itself after a migration in each of them was read and scraped."""
+    """Compare a daemon that follows so many logs with itself after a migration in each of them was read and scraped.
+
+    Another log has a whole migration first, with which the daemon loads the parts that describe migrations.
+    """
     log = as_of_now(LOG.read_bytes())
     half = log[: len(log) // 2].rpartition(b"\n")[0] + b"\n"
     logs = directory / "memory"
     logs.mkdir()
     paths = [logs / f"vm-{vm}.log" for vm in range(number)]
-    for path in paths:
+    another = logs / "another.log"
+    for path in (*paths, another):
         path.write_bytes(b"")
     with running(directory, f"--source={logs}/*.log") as daemon:
+        _read(daemon, [another], half, active=1)
+        _read(daemon, [another], log[len(half) :], active=0)
         idle_mib = _settled(daemon)
         active_mib = _read(daemon, paths, half, active=number)
         ended_mib = _read(daemon, paths, log[len(half) :], active=0)
