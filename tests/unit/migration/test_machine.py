@@ -79,6 +79,17 @@ def test_active_implies_setup_complete() -> None:
     assert NS_PER_MS == reading.migration.setup_ns
 
 
+@pytest.mark.parametrize(("passed_ns", "phase"), [(1_000_000_000, "setup"), (1_000_000_001, "iterate")])
+def test_active_alone_ends_setup_after_a_second(passed_ns: int, phase: str) -> None:
+    """The mark of setup's end follows the state at once, where it is enabled."""
+    states = "M migrate_set_state new state setup\nM migration_socket_outgoing_connected hostname=\n"
+    stream = new_stream()
+    stream.feed(log_lines(states + "M migrate_set_state new state active").encode())
+    stream.tick(EPOCH_NS + 2 * NS_PER_MS + passed_ns)
+    (migration,) = stream.running()
+    assert phase == migration.phases[-1].name
+
+
 def test_open_setup_has_no_length() -> None:
     """Pending bytes show that it is over, not since when."""
     reading = follow(

@@ -103,6 +103,17 @@ def test_time_continues_past_midnight() -> None:
     assert [0, 200_000_000, 400_000_000] == [at_ns - (times[0] or 0) for at_ns in times if at_ns is not None]
 
 
+@pytest.mark.parametrize(("text", "passed_s"), [("09:59:58.000000000", -43_200), ("09:59:57.000000000", 43_199)])
+def test_line_half_a_day_before_is_of_the_next_day(text: str, passed_s: int) -> None:
+    """A line may be late by less."""
+    lttng = Lttng(Decoder())
+    line = "[{}] (+0.1) h qemu:savevm_state_iterate: {{ }}, {{ }}"
+    first, second = (lttng.parse(line.format(each).encode()) for each in ("21:59:58.000000000", text))
+    assert isinstance(first, SignalEvent)
+    assert isinstance(second, SignalEvent)
+    assert passed_s == ((second.at_ns or 0) - (first.at_ns or 0)) // 10**9
+
+
 def test_known_event_reveals_format() -> None:
     known = b"[10:15:03.013000000] (+0.1) h qemu:savevm_state_iterate: { cpu_id = 0 }, { }"
     assert detect(known, Decoder()) == "lttng"

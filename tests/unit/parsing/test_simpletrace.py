@@ -51,3 +51,11 @@ def test_time_is_sum_of_all_lines() -> None:
 def test_known_event_reveals_format() -> None:
     assert detect(b"savevm_state_iterate 0.100 pid=4001 ", Decoder()) == "simpletrace"
     assert detect(b"multifd_send 0.100 pid=4001 ", Decoder()) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "is_claimed"), [(b"multifd_send 0.100 pid=4001 ", True), (b"multifd_send 0.1", False)]
+)
+def test_line_with_its_pid_is_claimed(line: bytes, *, is_claimed: bool) -> None:
+    """It is no envelope around an event of another format."""
+    assert is_claimed is Simpletrace(Decoder()).claims(line)

@@ -106,7 +106,9 @@ def test_mode_is_kept_if_it_is_a_word(arguments: str, mode: str) -> None:
     assert parameters.mode == mode
 
 
-@pytest.mark.parametrize(("given", "expected"), [(1_000, 1_000), (0, None), (-1, 5)])
+@pytest.mark.parametrize(
+    ("given", "expected"), [(1_000, 1_000), (1 << 64, 1 << 64), ((1 << 64) + 1, 5), (0, None), (-1, 5)]
+)
 def test_switchover_bandwidth_is_kept(given: int, expected: int | None) -> None:
     """0 leaves it to QEMU again; QEMU refuses a negative one."""
     parameters = Parameters(switchover_bandwidth=5)
