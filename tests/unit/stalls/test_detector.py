@@ -228,6 +228,13 @@ def test_auto_converge_is_waited_for(steps: str, reason: StallReason | None) -> 
     assert now.capabilities.auto_converge
 
 
+@pytest.mark.parametrize(("end", "has_eta"), [("", True), ("migration_thread_low_pending 4096\n", False)])
+def test_estimate_ends_with_the_rounds(end: str, *, has_eta: bool) -> None:
+    """The switchover takes as long as it takes; the lines through the rounds do not show that."""
+    falling = "".join(rounds(1, pending=pending, each=4) for pending in (90, 70, 55, 43, 34))
+    assert has_eta == (verdict(BEGIN + windows(12) + falling + end).eta_seconds is not None)
+
+
 def test_stall_in_force_has_present_numbers() -> None:
     """In the list of stalls too, which the report shows while the migration runs."""
     stream = new_stream()
