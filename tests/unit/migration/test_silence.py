@@ -25,6 +25,7 @@ MOVES = [
     "migrate_transferred transferred 900 time_spent 100 bandwidth 9 max_size 9",
     "migration_bitmap_sync_start",
     "migration_bitmap_sync_end dirty_pages 5",
+    "migrate_set_state new state device",
     "migration_thread_low_pending 0",
     "vmstate_downtime_checkpoint src-downtime-start",
     "vmstate_downtime_checkpoint src-vm-stopped",

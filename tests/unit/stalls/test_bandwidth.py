@@ -82,7 +82,7 @@ def test_best_bandwidth_is_kept() -> None:
 
 @pytest.mark.parametrize(
     ("printed", "expected"),
-    [(None, None), (0, None), (28_454, None), (28_455, None), (1_250_000, 1_250_000_000.0)],
+    [(None, None), (0, None), (28_454, None), (28_455, None), (28_456, 28_456_000.0), (1_250_000, 1_250_000_000.0)],
 )
 def test_estimate_of_qemu_is_no_setting(printed: int | None, expected: float | None) -> None:
     """QEMU 11.1 prints its estimate where QEMU 8.2 to 11.0 print avail-switchover-bandwidth, 0 without one."""
