@@ -27,7 +27,7 @@ SECOND = 1_000_000_000
 def test_each_wait_has_limit(state: str | None, phase: PhaseName, reason: StallReason, limit: float) -> None:
     """The wait counts from the event that begins it."""
     waits = WaitTimer(WaitTimeouts(), 0)
-    waits.stands(5 * SECOND, state=state, phase=phase, sends=True)
+    waits.state_is(5 * SECOND, state=state, phase=phase, sends=True)
     assert waits.present == Wait(reason, 5 * SECOND, round((5 + limit) * SECOND))
 
 
@@ -45,18 +45,18 @@ def test_each_wait_has_limit(state: str | None, phase: PhaseName, reason: StallR
 def test_other_states_are_no_wait(state: str | None, phase: PhaseName | None, *, sends: bool) -> None:
     """An end that was asked for, and a silence that means nothing."""
     waits = WaitTimer(WaitTimeouts(), 0)
-    waits.stands(0, state=state, phase=phase, sends=sends)
+    waits.state_is(0, state=state, phase=phase, sends=sends)
     assert waits.present is None
 
 
 def test_any_movement_restarts_silence() -> None:
     """But no event restarts the wait for an operator's command."""
     waits = WaitTimer(WaitTimeouts(), 0)
-    waits.stands(0, state="active", phase=PhaseName.ITERATE, sends=True)
+    waits.state_is(0, state="active", phase=PhaseName.ITERATE, sends=True)
     waits.moved_ns = 40 * SECOND
     assert waits.present == Wait(StallReason.NO_THROUGHPUT, 40 * SECOND, 70 * SECOND)
 
-    waits.stands(70 * SECOND, state="pre-switchover", phase=PhaseName.COMPLETE_PRECOPY, sends=True)
+    waits.state_is(70 * SECOND, state="pre-switchover", phase=PhaseName.COMPLETE_PRECOPY, sends=True)
     waits.moved_ns = 79 * SECOND
     assert waits.present == Wait(StallReason.BLOCKED_PRE_SWITCHOVER, 70 * SECOND, 80 * SECOND)
 
@@ -65,5 +65,5 @@ def test_same_reason_continues_wait() -> None:
     """Another state or another phase that waits for the same has waited since the first."""
     waits = WaitTimer(WaitTimeouts(), 0)
     for second, state in ((3, "postcopy-paused"), (5, "postcopy-recover-setup"), (9, "postcopy-recover")):
-        waits.stands(second * SECOND, state=state, phase=PhaseName.POSTCOPY, sends=True)
+        waits.state_is(second * SECOND, state=state, phase=PhaseName.POSTCOPY, sends=True)
         assert waits.present == Wait(StallReason.POSTCOPY_PAUSED, 3 * SECOND, 3 * SECOND)

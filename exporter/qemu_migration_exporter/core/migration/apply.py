@@ -114,7 +114,7 @@ def _check_wait(machine: Machine, at_ns: int) -> Sequence[Change]:
         detector = machine.detector
         # The outcome may turn out to be that at the end of the loop: no wait begins after that.
         state, phase = (machine.outcome.state, machine.phase) if machine.may_stall else (None, None)
-        detector.waits.stands(at_ns, state=state, phase=phase, sends=machine.precopy.sends)
+        detector.waits.state_is(at_ns, state=state, phase=phase, sends=machine.precopy.sends)
         changes = detector.tick(at_ns, machine.precopy, machine.parameters)
     _set_next_check(machine)
     return changes

@@ -68,7 +68,7 @@ class WaitTimer:
     below_threshold_ns: int | None = None
     goes_on_below: bool = False
 
-    def stands(self, at_ns: int, *, state: str | None, phase: PhaseName | None, sends: bool) -> None:
+    def state_is(self, at_ns: int, *, state: str | None, phase: PhaseName | None, sends: bool) -> None:
         """Set QEMU's state and the phase from `at_ns` on.
 
         `sends` is True once an event proved that memory is sent; a stream with nothing but states is always silent.
