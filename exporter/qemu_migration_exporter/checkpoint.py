@@ -45,7 +45,7 @@ _COUNTS: Final = ("lines", "events", "noise", "malformed")
 #: Steps from a version to the next version, applied to a stream's line as parsed JSON.
 MIGRATIONS: Final[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 
-#: A stream is some 5 KB, and a round 300 bytes: this is a thousand long migrations.
+#: A stream is some 5 KB, and a round 230 bytes: a thousand migrations of 250 rounds, or 28 of the 10,000 that are kept.
 MAX_BYTES: Final = 64 * 1024 * 1024
 
 
