@@ -35,6 +35,12 @@ PHASES: Final = [
     (START + "+3000 T migrate_set_state new state failed", {"setup": 0, "iterate": 5, "postcopy": 30}),
     (START + "+3000 T migrate_set_state new state postcopy-paused", {"setup": 0, "iterate": 5, "postcopy": 0}),
     ("T migrate_set_state new state postcopy-active\n+100 T migration_completion_postcopy_end\n" + DONE, {"postcopy": 10}),
+    ("T migrate_set_state new state postcopy-active\n+100 T savevm_state_iterate\n" + DONE, {"postcopy": 10}),
+    ("T migrate_set_state new state setup\n+500 T migrate_set_state new state postcopy-active\n"  # active was lost
+     "+100 T savevm_state_iterate\n" + DONE, {"setup": 5, "postcopy": 10}),
+    ("T migrate_set_state new state setup\n+500 T migrate_set_state new state postcopy-active\n"  # out of order
+     "+100 T migrate_set_state new state active\n+2000 T savevm_state_iterate\n" + DONE,
+     {"setup": 6, "iterate": 0, "postcopy": 29}),
 ]  # fmt: skip
 
 

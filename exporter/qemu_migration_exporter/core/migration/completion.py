@@ -147,7 +147,7 @@ def postcopy_by_silence(machine: Machine, at_ns: int, *, is_over: bool = False) 
         at_ns: The present.
         is_over: A later state shows that the switch is over.
     """
-    switch_ns = machine.switch_ns if is_over else silent_switch(machine, at_ns)
+    switch_ns = silent_switch(machine, at_ns, is_over=is_over)
     if switch_ns is None:
         return ()
     machine.switch_ns = None
