@@ -9,6 +9,7 @@ from qemu_migration_exporter.core.changes import PhaseEnded
 from qemu_migration_exporter.core.model import Migration
 from qemu_migration_exporter.present.view_builder import migration_view
 
+from tests.property.test_properties import check
 from tests.support.core_helpers import log_lines, new_stream, read
 
 START: Final = (
@@ -48,6 +49,37 @@ PHASES: Final = [
 def test_post_copy_begins_with_the_last_mark_of_the_switch(events: str, phases: dict[str, int]) -> None:
     """If its end, a later state or a second of silence follows."""
     assert phases == tenths(read(log_lines(events)).migration)
+
+
+ODD: Final = [
+    # Lines that QEMU prints in another order, or that were lost, and the phases; a phase may be shown that was none.
+    (("T savevm_section_start cpu, section_id 4\nT savevm_section_end cpu, section_id 4 -> 0\n"
+     "+100 T migrate_set_state new state postcopy-recover"), {"iterate": 0}),
+    ("T postcopy_start\n+1500 T migrate_fd_cleanup\nT migrate_set_state new state failed", {"complete_precopy": 15}),
+    ("T savevm_state_header\n+1500 T postcopy_start\n+1500 T migrate_set_state new state active",
+     {"setup": 30, "iterate": 0, "postcopy": 0}),
+    (("T migrate_set_state new state active\n+100 T migration_thread_low_pending 0\n"
+     "+100 T migration_completion_postcopy_end"), {"iterate": 0, "postcopy": 0}),
+    (("T migrate_set_state new state postcopy-paused\n+1500 T savevm_state_iterate\n"
+     "+100 T migrate_set_state new state cancelled\nT postcopy_start\nT migrate_set_state new state completed"),
+     {"iterate": 15, "postcopy": 1}),
+    (("T savevm_section_start cpu, section_id 4\nT savevm_state_header\nT migration_thread_low_pending 0\n"
+     "+1500 T migrate_set_state new state postcopy-paused"),
+     {"setup": 0, "iterate": 0, "postcopy": 0}),
+    (("T savevm_state_complete\nT migrate_set_state new state postcopy-active\nT savevm_state_header\n"
+     "+1500 T savevm_state_iterate"),
+     {"setup": 0, "postcopy": 0}),
+    (("T migrate_transferred transferred 900 time_spent 100 bandwidth 9 max_size 30\nT migrate_set_state new state setup\n"
+     "T migration_thread_low_pending 0\nT migration_completion_postcopy_end"),
+     {"setup": 0, "iterate": 0, "postcopy": 0}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("events", "phases"), ODD, ids=range(len(ODD)))
+def test_odd_lines_of_a_post_copy_break_no_rule(events: str, phases: dict[str, int]) -> None:
+    reading = read(log_lines(events))
+    check(reading)
+    assert phases == tenths(reading.migration)
 
 
 JOINED: Final = [

@@ -147,15 +147,16 @@ def postcopy_by_silence(machine: Machine, at_ns: int, *, is_over: bool = False) 
         at_ns: The present.
         is_over: A later state shows that the switch is over.
     """
-    switch_ns = silent_switch(machine, at_ns, is_over=is_over)
+    switch_ns = machine.switch_ns if is_over else silent_switch(machine, at_ns)
     if switch_ns is None:
         return ()
     machine.switch_ns = None
-    is_joined = machine.phase is None and machine.side is Side.SOURCE
+    is_joined = machine.phase is None and not machine.phases and machine.side is Side.SOURCE
     if not is_joined and (machine.phase not in _BEFORE_POSTCOPY or machine.side is Side.DESTINATION):
         return ()
-    changes = [*active_ended_setup(machine, switch_ns), *rounds_ended(machine, switch_ns)]
-    return [*changes, *machine.enter(PhaseName.POSTCOPY, switch_ns)]
+    changes = active_ended_setup(machine, switch_ns)
+    begun_ns = max(switch_ns, machine.phase_ns)  # lines out of order
+    return [*changes, *rounds_ended(machine, begun_ns), *machine.enter(PhaseName.POSTCOPY, begun_ns)]
 
 
 def postcopy_shown(machine: Machine, at_ns: int, event: Event) -> Sequence[Change]:
@@ -165,13 +166,14 @@ def postcopy_shown(machine: Machine, at_ns: int, event: Event) -> Sequence[Chang
     """
     if machine.mode is Mode.POSTCOPY:
         return postcopy_by_silence(machine, at_ns, is_over=True)
-    machine.mode, machine.switchover = Mode.POSTCOPY, Switchover()
+    devices = machine.devices_finished(machine.switchover.flush())
+    machine.mode, machine.switchover = Mode.POSTCOPY, Switchover(devices=machine.switchover.devices)
     if machine.is_joined_without_sync:
-        return _was_postcopy(machine, at_ns)
+        return [*devices, *_was_postcopy(machine, at_ns)]
     if machine.phase is PhaseName.COMPLETE_PRECOPY:
         machine.phase = PhaseName.POSTCOPY
         machine.recheck()
-    return iterating(machine, at_ns, event)
+    return [*devices, *iterating(machine, at_ns, event)]
 
 
 def _was_postcopy(machine: Machine, at_ns: int) -> Sequence[Change]:

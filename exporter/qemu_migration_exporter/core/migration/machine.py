@@ -209,7 +209,8 @@ class Machine:
     @property
     def is_joined_without_sync(self) -> bool:
         """True if the stream begins in the middle, and nothing in it is known to be before the switchover."""
-        return self.partial and not self.setup_ns and self.precopy.syncs == 0 and self.phase in _UNDECIDED
+        has_begun = self.was_active or any(phase.name is PhaseName.SETUP for phase in self.phases)
+        return self.partial and not has_begun and self.precopy.syncs == 0 and self.phase in _UNDECIDED
 
     @property
     def is_source_by_states(self) -> bool:

@@ -88,27 +88,24 @@ def iterating(machine: Machine, at_ns: int, event: Event) -> Sequence[Change]:
         # The state `active` ends setup if the mark is missing; without it, the length of setup is not known.
         known_ns = None if machine.active_ns is None else max(machine.active_ns, machine.phase_ns)
         if known_ns is None and machine.switch_ns is not None:  # the lines of pre-copy are missing
-            return machine.enter(PhaseName.POSTCOPY, machine.switch_ns)
+            return machine.enter(PhaseName.POSTCOPY, max(machine.switch_ns, machine.phase_ns))
         changes = _begin_rounds(machine, known_ns or at_ns, event.thread)
         if known_ns is None:
             machine.setup_ns = None
         return changes
     if machine.mode is Mode.POSTCOPY and machine.phase in {PhaseName.ITERATE, PhaseName.COMPLETE_PRECOPY}:
-        begun_ns = silent_switch(machine, at_ns) or at_ns
+        begun_ns = max(silent_switch(machine, at_ns) or at_ns, machine.phase_ns)
         return [*rounds_ended(machine, begun_ns), *machine.enter(PhaseName.POSTCOPY, begun_ns)]
     return ()
 
 
-def silent_switch(machine: Machine, at_ns: int, *, is_over: bool = False) -> int | None:
-    """Return the time of the last mark of a switch to post-copy whose end prints no mark; None if it may come.
-
-    A phase that began after that mark, as in lines out of order, ends where it began.
-    """
+def silent_switch(machine: Machine, at_ns: int) -> int | None:
+    """Return the time of the last mark of a switch to post-copy whose end prints no mark; None if it may come."""
     switch_ns, switchover = machine.switch_ns, machine.switchover
-    if switch_ns is None or (switchover.section is not None and not is_over):
+    if switch_ns is None or switchover.section is not None:
         return None
     longest_ns = _SILENT_SWITCH_NS if switchover.rank >= COMPLETE_RANK else _LONG_SWITCH_NS
-    return max(switch_ns, machine.phase_ns) if is_over or at_ns - switch_ns > longest_ns else None
+    return switch_ns if at_ns - switch_ns > longest_ns else None
 
 
 def active_ended_setup(machine: Machine, at_ns: int) -> Sequence[Change]:
