@@ -71,7 +71,9 @@ def test_short_run_finds_nothing(tmp_path: Path, target: str, runs: int) -> None
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
     assert done.returncode == 0, done.stderr[-5_000:]
-    assert f"stat::number_of_executed_units: {runs}" in done.stderr
+    executed = re.search(r"stat::number_of_executed_units: (\d+)", done.stderr)
+    assert executed is not None
+    assert int(executed[1]) >= runs
     # Coverage is of the program itself: the instrumentation is in place.
     edges = [int(each) for each in re.findall(r"cov: (\d+)", done.stderr)]
     assert edges[-1] > 200
