@@ -3,7 +3,7 @@
 A drawn migration that the model ends is expected to end; another is expected to be stuck. A guest or a network that
 changes once is stuck until then if the model does not end without the change, and then calms. The recording decides:
 a migration that completes by itself is fine. One that does not, after its patience, is stuck if the patience was twice
-the time of the model and 30 s, or if the model does not end and gets no nearer; otherwise it is ambiguous. Where the
+the time of the model and 30 s, or if the model does not end and gets no nearer; otherwise it is ambiguous. If the
 model does not end and the recording did, the host starved the guest, or the model is wrong; it is not counted.
 """
 

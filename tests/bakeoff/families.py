@@ -66,22 +66,22 @@ def _fits(of: Numbers) -> dict[str, Any]:
     return {"what": f"{size} MiB without a pause", "guest": {0: (_hot(size, _UNPACED),)}}
 
 
-def _rate(of: Numbers) -> dict[str, Any]:
-    size, share, is_random = of.random.randint(20, 90), round(of.random.uniform(0.3, 1.7), 2), of.is_random()
+def _paced(of: Numbers, size: int, shares: tuple[float, float]) -> dict[str, Any]:
+    """Return a guest that dirties at a share of the bandwidth."""
+    share, is_random = round(of.random.uniform(*shares), 2), of.is_random()
     rate = round(share * of.bandwidth, 1)
     return {
         "what": f"{size} MiB {'at random' if is_random else 'in turn'} at {rate} MiB/s",
         "guest": {0: (_hot(size, rate, is_random=is_random),)},
     }
+
+
+def _rate(of: Numbers) -> dict[str, Any]:
+    return _paced(of, of.random.randint(20, 90), (0.3, 1.7))
 
 
 def _shrinks(of: Numbers) -> dict[str, Any]:
-    size, share, is_random = of.random.randint(30, 90), round(of.random.uniform(0.6, 0.96), 2), of.is_random()
-    rate = round(share * of.bandwidth, 1)
-    return {
-        "what": f"{size} MiB {'at random' if is_random else 'in turn'} at {rate} MiB/s",
-        "guest": {0: (_hot(size, rate, is_random=is_random),)},
-    }
+    return _paced(of, of.random.randint(30, 90), (0.6, 0.96))
 
 
 def _hot_cold(of: Numbers) -> dict[str, Any]:

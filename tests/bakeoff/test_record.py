@@ -47,7 +47,7 @@ def test_model_labels_drawn_plan(family: int, seed: int, label: str, calms: bool
 
 
 def test_model_levels_like_hot_and_cold_guest() -> None:
-    """Where a round continues decides how much of the cold pages stays pending."""
+    """A round continues behind the last page sent, which decides how much of the cold pages stays pending."""
     log = gzip.decompress((DATA / "bakeoff" / "blind" / "stuck-hot-cold.log.gz").read_bytes())
     real = [int(size) / MIB for size in BOUNDARY.findall(log)]
     made = [int(size) / MIB for size in BOUNDARY.findall(Precopy(modelled(PLANS["stuck-hot-cold"]), seconds=60).run())]

@@ -60,7 +60,7 @@ def test_died_command_restarts() -> None:
 
 
 def test_output_unread_at_end_is_read(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing was read before the end is noticed; a full pipe and the last message without an end are there."""
+    """The end is noticed before any read: a full pipe, and a last message without an end."""
     code = "import os; os.write(1, b'x' * 60_000); os.write(2, b'last words')"
     source = Command(_python(code), "probe")
     with Reader(source) as reader:

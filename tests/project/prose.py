@@ -34,7 +34,7 @@ LIMITS: Final = (
 
 #: First words that make a docstring a riddle or an order without an object.
 FIRST_WORDS: Final = frozenset(
-    {"Say", "Take", "Note", "Give", "Let", "Name", "Tell", "What", "Who", "Where", "Whether", "Of", "By"}
+    {"Say", "Take", "Note", "Give", "Let", "Name", "Tell", "What", "Who", "Where", "Whether", "Of", "By", "Nothing"}
 )
 
 _WORD: Final = re.compile(r"[A-Za-z][\w'-]*")
@@ -76,6 +76,12 @@ def of_settings(path: Path) -> str:
 def modules() -> list[Path]:
     """Return the modules of the package."""
     return sorted(PACKAGE.rglob("*.py"))
+
+
+def sources() -> list[Path]:
+    """Return the modules of the package, of its tests and of its tools."""
+    others = (path for folder in ("tests", "tools", "grafana") for path in (ROOT / folder).rglob("*.py"))
+    return [*modules(), *sorted(others)]
 
 
 def documents() -> list[Path]:

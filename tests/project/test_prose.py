@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.project import prose
-from tests.support.paths import PACKAGE, ROOT
+from tests.support.paths import ROOT
 
 _TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
@@ -33,7 +33,7 @@ def test_unclear_words_are_rare(limit: prose.Limit, texts: list[str]) -> None:
     assert prose.rate(limit, "\n".join(texts)) <= limit.per_thousand
 
 
-@pytest.mark.parametrize("path", prose.modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", prose.sources(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_docstring_begins_with_a_plain_word(path: Path) -> None:
     riddles = [
         f"{path.name}:{line}: {text.splitlines()[0]}"

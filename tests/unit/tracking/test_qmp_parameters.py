@@ -129,5 +129,5 @@ def test_save_of_libvirt_has_no_limit(bandwidth: int | None, *, return_path: boo
 
 @pytest.mark.parametrize(("depth", "is_read"), [(15, True), (16, False)])
 def test_nesting_of_a_cut_object_is_bounded(depth: int, *, is_read: bool) -> None:
-    """Nothing that management sends is nested more than a few times."""
+    """Management nests its commands a few times at most."""
     assert is_read == bool(read_object('{"a": ' * depth + '{"b": 1}, "c'))

@@ -234,7 +234,7 @@ def test_loading_snapshot_is_no_migration(load: str) -> None:
     ids=["memory is sent", "memory is loaded"],
 )
 def test_load_without_state_is_of_a_snapshot(event: str, sides: list[Side]) -> None:
-    """Where states are printed, an incoming migration begins with one, and the loads of a snapshot with none."""
+    """With states enabled, an incoming migration begins with a state, and the loads of a snapshot print none."""
     reading = follow(f"M migrate_set_state new state cancelled\n+9000 {event}")
     assert sides == [migration.identity.side for migration in reading.migrations]
 

@@ -55,9 +55,6 @@ def whole(lines: Sequence[bytes]) -> Columns:
 class NumberTexts:
     """Texts of one event with a layout of two numbers or more.
 
-    Attributes:
-        beginning: The beginning of each text.
-
     Args:
         name: The event's name.
         arguments: The pattern of its arguments, with a group for each number.
@@ -66,8 +63,7 @@ class NumberTexts:
     """
 
     def __init__(self, name: bytes, arguments: bytes, kind: Callable[..., Event], groups: Sequence[int | None]) -> None:
-        self.beginning = name + b" "
-        self._find = re.compile(rb"\n" + re.escape(self.beginning) + arguments + rb"(?=\n)").findall
+        self._find = re.compile(rb"\n" + re.escape(name + b" ") + arguments + rb"(?=\n)").findall
         assert isinstance(kind, type)  # noqa: S101 - only texts are arguments of a partial
         self._new = partial(tuple.__new__, kind)
         fields: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]  # every event is a NamedTuple

@@ -155,7 +155,7 @@ class Convergence:
     area: float = 0.0
     covered: float = 0.0
     peaks: list[tuple[float, float]] = field(default_factory=list)
-    quick: float | None = None
+    quick: Ewma = field(default_factory=lambda: Ewma(_QUICK_SECONDS))
     quick_peaks: list[tuple[float, float]] = field(default_factory=list)
 
     def boundary(self, at_ns: int, number: int, pending: int) -> bool:
@@ -190,11 +190,9 @@ class Convergence:
         elapsed = (at_ns - last_ns) / _NS if last_ns is not None and at_ns > last_ns else 0.0
         self.area += threshold * elapsed
         self.covered += elapsed
-        seconds, smoothed = self._seconds(at_ns), self.smoothed.update(threshold, elapsed)
-        quick = float(threshold) if self.quick is None else self.quick
-        # An Ewma of its own would cost each window a call.
-        self.quick = quick - (threshold - quick) * math.expm1(-elapsed / _QUICK_SECONDS)
-        for peaks, value in ((self.peaks, smoothed), (self.quick_peaks, self.quick)):
+        seconds = self._seconds(at_ns)
+        for peaks, average in ((self.peaks, self.smoothed), (self.quick_peaks, self.quick)):
+            value = average.update(threshold, elapsed)
             # Kept falling, so that the first is the greatest.
             while peaks and peaks[-1][1] <= value:
                 peaks.pop()
